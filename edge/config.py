@@ -1,0 +1,234 @@
+"""TOML → frozen structs. Strict: an unknown key or a wrong type names file, line, key, value and the nearest known key.
+
+The defaults below are the documentation's single source; `config/edge.toml` shows every key with its comment, and a
+test holds the two together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import ConfigError
+
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections: frozen, and unknown keys are errors."""
+
+
+class DeviceConfig(_Section, frozen=True):
+    """Who this device is."""
+
+    id: Slug = "edge"
+    data_dir: str = "/var/lib/edge"
+
+
+class CameraConfig(_Section, frozen=True):
+    """Where frames come from."""
+
+    source: Literal["picamera2", "v4l2", "video", "images", "mjpeg"] = "picamera2"
+    paths: list[str] = []
+    device: str = "/dev/video0"
+    url: str = ""
+    width_px: Annotated[int, Meta(ge=64, le=4096)] = 640
+    height_px: Annotated[int, Meta(ge=64, le=4096)] = 480
+    fps: Annotated[float, Meta(gt=0, le=120)] = 15.0
+    realtime: bool = True
+    loop: bool = False
+
+
+class MotionConfig(_Section, frozen=True):
+    """When a frame is worth a look."""
+
+    min_changed_share: Share = 0.004
+    still_check_s: Positive = 2.0
+
+
+class DetectorConfig(_Section, frozen=True):
+    """What counts as a face."""
+
+    min_confidence: Share = 0.8
+    min_face_px: Annotated[int, Meta(ge=16, le=1024)] = 40
+    max_side_px: Annotated[int, Meta(ge=160, le=2048)] = 640
+    rate_hz: Positive = 15.0
+
+
+class QualityConfig(_Section, frozen=True):
+    """Which faces are fit for recognition."""
+
+    min_sharpness: NonNegative = 0.0
+    min_brightness: Annotated[float, Meta(ge=0, le=255)] = 40.0
+    max_brightness: Annotated[float, Meta(ge=0, le=255)] = 220.0
+    min_contrast: NonNegative = 12.0
+    max_yaw: Share = 0.6
+
+
+class RecognitionConfig(_Section, frozen=True):
+    """How an identity is decided."""
+
+    model: str = "lightcnn9"
+    backend: Literal["onnxruntime", "litert"] = "onnxruntime"
+    threads: Annotated[int, Meta(ge=1, le=16)] = 1
+    rate_hz: Positive = 5.0
+    fmr: Literal[1e-2, 1e-3, 1e-4] | float = 1e-3
+    margin: Share = 0.05
+    min_embeddings: Count = 3
+    max_embeddings: Count = 8
+    encounter_timeout_s: Positive = 4.0
+
+
+class StoreConfig(_Section, frozen=True):
+    """Where templates are kept and which key opens them."""
+
+    key: str = "file:store.key"
+    templates_per_person: Annotated[int, Meta(ge=1, le=12)] = 12
+
+
+class OutboxConfig(_Section, frozen=True):
+    """How long events wait for a broker."""
+
+    max_events: Annotated[int, Meta(ge=10, le=1_000_000)] = 100_000
+    max_age_h: Positive = 168.0
+
+
+class MqttConfig(_Section, frozen=True):
+    """The broker that the publisher speaks to."""
+
+    host: str = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 1883
+    prefix: Annotated[str, Meta(pattern=r"^[^#+\x00]{1,64}$")] = "edge"
+    username: str = ""
+    password_file: str = ""
+    tls: bool = False
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    acks: bool = False
+    late_after_s: Positive = 60.0
+    discovery: bool = True
+    discovery_prefix: str = "homeassistant"
+    state_every_s: Positive = 30.0
+
+
+class PrivacyConfig(_Section, frozen=True):
+    """What the owner allows to leave beside the opaque id."""
+
+    publish_names: bool = False
+
+
+class Config(_Section, frozen=True):
+    """The whole of edge.toml."""
+
+    device: DeviceConfig = DeviceConfig()
+    camera: CameraConfig = CameraConfig()
+    motion: MotionConfig = MotionConfig()
+    detector: DetectorConfig = DetectorConfig()
+    quality: QualityConfig = QualityConfig()
+    recognition: RecognitionConfig = RecognitionConfig()
+    store: StoreConfig = StoreConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    mqtt: MqttConfig = MqttConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+
+    @property
+    def data_dir(self) -> Path:
+        """Where store, key and outbox lie."""
+        return Path(self.device.data_dir)
+
+    @property
+    def store_path(self) -> Path:
+        """The encrypted template store."""
+        return self.data_dir / "templates.edge"
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox, in a folder of its own: the only one that the publisher may open."""
+        return self.data_dir / "outbox" / "outbox.db"
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; raises ConfigError with file, line, key, value and remedy."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file", "copy config/edge.toml there, or name another with --config"
+        ) from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {e}", "check its permissions and that it is UTF-8 text") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Config:
+    """Check the text of a configuration; `name` is what errors call it."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{name}: not TOML: {e}", "see config/edge.toml for the form") from None
+    _refuse_unknown(table, text, name)
+    try:
+        return msgspec.convert(table, Config)
+    except msgspec.ValidationError as e:
+        raise _explain(e, table, text, name) from None
+
+
+def _refuse_unknown(table: dict[str, Any], text: str, name: str) -> None:
+    sections = {f.name: f.type for f in msgspec.structs.fields(Config)}
+    for section, values in table.items():
+        if section not in sections:
+            raise _unknown(section, sections, _line_of(text, section, None), name, f"[{section}]")
+        if not isinstance(values, dict):
+            what = f"{name}:{_line_of(text, section, None)}: '{section} = {values!r}' must be a section"
+            raise ConfigError(what, f"write [{section}] and its keys below it")
+        known = {f.name: f.type for f in msgspec.structs.fields(sections[section])}
+        for key, value in values.items():
+            if key not in known:
+                raise _unknown(key, known, _line_of(text, section, key), name, f"[{section}] {key} = {value!r}")
+
+
+def _unknown(key: str, known: dict[str, Any], line: int, name: str, shown: str) -> ConfigError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "known here: " + ", ".join(known)
+    return ConfigError(f"{name}:{line}: unknown key: {shown}", hint)
+
+
+def _explain(error: msgspec.ValidationError, table: dict[str, Any], text: str, name: str) -> ConfigError:
+    what, _, path = str(error).partition(" - at `$.")
+    keys = re.sub(r"\[\.*\d*\]", "", path.rstrip("`")).split(".")
+    section, key = keys[0], keys[1] if len(keys) > 1 else None
+    value = table.get(section, {}).get(key) if key else table.get(section)
+    line = _line_of(text, section, key)
+    return ConfigError(
+        f"{name}:{line}: [{section}] {key} = {value!r}: {what}",
+        "config/edge.toml shows the key with its unit and range",
+    )
+
+
+def _line_of(text: str, section: str, key: str | None) -> int:
+    """The line (from 1) where a section, or a key of it, stands; 1 where it cannot be told."""
+    header = re.compile(rf"^\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\]=]")
+    wanted = re.compile(rf"^\s*[\"']?{re.escape(key)}[\"']?\s*=") if key is not None else None
+    inside, at = False, 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(r"^\s*\[", line) or header.match(line):
+            inside = bool(header.match(line))
+            if inside:
+                at = number
+                if wanted is None:
+                    return number
+        elif inside and wanted is not None and wanted.match(line):
+            return number
+    return at

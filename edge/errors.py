@@ -1,0 +1,56 @@
+"""The exception family of the runtime: what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """An error the user can act on. `what` names the fault, `remedy` the way out."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}\n  → {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class ConfigError(EdgeError):
+    """The configuration cannot be used."""
+
+    exit_code = 2
+
+
+class DependencyError(EdgeError):
+    """An optional package that the chosen setting needs is not installed."""
+
+
+class SourceError(EdgeError):
+    """A camera, video or image cannot be read."""
+
+
+class ModelError(EdgeError):
+    """A model file is missing, altered, or computes something else than it should."""
+
+
+class StoreKeyError(EdgeError):
+    """The store key is missing, malformed or readable by others."""
+
+
+class StoreError(EdgeError):
+    """The template store cannot be opened, read or written."""
+
+
+class EnrolmentError(EdgeError):
+    """A person cannot be enrolled from what was given."""
+
+
+class EventError(EdgeError):
+    """An event breaks the allow-listed schema."""
+
+
+class OutboxError(EdgeError):
+    """The outbox cannot be opened, read or written."""
+
+
+class PublisherError(EdgeError):
+    """The broker cannot be used with these settings."""

@@ -1,0 +1,1 @@
+"""What each process wires together, and nothing else."""

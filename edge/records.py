@@ -1,0 +1,123 @@
+"""What flows through the pipeline: frozen records, each array with its shape, dtype, range and unit.
+
+Coordinates are pixels of the frame, origin at the top left, x to the right, y down. Times `t_s` are
+seconds of one monotonic clock; wall-clock time exists only in published events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MotionKind = Literal["still", "scene", "ego"]
+Band = Literal["certain", "likely"]
+EventType = Literal["match", "unknown", "end"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One camera image."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) uint8, BGR, 0..255
+    t_s: float  # capture time, monotonic
+    index: int  # 0, 1, 2, … within one source
+
+    @property
+    def height_px(self) -> int:
+        """Rows."""
+        return int(self.image.shape[0])
+
+    @property
+    def width_px(self) -> int:
+        """Columns."""
+        return int(self.image.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """What moved between this frame and the background."""
+
+    kind: MotionKind  # "ego": the camera moved; "scene": something in view moved (with or without the camera)
+    shift_px: tuple[float, float]  # (dx, dy) of the image since the previous frame, px of the full frame
+    changed_share: float  # 0..1, share of the view that differs from the background once the shift is removed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One detected face."""
+
+    box_px: NDArray[np.float32]  # (4,) float32: x, y, width, height
+    landmarks_px: NDArray[np.float32]  # (5, 2) float32: right eye, left eye, nose, right and left mouth corner
+    score: float  # detector confidence, 0..1
+
+    @property
+    def size_px(self) -> float:
+        """The shorter side of the box."""
+        return float(min(self.box_px[2], self.box_px[3]))
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How fit a face is for recognition."""
+
+    sharpness: float  # see `edge.vision.gates.sharpness`; larger is sharper
+    brightness: float  # mean gray of the face, 0..255
+    contrast: float  # standard deviation of the gray values of the face, 0..127.5
+    yaw: float  # −1..1, 0 frontal, from the landmarks; ±1 is about a profile
+    score: float  # 0..1, to rank the shots of one track
+    refused: tuple[str, ...] = ()  # why the face must not be embedded, e.g. ("too blurred",); empty: fit
+
+    @property
+    def fit(self) -> bool:
+        """Whether the face may be embedded."""
+        return not self.refused
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedFace:
+    """A face brought to the geometry that an embedder was trained on."""
+
+    pixels: NDArray[np.uint8]  # (S, S) gray or (S, S, 3) BGR, uint8, 0..255; S from the model's manifest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """Where a face lies on the unit sphere of one model."""
+
+    vector: NDArray[np.float32]  # (D,) float32, Euclidean norm 1
+    model: str  # SHA-256 of the model file: embeddings of different models never meet
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The nearest identity of the gallery, whether or not it is near enough."""
+
+    person: str | None  # opaque id; None: the score is below the threshold, or the margin too small
+    band: Band | None  # None where person is None
+    score: float  # mean cosine to the nearest person's templates, −1..1; never leaves the device
+    threshold: float  # the score that this person needed
+    margin: float  # score minus the second person's score; inf with one person
+    ignored: bool = False  # the person is on the ignore list: neither match nor unknown is reported
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the pipeline concludes; `processes/vision.py` turns it into a published event."""
+
+    event_type: EventType
+    encounter: int  # 1, 2, … within one run
+    person: str | None  # opaque id; None for `unknown` and for the `end` of an unknown
+    band: Band | None
+    t_s: float  # capture time of the deciding frame
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How often each stage may run: the power governor's output, the pipeline's input."""
+
+    capture_fps: float
+    detector_hz: float
+    embeddings_hz: float

@@ -1,0 +1,1 @@
+"""What touches pixels: frame sources, gates, detector, tracker, alignment, embedder."""
