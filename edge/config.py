@@ -82,7 +82,7 @@ class RecognitionConfig(_Section, frozen=True):
     backend: Literal["onnxruntime", "litert"] = "onnxruntime"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     rate_hz: Positive = 5.0
-    fmr: Literal[1e-2, 1e-3, 1e-4] | float = 1e-3
+    fmr: Annotated[float, Meta(gt=0, le=0.1)] = 1e-3
     margin: Share = 0.05
     min_embeddings: Count = 3
     max_embeddings: Count = 8
