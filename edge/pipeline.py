@@ -1,0 +1,102 @@
+"""The product on one page: a frame goes in, decisions come out. No I/O, no clock: the frame carries its time.
+
+    frame ─▶ motion gate ─▶ detector ─▶ confidence and size gate ─▶ tracker ─▶ quality gate ─▶ align ─▶ best shot
+          ─▶ embed ─▶ match ─▶ decide ─▶ decision
+
+Every stage is handed in and known here only by its Protocol (`edge/stages.py`), so each can be replaced, measured and
+tested alone. `processes/vision.py` puts the real ones together and carries decisions to the outbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge.records import Decision, Frame, Rates
+from edge.stages import (
+    Aligner,
+    BestShots,
+    Detector,
+    Embedder,
+    Encounters,
+    FaceGate,
+    Matcher,
+    MotionGate,
+    QualityGate,
+    Schedule,
+    Tracker,
+)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the pipeline has done so far."""
+
+    frames: int = 0
+    looks: int = 0  # runs of the detector
+    faces: int = 0  # faces that passed the confidence and size gate
+    refused: int = 0  # faces that a gate refused
+    embeddings: int = 0
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The flow. Replace `matcher` when the gallery has changed."""
+
+    motion_gate: MotionGate
+    schedule: Schedule
+    detector: Detector
+    face_gate: FaceGate
+    tracker: Tracker
+    quality_gate: QualityGate
+    aligner: Aligner
+    shots: BestShots
+    embedder: Embedder
+    matcher: Matcher
+    encounters: Encounters
+    counters: Counters = field(default_factory=Counters)
+
+    def process(self, frame: Frame) -> list[Decision]:
+        """Take one frame through the stages that are due; returns the decisions that it completes."""
+        now_s = frame.t_s
+        self.counters.frames += 1
+        motion = self.motion_gate.observe(frame)
+        if self.schedule.due(motion, self.tracker.active, now_s):
+            self._look(frame)
+        self.tracker.expire(now_s)
+        return self._recognize(now_s) + self.encounters.tick(now_s)
+
+    def finish(self) -> list[Decision]:
+        """Close all encounters, as when the source has ended."""
+        return self.encounters.finish()
+
+    def set_rates(self, rates: Rates) -> None:
+        """Follow the power governor."""
+        self.schedule.set_rates(rates)
+        self.shots.set_rate(rates.embeddings_hz)
+
+    def _look(self, frame: Frame) -> None:
+        """Detect, follow, and offer the crops that are fit to be embedded."""
+        self.counters.looks += 1
+        found = self.detector.detect(frame)
+        faces = [face for face in found if self.face_gate.refusal(frame, face) is None]
+        self.counters.faces += len(faces)
+        self.counters.refused += len(found) - len(faces)
+        for track in self.tracker.update(faces, frame.t_s):
+            self.encounters.seen(track.id, frame.t_s)
+            if not track.confirmed or not self.encounters.wants(track.id, frame.t_s):
+                continue
+            quality = self.quality_gate.assess(frame, track.face)
+            if quality.fit:
+                self.shots.offer(track.id, self.aligner.align(frame, track.face), quality, frame.t_s)
+            else:
+                self.counters.refused += 1
+
+    def _recognize(self, now_s: float) -> list[Decision]:
+        """Embed the best shot that is due, match the evidence of its encounter, decide."""
+        shot = self.shots.take(now_s)
+        if shot is None:
+            return []
+        track_id, crop = shot
+        self.counters.embeddings += 1
+        evidence = self.encounters.add(track_id, self.embedder.embed(crop), now_s)
+        return self.encounters.decide(track_id, self.matcher.match(evidence), now_s)

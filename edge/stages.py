@@ -1,0 +1,99 @@
+"""What the pipeline asks of each stage: one Protocol a stage, its docstring the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.records import AlignedFace, Decision, Embedding, Face, Frame, Match, Motion, Quality, Rates
+
+
+class MotionGate(Protocol):
+    """Tells what moved since the frames before."""
+
+    def observe(self, frame: Frame) -> Motion: ...
+
+
+class Schedule(Protocol):
+    """Tells which frames are worth a look."""
+
+    def due(self, motion: Motion, following: bool, t_s: float) -> bool: ...
+    def set_rates(self, rates: Rates) -> None: ...
+
+
+class Detector(Protocol):
+    """Finds faces and their landmarks."""
+
+    def detect(self, frame: Frame) -> list[Face]: ...
+
+
+class FaceGate(Protocol):
+    """Refuses faces that are too small, too uncertain or cut off; None: admitted."""
+
+    def refusal(self, frame: Frame, face: Face) -> str | None: ...
+
+
+class Track(Protocol):
+    """One face followed through the frames."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def face(self) -> Face: ...
+    @property
+    def confirmed(self) -> bool: ...
+
+
+class Tracker(Protocol):
+    """Follows faces from look to look."""
+
+    @property
+    def active(self) -> bool: ...
+    def update(self, faces: list[Face], t_s: float) -> Sequence[Track]: ...
+    def expire(self, t_s: float) -> None: ...
+
+
+class QualityGate(Protocol):
+    """Measures blur, light and pose of a face."""
+
+    def assess(self, frame: Frame, face: Face) -> Quality: ...
+
+
+class Aligner(Protocol):
+    """Cuts the face out in the embedder's geometry."""
+
+    def align(self, frame: Frame, face: Face) -> AlignedFace: ...
+
+
+class BestShots(Protocol):
+    """Keeps the best crop of each track for the embedder."""
+
+    def offer(self, track_id: int, crop: AlignedFace, quality: Quality, t_s: float) -> None: ...
+    def take(self, t_s: float) -> tuple[int, AlignedFace] | None: ...
+    def set_rate(self, embeddings_hz: float) -> None: ...
+
+
+class Embedder(Protocol):
+    """Crop to unit vector."""
+
+    def embed(self, face: AlignedFace) -> Embedding: ...
+
+
+class Matcher(Protocol):
+    """Nearest identity of the gallery; open set."""
+
+    def match(self, probe: NDArray[np.float32]) -> Match: ...
+
+
+class Encounters(Protocol):
+    """Turns matches of one visit into one decision."""
+
+    def wants(self, track_id: int, t_s: float) -> bool: ...
+    def seen(self, track_id: int, t_s: float) -> None: ...
+    def add(self, track_id: int, embedding: Embedding, t_s: float) -> NDArray[np.float32]: ...
+    def decide(self, track_id: int, match: Match, t_s: float) -> list[Decision]: ...
+    def tick(self, t_s: float) -> list[Decision]: ...
+    def finish(self) -> list[Decision]: ...

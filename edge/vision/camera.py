@@ -1,0 +1,337 @@
+"""Frame sources: video files, image folders, V4L2, HTTP-MJPEG, Raspberry Pi camera. Only this module knows picamera2.
+
+`read()` gives the next frame, None at the end of a finite source, and raises SourceError where the source fails. After
+an error a finite source goes on with its next file; a live source must be opened anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import now_s
+from edge.config import CameraConfig
+from edge.errors import DependencyError, SourceError
+from edge.records import Frame
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
+_MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
+_LIVE_TIMEOUT_MS = 5000  # how long a live source may stay silent before it counts as failed
+_FALLBACK_FPS = 25.0  # for files that do not say their rate
+
+
+class FrameSource(Protocol):
+    """Where frames come from."""
+
+    live: bool  # whether the source can be opened anew after an error
+
+    def read(self) -> Frame | None:
+        """Return the next frame, or None at the end; raises SourceError."""
+
+    def set_fps(self, fps: float) -> None:
+        """Ask the source to deliver at most so many frames a second."""
+
+    def close(self) -> None:
+        """Give the device or file back; safe to call twice."""
+
+
+def open_source(config: CameraConfig) -> FrameSource:
+    """Open the source that the configuration names; raises SourceError or DependencyError."""
+    if config.source in {"video", "images"}:
+        return FileSource([Path(p) for p in config.paths], fps=config.fps, realtime=config.realtime, loop=config.loop)
+    if config.source == "v4l2":
+        return CaptureSource(config.device, cv2.CAP_V4L2, config)
+    if config.source == "mjpeg":
+        return CaptureSource(config.url, cv2.CAP_FFMPEG, config)
+    return PiCameraSource(config)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read one picture as (H, W, 3) uint8 BGR, upright; gray and RGBA are converted; raises SourceError."""
+    try:
+        size = path.stat().st_size
+        if not 0 < size <= _MAX_IMAGE_BYTES:
+            limit = _MAX_IMAGE_BYTES >> 20
+            raise SourceError(f"{path}: {size} bytes is no picture", f"give a picture of 1 byte to {limit} MB")
+        data = np.fromfile(path, np.uint8)
+    except OSError as e:
+        raise SourceError(f"{path}: cannot be read: {e.strerror}", "check the path and its permissions") from None
+    return decode_image(data, str(path))
+
+
+def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Decode the bytes of a picture to (H, W, 3) uint8 BGR, upright; `name` is what errors call it."""
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)  # applies EXIF rotation, drops alpha, expands gray
+    except cv2.error as e:
+        raise SourceError(f"{name}: {e.err}", "give a picture of at most 64 megapixels") from None
+    if image is None:
+        raise SourceError(f"{name}: not a picture that can be decoded", "give JPEG, PNG, WebP, BMP or TIFF")
+    return np.asarray(image, np.uint8)
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Replace each folder by its pictures and videos, sorted by name; raises SourceError where there is nothing."""
+    if not paths:
+        raise SourceError("no file is named", "set [camera] paths to files or folders")
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+            if not found:
+                raise SourceError(f"{path}: holds no pictures and no videos", "name another folder")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise SourceError(f"{path}: no such file", "check the path")
+    return files
+
+
+class FileSource:
+    """Play video files and pictures, in order, as a camera would deliver them.
+
+    With `realtime` the media clock is the wall: frames come when they are due, and those that are late are skipped.
+    Without it every frame comes at once and `t_s` is media time, counted on from file to file.
+    """
+
+    live = False
+
+    def __init__(self, paths: Sequence[Path], *, fps: float, realtime: bool = False, loop: bool = False) -> None:
+        self._files = expand(paths)
+        self._queue = deque(self._files)
+        self._fps, self._realtime, self._loop = fps, realtime, loop
+        self._clip: _Video | _Picture | None = None
+        self._clip_s = 0.0  # media time at which the current file began
+        self._due_s = 0.0  # media time before which no further frame is wanted
+        self._origin_s: float | None = None  # the clock's reading at media time 0
+        self._index = 0
+
+    def read(self) -> Frame | None:
+        """Return the next due frame; raises SourceError for a damaged file, and then goes on with the next one."""
+        while True:
+            clip = self._clip or self._next_clip()
+            if clip is None:
+                return None
+            try:
+                at_s = clip.grab()
+            except SourceError:
+                self._finish(clip)
+                raise
+            if at_s is None:
+                self._finish(clip)
+            elif self._await(self._clip_s + at_s):
+                frame = Frame(clip.retrieve(), (self._origin_s or 0.0) + self._clip_s + at_s, self._index)
+                self._index += 1
+                return frame
+
+    def set_fps(self, fps: float) -> None:
+        """Deliver at most so many frames a second of media time."""
+        self._fps = fps
+
+    def close(self) -> None:
+        """Close the current file and forget the rest."""
+        self._queue.clear()
+        self._loop = False
+        if self._clip is not None:
+            self._finish(self._clip)
+
+    def _next_clip(self) -> _Video | _Picture | None:
+        if not self._queue and self._loop:
+            self._queue.extend(self._files)
+        if not self._queue:
+            return None
+        path = self._queue.popleft()
+        self._clip = _Picture(path, self._fps) if path.suffix.lower() in IMAGE_SUFFIXES else _Video(path)
+        return self._clip
+
+    def _finish(self, clip: _Video | _Picture) -> None:
+        self._clip_s += clip.duration_s
+        clip.close()
+        self._clip = None
+
+    def _await(self, media_s: float) -> bool:
+        """Wait until a frame is due; False where the camera would not have delivered it."""
+        if media_s < self._due_s - 1e-6:
+            return False
+        self._due_s = max(self._due_s + 1 / self._fps, media_s + 0.5 / self._fps)
+        if not self._realtime:
+            return True
+        if self._origin_s is None:
+            self._origin_s = now_s() - media_s
+        late_s = now_s() - self._origin_s - media_s
+        if late_s < 0:
+            time.sleep(-late_s)
+        return late_s < 2.0 / self._fps
+
+
+class _Video:
+    """One video file, frame by frame."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._fps = self._capture.get(cv2.CAP_PROP_FPS)
+        if not 0 < self._fps < 1000:
+            self._fps = _FALLBACK_FPS
+        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))  # ≤ 0 where the container does not say
+        self._grabbed = 0
+        if not self._capture.isOpened():
+            raise SourceError(f"{path}: not a video that can be decoded", "the file may be truncated; copy it again")
+
+    @property
+    def duration_s(self) -> float:
+        """Media time up to here."""
+        return self._grabbed / self._fps
+
+    def grab(self) -> float | None:
+        """Go to the next frame and return its media time; None at the end; SourceError where frames are missing."""
+        if self._capture.grab():
+            self._grabbed += 1
+            return (self._grabbed - 1) / self._fps
+        # Some containers announce a frame or two that no decoder delivers.
+        if self._grabbed == 0 or self._grabbed < self._announced - 2:
+            what = f"{self._path}: ends after {self._grabbed} of {self._announced} frames"
+            raise SourceError(what, "the file is truncated; what could be decoded was used")
+        return None
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """Return the current frame as (H, W, 3) uint8 BGR."""
+        ok, image = self._capture.retrieve()
+        if not ok:
+            raise SourceError(f"{self._path}: frame {self._grabbed - 1} cannot be decoded", "copy the file again")
+        return np.asarray(image, np.uint8)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+
+class _Picture:
+    """One picture, shown for one frame."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._image = read_image(path)
+        self._shown = False
+        self.duration_s = 1.0 / fps
+
+    def grab(self) -> float | None:
+        """Return 0.0 once, then None."""
+        if self._shown:
+            return None
+        self._shown = True
+        return 0.0
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """Return the picture as (H, W, 3) uint8 BGR."""
+        return self._image
+
+    def close(self) -> None:
+        """Do nothing: the file is closed since it was read."""
+
+
+class CaptureSource:
+    """A live source that OpenCV reads: a V4L2 device or an HTTP-MJPEG stream."""
+
+    live = True
+
+    def __init__(self, name: str, api: int, config: CameraConfig) -> None:
+        if not name:
+            raise SourceError(f"no address for source '{config.source}'", "set [camera] device or url")
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS]
+        self._name = name
+        self._is_device = api == cv2.CAP_V4L2
+        self._capture = cv2.VideoCapture(name, api, [] if self._is_device else limits)
+        self._index = 0
+        self._due_s = 0.0
+        self._fps = config.fps
+        if not self._capture.isOpened():
+            raise SourceError(f"{name}: cannot be opened", "check that it exists, is not in use, and may be read")
+        if self._is_device:
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width_px)
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height_px)
+            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            self._capture.set(cv2.CAP_PROP_FPS, config.fps)
+
+    def read(self) -> Frame | None:
+        """Return the next frame; raises SourceError where the device or stream has gone."""
+        while True:
+            if not self._capture.grab():
+                raise SourceError(f"{self._name}: delivers no frames", "check the cable or the sender")
+            t_s = now_s()
+            # A stream sends at its own rate; decoding only what is due is all that can be saved here.
+            if self._is_device or t_s >= self._due_s:
+                break
+        self._due_s = max(self._due_s + 1 / self._fps, t_s)
+        ok, image = self._capture.retrieve()
+        if not ok or image is None or image.size == 0:
+            raise SourceError(f"{self._name}: delivers frames that cannot be decoded", "check its pixel format")
+        self._index += 1
+        return Frame(np.asarray(image, np.uint8), t_s, self._index - 1)
+
+    def set_fps(self, fps: float) -> None:
+        """Ask the driver for another rate; of a stream, decode at most so many frames."""
+        self._fps = fps
+        if self._is_device:
+            self._capture.set(cv2.CAP_PROP_FPS, fps)
+
+    def close(self) -> None:
+        """Give the device back."""
+        self._capture.release()
+
+
+class PiCameraSource:
+    """The Raspberry Pi camera through picamera2, which Raspberry Pi OS installs from apt."""
+
+    live = True
+
+    def __init__(self, config: CameraConfig) -> None:
+        try:
+            picamera2 = importlib.import_module("picamera2")
+        except ImportError as e:
+            remedy = "apt install python3-picamera2 and use a venv made with --system-site-packages"
+            raise DependencyError(f"[camera] source = 'picamera2' needs picamera2: {e}", remedy) from None
+        self._index = 0
+        try:
+            self._camera = picamera2.Picamera2()
+            # picamera2's "RGB888" is BGR in memory, which is what OpenCV takes.
+            main = {"size": (config.width_px, config.height_px), "format": "RGB888"}
+            self._camera.configure(self._camera.create_video_configuration(main=main, buffer_count=4))
+            self.set_fps(config.fps)
+            self._camera.start()
+        except (RuntimeError, IndexError, OSError) as e:  # IndexError: picamera2 found no camera
+            raise SourceError(f"the Raspberry Pi camera cannot be started: {e}", "check cable and libcamera") from None
+
+    def read(self) -> Frame | None:
+        """Return the next frame, stamped by the sensor; raises SourceError where libcamera fails."""
+        try:
+            request = self._camera.capture_request()
+            try:
+                image = request.make_array("main")
+                stamp_ns = request.get_metadata().get("SensorTimestamp")  # CLOCK_BOOTTIME, ns
+            finally:
+                request.release()  # libcamera has few buffers: one that is kept stops the camera
+        except (RuntimeError, OSError) as e:
+            raise SourceError(f"the Raspberry Pi camera failed: {e}", "check cable and libcamera") from None
+        self._index += 1
+        t_s = stamp_ns / 1e9 if stamp_ns else now_s()
+        return Frame(np.ascontiguousarray(image[:, :, :3], np.uint8), t_s, self._index - 1)
+
+    def set_fps(self, fps: float) -> None:
+        """Ask the sensor for another frame duration: fewer frames are taken, not thrown away."""
+        duration_us = round(1e6 / fps)
+        self._camera.set_controls({"FrameDurationLimits": (duration_us, duration_us)})
+
+    def close(self) -> None:
+        """Stop the sensor and give it back."""
+        self._camera.stop()
+        self._camera.close()

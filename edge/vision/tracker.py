@@ -1,0 +1,167 @@
+"""Association of faces from look to look, and the best shot of each track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.records import AlignedFace, Face, Quality
+
+_MIN_IOU = 0.15  # overlap of the expected and the found box that makes them one track
+_MAX_CENTRE_SHIFT = 0.6  # or their centres this close, in face widths: small fast faces do not overlap
+_MAX_SIZE_RATIO = 1.8  # a face does not double its size between two looks
+_CONFIRM_LOOKS = 2  # looks a track must be seen in before it counts: detector flicker lasts one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One face followed through the frames."""
+
+    id: int
+    face: Face  # where it is now
+    looks: int  # how often it has been seen
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it has been seen often enough to be a face."""
+        return self.looks >= _CONFIRM_LOOKS
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    id: int
+    face: Face
+    seen_s: float
+    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # (2,) px/s, of the box centre
+    looks: int = 1
+
+
+class Tracker:
+    """Greedy association by overlap with the expected box; a track that is not seen for `max_gap_s` is over.
+
+    The expected box is the last one, moved by its own velocity. Faces are few, so the best pair is taken first and
+    no assignment problem is solved. Identity across longer gaps is the business of encounters, which know embeddings.
+    """
+
+    def __init__(self, max_gap_s: float) -> None:
+        self._max_gap_s = max_gap_s
+        self._states: list[_State] = []
+        self._next_id = 1
+
+    @property
+    def active(self) -> bool:
+        """Whether any track is being followed."""
+        return bool(self._states)
+
+    def update(self, faces: list[Face], t_s: float) -> list[Track]:
+        """Associate the faces of one look and return the track of each face, in the order of the faces."""
+        self.expire(t_s)
+        found: list[_State | None] = [None] * len(faces)
+        for i, j in self._pairs(faces, t_s):
+            found[j] = self._move(self._states[i], faces[j], t_s)
+        tracks = []
+        for face, known in zip(faces, found, strict=True):
+            state = known or self._begin(face, t_s)
+            tracks.append(Track(state.id, face, state.looks))
+        return tracks
+
+    def expire(self, t_s: float) -> None:
+        """Forget the tracks that have not been seen for too long."""
+        self._states = [s for s in self._states if t_s - s.seen_s <= self._max_gap_s]
+
+    def _begin(self, face: Face, t_s: float) -> _State:
+        state = _State(self._next_id, face, t_s)
+        self._next_id += 1
+        self._states.append(state)
+        return state
+
+    def _move(self, state: _State, face: Face, t_s: float) -> _State:
+        gap_s = max(t_s - state.seen_s, 1e-3)
+        velocity = (_centre(face.box_px) - _centre(state.face.box_px)) / gap_s
+        state.velocity = 0.5 * state.velocity + 0.5 * velocity
+        state.face, state.seen_s, state.looks = face, t_s, state.looks + 1
+        return state
+
+    def _pairs(self, faces: list[Face], t_s: float) -> list[tuple[int, int]]:
+        """Return (state, face) index pairs, best first, each index at most once."""
+        if not faces or not self._states:
+            return []
+        score = np.array([[self._affinity(s, f, t_s) for f in faces] for s in self._states])  # (S, F), −1: impossible
+        pairs = []
+        while (best := np.unravel_index(np.argmax(score), score.shape)) and score[best] >= 0:
+            pairs.append((int(best[0]), int(best[1])))
+            score[best[0], :] = -1
+            score[:, best[1]] = -1
+        return pairs
+
+    @staticmethod
+    def _affinity(state: _State, face: Face, t_s: float) -> float:
+        """Return 0..2 where the face may continue the track, else −1; larger is likelier."""
+        ratio = float(face.box_px[3] / max(state.face.box_px[3], 1e-6))
+        if not 1 / _MAX_SIZE_RATIO <= ratio <= _MAX_SIZE_RATIO:
+            return -1.0
+        expected = state.face.box_px.astype(np.float64)
+        expected[:2] += state.velocity * min(t_s - state.seen_s, 0.5)  # no trust in velocities over longer gaps
+        overlap = _iou(expected, face.box_px)
+        shift = float(np.hypot(*(_centre(face.box_px) - _centre(expected)))) / max(float(expected[2]), 1e-6)
+        if overlap < _MIN_IOU and shift > _MAX_CENTRE_SHIFT:
+            return -1.0
+        return overlap + max(0.0, 1.0 - shift)
+
+
+def _centre(box_px: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(box_px[:2] + box_px[2:] / 2, np.float64)
+
+
+def _iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Return the intersection over union of two (x, y, width, height) boxes, 0..1."""
+    sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.prod(np.clip(sides, 0, None)))
+    union = float(a[2] * a[3] + b[2] * b[3]) - shared
+    return shared / union if union > 0 else 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Shot:
+    since_s: float
+    quality: float
+    crop: AlignedFace
+
+
+class BestShots:
+    """Keep the best crop of each track within a window, so that the embedder runs on it and not on every frame.
+
+    A window begins with the first fit crop and is over after `window_s`. At most one shot is handed out at a time,
+    and no two within `min_interval_s`: that is the rate which the power governor sets.
+    """
+
+    def __init__(self, window_s: float, min_interval_s: float) -> None:
+        self._window_s = window_s
+        self._min_interval_s = min_interval_s
+        self._shots: dict[int, _Shot] = {}
+        self._handed_s = float("-inf")
+
+    def set_rate(self, embeddings_hz: float) -> None:
+        """Hand out at most so many shots a second."""
+        self._min_interval_s = 1.0 / embeddings_hz
+
+    def offer(self, track_id: int, crop: AlignedFace, quality: Quality, t_s: float) -> None:
+        """Consider one fit crop of a track."""
+        held = self._shots.get(track_id)
+        if held is None:
+            self._shots[track_id] = _Shot(t_s, quality.score, crop)
+        elif quality.score > held.quality:
+            held.quality, held.crop = quality.score, crop
+
+    def take(self, t_s: float) -> tuple[int, AlignedFace] | None:
+        """Return the longest-waiting track whose window is over, with its best crop; None where none is due."""
+        if t_s - self._handed_s < self._min_interval_s - 1e-6 or not self._shots:
+            return None
+        track_id, shot = min(self._shots.items(), key=lambda item: item[1].since_s)
+        if t_s - shot.since_s < self._window_s - 1e-6:
+            return None
+        del self._shots[track_id]
+        self._handed_s = t_s
+        return track_id, shot.crop
