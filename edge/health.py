@@ -1,0 +1,36 @@
+"""Tell systemd how the process fares. Without systemd every call does nothing."""
+
+from __future__ import annotations
+
+import os
+import socket  # AF_UNIX datagrams to the service manager only
+
+
+class Notifier:
+    """Speak the sd_notify protocol: datagrams on the Unix socket that NOTIFY_SOCKET names."""
+
+    def __init__(self, address: str | None = None) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+
+    def ready(self, status: str) -> None:
+        """Say that start-up is over."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def alive(self, status: str) -> None:
+        """Feed the watchdog; call this only where work has been done."""
+        self._send(f"WATCHDOG=1\nSTATUS={status}")
+
+    def stopping(self) -> None:
+        """Say that the process ends on purpose."""
+        self._send("STOPPING=1")
+
+    def _send(self, message: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            try:
+                sock.connect(self._address)
+                sock.sendall(message.encode())
+            except OSError:
+                self._address = ""  # no manager listens: say nothing more
