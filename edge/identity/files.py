@@ -1,0 +1,139 @@
+"""Durable small files: made privately, replaced atomically, wiped when replaced, written by one at a time.
+
+Only the steps; what an OSError means to the user is told by the callers.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_WIPE_BLOCK_BYTES = 1 << 20
+_LOCK_POLL_S = 0.01
+
+
+def create(path: Path) -> int:
+    """Return a descriptor of a new file that only its owner can read; FileExistsError when there is one.
+
+    What root makes belongs to the owner of the folder: enrolment with sudo must not lock the daemon's user out.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    _give_to_owner_of(path.parent, fd)
+    return fd
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write and fsync; the descriptor is closed whatever happens."""
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the creations and renames in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replace a file as a whole, durably, and wipe what it held; the caller holds `locked`.
+
+    Killed or out of space at any step, the old file or the new one stands under the name, never a mixture.
+    """
+    temp = path.with_name(path.name + ".tmp")
+    discard(temp)  # what a killed writer left
+    try:
+        write_all(create(temp), content)
+        with _kept_open(path) as old:
+            temp.replace(path)
+            sync_folder(path.parent)
+            if old is not None:
+                _wipe(old)
+    finally:
+        discard(temp)  # gone already when all went well
+
+
+def discard(path: Path) -> None:
+    """Remove a file, if it is there, and wipe what it held."""
+    with _kept_open(path) as old:
+        if old is not None:
+            path.unlink()
+            _wipe(old)
+
+
+def read(path: Path, limit_bytes: int) -> bytes:
+    """Return the whole of a file that `replace` may exchange meanwhile; OSError (EFBIG) beyond the limit."""
+    while True:
+        with path.open("rb") as file:
+            content = file.read(limit_bytes + 1)
+            # A writer wipes a file only after it lost its name. Still named: what was read is what was written.
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue
+        if len(content) > limit_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return content
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the only writer's lock; TimeoutError when another holds it for longer than the limit.
+
+    The kernel releases it when the holder dies. The file stays: removing it would let two writers hold two locks.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _give_to_owner_of(path.parent, fd)
+        _acquire(fd, time.monotonic() + timeout_s)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _acquire(fd: int, deadline_s: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(errno.ETIMEDOUT, "another process is writing it") from None
+        time.sleep(_LOCK_POLL_S)
+
+
+def _give_to_owner_of(folder: Path, fd: int) -> None:
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+
+
+@contextmanager
+def _kept_open(path: Path) -> Iterator[int | None]:
+    """Yield a writable descriptor of what stands under a name now; None when there is nothing."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _wipe(fd: int) -> None:
+    """Overwrite a file that has lost its name; flash and copy-on-write file systems may keep the blocks."""
+    status = os.fstat(fd)
+    if status.st_nlink > 0:  # another hard link, say a snapshot: that copy is the owner's decision
+        return
+    with suppress(OSError):  # the new file is in place and durable: a failing wipe must not report a failed write
+        for start in range(0, status.st_size, _WIPE_BLOCK_BYTES):
+            os.pwrite(fd, os.urandom(min(_WIPE_BLOCK_BYTES, status.st_size - start)), start)
+        os.fsync(fd)

@@ -1,0 +1,307 @@
+"""What is inside the sealed file: people, their wrapped keys and their encrypted records, as one SQLite image.
+
+Each person has a random data key, wrapped by a key derived from the store key. Every record (profile, template, wrapped
+key, rotation seed) is encrypted with its place as additional data: store, person, model, kind and position. A record
+moved to another place does not open, even in an image that somebody with the store key put together.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
+
+import msgspec
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
+
+from edge.errors import StoreError
+from edge.identity.keys import KEY_BYTES, StoreKey
+from edge.identity.rotation import orthogonal
+
+_NONCE_BYTES = 12
+_SCHEMA = """
+CREATE TABLE store (model TEXT NOT NULL, model_name TEXT NOT NULL, dimension INTEGER NOT NULL, seed BLOB NOT NULL);
+CREATE TABLE people (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, wrapped_key BLOB NOT NULL, profile BLOB NOT NULL
+);
+CREATE TABLE templates (
+    person INTEGER NOT NULL REFERENCES people (seq), position INTEGER NOT NULL, sealed BLOB NOT NULL,
+    UNIQUE (person, position)
+);
+"""
+# Nothing of an image may reach a disk in the clear: no temporary file (VACUUM makes one), no journal.
+_PRAGMAS = (
+    "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = MEMORY; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One enrolled person."""
+
+    id: str  # opaque: "p-" and 8 random base32 characters; all that events carry
+    name: str = field(repr=False)  # for the owner's eyes, so never in a log
+    templates: int
+    created: str  # YYYY-MM-DD, UTC
+    ignored: bool  # neither matched nor reported
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gallery:
+    """All templates of a store, ready to match; probes go through `rotate` first."""
+
+    templates: NDArray[np.float32]  # (N, D) float32, unit rows, rotated, one person's rows together
+    owner: NDArray[np.intp]  # (N,) index into `ids` of each row, ascending
+    ids: tuple[str, ...]  # (P,) person ids
+    ignored: NDArray[np.bool_]  # (P,)
+    rotation: NDArray[np.float32] = field(repr=False)  # (D, D) orthogonal
+
+    def rotate(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring embeddings, (D,) or (N, D) float32, into the space of the templates."""
+        return vectors @ self.rotation
+
+
+class _Profile(msgspec.Struct, frozen=True):
+    """What is told of a person, encrypted with that person's key."""
+
+    name: str
+    created: str
+    ignored: bool
+    templates: int  # so that a missing template is seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A person as a row, opened."""
+
+    seq: int
+    id: str
+    key: bytes = field(repr=False)
+    profile: _Profile
+
+    def person(self) -> Person:
+        p = self.profile
+        return Person(self.id, p.name, p.templates, p.created, p.ignored)
+
+
+class PeopleImage:
+    """One SQLite image in memory. Use as a context: closing it frees the pages."""
+
+    def __init__(self, db: sqlite3.Connection, key: StoreKey, store_id: bytes) -> None:
+        self._db = db
+        self._wrapping = key.derive("wrap", store_id)
+        self._store_id = store_id
+        self.model, self.model_name, self.dimension = self._settings()
+
+    @classmethod
+    def new(cls, key: StoreKey, store_id: bytes, model: str, model_name: str, dimension: int) -> PeopleImage:
+        """Return an image with nobody in it."""
+        db = _connect()
+        db.executescript(_SCHEMA)
+        db.execute("INSERT INTO store VALUES (?, ?, ?, ?)", (model, model_name, dimension, b""))
+        image = cls(db, key, store_id)
+        image._write_seed()
+        return image
+
+    @classmethod
+    def load(cls, raw: bytes, key: StoreKey, store_id: bytes) -> PeopleImage:
+        """Return the image of a sealed file; StoreError when it is no image of this program."""
+        db = _connect()
+        try:
+            db.deserialize(raw)
+            db.executescript(_PRAGMAS)  # once more: the pages of the image bring their own
+            return cls(db, key, store_id)
+        except (sqlite3.Error, TypeError) as e:  # TypeError: the settings' row is missing
+            db.close()
+            raise _inconsistent(f"its inner database cannot be read ({e})") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the pages."""
+        self._db.close()
+
+    def dump(self) -> bytes:
+        """Return the image without a trace of what was deleted from it."""
+        self._db.execute("VACUUM")
+        return self._db.serialize()
+
+    def people(self) -> list[Person]:
+        """Everybody, in the order of enrolment."""
+        return [entry.person() for entry in self._entries()]
+
+    def gallery(self) -> Gallery:
+        """All templates in one matrix; every record is checked on the way."""
+        entries = list(self._entries())
+        counts = np.array([e.profile.templates for e in entries], dtype=np.intp)
+        rows = b"".join(row for entry in entries for row in self._templates(entry))
+        return Gallery(
+            templates=np.frombuffer(rows, dtype="<f4").reshape(-1, self.dimension).astype(np.float32, copy=False),
+            owner=np.repeat(np.arange(len(entries)), counts),
+            ids=tuple(e.id for e in entries),
+            ignored=np.array([e.profile.ignored for e in entries], dtype=np.bool_),
+            rotation=self._rotation.astype(np.float32),
+        )
+
+    def add(self, name: str, vectors: NDArray[np.float32], created: str, ignored: bool) -> Person:
+        """Enrol a person with (N, D) float32 unit rows, not yet rotated."""
+        person_id = self._free_id()
+        profile = _Profile(name, created, ignored, len(vectors))
+        key = os.urandom(KEY_BYTES)
+        wrapped = _encrypt(self._wrapping, key, self._place(person_id, "key"))
+        cursor = self._db.execute(
+            "INSERT INTO people (id, wrapped_key, profile) VALUES (?, ?, ?)",
+            (person_id, wrapped, self._seal_profile(person_id, key, profile)),
+        )
+        entry = _Entry(int(cursor.lastrowid or 0), person_id, key, profile)
+        self._write_templates(entry, vectors.astype(np.float64) @ self._rotation)
+        return entry.person()
+
+    def remove(self, person_id: str) -> None:
+        """Forget a person: first the key is overwritten, then everything goes."""
+        entry = self._entry(person_id)
+        self._db.execute("UPDATE people SET wrapped_key = randomblob(length(wrapped_key)) WHERE seq = ?", (entry.seq,))
+        self._db.execute("DELETE FROM templates WHERE person = ?", (entry.seq,))
+        self._db.execute("DELETE FROM people WHERE seq = ?", (entry.seq,))
+
+    def change(self, person_id: str, *, name: str | None = None, ignored: bool | None = None) -> Person:
+        """Change what is told of a person."""
+        entry = self._entry(person_id)
+        old = entry.profile
+        profile = _Profile(
+            old.name if name is None else name,
+            old.created,
+            old.ignored if ignored is None else ignored,
+            old.templates,
+        )
+        self._db.execute(
+            "UPDATE people SET profile = ? WHERE seq = ?",
+            (self._seal_profile(person_id, entry.key, profile), entry.seq),
+        )
+        return _Entry(entry.seq, person_id, entry.key, profile).person()
+
+    def renew(self) -> None:
+        """Rotate every template under a new seed: the old ones can no longer be linked to them."""
+        plain = [(entry, self._matrix(entry) @ self._rotation.T) for entry in self._entries()]  # (N, D) float64 each
+        self._write_seed()
+        for entry, vectors in plain:
+            rotated = vectors @ self._rotation
+            # Rounding to float32 at each renewal must not shorten the templates over the years.
+            self._write_templates(entry, rotated / np.linalg.norm(rotated, axis=1, keepdims=True))
+
+    # ── rows ──
+
+    def _settings(self) -> tuple[str, str, int]:
+        model, model_name, dimension = self._db.execute("SELECT model, model_name, dimension FROM store").fetchone()
+        return str(model), str(model_name), int(dimension)
+
+    def _entries(self) -> Iterator[_Entry]:
+        rows = self._db.execute("SELECT seq, id, wrapped_key, profile FROM people ORDER BY seq").fetchall()
+        for seq, person_id, wrapped, sealed in rows:
+            yield self._opened(seq, person_id, wrapped, sealed)
+
+    def _entry(self, person_id: str) -> _Entry:
+        query = "SELECT seq, id, wrapped_key, profile FROM people WHERE id = ?"
+        row = self._db.execute(query, (person_id,)).fetchone()
+        if row is None:
+            raise self._nobody(person_id)
+        return self._opened(*row)
+
+    def _opened(self, seq: int, person_id: str, wrapped: bytes, sealed: bytes) -> _Entry:
+        key = _decrypt(self._wrapping, wrapped, self._place(person_id, "key"))
+        profile = _decrypt(key, sealed, self._place(person_id, "profile"))
+        return _Entry(seq, person_id, key, msgspec.msgpack.decode(profile, type=_Profile))
+
+    def _templates(self, entry: _Entry) -> Sequence[bytes]:
+        query = "SELECT position, sealed FROM templates WHERE person = ? ORDER BY position"
+        rows = self._db.execute(query, (entry.seq,)).fetchall()
+        if len(rows) != entry.profile.templates:
+            raise _inconsistent(f"{entry.id} has {len(rows)} of {entry.profile.templates} templates")
+        return [_decrypt(entry.key, sealed, self._place(entry.id, "template", n)) for n, sealed in rows]
+
+    def _matrix(self, entry: _Entry) -> NDArray[np.float64]:
+        rows = np.frombuffer(b"".join(self._templates(entry)), dtype="<f4")
+        return rows.reshape(-1, self.dimension).astype(np.float64)
+
+    def _write_templates(self, entry: _Entry, rotated: NDArray[np.float64]) -> None:
+        rows = [
+            (entry.seq, n, _encrypt(entry.key, row.astype("<f4").tobytes(), self._place(entry.id, "template", n)))
+            for n, row in enumerate(rotated)
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO templates VALUES (?, ?, ?)", rows)
+
+    def _seal_profile(self, person_id: str, key: bytes, profile: _Profile) -> bytes:
+        return _encrypt(key, msgspec.msgpack.encode(profile), self._place(person_id, "profile"))
+
+    # ── rotation ──
+
+    @cached_property
+    def _rotation(self) -> NDArray[np.float64]:
+        (sealed,) = self._db.execute("SELECT seed FROM store").fetchone()
+        return orthogonal(_decrypt(self._wrapping, sealed, self._place("", "rotation")), self.dimension)
+
+    def _write_seed(self) -> None:
+        sealed = _encrypt(self._wrapping, os.urandom(KEY_BYTES), self._place("", "rotation"))
+        self._db.execute("UPDATE store SET seed = ?", (sealed,))
+        self.__dict__.pop("_rotation", None)  # computed from the seed that just went
+
+    # ── places and ids ──
+
+    def _place(self, person_id: str, kind: str, position: int = 0) -> bytes:
+        """Name the one place where a record opens; no part can hold the separator."""
+        return f"{self._store_id.hex()}|{person_id}|{self.model}|{kind}|{position}".encode()
+
+    def _ids(self) -> list[str]:
+        return [row[0] for row in self._db.execute("SELECT id FROM people ORDER BY seq")]
+
+    def _free_id(self) -> str:
+        taken = set(self._ids())
+        while True:
+            person_id = "p-" + base64.b32encode(os.urandom(5)).decode().lower()
+            if person_id not in taken:
+                return person_id
+
+    def _nobody(self, person_id: str) -> StoreError:
+        near = difflib.get_close_matches(person_id, self._ids(), n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else "'edge-daemon people list' shows the ids"
+        return StoreError(f"no person '{person_id}' in the store", hint)
+
+
+def _connect() -> sqlite3.Connection:
+    if not hasattr(sqlite3.Connection, "deserialize"):
+        raise StoreError(
+            "this Python's SQLite cannot work on an image in memory",
+            "use a Python whose SQLite is 3.36 or later (python -c 'import sqlite3; print(sqlite3.sqlite_version)')",
+        )
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.executescript(_PRAGMAS)
+    return db
+
+
+def _encrypt(key: bytes, plain: bytes, place: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plain, place)
+
+
+def _decrypt(key: bytes, sealed: bytes, place: bytes) -> bytes:
+    try:
+        return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
+    except (InvalidTag, ValueError):  # ValueError: too short to be a record
+        store, person, _, kind, position = place.decode().split("|")
+        raise _inconsistent(f"record '{kind}' {position} of '{person or store}' does not belong there") from None
+
+
+def _inconsistent(what: str) -> StoreError:
+    return StoreError(f"altered: {what}", "put the file back from a backup, or remove it and enrol everybody again")

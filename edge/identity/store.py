@@ -1,0 +1,243 @@
+"""The encrypted template store: one sealed file, opened once, replaced whole at each write.
+
+The file is decrypted into memory, so a reader holds a consistent picture and needs no lock. A writer takes the lock,
+starts from what is in the file then, and replaces it: what a method returned is durable, and what failed changed
+nothing. Reasons and limits: docs/adr/0001-sealed-store.md.
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import StoreError, StoreKeyError
+from edge.identity import files, sealed
+from edge.identity.keys import StoreKey
+from edge.identity.people import Gallery, PeopleImage, Person
+from edge.identity.sealed import Header
+
+__all__ = ["Gallery", "Person", "Store", "checked_name"]
+
+MAX_NAME_CHARACTERS = 64
+_MAX_FILE_BYTES = 256 << 20  # a quarter of a million templates of 256 dimensions; what is larger is no store of ours
+_LOCK_TIMEOUT_S = 10.0
+_NORM_TOLERANCE = 1e-3  # a float32 unit vector is nearer than that; a vector that was never normalised is not
+_SHOWN_HASH_CHARACTERS = 12
+
+
+class Store:
+    """A store as it was when last read or written. One thread at a time."""
+
+    def __init__(self, path: Path, key: StoreKey, model: str, lock_timeout_s: float) -> None:
+        self._path = Path(os.path.realpath(path))  # a link to another medium stays a link
+        self._key = key
+        self._model = model
+        self._lock_timeout_s = lock_timeout_s
+        self._header: Header
+        self._picture: tuple[list[Person], Gallery]
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        key: StoreKey,
+        model: str,
+        dimension: int,
+        *,
+        model_name: str = "",
+        lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    ) -> Store:
+        """Make an empty store for one model and open it; StoreError when there is a file already.
+
+        `model` is the model's hash (hexadecimal), `dimension` the length of its embeddings, `model_name` what the
+        error about another model will call it.
+        """
+        if not re.fullmatch("[0-9a-f]{8,128}", model) or dimension < 1:
+            raise ValueError("a model's hash in lower-case hexadecimal and a positive dimension are needed")
+        store = cls(path, key, model, lock_timeout_s)
+        store_id = os.urandom(sealed.STORE_ID_BYTES)
+        with store._locked(), PeopleImage.new(key, store_id, model, model_name, dimension) as image:
+            if store._path.exists():
+                raise StoreError(f"{store._path}: exists already", "open it, or remove it first")
+            store._write(image, store_id, generation=1)
+        return store
+
+    @classmethod
+    def open(cls, path: Path, key: StoreKey, model: str, *, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> Store:
+        """Read a store; StoreKeyError for another key, StoreError when missing, altered or of another model."""
+        store = cls(path, key, model, lock_timeout_s)
+        store._adopt(*store._read())
+        return store
+
+    @property
+    def generation(self) -> int:
+        """How often the store was written, 1 when just made."""
+        return self._header.generation
+
+    def people(self) -> list[Person]:
+        """Everybody, in the order of enrolment."""
+        return list(self._picture[0])
+
+    def gallery(self) -> Gallery:
+        """All templates in one matrix, with the rotation that probes need; computed when the store was read."""
+        return self._picture[1]
+
+    def changed(self) -> bool:
+        """Whether the file is another than the one read: 72 bytes are compared, whose nonce no two writes share."""
+        try:
+            with self._path.open("rb") as file:
+                return file.read(sealed.HEADER_BYTES) != self._header.encode()
+        except OSError:
+            return True  # `refresh` will say why
+
+    def refresh(self) -> bool:
+        """Read the file again if it has changed, and say whether it had; on an error the old picture stays."""
+        if not self.changed():
+            return False
+        self._adopt(*self._read())
+        return True
+
+    def add(
+        self, name: str, vectors: NDArray[np.float32], ignored: bool = False, created: datetime.date | None = None
+    ) -> Person:
+        """Enrol a person with (N, D) float32 unit embeddings, not rotated; durable on return."""
+        name = checked_name(name)
+        self._check_vectors(vectors)
+        day = created or datetime.datetime.now(datetime.UTC).date()
+        with self._writing() as image:
+            return image.add(name, vectors, day.isoformat(), ignored)
+
+    def remove(self, person_id: str) -> None:
+        """Destroy a person's key and records; the file that held them is overwritten as well as the medium allows."""
+        with self._writing() as image:
+            image.remove(person_id)
+
+    def rename(self, person_id: str, name: str) -> Person:
+        """Give a person another display name."""
+        name = checked_name(name)
+        with self._writing() as image:
+            return image.change(person_id, name=name)
+
+    def set_ignored(self, person_id: str, ignored: bool) -> Person:
+        """Put a person on the ignore list, or take the person off it."""
+        with self._writing() as image:
+            return image.change(person_id, ignored=ignored)
+
+    def renew(self) -> None:
+        """Rotate all templates under a new seed, without new enrolment: copies of the old ones link to nothing."""
+        with self._writing() as image:
+            image.renew()
+
+    # ── file ──
+
+    @contextmanager
+    def _writing(self) -> Iterator[PeopleImage]:
+        """Yield the image as it is in the file now; write it when the block ends well."""
+        with self._locked():
+            header, image = self._read()
+            with image:
+                yield image
+                self._write(image, header.store_id, header.generation + 1)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            with self._explained("written"):
+                lock = self._path.with_name(self._path.name + ".lock")
+                stack.enter_context(files.locked(lock, self._lock_timeout_s))
+            yield
+
+    def _read(self) -> tuple[Header, PeopleImage]:
+        with self._explained("read"):
+            raw = files.read(self._path, _MAX_FILE_BYTES)
+            header, plain = sealed.unseal(raw, self._key)
+            image = PeopleImage.load(plain, self._key, header.store_id)
+            try:
+                self._refuse_other_model(image)
+            except StoreError:
+                image.close()
+                raise
+        return header, image
+
+    def _write(self, image: PeopleImage, store_id: bytes, generation: int) -> None:
+        picture = image.people(), image.gallery()  # what cannot be read back is never written
+        raw = sealed.seal(image.dump(), self._key, store_id, generation, os.urandom(sealed.NONCE_BYTES))
+        with self._explained("written"):
+            files.replace(self._path, raw)
+        self._header, self._picture = Header.decode(raw), picture
+
+    def _adopt(self, header: Header, image: PeopleImage) -> None:
+        with image, self._explained("read"):
+            self._header, self._picture = header, (image.people(), image.gallery())
+
+    @contextmanager
+    def _explained(self, done: str) -> Iterator[None]:
+        """Name the file in every error, and turn the system's errors into ours with their remedy."""
+        try:
+            yield
+        except (StoreError, StoreKeyError) as e:
+            raise type(e)(f"{self._path}: {e.what}", e.remedy) from None
+        except OSError as e:
+            remedy = _REMEDIES.get(e.errno or 0, "check the medium, its mount options and the folder's owner")
+            raise StoreError(f"{self._path}: the store cannot be {done}: {e.strerror}", remedy) from e
+
+    # ── checks ──
+
+    def _refuse_other_model(self, image: PeopleImage) -> None:
+        if image.model == self._model:
+            return
+        ours, theirs = self._model[:_SHOWN_HASH_CHARACTERS], image.model[:_SHOWN_HASH_CHARACTERS]
+        name = f'"{image.model_name}"' if image.model_name else "the model it was made with"
+        raise StoreError(
+            f"made with model {theirs}, but the model in use is {ours}: their templates cannot be compared",
+            f"set [recognition] model = {name}, or remove the store and enrol everybody again with the new model",
+        )
+
+    def _check_vectors(self, vectors: NDArray[np.float32]) -> None:
+        dimension = self._picture[1].rotation.shape[0]
+        if vectors.ndim != 2 or vectors.shape[1] != dimension or vectors.dtype != np.float32 or not len(vectors):
+            raise StoreError(
+                f"templates of shape {vectors.shape} and type {vectors.dtype} instead of (N, {dimension}) float32",
+                "enrol with the embedder that the store was made for",
+            )
+        error = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1.0)
+        if not (error <= _NORM_TOLERANCE).all():  # so written, NaN is refused too
+            raise StoreError("templates that are not unit vectors", "check the embedder with 'edge-daemon doctor'")
+
+
+def checked_name(name: str) -> str:
+    """Return a display name as it is stored: NFC, trimmed; StoreError when it is empty, too long or unprintable."""
+    clean = unicodedata.normalize("NFC", name).strip()
+    bad = next((c for c in clean if unicodedata.category(c) in _UNPRINTABLE or c in _REORDERING), None)
+    if bad is not None:
+        raise StoreError(f"the name holds the control character U+{ord(bad):04X}", "write it with visible characters")
+    if not clean:
+        raise StoreError("the name is empty", "give the person a name; it stays on this device")
+    if len(clean) > MAX_NAME_CHARACTERS:
+        raise StoreError(f"the name has {len(clean)} characters", f"at most {MAX_NAME_CHARACTERS} are kept")
+    return clean
+
+
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Cn", "Co", "Zl", "Zp"})  # not Cf: Persian and emoji names need its joiners
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # make a listing lie
+
+_READ_ONLY = "give the folder to the user that runs this, or mount it writable (ReadWritePaths= in a unit)"
+_REMEDIES: Mapping[int, str] = {
+    errno.ENOENT: "enrol the first person with 'edge-daemon people add', or check [device] data_dir",
+    errno.ENOSPC: "free some space; the store is as it was",
+    errno.EDQUOT: "free some space or raise the quota; the store is as it was",
+    errno.EFBIG: "what is there is no store of this program, or a limit on file sizes is too low; nothing was changed",
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+    errno.ETIMEDOUT: "try again when it has finished; the store is as it was",
+}
