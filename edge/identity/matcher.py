@@ -1,0 +1,161 @@
+"""1:N matching, open set: the mean cosine to a person's templates, a threshold for each person, a margin to the second.
+
+The score of a probe x against a person with unit templates t₁ … t_k is mean(x·tᵢ) = x·m with m = mean(tᵢ), not
+renormalized. All means lie in one matrix, so a match is one matrix-vector product whatever the number of templates.
+The probe may itself be the mean of several unit embeddings of one face: the score is then the mean over all pairs.
+
+A probe is a person when the best score reaches that person's threshold and leads the second person's by the margin.
+Higher is stricter, for both. Nothing here does I/O, and nothing is remembered between probes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ModelError, StoreError
+from edge.records import Band, Embedding, Match
+
+_NORM_TOLERANCE = 1e-3  # float32 unit vectors are nearer to 1 than this
+
+
+class Gallery(Protocol):
+    """The enrolled people. A person is an index into `ids`; each has one template or more."""
+
+    @property
+    def templates(self) -> NDArray[np.float32]:
+        """(N, D) float32, unit rows, in the space that `rotate` leads to."""
+
+    @property
+    def owner(self) -> NDArray[np.intp]:
+        """(N,) the person of each template."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """P opaque ids."""
+
+    @property
+    def ignored(self) -> NDArray[np.bool_]:
+        """(P,) whether the person must neither match nor be reported."""
+
+    def rotate(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Carry embeddings into the space of the templates; linear, keeps inner products."""
+
+
+class Thresholds(Protocol):
+    """What score a person needs (`calibration.OperatingPoint`)."""
+
+    @property
+    def model(self) -> str:
+        """SHA-256 of the model whose scores these are."""
+
+    def thresholds(self, norms: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(likely, certain) for people whose mean templates have these norms, each (P,); certain ≥ likely."""
+
+
+class Matcher:
+    """Find the nearest person of a gallery.
+
+    `margin` is the lead, in cosine, that the best person needs over the second. An ignored person competes like any
+    other: who wins is flagged `ignored`. Where several are closer to the best than the margin, nobody is matched,
+    unless one of them is ignored and reaches that person's threshold: then silence wins, and the match is that person,
+    flagged, because the face may be theirs.
+    Raises StoreError where the gallery is malformed.
+    """
+
+    def __init__(self, gallery: Gallery, thresholds: Thresholds, margin: float) -> None:
+        if not margin >= 0:
+            raise ValueError(f"margin {margin}: must be 0 or more")
+        self._means = _mean_templates(gallery)  # (P, D) float32, rows of norm 0..1
+        self._likely, self._certain = thresholds.thresholds(np.linalg.norm(self._means, axis=1))
+        self._ids, self._ignored, self._rotate = tuple(gallery.ids), gallery.ignored, gallery.rotate
+        self._model, self._margin = thresholds.model, float(margin)
+
+    def match(self, probe: NDArray[np.float32]) -> Match:
+        """Return the nearest person and whether it is near enough; with nobody enrolled every face is unknown.
+
+        `probe` is (D,) float32: a unit embedding, or the mean of several of one face. Raises ModelError where it is
+        of another length, not finite, zero, or longer than a mean of unit vectors can be.
+        """
+        self._check(probe)
+        if not self._ids:
+            return Match(None, None, score=-1.0, threshold=float("inf"), margin=float("inf"))
+        scores = self._means @ self._rotate(probe)  # (P,)
+        best = int(np.argmax(scores))
+        contenders = np.flatnonzero(scores[best] - scores < self._margin)  # includes the best, unless the margin is 0
+        if len(contenders) > 1:
+            silent = contenders[self._ignored[contenders] & (scores[contenders] >= self._likely[contenders])]
+            winner = int(silent[np.argmax(scores[silent])]) if len(silent) else None
+        else:
+            winner = best if scores[best] >= self._likely[best] else None
+        shown = best if winner is None else winner
+        return Match(
+            person=None if winner is None else self._ids[winner],
+            band=None if winner is None else self._band(scores, winner),
+            score=float(scores[shown]),
+            threshold=float(self._likely[shown]),
+            margin=_lead(scores, best),
+            ignored=winner is not None and bool(self._ignored[winner]),
+        )
+
+    def alike(self, embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
+        """Return (id, score) of all people whose threshold the mean of these embeddings reaches, nearest first.
+
+        For enrolment: whom would the new person be taken for? Raises ModelError for embeddings of another model.
+        """
+        for embedding in embeddings:
+            if embedding.model != self._model:
+                raise ModelError(
+                    f"an embedding of model {embedding.model[:12]}…, the gallery is of {self._model[:12]}…",
+                    "embed with the model that [recognition] names",
+                )
+        probe = np.stack([e.vector for e in embeddings]).mean(axis=0)
+        self._check(probe)
+        if not self._ids:
+            return []
+        scores = self._means @ self._rotate(probe)
+        near = np.flatnonzero(scores >= self._likely)
+        return [(self._ids[i], float(scores[i])) for i in near[np.argsort(-scores[near], kind="stable")]]
+
+    def _band(self, scores: NDArray[np.float32], person: int) -> Band:
+        return "certain" if scores[person] >= self._certain[person] else "likely"
+
+    def _check(self, probe: NDArray[np.float32]) -> None:
+        if probe.ndim != 1 or (self._ids and probe.shape != self._means.shape[1:]):
+            raise ModelError(
+                f"a probe of shape {probe.shape}, the gallery has ({self._means.shape[1]},)",
+                "embed with the model that the store was made for",
+            )
+        norm = float(np.linalg.norm(probe))
+        if not 0 < norm <= 1 + _NORM_TOLERANCE:  # so written, NaN and infinity are refused too
+            raise ModelError(
+                f"a probe of norm {norm:g}: not the mean of unit embeddings",
+                "check the embedder with 'edge-daemon doctor'",
+            )
+
+
+def _mean_templates(gallery: Gallery) -> NDArray[np.float32]:
+    """Return (P, D) float32, C order: the mean of each person's templates."""
+    templates, owner, people = gallery.templates, gallery.owner, len(gallery.ids)
+    remedy = "put the store back from a backup, or enrol again"
+    if templates.ndim != 2 or owner.shape != templates.shape[:1] or gallery.ignored.shape != (people,):
+        raise StoreError("the gallery's arrays do not fit together", remedy)
+    if not (np.abs(np.linalg.norm(templates, axis=1) - 1) <= _NORM_TOLERANCE).all():
+        raise StoreError("the gallery holds templates that are not unit vectors", remedy)
+    if len(owner) and not 0 <= owner.min() <= owner.max() < people:
+        raise StoreError("the gallery holds templates of nobody", remedy)
+    counts = np.bincount(owner, minlength=people)
+    if not counts.all():
+        raise StoreError(f"{gallery.ids[int(counts.argmin())]} has no template", remedy)
+    sums = np.zeros((people, templates.shape[1]), np.float64)
+    np.add.at(sums, owner, templates)
+    return np.ascontiguousarray(sums / np.maximum(counts, 1)[:, None], np.float32)
+
+
+def _lead(scores: NDArray[np.float32], best: int) -> float:
+    """Return how far the best score is above the second person's; infinite where there is no second."""
+    others = np.delete(scores, best)
+    return float(scores[best] - others.max()) if len(others) else float("inf")
