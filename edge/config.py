@@ -17,8 +17,8 @@ from msgspec import Meta
 
 from edge.errors import ConfigError
 
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e6)]
+NonNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -52,7 +52,7 @@ class CameraConfig(_Section, frozen=True):
 class MotionConfig(_Section, frozen=True):
     """When a frame is worth a look."""
 
-    min_changed_share: Share = 0.004
+    min_changed_share: Share = 0.003
     still_check_s: Positive = 2.0
 
 
