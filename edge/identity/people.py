@@ -1,8 +1,8 @@
 """What is inside the sealed file: people, their wrapped keys and their encrypted records, as one SQLite image.
 
 Each person has a random data key, wrapped by a key derived from the store key. Every record (profile, template, wrapped
-key, rotation seed) is encrypted with its place as additional data: store, person, model, kind and position. A record
-moved to another place does not open, even in an image that somebody with the store key put together.
+key, rotation seed) is encrypted with its place as additional data: store, person, model, dimension, kind and position.
+A record moved to another place does not open, even in an image that somebody with the store key put together.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import difflib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Self
 
 import msgspec
@@ -27,15 +28,18 @@ from edge.identity.keys import KEY_BYTES, StoreKey
 from edge.identity.rotation import orthogonal
 
 _NONCE_BYTES = 12
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
-CREATE TABLE store (model TEXT NOT NULL, model_name TEXT NOT NULL, dimension INTEGER NOT NULL, seed BLOB NOT NULL);
+CREATE TABLE store (
+    model TEXT NOT NULL, model_name TEXT NOT NULL, dimension INTEGER NOT NULL, seed BLOB NOT NULL
+) STRICT;
 CREATE TABLE people (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, wrapped_key BLOB NOT NULL, profile BLOB NOT NULL
-);
+) STRICT;
 CREATE TABLE templates (
     person INTEGER NOT NULL REFERENCES people (seq), position INTEGER NOT NULL, sealed BLOB NOT NULL,
     UNIQUE (person, position)
-);
+) STRICT;
 """
 # Nothing of an image may reach a disk in the clear: no temporary file (VACUUM makes one), no journal.
 _PRAGMAS = (
@@ -114,14 +118,21 @@ class PeopleImage:
     @classmethod
     def load(cls, raw: bytes, key: StoreKey, store_id: bytes) -> PeopleImage:
         """Return the image of a sealed file; StoreError when it is no image of this program."""
+        if not raw.startswith(_SQLITE_MAGIC):
+            raise _inconsistent("its content is no SQLite image")
         db = _connect()
         try:
             db.deserialize(raw)
-            db.executescript(_PRAGMAS)  # once more: the pages of the image bring their own
+            db.executescript(_PRAGMAS)  # once more: the image brings its own
+            if _tables(db) != _expected_tables():
+                raise _inconsistent("its tables are not those of this format")
             return cls(db, key, store_id)
-        except (sqlite3.Error, TypeError) as e:  # TypeError: the settings' row is missing
+        except sqlite3.Error as e:
             db.close()
-            raise _inconsistent(f"its inner database cannot be read ({e})") from None
+            raise _inconsistent(f"its SQLite image cannot be read ({e})") from None
+        except StoreError:
+            db.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -204,8 +215,11 @@ class PeopleImage:
     # ── rows ──
 
     def _settings(self) -> tuple[str, str, int]:
-        model, model_name, dimension = self._db.execute("SELECT model, model_name, dimension FROM store").fetchone()
-        return str(model), str(model_name), int(dimension)
+        rows = self._db.execute("SELECT model, model_name, dimension FROM store").fetchall()
+        if len(rows) != 1:
+            raise _inconsistent(f"it has {len(rows)} rows of settings")
+        model, model_name, dimension = rows[0]
+        return model, model_name, dimension
 
     def _entries(self) -> Iterator[_Entry]:
         rows = self._db.execute("SELECT seq, id, wrapped_key, profile FROM people ORDER BY seq").fetchall()
@@ -261,7 +275,7 @@ class PeopleImage:
 
     def _place(self, person_id: str, kind: str, position: int = 0) -> bytes:
         """Name the one place where a record opens; no part can hold the separator."""
-        return f"{self._store_id.hex()}|{person_id}|{self.model}|{kind}|{position}".encode()
+        return f"{self._store_id.hex()}|{person_id}|{self.model}|{self.dimension}|{kind}|{position}".encode()
 
     def _ids(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT id FROM people ORDER BY seq")]
@@ -283,11 +297,22 @@ def _connect() -> sqlite3.Connection:
     if not hasattr(sqlite3.Connection, "deserialize"):
         raise StoreError(
             "this Python's SQLite cannot work on an image in memory",
-            "use a Python whose SQLite is 3.36 or later (python -c 'import sqlite3; print(sqlite3.sqlite_version)')",
+            "use a Python whose SQLite is 3.37 or later (python -c 'import sqlite3; print(sqlite3.sqlite_version)')",
         )
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.executescript(_PRAGMAS)
     return db
+
+
+def _tables(db: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
+    return db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+@cache
+def _expected_tables() -> list[tuple[str, str, str | None]]:
+    with closing(_connect()) as db:
+        db.executescript(_SCHEMA)
+        return _tables(db)
 
 
 def _encrypt(key: bytes, plain: bytes, place: bytes) -> bytes:
@@ -299,7 +324,7 @@ def _decrypt(key: bytes, sealed: bytes, place: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
     except (InvalidTag, ValueError):  # ValueError: too short to be a record
-        store, person, _, kind, position = place.decode().split("|")
+        store, person, _, _, kind, position = place.decode().split("|")
         raise _inconsistent(f"record '{kind}' {position} of '{person or store}' does not belong there") from None
 
 

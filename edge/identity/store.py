@@ -220,7 +220,7 @@ def checked_name(name: str) -> str:
     bad = next((c for c in clean if unicodedata.category(c) in _UNPRINTABLE or c in _REORDERING), None)
     if bad is not None:
         raise StoreError(f"the name holds the control character U+{ord(bad):04X}", "write it with visible characters")
-    if not clean:
+    if all(unicodedata.category(c)[0] in "CZ" for c in clean):  # nothing, or nothing that can be seen
         raise StoreError("the name is empty", "give the person a name; it stays on this device")
     if len(clean) > MAX_NAME_CHARACTERS:
         raise StoreError(f"the name has {len(clean)} characters", f"at most {MAX_NAME_CHARACTERS} are kept")

@@ -1,0 +1,287 @@
+"""Whatever is done to the file, the answer is an error that says what and how to mend it, never another gallery."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.errors import EdgeError, StoreError, StoreKeyError
+from edge.identity import sealed
+from edge.identity.keys import StoreKey
+from edge.identity.people import PeopleImage
+from edge.identity.store import Store
+
+MODEL = "5f" * 32
+OTHER_MODEL = "a0" * 32
+DIMENSION = 8
+KEY = StoreKey(bytes(range(32)))
+OTHER_KEY = StoreKey(bytes(range(1, 33)))
+
+
+def unit_rows(count: int, seed: int) -> NDArray[np.float32]:
+    rows = np.random.default_rng(seed).normal(size=(count, DIMENSION))
+    unit: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store of two people with two templates each."""
+    path = tmp_path / "templates.edge"
+    store = Store.create(path, KEY, MODEL, DIMENSION, model_name="lightcnn9")
+    store.add("Ada", unit_rows(2, 0))
+    store.add("Grace", unit_rows(2, 1), ignored=True)
+    return path
+
+
+def refusal(path: Path, key: StoreKey = KEY, model: str = MODEL) -> EdgeError:
+    with pytest.raises((StoreError, StoreKeyError)) as caught:
+        Store.open(path, key, model)
+    assert str(path) in caught.value.what
+    assert caught.value.remedy
+    return caught.value
+
+
+# ── the file ──
+
+
+def test_every_flipped_bit_of_the_header_and_one_of_each_body_byte_is_refused(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    pick = random.Random(0)
+    flips = [(at, bit) for at in range(sealed.HEADER_BYTES) for bit in range(8)]
+    flips += [(at, pick.randrange(8)) for at in range(sealed.HEADER_BYTES, len(raw))]
+    for at, bit in flips:
+        raw[at] ^= 1 << bit
+        with pytest.raises((StoreError, StoreKeyError)):
+            sealed.unseal(bytes(raw), KEY)
+        raw[at] ^= 1 << bit
+    sealed.unseal(bytes(raw), KEY)  # the last flip was undone: it was the flips that were refused
+
+
+def test_flipped_bytes_on_the_disk_are_refused_and_called_damage(path: Path) -> None:
+    raw = path.read_bytes()
+    for at in random.Random(1).sample(range(len(raw)), 150):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 0x10]) + raw[at + 1 :])
+        error = refusal(path)
+        assert isinstance(error, StoreError), "a damaged file is not blamed on the key"
+    path.write_bytes(raw)
+    assert len(Store.open(path, KEY, MODEL).people()) == 2
+
+
+def test_every_truncation_is_refused(path: Path) -> None:
+    raw = path.read_bytes()
+    for length in range(len(raw)):
+        with pytest.raises(StoreError, match="truncated"):
+            sealed.unseal(raw[:length], KEY)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 71, 72, 73, 1000, -1])
+def test_truncated_file_is_called_truncated(length: int, path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:length])
+    assert "truncated" in refusal(path).what
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"x" * 4096])
+def test_appended_bytes_are_refused(extra: bytes, path: Path) -> None:
+    path.write_bytes(path.read_bytes() + extra)
+    assert "longer than it was written" in refusal(path).what
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0" + bytes(4096), b"\0" * 4096, b"E", b"EDGEFACT"])
+def test_other_files_are_called_what_they_are(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+    assert refusal(path).what.split(": ")[1].startswith(("not a template store", "truncated"))
+
+
+def test_altered_header_with_its_checksum_mended_is_refused(path: Path) -> None:
+    raw = path.read_bytes()
+    header = sealed.Header.decode(raw)
+    changes: list[tuple[dict[str, int | bytes], type[EdgeError]]] = [
+        ({"generation": header.generation - 1}, StoreError),
+        ({"length": header.length - 1}, StoreError),
+        ({"nonce": bytes(12)}, StoreError),
+        ({"store_id": bytes(16)}, StoreKeyError),
+        ({"key_check": bytes(12)}, StoreKeyError),
+    ]
+    for change, kind in changes:
+        path.write_bytes(replace(header, **change).encode() + raw[sealed.HEADER_BYTES :])  # type: ignore[arg-type]
+        assert type(refusal(path)) is kind
+
+
+def test_later_format_is_told_from_damage(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[8:12] = struct.pack(">I", 2)
+    fields = raw[: sealed.HEADER_BYTES - 4]
+    path.write_bytes(fields + struct.pack(">I", zlib.crc32(fields)) + raw[sealed.HEADER_BYTES :])
+    error = refusal(path)
+    assert "format 2" in error.what
+    assert "update" in error.remedy
+
+
+def test_body_of_another_store_with_the_same_key_is_refused(path: Path, tmp_path: Path) -> None:
+    Store.create(tmp_path / "other", KEY, MODEL, DIMENSION)
+    head, body = path.read_bytes()[: sealed.HEADER_BYTES], (tmp_path / "other").read_bytes()[sealed.HEADER_BYTES :]
+    header = replace(sealed.Header.decode(head), length=len(body))
+    path.write_bytes(header.encode() + body)
+    assert "damaged or tampered" in refusal(path).what
+
+
+def test_file_too_large_to_be_a_store_is_refused_unread(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: reading it whole would end the process
+    assert "no store of this program" in refusal(path).remedy
+
+
+def test_other_key_is_told_from_damage(path: Path) -> None:
+    error = refusal(path, key=OTHER_KEY)
+    assert isinstance(error, StoreKeyError)
+    assert "another key" in error.what
+
+
+def test_other_model_is_refused_with_both_named_and_the_way_out(path: Path) -> None:
+    error = refusal(path, model=OTHER_MODEL)
+    assert MODEL[:12] in error.what
+    assert OTHER_MODEL[:12] in error.what
+    assert '[recognition] model = "lightcnn9"' in error.remedy
+    assert "enrol" in error.remedy
+
+
+def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    assert "people add" in refusal(tmp_path / "none").remedy
+    assert "people add" in refusal(tmp_path / "no-folder" / "none").remedy
+
+
+def test_folder_in_its_place_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path).what
+
+
+def test_damaged_store_is_not_overwritten_by_a_writer_that_read_it_before(path: Path) -> None:
+    store = Store.open(path, KEY, MODEL)
+    damaged = path.read_bytes()[:-1]
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match="truncated"):
+        store.add("Eve", unit_rows(1, 5))
+    assert path.read_bytes() == damaged
+
+
+# ── the image: somebody who has the store key, or a fault of ours, moves records about ──
+
+
+def forge(path: Path, alter: Callable[[sqlite3.Connection], object]) -> None:
+    """Seal the store again, with the right key, after altering its image."""
+    header, image = sealed.unseal(path.read_bytes(), KEY)
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.deserialize(image)
+    alter(db)
+    forged = db.serialize()
+    db.close()
+    path.write_bytes(sealed.seal(forged, KEY, header.store_id, header.generation + 1, bytes(12)))
+
+
+def swap(table: str, column: str, one: str, other: str) -> Callable[[sqlite3.Connection], object]:
+    def alter(db: sqlite3.Connection) -> None:
+        values = [db.execute(f"SELECT {column} FROM {table} WHERE {row}").fetchone()[0] for row in (one, other)]  # noqa: S608
+        for value, row in zip(values, (other, one), strict=True):
+            db.execute(f"UPDATE {table} SET {column} = ? WHERE {row}", (value,))  # noqa: S608
+
+    return alter
+
+
+def run(*statements: str) -> Callable[[sqlite3.Connection], object]:
+    return lambda db: [db.execute(statement) for statement in statements]
+
+
+SWAPS = {
+    "rows of two people": run(
+        "UPDATE people SET seq = 3 WHERE seq = 1",
+        "UPDATE people SET seq = 1 WHERE seq = 2",
+        "UPDATE people SET seq = 2 WHERE seq = 3",
+    ),
+    "wrapped keys": swap("people", "wrapped_key", "seq = 1", "seq = 2"),
+    "profiles": swap("people", "profile", "seq = 1", "seq = 2"),
+    "first templates of two people": swap(
+        "templates", "sealed", "person = 1 AND position = 0", "person = 2 AND position = 0"
+    ),
+    "templates of one person": swap(
+        "templates", "sealed", "person = 1 AND position = 0", "person = 1 AND position = 1"
+    ),
+    "owners of all templates": run(
+        "UPDATE templates SET person = 3 - person, position = position + 10",
+        "UPDATE templates SET position = position - 10",
+    ),
+    "profile and template": run(
+        "UPDATE people SET profile = (SELECT sealed FROM templates WHERE person = seq AND position = 0) WHERE seq = 1"
+    ),
+    "an id made up": run("UPDATE people SET id = 'p-abcdefgh' WHERE seq = 1"),
+}
+
+
+@pytest.mark.parametrize("what", SWAPS)
+def test_swapped_records_are_refused(what: str, path: Path) -> None:
+    forge(path, SWAPS[what])
+    assert "altered" in refusal(path).what
+
+
+OTHER_FORGERIES = {
+    "template lost": run("DELETE FROM templates WHERE person = 1 AND position = 1"),
+    "template doubled": run("INSERT INTO templates SELECT person, 7, sealed FROM templates WHERE position = 0"),
+    "template cut short": run("UPDATE templates SET sealed = x'00' WHERE person = 1"),
+    "rotation seed cut": run("UPDATE store SET seed = substr(seed, 2)"),
+    "rotation seed taken from a person": run("UPDATE store SET seed = (SELECT wrapped_key FROM people LIMIT 1)"),
+    "dimension": run("UPDATE store SET dimension = 4"),
+    "no settings": run("DELETE FROM store"),
+    "no table": run("DROP TABLE templates"),
+    "settings doubled": run("INSERT INTO store SELECT * FROM store"),
+    "types made loose": run(
+        "CREATE TABLE t AS SELECT * FROM store", "DROP TABLE store", "ALTER TABLE t RENAME TO store"
+    ),
+    "trigger": run("CREATE TRIGGER t AFTER INSERT ON people BEGIN DELETE FROM people; END"),
+    "model": lambda db: db.execute("UPDATE store SET model = ?", (OTHER_MODEL,)),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_FORGERIES)
+def test_forged_image_is_refused(what: str, path: Path) -> None:
+    forge(path, OTHER_FORGERIES[what])
+    refusal(path)
+
+
+def test_image_relabelled_to_another_model_does_not_open_under_it(path: Path) -> None:
+    forge(path, OTHER_FORGERIES["model"])
+    assert "altered" in refusal(path, model=OTHER_MODEL).what
+
+
+def test_record_of_another_store_is_refused(path: Path, tmp_path: Path) -> None:
+    Store.create(tmp_path / "other", KEY, MODEL, DIMENSION).add("Eve", unit_rows(2, 7))
+    _, image = sealed.unseal((tmp_path / "other").read_bytes(), KEY)
+    header = sealed.Header.decode(path.read_bytes())
+    path.write_bytes(sealed.seal(image, KEY, header.store_id, 9, bytes(12)))
+    assert "altered" in refusal(path).what
+
+
+def test_garbage_sealed_with_the_right_key_is_refused(path: Path) -> None:
+    header = sealed.Header.decode(path.read_bytes())
+    for garbage in (b"", b"x", bytes(4096), b"SQLite format 3\0" + bytes(100)):
+        path.write_bytes(sealed.seal(garbage, KEY, header.store_id, 9, bytes(12)))
+        refusal(path)
+
+
+def test_untouched_image_sealed_again_opens(path: Path) -> None:
+    forge(path, run())
+    assert [p.name for p in Store.open(path, KEY, MODEL).people()] == ["Ada", "Grace"]
+
+
+def test_image_keeps_its_scratch_in_memory(path: Path) -> None:
+    header, raw = sealed.unseal(path.read_bytes(), KEY)
+    with PeopleImage.load(raw, KEY, header.store_id) as image:
+        values = {name: image._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("temp_store", "journal_mode")}
+    assert values == {"temp_store": 2, "journal_mode": "memory"}
