@@ -1,0 +1,202 @@
+"""Pictures of one person → templates, with a reason for every picture that is not used.
+
+Each picture must show one face that passes the gates; then the faces must agree with each other, so that a bystander
+in one photo is not enrolled; then the most telling few are chosen. Pure: pictures and stages are handed in.
+
+The two constants below are measured on the validation people and the talking man of `carphone` (ADR 0004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import EnrolmentError, SourceError
+from edge.records import AlignedFace, Embedding, Face, Frame
+from edge.stages import Aligner, Detector, Embedder, FaceGate, QualityGate
+
+MAX_TEMPLATES = 12
+# 998 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
+NEAR_DUPLICATE = 0.9
+# A picture whose mean cosine to the others is below this share of the typical one is somebody else's: with 8 pictures
+# that refuses 85 % of bystanders and 6 % of right ones.
+SAME_PERSON_SHARE = 0.4
+_MIN_TO_DISAGREE = 3  # of two pictures that differ, neither can be called the wrong one
+_BACKGROUND_SHARE = 0.5  # a face of less than half the main face's side is somebody in the background
+_LEAST_WEIGHT = 0.05  # the worst picture that passed the gates is still better than none
+_NAMES_SHOWN = 3
+
+Alike = Callable[[Sequence[Embedding]], Sequence[tuple[str, float]]]  # Matcher.alike
+Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What turns a picture into an embedding: the stages of the pipeline itself."""
+
+    detector: Detector
+    face_gate: FaceGate
+    quality_gate: QualityGate
+    aligner: Aligner
+    embedder: Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one picture."""
+
+    name: str
+    refused: tuple[str, ...] = ()  # e.g. ("no face",), ("too blurred", "too dark"); empty: accepted
+    template: bool = False  # whether it is one of the templates; an accepted near-duplicate is not
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """An enrolled person for whom the new one would be taken."""
+
+    person: str  # opaque id
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enrolment:
+    """A person ready to be stored."""
+
+    templates: NDArray[np.float32]  # (K, D) float32, unit rows, 1 ≤ K ≤ MAX_TEMPLATES, not rotated
+    outcomes: tuple[Outcome, ...]  # one a picture, in their order
+    collisions: tuple[Collision, ...]  # nearest first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shot:
+    picture: int  # which one
+    embedding: Embedding
+    quality: float  # 0..1
+
+
+def enrol(
+    pictures: Iterable[tuple[str, Frame | SourceError]],
+    stages: Stages,
+    alike: Alike,
+    max_templates: int = MAX_TEMPLATES,
+) -> Enrolment:
+    """Choose the templates of one person from named pictures or video frames.
+
+    A picture that could not be read is handed in as its error and counts as refused. `alike` tells which enrolled
+    people the new one would be taken for: the caller warns. Raises EnrolmentError with all reasons where no picture
+    is usable.
+    """
+    names: list[str] = []
+    refused: dict[int, tuple[str, ...]] = {}
+    shots: list[_Shot] = []
+    for number, (name, picture) in enumerate(pictures):
+        names.append(name)
+        found = _look(number, picture, stages)
+        if isinstance(found, _Shot):
+            shots.append(found)
+        else:
+            refused[number] = found
+    if not shots:
+        raise _nothing_usable(names, refused)
+    vectors = np.stack([shot.embedding.vector for shot in shots])  # (M, D)
+    same = agreeing(vectors)
+    refused |= {shot.picture: ("not the same person",) for i, shot in enumerate(shots) if i not in same}
+    kept = [shots[i] for i in same]
+    quality = np.array([shot.quality for shot in kept])
+    chosen = [kept[i] for i in choose(vectors[same], quality, max_templates)]
+    templates = {shot.picture for shot in chosen}
+    return Enrolment(
+        templates=np.stack([shot.embedding.vector for shot in chosen]),
+        outcomes=tuple(Outcome(name, refused.get(i, ()), i in templates) for i, name in enumerate(names)),
+        collisions=tuple(Collision(*near) for near in alike([shot.embedding for shot in chosen])),
+    )
+
+
+def agreeing(vectors: Vectors) -> list[int]:
+    """Return which of (M, D) unit embeddings are of one person: the odd one out goes, until all agree."""
+    cosines = vectors @ vectors.T  # (M, M)
+    kept = np.arange(len(vectors))
+    while len(kept) >= _MIN_TO_DISAGREE:
+        among = cosines[np.ix_(kept, kept)]
+        to_others = (among.sum(axis=1) - among.diagonal()) / (len(kept) - 1)  # mean cosine to all others
+        worst = int(np.argmin(to_others))
+        if to_others[worst] >= SAME_PERSON_SHARE * np.median(to_others):
+            break
+        kept = np.delete(kept, worst)
+    return [int(i) for i in kept]
+
+
+def choose(vectors: Vectors, quality: NDArray[np.floating], count: int) -> list[int]:
+    """Return up to `count` of (M, D) unit embeddings that stand for all of them, the most telling first.
+
+    Greedy facility location: each step takes the picture that raises the most what the pictures' nearest templates say
+    about them (sum of the best cosines), times its `quality` (M,), 0..1. Near-duplicates of a chosen one are passed
+    over. Within 63 % of the best choice where qualities are equal: Nemhauser, Wolsey and Fisher, 1978.
+    """
+    cosines = np.clip(vectors @ vectors.T, 0.0, None)  # (M, M)
+    weight = np.clip(quality, _LEAST_WEIGHT, 1.0)
+    covered = np.zeros(len(vectors))
+    free = np.ones(len(vectors), bool)
+    chosen: list[int] = []
+    while free.any() and len(chosen) < count:
+        gain = weight * np.maximum(cosines - covered[:, None], 0).sum(axis=0)
+        best = int(np.argmax(np.where(free, gain, -1.0)))
+        chosen.append(best)
+        covered = np.maximum(covered, cosines[:, best])
+        free &= cosines[:, best] < NEAR_DUPLICATE
+        free[best] = False  # a rounding error below 1 must not choose it again
+    return chosen
+
+
+def _look(number: int, picture: Frame | SourceError, stages: Stages) -> _Shot | tuple[str, ...]:
+    """Return the embedding of the one face of a picture, or the reasons why there is none."""
+    if isinstance(picture, SourceError):
+        return (picture.what,)
+    face = _main_face(stages.detector.detect(picture))
+    reason = face if isinstance(face, str) else stages.face_gate.refusal(picture, face)
+    if isinstance(face, str) or reason is not None:
+        return (str(reason),)
+    quality = stages.quality_gate.assess(picture, face)
+    if not quality.fit:
+        return quality.refused
+    crop = _aligned(stages.aligner, picture, face)
+    if crop is None:
+        return ("landmarks unusable",)
+    return _Shot(number, stages.embedder.embed(crop), quality.score)
+
+
+def _main_face(faces: Sequence[Face]) -> Face | str:
+    """Return the largest face, or why there is no one face that the picture is of."""
+    if not faces:
+        return "no face"
+    main, *others = sorted(faces, key=lambda face: -face.size_px)
+    crowd = others and others[0].size_px >= _BACKGROUND_SHARE * main.size_px
+    return "two faces" if crowd else main
+
+
+def _aligned(aligner: Aligner, picture: Frame, face: Face) -> AlignedFace | None:
+    try:
+        return aligner.align(picture, face)
+    except ValueError:  # the landmarks coincide
+        return None
+
+
+def _nothing_usable(names: Sequence[str], refused: Mapping[int, tuple[str, ...]]) -> EnrolmentError:
+    if not names:
+        return EnrolmentError("no picture was given", "name photos, a folder of them, or a video of the person")
+    by_reason: dict[str, list[str]] = {}
+    for number, reasons in sorted(refused.items()):
+        by_reason.setdefault(" and ".join(reasons), []).append(names[number])
+    told = "; ".join(f"{reason}: {_some(where)}" for reason, where in by_reason.items())
+    return EnrolmentError(
+        f"none of {len(names)} pictures is usable: {told}",
+        "use sharp, evenly lit pictures that show this person alone, looking towards the camera",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
