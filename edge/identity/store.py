@@ -30,7 +30,7 @@ __all__ = ["Gallery", "Person", "Store", "checked_name"]
 MAX_NAME_CHARACTERS = 64
 _MAX_FILE_BYTES = 256 << 20  # a quarter of a million templates of 256 dimensions; what is larger is no store of ours
 _LOCK_TIMEOUT_S = 10.0
-_NORM_TOLERANCE = 1e-3  # a float32 unit vector is nearer than that; a vector that was never normalised is not
+_NORM_TOLERANCE = 1e-4  # what float32 normalised is nearer than, and stricter than what the matcher asks for
 _SHOWN_HASH_CHARACTERS = 12
 
 
@@ -230,14 +230,14 @@ def checked_name(name: str) -> str:
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Cn", "Co", "Zl", "Zp"})  # not Cf: Persian and emoji names need its joiners
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # make a listing lie
 
-_READ_ONLY = "give the folder to the user that runs this, or mount it writable (ReadWritePaths= in a unit)"
+_NOT_OURS = "run this as the user that owns the folder; in a unit, name the folder in ReadWritePaths= to write"
 _REMEDIES: Mapping[int, str] = {
     errno.ENOENT: "enrol the first person with 'edge-daemon people add', or check [device] data_dir",
     errno.ENOSPC: "free some space; the store is as it was",
     errno.EDQUOT: "free some space or raise the quota; the store is as it was",
     errno.EFBIG: "what is there is no store of this program, or a limit on file sizes is too low; nothing was changed",
-    errno.EROFS: _READ_ONLY,
-    errno.EACCES: _READ_ONLY,
-    errno.EPERM: _READ_ONLY,
+    errno.EROFS: _NOT_OURS,
+    errno.EACCES: _NOT_OURS,
+    errno.EPERM: _NOT_OURS,
     errno.ETIMEDOUT: "try again when it has finished; the store is as it was",
 }
