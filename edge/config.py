@@ -218,7 +218,7 @@ def _explain(error: msgspec.ValidationError, table: dict[str, Any], text: str, n
 
 
 def _line_of(text: str, section: str, key: str | None) -> int:
-    """The line (from 1) where a section, or a key of it, stands; 1 where it cannot be told."""
+    """Return the line (from 1) where a section, or a key of it, stands; 1 where it cannot be told."""
     header = re.compile(rf"^\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\]=]")
     wanted = re.compile(rf"^\s*[\"']?{re.escape(key)}[\"']?\s*=") if key is not None else None
     inside, at = False, 1

@@ -65,6 +65,10 @@ class Pipeline:
         self.tracker.expire(now_s)
         return self._recognize(now_s) + self.encounters.tick(now_s)
 
+    def idle(self, now_s: float) -> list[Decision]:
+        """Let time pass without a frame: encounters end."""
+        return self.encounters.tick(now_s)
+
     def finish(self) -> list[Decision]:
         """Close all encounters, as when the source has ended."""
         return self.encounters.finish()

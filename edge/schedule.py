@@ -18,18 +18,23 @@ class LookSchedule:
         self._rates = rates
         self._still_check_s = still_check_s
         self._last_s = float("-inf")
+        self._next_s = float("-inf")  # before which the rate allows no look
 
     def set_rates(self, rates: Rates) -> None:
         """Follow the power governor."""
         self._rates = rates
+        self._next_s = self._last_s + 1.0 / rates.detector_hz
 
     def due(self, motion: Motion, following: bool, t_s: float) -> bool:
         """Return whether to look now, and if so note it."""
         interval_s = 1.0 / self._rates.detector_hz
-        if not following and motion.kind != "scene":
-            interval_s = max(interval_s, _EGO_LOOK_S if motion.kind == "ego" else self._still_check_s)
-        # A frame comes when it comes: a quarter of the interval early is on time.
-        if t_s - self._last_s < 0.75 * interval_s:
+        # A frame that comes a quarter of the interval early is on time; the next one is due as if it had been punctual.
+        if t_s < self._next_s - 0.25 * interval_s:
             return False
+        if not following and motion.kind != "scene":
+            wait_s = _EGO_LOOK_S if motion.kind == "ego" else self._still_check_s
+            if t_s - self._last_s < wait_s:
+                return False
         self._last_s = t_s
+        self._next_s = max(self._next_s, t_s) + interval_s
         return True

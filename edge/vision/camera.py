@@ -7,6 +7,7 @@ an error a finite source goes on with its next file; a live source must be opene
 from __future__ import annotations
 
 import importlib
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
+
+_log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
@@ -100,8 +103,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 class FileSource:
     """Play video files and pictures, in order, as a camera would deliver them.
 
-    With `realtime` the media clock is the wall: frames come when they are due, and those that are late are skipped.
-    Without it every frame comes at once and `t_s` is media time, counted on from file to file.
+    `t_s` is the clock's reading at the first frame plus media time, counted on from file to file. With `realtime`
+    frames come when they are due, and those that are late are skipped; without it they come as fast as they are taken.
     """
 
     live = False
@@ -151,6 +154,7 @@ class FileSource:
         if not self._queue:
             return None
         path = self._queue.popleft()
+        _log.info("playing %s", path.name)
         self._clip = _Picture(path, self._fps) if path.suffix.lower() in IMAGE_SUFFIXES else _Video(path)
         return self._clip
 
@@ -164,10 +168,10 @@ class FileSource:
         if media_s < self._due_s - 1e-6:
             return False
         self._due_s = max(self._due_s + 1 / self._fps, media_s + 0.5 / self._fps)
-        if not self._realtime:
-            return True
         if self._origin_s is None:
             self._origin_s = now_s() - media_s
+        if not self._realtime:
+            return True
         late_s = now_s() - self._origin_s - media_s
         if late_s < 0:
             time.sleep(-late_s)

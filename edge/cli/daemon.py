@@ -1,0 +1,215 @@
+"""`edge-daemon`: run, vision, publish, people, check-config, doctor, status. Argument parsing only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edge import __version__, config
+from edge.errors import EdgeError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
+
+
+def main() -> None:
+    """Run the command; an EdgeError ends it with its exit code and no traceback."""
+    try:
+        cli(standalone_mode=False)
+    except EdgeError as e:
+        click.echo(f"error: {e}", err=True)
+        sys.exit(e.exit_code)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+
+
+def with_config(command: _F) -> _F:
+    """Add the option that names the configuration file."""
+    option = click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        help="The configuration file.",
+    )
+    return option(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-daemon")
+@click.option("--verbose", is_flag=True, help="Say more in the log.")
+def cli(verbose: bool) -> None:
+    """Face recognition that lives on the device: match events leave, faces never do."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@cli.command()
+@with_config
+def run(config_path: Path) -> None:
+    """Run vision and publisher on a workbench; on a device systemd starts the two."""
+    settings = config.load(config_path)
+    from edge.processes import signals, workbench
+
+    sys.exit(workbench.run(settings, config_path, signals.stop_on_signals()))
+
+
+@cli.command()
+@with_config
+def vision(config_path: Path) -> None:
+    """Run the process that sees; it has no network."""
+    settings = config.load(config_path)
+    from edge.processes import sandbox  # before anything that starts threads
+
+    if settings.camera.source == "mjpeg":
+        logging.getLogger("edge").warning("the source is a network stream: this process keeps its network")
+    else:
+        logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    from edge.health import Notifier
+    from edge.processes import signals
+    from edge.processes import vision as process
+
+    sys.exit(process.run(settings, signals.stop_on_signals(), Notifier()))
+
+
+@cli.command()
+@with_config
+def publish(config_path: Path) -> None:
+    """Run the process that sends events; it has no pixels."""
+    settings = config.load(config_path)
+    from edge.processes import publisher, signals
+
+    publisher.run(settings, signals.stop_on_signals())
+
+
+@cli.command("check-config")
+@with_config
+def check_config(config_path: Path) -> None:
+    """Check the configuration and say what is wrong with it."""
+    config.load(config_path)
+    click.echo(f"{config_path}: good")
+
+
+@cli.command()
+@with_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(config_path: Path, as_json: bool) -> None:
+    """Say what the running processes last said of themselves."""
+    from edge.processes import status as process
+
+    report = process.status(config.load(config_path))
+    click.echo(json.dumps(report) if as_json else process.as_text(report))
+
+
+@cli.command()
+@with_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(config_path: Path, as_json: bool) -> None:
+    """Check everything that recognition needs, and say how to mend what is wrong."""
+    from edge.processes import doctor as process
+
+    findings = process.examine(config.load(config_path), config_path)
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in findings]))
+    else:
+        for finding in findings:
+            click.echo(finding.as_text())
+    sys.exit(1 if any(finding.level == "FAIL" for finding in findings) else 0)
+
+
+@cli.group()
+def people() -> None:
+    """Enrol, list, rename and remove people."""
+
+
+@people.command("list")
+@with_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def people_list(config_path: Path, as_json: bool) -> None:
+    """List who is enrolled."""
+    from edge.processes import people as process
+
+    found = process.listing(config.load(config_path))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for person in found:
+        note = "  (ignored: neither matched nor reported)" if person["ignored"] else ""
+        click.echo(f"{person['id']}  {person['name']}  {person['templates']} templates, {person['created']}{note}")
+    if not found:
+        click.echo("nobody is enrolled")
+
+
+@people.command("add")
+@click.argument("name")
+@with_config
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Pictures, videos or folders of them; may be given more than once.",
+)
+@click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def people_add(name: str, config_path: Path, sources: tuple[Path, ...], ignore: bool, as_json: bool) -> None:
+    """Enrol NAME from pictures or videos that show this one person."""
+    from edge.processes import people as process
+
+    report = process.add(config.load(config_path), name, sources, ignored=ignore)
+    click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
+
+
+@people.command("remove")
+@click.argument("person")
+@with_config
+def people_remove(person: str, config_path: Path) -> None:
+    """Remove a person (id as in `people list`) and destroy the key of that person's templates."""
+    from edge.processes import people as process
+
+    process.remove(config.load(config_path), person)
+    click.echo(f"{person} is removed; the key of the templates is destroyed")
+
+
+@people.command("rename")
+@click.argument("person")
+@click.argument("name")
+@with_config
+def people_rename(person: str, name: str, config_path: Path) -> None:
+    """Give a person (id as in `people list`) another NAME."""
+    from edge.processes import people as process
+
+    process.rename(config.load(config_path), person, name)
+    click.echo(f"{person} is now called {name}")
+
+
+@people.command("ignore")
+@click.argument("person")
+@with_config
+@click.option("--off", is_flag=True, help="Take the person off the ignore list.")
+def people_ignore(person: str, config_path: Path, off: bool) -> None:
+    """Put a person (id as in `people list`) on the ignore list."""
+    from edge.processes import people as process
+
+    process.set_ignored(config.load(config_path), person, ignored=not off)
+    click.echo(f"{person} is {'reported again' if off else 'neither matched nor reported'}")
+
+
+if __name__ == "__main__":
+    main()

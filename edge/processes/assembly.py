@@ -1,0 +1,89 @@
+"""Configuration → the real stages, put together."""
+
+from __future__ import annotations
+
+import cv2
+
+from edge.config import Config
+from edge.identity.encounters import Encounters
+from edge.models.manifest import load_manifest, load_verified
+from edge.pipeline import Pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Rates
+from edge.schedule import LookSchedule
+from edge.vision.align import Aligner
+from edge.vision.detector import YuNetDetector
+from edge.vision.embedder import Embedder, open_embedder
+from edge.vision.gates import FaceGate, QualityGate
+from edge.vision.motion import MotionGate
+from edge.vision.tracker import BestShots, Tracker
+
+_DETECTOR = "yunet"
+_TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
+_LOOKS_IN_A_GAP = 3.0  # but a track survives so many looks without its face, however seldom looks are
+_SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: three to six frames of a camera
+
+
+def initial_rates(config: Config) -> Rates:
+    """Return the rates that the configuration allows."""
+    return Rates(config.camera.fps, config.detector.rate_hz, config.recognition.rate_hz)
+
+
+def build_detector(config: Config) -> YuNetDetector:
+    """Return the face detector, its file verified; raises ModelError or DependencyError."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the detector's engine warns at every start
+    cv2.setNumThreads(config.recognition.threads)
+    model = load_verified(load_manifest().detector(_DETECTOR), "opencv")
+    return YuNetDetector(model, config.detector.min_confidence, config.detector.max_side_px)
+
+
+def build_embedder(config: Config) -> Embedder:
+    """Return the embedder, its file verified and its golden self-test passed; raises ModelError or DependencyError."""
+    return open_embedder(config.recognition.model, config.recognition.backend, config.recognition.threads)
+
+
+def build_aligner(embedder: Embedder) -> Aligner:
+    """Return the aligner that makes the crops this embedder reads."""
+    contract = embedder.contract
+    return Aligner(contract.size_px, contract.template, contract.channels)
+
+
+def build_face_gate(config: Config) -> FaceGate:
+    """Return the gate for size and confidence."""
+    return FaceGate(config.detector.min_face_px, config.detector.min_confidence)
+
+
+def build_quality_gate(config: Config) -> QualityGate:
+    """Return the gate for blur, light and pose."""
+    quality = config.quality
+    return QualityGate(
+        min_sharpness=quality.min_sharpness,
+        min_brightness=quality.min_brightness,
+        max_brightness=quality.max_brightness,
+        min_contrast=quality.min_contrast,
+        max_yaw=quality.max_yaw,
+    )
+
+
+def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
+    """Return the pipeline of design and configuration, ready for its first frame."""
+    rates, recognition = initial_rates(config), config.recognition
+    embedder = build_embedder(config)
+    return Pipeline(
+        motion_gate=MotionGate(config.motion.min_changed_share),
+        schedule=LookSchedule(rates, config.motion.still_check_s),
+        detector=build_detector(config),
+        face_gate=build_face_gate(config),
+        tracker=Tracker(max(_TRACK_GAP_S, _LOOKS_IN_A_GAP / rates.detector_hz)),
+        quality_gate=build_quality_gate(config),
+        aligner=build_aligner(embedder),
+        shots=BestShots(_SHOT_WINDOW_S, 1.0 / rates.embeddings_hz),
+        embedder=embedder,
+        matcher=gallery.matcher,
+        encounters=Encounters(
+            min_embeddings=recognition.min_embeddings,
+            max_embeddings=recognition.max_embeddings,
+            timeout_s=recognition.encounter_timeout_s,
+            same_face_cosine=gallery.same_face_cosine,
+        ),
+    )

@@ -1,0 +1,84 @@
+"""The people to match against, kept up with the template store while it changes."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from edge.config import Config
+from edge.errors import ModelError
+from edge.identity import calibration
+from edge.identity.calibration import Calibration
+from edge.identity.keys import load_key
+from edge.identity.matcher import Matcher
+from edge.identity.store import Gallery, Person, Store
+from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
+
+
+def load_calibration(entry: EmbedderEntry) -> Calibration:
+    """Return the threshold table of a model; raises ModelError."""
+    path = MANIFEST.parent / f"{entry.name}-calibration.json"
+    try:
+        return calibration.parse(path.read_bytes(), entry.id)
+    except OSError as e:
+        remedy = f"make one with: python -m tools.lab.calibrate --model {entry.name}"
+        raise ModelError(f"{path}: cannot be read: {e.strerror}", remedy) from None
+
+
+class LiveGallery:
+    """The matcher for whoever is enrolled now. Without a store nobody is, and every face is unknown."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        entry = load_manifest().embedder(config.recognition.model)
+        self.model = entry.id
+        self._dimension = entry.dimension
+        self.operating_point = load_calibration(entry).at(config.recognition.fmr)
+        self._store: Store | None = None
+        self._people: dict[str, Person] = {}
+        self.matcher = self._matcher(_nobody(self._dimension))
+        self.refresh()
+
+    @property
+    def people_count(self) -> int:
+        """How many people are enrolled, ignored ones included."""
+        return len(self._people)
+
+    @property
+    def same_face_cosine(self) -> float:
+        """The cosine at which two single faces are the same person, at the configured false match rate."""
+        likely, _ = self.operating_point.thresholds(np.ones(1, np.float32))
+        return float(likely[0])
+
+    def name_of(self, person_id: str) -> str | None:
+        """Return a person's display name; None for one who was removed meanwhile."""
+        person = self._people.get(person_id)
+        return None if person is None else person.name
+
+    def refresh(self) -> bool:
+        """Read the store if it has changed; says whether `matcher` is another one now. Raises EdgeError."""
+        path = self._config.store_path
+        if self._store is None:
+            if not path.exists():
+                return False
+            key = load_key(self._config.store.key, self._config.data_dir, os.environ)
+            self._store = Store.open(path, key, self.model)
+        elif not self._store.refresh():
+            return False
+        self._people = {p.id: p for p in self._store.people()}
+        self.matcher = self._matcher(self._store.gallery())
+        return True
+
+    def _matcher(self, gallery: Gallery) -> Matcher:
+        return Matcher(gallery, self.operating_point, self._config.recognition.margin)
+
+
+def _nobody(dimension: int) -> Gallery:
+    return Gallery(
+        templates=np.empty((0, dimension), np.float32),
+        owner=np.empty(0, np.intp),
+        ids=(),
+        ignored=np.empty(0, np.bool_),
+        rotation=np.eye(dimension, dtype=np.float32),
+    )

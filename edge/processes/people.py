@@ -1,0 +1,145 @@
+"""Enrol, list, rename and remove people: what `edge-daemon people` does. Pictures are read, used and forgotten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.config import Config
+from edge.errors import EnrolmentError, SourceError, StoreError
+from edge.identity.enrolment import Enrolment, Stages, enrol
+from edge.identity.keys import load_key, load_or_create_key
+from edge.identity.store import Person, Store, checked_name
+from edge.models.manifest import load_manifest
+from edge.processes.assembly import (
+    build_aligner,
+    build_detector,
+    build_embedder,
+    build_face_gate,
+    build_quality_gate,
+)
+from edge.processes.gallery import LiveGallery
+from edge.records import Frame
+from edge.vision.camera import IMAGE_SUFFIXES, FileSource, expand, read_image
+
+_VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
+_MAX_PICTURES = 500  # more do not make better templates
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an enrolment went."""
+
+    person: Person
+    enrolment: Enrolment
+    looks_like: tuple[str, ...]  # "'Anna' (p-…)": enrolled people for whom the new one would be taken
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready; scores stay inside."""
+        pictures = [asdict(outcome) for outcome in self.enrolment.outcomes]
+        return {**_public(self.person), "pictures": pictures, "looks_like": list(self.looks_like)}
+
+    def as_text(self) -> str:
+        """Return it as lines for a person: every refused picture with its reason, then the outcome."""
+        refused = [f"refused  {o.name}: {', '.join(o.refused)}" for o in self.enrolment.outcomes if o.refused]
+        used = sum(o.template for o in self.enrolment.outcomes)
+        summary = f"{self.person.name} is enrolled as {self.person.id}: {used} templates"
+        warnings = [
+            f"warning: looks like {other}; the two may be taken for each other, and then neither is reported"
+            for other in self.looks_like
+        ]
+        return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} pictures", *warnings])
+
+
+def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool) -> Report:
+    """Enrol one person from pictures and videos; durable on return. Raises EdgeError, and then nothing is kept."""
+    name = checked_name(name)
+    files = expand(sources)
+    gallery = LiveGallery(config)
+    embedder = build_embedder(config)
+    stages = Stages(
+        detector=build_detector(config),
+        face_gate=build_face_gate(config),
+        quality_gate=build_quality_gate(config),
+        aligner=build_aligner(embedder),
+        embedder=embedder,
+    )
+    enrolment = enrol(_pictures(files), stages, gallery.matcher.alike, config.store.templates_per_person)
+    person = _writable(config).add(name, enrolment.templates, ignored=ignored)
+    near = tuple(f"'{gallery.name_of(c.person)}' ({c.person})" for c in enrolment.collisions)
+    return Report(person, enrolment, near)
+
+
+def listing(config: Config) -> list[dict[str, Any]]:
+    """Return everybody, JSON-ready."""
+    return [_public(person) for person in _existing(config).people()] if config.store_path.exists() else []
+
+
+def remove(config: Config, person_id: str) -> None:
+    """Remove a person and destroy the key of that person's templates; raises StoreError for an unknown id."""
+    _existing(config).remove(person_id)
+
+
+def rename(config: Config, person_id: str, name: str) -> None:
+    """Give a person another name; raises StoreError for an unknown id."""
+    _existing(config).rename(person_id, name)
+
+
+def set_ignored(config: Config, person_id: str, *, ignored: bool) -> None:
+    """Put a person on the ignore list or take the person off it; raises StoreError for an unknown id."""
+    _existing(config).set_ignored(person_id, ignored)
+
+
+def _public(person: Person) -> dict[str, Any]:
+    return {field: getattr(person, field) for field in ("id", "name", "templates", "created", "ignored")}
+
+
+def _existing(config: Config) -> Store:
+    if not config.store_path.exists():
+        raise StoreError(f"{config.store_path}: nobody is enrolled yet", "enrol with: edge-daemon people add")
+    key = load_key(config.store.key, config.data_dir, os.environ)
+    return Store.open(config.store_path, key, load_manifest().embedder(config.recognition.model).id)
+
+
+def _writable(config: Config) -> Store:
+    """Open the store, or make it, and the key file with it, for the first person."""
+    if config.store_path.exists():
+        return _existing(config)
+    entry = load_manifest().embedder(config.recognition.model)
+    key = load_or_create_key(config.store.key, config.data_dir, config.store_path, os.environ)
+    return Store.create(config.store_path, key, entry.id, entry.dimension, model_name=entry.name)
+
+
+def _pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]]:
+    """Yield every picture, and a few frames a second of every video, each with a name to speak of it."""
+    count = 0
+    for path in files:
+        for shot in _picture(path) if path.suffix.lower() in IMAGE_SUFFIXES else _video(path):
+            count += 1
+            if count > _MAX_PICTURES:
+                raise EnrolmentError(f"more than {_MAX_PICTURES} pictures", "choose fewer, and the most different ones")
+            yield shot
+
+
+def _picture(path: Path) -> Iterator[tuple[str, Frame | SourceError]]:
+    try:
+        yield path.name, Frame(read_image(path), 0.0, 0)
+    except SourceError as e:
+        yield path.name, e
+
+
+def _video(path: Path) -> Iterator[tuple[str, Frame | SourceError]]:
+    with closing(FileSource([path], fps=_VIDEO_FPS)) as source:
+        while True:
+            try:
+                frame = source.read()
+            except SourceError as e:
+                yield path.name, e
+                continue
+            if frame is None:
+                return
+            yield f"{path.name} frame {frame.index}", frame

@@ -1,0 +1,50 @@
+"""What the running processes last said of themselves, read from the outbox."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import msgspec
+
+from edge.config import Config
+from edge.events.outbox import Outbox
+
+
+def status(config: Config) -> dict[str, Any]:
+    """Return one JSON-ready object: what vision and publisher last reported, and what waits; OutboxError."""
+    if not config.outbox_path.exists():
+        return {"device": config.device.id, "vision": None, "publisher": None, "outbox": None}
+    outbox = Outbox.open(
+        config.outbox_path, max_events=config.outbox.max_events, max_age_s=config.outbox.max_age_h * 3600
+    )
+    with closing(outbox):
+        vision, counts = outbox.get_state(), outbox.counts()
+        publisher, problem = outbox.get_report("publisher"), outbox.get_report("problem")
+    return {
+        "device": config.device.id,
+        "vision": msgspec.to_builtins(vision),
+        "publisher": None if publisher is None else msgspec.json.decode(publisher),
+        "problem": problem.decode() if problem else None,
+        "outbox": {"depth": counts.depth, "dropped": counts.dropped, "damaged_files": counts.damaged_files},
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """Return the report as lines for a person."""
+    lines = [f"device     {report['device']}"]
+    vision, publisher, outbox = report["vision"], report["publisher"], report["outbox"]
+    if vision is None:
+        lines.append("vision     has not run yet")
+    else:
+        lines.append(f"vision     {vision['mode']} ({vision['reason']})")
+        lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
+    if publisher is None:
+        lines.append("publisher  has not run yet")
+    else:
+        lines.append(f"publisher  {publisher['link']}, {publisher['published']} events sent")
+        if report.get("problem"):
+            lines.append(f"           {report['problem']}")
+    if outbox is not None:
+        lines.append(f"outbox     {outbox['depth']} waiting, {outbox['dropped']} dropped")
+    return "\n".join(lines)

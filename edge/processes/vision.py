@@ -1,0 +1,203 @@
+"""The process that sees: camera → pipeline → outbox. It has no network."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from edge.clock import now_s
+from edge.config import CameraConfig, Config
+from edge.errors import EdgeError, SourceError
+from edge.events.backlog import Backlog, new_boot
+from edge.events.clock import moment
+from edge.events.messages import Reason, VisionState
+from edge.health import Notifier
+from edge.processes.assembly import build_pipeline, initial_rates
+from edge.processes.gallery import LiveGallery
+from edge.records import Decision, Frame
+from edge.vision.camera import FrameSource, open_source
+
+_log = logging.getLogger(__name__)
+
+_HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
+_RETRY_FIRST_S, _RETRY_MOST_S = 1.0, 30.0  # waits before a lost camera is opened again
+
+
+def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
+    """Recognise until told to stop or until a finite source has ended; returns the exit code.
+
+    The exit code is 1 when parts of a finite source could not be read. Raises EdgeError where it cannot begin.
+    """
+    vision = _Vision(config, notifier)
+    feed = _Feed(config.camera, stop, vision.recognition_is_on)
+    try:
+        vision.report("starting")
+        notifier.ready("recognising")
+        for frame in feed.frames():
+            vision.step(frame)
+            vision.keep_house(camera_lost=feed.lost)
+    finally:
+        notifier.stopping()
+        vision.finish()
+    return 1 if feed.damaged else 0
+
+
+class _Vision:
+    """What one run holds together: the pipeline, the gallery behind it, and the way out."""
+
+    def __init__(self, config: Config, notifier: Notifier) -> None:
+        self._config = config
+        self._notifier = notifier
+        self._gallery = LiveGallery(config)
+        self._pipeline = build_pipeline(config, self._gallery)
+        self._rates = initial_rates(config)
+        self._backlog = Backlog(
+            config.outbox_path,
+            device=config.device.id,
+            boot=new_boot(),
+            max_events=config.outbox.max_events,
+            max_age_s=config.outbox.max_age_h * 3600,
+        )
+        self._recognition = self._backlog.settings().recognition
+        self._reason: Reason = "starting"
+        self._house_s = self._reported_s = now_s()
+
+    def recognition_is_on(self) -> bool:
+        """Whether frames are wanted at all."""
+        return self._recognition
+
+    def step(self, frame: Frame | None) -> None:
+        """Take one frame through the pipeline and its decisions to the outbox; None: no frame came."""
+        for decision in self._pipeline.idle(now_s()) if frame is None else self._pipeline.process(frame):
+            self._publish(decision)
+
+    def keep_house(self, *, camera_lost: bool) -> None:
+        """About once a second: settings, store, watchdog, and the state when it is due or has changed."""
+        now = now_s()
+        if now - self._house_s < _HOUSEKEEPING_S:
+            return
+        self._house_s = now
+        self._recognition = self._backlog.settings().recognition
+        self._backlog.retry()
+        self._follow_store()
+        reason = self._reason_now(camera_lost)
+        if reason != self._reason or now - self._reported_s >= self._config.mqtt.state_every_s:
+            self.report(reason)
+        self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
+
+    def finish(self) -> None:
+        """End all encounters, and leave a last state."""
+        for decision in self._pipeline.finish():
+            self._publish(decision)
+        self.report("stopping")
+        self._backlog.close()
+
+    def report(self, reason: Reason) -> None:
+        """Leave the state in the outbox for the publisher and for `status`."""
+        self._reason, self._reported_s = reason, now_s()
+        counters = self._pipeline.counters
+        state = VisionState(
+            boot=self._backlog.boot,
+            mode="active" if self._recognition else "suspended",
+            reason=reason,
+            recognition=self._recognition,
+            capture_fps=self._rates.capture_fps,
+            detector_hz=self._rates.detector_hz,
+            embeddings_hz=self._rates.embeddings_hz,
+            frames=counters.frames,
+            faces=counters.faces,
+            embeddings=counters.embeddings,
+            events=self._backlog.appended,
+            held=self._backlog.held,
+            model=self._gallery.model[:16],
+        )
+        self._backlog.put_state(state)
+
+    def _reason_now(self, camera_lost: bool) -> Reason:
+        if not self._recognition:
+            return "paused"
+        if camera_lost:
+            return "camera_lost"
+        return "normal" if self._backlog.problem is None else "disk"
+
+    def _publish(self, decision: Decision) -> None:
+        named = self._config.privacy.publish_names and decision.person is not None
+        self._backlog.append(
+            event_type=decision.event_type,
+            encounter=decision.encounter,
+            person=decision.person,
+            band=decision.band,
+            model=self._gallery.model,
+            born=moment(decision.t_s),
+            name=self._gallery.name_of(decision.person) if named and decision.person is not None else None,
+        )
+        _log.info("encounter %d: %s %s", decision.encounter, decision.event_type, decision.person or "")
+
+    def _follow_store(self) -> None:
+        """Match against the people enrolled now; on a fault against those known so far."""
+        try:
+            if self._gallery.refresh():
+                self._pipeline.matcher = self._gallery.matcher
+                _log.info("the template store has changed: %d people", self._gallery.people_count)
+        except EdgeError as e:
+            _log.error("the people known so far stay: %s", e)
+
+
+class _Feed:
+    """The frames of the configured source for as long as the process lives: a lost camera is opened again."""
+
+    def __init__(self, config: CameraConfig, stop: threading.Event, wanted: Callable[[], bool]) -> None:
+        self._config = config
+        self._stop = stop
+        self._wanted = wanted
+        self._retry_s = _RETRY_FIRST_S
+        self.lost = False  # a live source is away
+        self.damaged = False  # parts of a finite source could not be read
+
+    def frames(self) -> Iterator[Frame | None]:
+        """Yield frames, and None a few times a second while there are none; ends with a finite source or on stop."""
+        while not self._stop.is_set():
+            if not self._wanted():
+                yield from self._pause(_HOUSEKEEPING_S)
+                continue
+            try:
+                source = open_source(self._config)
+                with closing(source):
+                    yield from self._play(source)
+                if not source.live:
+                    return
+            except SourceError as e:
+                if self._config.source in {"video", "images"}:
+                    raise
+                self.lost = True
+                _log.error("%s; trying again in %.0f s", e, self._retry_s)
+                yield from self._pause(self._retry_s)
+                self._retry_s = min(2 * self._retry_s, _RETRY_MOST_S)
+
+    def _play(self, source: FrameSource) -> Iterator[Frame | None]:
+        """Yield the frames of an open source until it ends, is not wanted (a live one), or fails (SourceError)."""
+        while not self._stop.is_set():
+            if not self._wanted():
+                if source.live:
+                    return  # the camera is closed while nobody wants to see
+                yield from self._pause(_HOUSEKEEPING_S)
+                continue
+            try:
+                frame = source.read()
+            except SourceError as e:
+                if source.live:
+                    raise
+                _log.error("%s", e)
+                self.damaged = True
+                continue
+            if frame is None:
+                return
+            self.lost, self._retry_s = False, _RETRY_FIRST_S
+            yield frame
+
+    def _pause(self, seconds: float) -> Iterator[None]:
+        end_s = now_s() + seconds
+        while now_s() < end_s and not self._stop.wait(0.25):
+            yield None

@@ -1,0 +1,174 @@
+"""Encounters: one decision and one end for each visit, however many frames, tracks and gaps it has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.identity.encounters import Encounters
+from edge.records import Decision, Embedding, Match
+
+DIMENSION = 8
+ANNA = Match("p-anna", "certain", 0.8, 0.5, 0.4)
+NOBODY = Match(None, None, 0.2, 0.5, 0.1)
+IGNORED = Match("p-guest", "likely", 0.6, 0.5, 0.3, ignored=True)
+
+
+def face(axis: int) -> Embedding:
+    """One of several faces that have nothing in common."""
+    return Embedding(np.eye(DIMENSION, dtype=np.float32)[axis], "model")
+
+
+class Visit:
+    """Drives encounters with a list of what happens, in seconds."""
+
+    def __init__(self) -> None:
+        self.encounters = Encounters(
+            min_embeddings=3, max_embeddings=5, timeout_s=4.0, same_face_cosine=0.5, recheck_s=3.0
+        )
+        self.decisions: list[Decision] = []
+        self.t_s = 0.0
+
+    def show(self, track: int, axis: int, match: Match, times: int, step_s: float = 0.2) -> NDArray[np.float32]:
+        evidence = np.zeros(DIMENSION, np.float32)
+        for _ in range(times):
+            self.t_s += step_s
+            self.encounters.seen(track, self.t_s)
+            if self.encounters.wants(track, self.t_s):
+                evidence = self.encounters.add(track, face(axis), self.t_s)
+                self.decisions += self.encounters.decide(track, match, self.t_s)
+            self.decisions += self.encounters.tick(self.t_s)
+        return evidence
+
+    def wait(self, seconds: float) -> None:
+        self.t_s += seconds
+        self.decisions += self.encounters.tick(self.t_s)
+
+    @property
+    def told(self) -> list[tuple[str, int, str | None]]:
+        return [(d.event_type, d.encounter, d.person) for d in self.decisions]
+
+
+def test_a_long_visit_gives_one_match_and_one_end() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=200)
+    visit.wait(5.0)
+    assert visit.told == [("match", 1, "p-anna"), ("end", 1, "p-anna")]
+
+
+def test_the_end_carries_the_time_the_person_was_last_seen() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=10, step_s=0.2)
+    visit.wait(30.0)
+    assert visit.decisions[-1].t_s == pytest.approx(2.0)
+
+
+def test_a_match_waits_for_the_least_number_of_embeddings() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=2)
+    assert visit.told == []
+    visit.show(1, 0, ANNA, times=1)
+    assert visit.told == [("match", 1, "p-anna")]
+
+
+def test_a_stranger_is_unknown_only_after_the_most_embeddings() -> None:
+    visit = Visit()
+    visit.show(1, 0, NOBODY, times=4)
+    assert visit.told == []
+    visit.show(1, 0, NOBODY, times=1)
+    assert visit.told == [("unknown", 1, None)]
+
+
+def test_a_visit_cut_short_is_decided_on_what_there_is() -> None:
+    visit = Visit()
+    visit.show(1, 0, NOBODY, times=2)
+    visit.wait(5.0)
+    assert visit.told == [("unknown", 1, None), ("end", 1, None)]
+
+
+def test_one_glimpse_is_no_evidence() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=1)
+    visit.wait(5.0)
+    assert visit.told == []
+
+
+def test_an_ignored_person_leaves_no_trace() -> None:
+    visit = Visit()
+    visit.show(1, 0, IGNORED, times=20)
+    visit.wait(5.0)
+    assert visit.told == []
+
+
+def test_a_person_lost_and_found_within_the_timeout_is_the_same_visit() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=5)
+    visit.wait(2.0)
+    visit.show(2, 0, ANNA, times=20)
+    visit.wait(5.0)
+    assert visit.told == [("match", 1, "p-anna"), ("end", 1, "p-anna")]
+
+
+def test_a_stranger_lost_and_found_within_the_timeout_is_the_same_visit() -> None:
+    visit = Visit()
+    visit.show(1, 0, NOBODY, times=6)
+    visit.wait(2.0)
+    visit.show(2, 0, NOBODY, times=20)
+    visit.wait(5.0)
+    assert visit.told == [("unknown", 1, None), ("end", 1, None)]
+
+
+def test_a_person_who_comes_back_later_is_a_new_visit() -> None:
+    visit = Visit()
+    for track in (1, 2):
+        visit.show(track, 0, ANNA, times=5)
+        visit.wait(5.0)
+    assert visit.told == [
+        ("match", 1, "p-anna"),
+        ("end", 1, "p-anna"),
+        ("match", 2, "p-anna"),
+        ("end", 2, "p-anna"),
+    ]
+
+
+def test_two_strangers_at_once_are_two_visits() -> None:
+    visit = Visit()
+    for _ in range(6):
+        visit.show(1, 0, NOBODY, times=1)
+        visit.show(2, 1, NOBODY, times=1)
+    assert visit.told == [("unknown", 1, None), ("unknown", 2, None)]
+
+
+def test_a_decided_face_is_looked_at_only_now_and_then() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=3)
+    assert not visit.encounters.wants(1, visit.t_s + 1.0)
+    assert visit.encounters.wants(1, visit.t_s + 3.0)
+
+
+def test_a_track_that_moves_on_to_another_face_is_gathered_anew() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=5)
+    visit.show(1, 1, NOBODY, times=40)
+    visit.wait(5.0)
+    assert visit.told == [
+        ("match", 1, "p-anna"),
+        ("unknown", 2, None),
+        ("end", 1, "p-anna"),
+        ("end", 2, None),
+    ]
+
+
+def test_evidence_is_the_mean_of_the_embeddings_not_renormalized() -> None:
+    visit = Visit()
+    visit.show(1, 0, NOBODY, times=1)
+    evidence = visit.show(1, 1, NOBODY, times=1)
+    np.testing.assert_allclose(evidence[:2], [0.5, 0.5])
+
+
+def test_finish_ends_what_is_open() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=5)
+    assert [d.event_type for d in visit.encounters.finish()] == ["end"]
+    assert visit.encounters.finish() == []
