@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 
@@ -11,6 +10,7 @@ from edge.config import Config
 from edge.errors import OutboxError
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
+from edge.processes.signals import stop_on_signals
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 2.0
@@ -18,8 +18,7 @@ _RETRY_S = 2.0
 
 def run(config: Config, stop: threading.Event | None = None) -> None:
     """Publish until SIGTERM or SIGINT (or until `stop` is set, where the caller handles signals); logs to stderr."""
-    if stop is None:
-        stop = _stop_on_signals()
+    stop = stop or stop_on_signals()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     outbox = _open(config, stop)
     if outbox is None:
@@ -28,13 +27,6 @@ def run(config: Config, stop: threading.Event | None = None) -> None:
         Publisher(config, outbox).run(stop)
     finally:
         outbox.close()
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _open(config: Config, stop: threading.Event) -> Outbox | None:

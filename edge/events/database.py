@@ -1,0 +1,249 @@
+"""The outbox's file: opening it, what SQLite's errors mean, and what happens to a damaged file.
+
+A damaged file is never deleted. It is moved aside, a new one is begun so that recognition goes on, and what can still
+be read of the old one is carried over:
+
+    outbox.db ──damaged──▶ outbox.db.damaged-N ──carried over in one transaction──▶ outbox.db.salvaged-N
+
+Each step may be cut off by a power failure and is taken up again at the next opening. Carrying a row over twice does
+no harm: `(boot, seq)` is unique.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.errors import EventError, OutboxError
+from edge.events import event, messages
+
+_log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+_KEPT_SALVAGED = 3  # damaged files kept for diagnosis; the oldest beyond that goes
+COUNTERS = ("dropped_full", "dropped_old", "dropped_memory", "dropped_damaged", "damaged_files")
+_SCHEMA = """
+CREATE TABLE events (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    payload BLOB NOT NULL CHECK (length(payload) <= 512),
+    wall_ms INTEGER NOT NULL,
+    uptime_ms INTEGER NOT NULL,
+    kernel_boot TEXT NOT NULL,
+    UNIQUE (boot, seq)
+);
+CREATE TABLE tail (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE reports (name TEXT PRIMARY KEY, payload BLOB NOT NULL CHECK (length(payload) <= 2048));
+CREATE TABLE settings (key TEXT PRIMARY KEY, value INTEGER NOT NULL CHECK (value IN (0, 1)));
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+PRAGMA user_version = 1;
+"""
+
+# primary result code of SQLite → what it means for the user, how to mend it
+_MEANINGS = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "free space on it; events are held in memory meanwhile"),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", "make the file and its folder writable for this user"),
+    sqlite3.SQLITE_PERM: ("it cannot be written", "make the file and its folder writable for this user"),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that the folder exists and is writable for this user"),
+    sqlite3.SQLITE_BUSY: ("another process holds it locked", "end the program that has it open; it is tried again"),
+    sqlite3.SQLITE_LOCKED: ("another process holds it locked", "end the program that has it open; it is tried again"),
+    sqlite3.SQLITE_IOERR: ("the disk does not read or write", "check the disk and the kernel log (dmesg)"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "check the disk; the file is moved aside and a new one is begun"),
+    sqlite3.SQLITE_NOTADB: ("it is not an outbox", "check the disk; the file is moved aside and a new one is begun"),
+}
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code is the low byte
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error says that the file's content is broken, and not that it cannot be reached."""
+    return _code(error) in _DAMAGE
+
+
+def explain(path: Path, error: sqlite3.Error | OSError) -> OutboxError:
+    """Return the error that names the file, what is wrong with it and the remedy."""
+    if isinstance(error, OSError):
+        return OutboxError(
+            f"{path}: {error.strerror or error}", "check that its folder exists and is writable for this user"
+        )
+    what, remedy = _MEANINGS.get(_code(error), ("SQLite refuses it", "check the disk and the kernel log (dmesg)"))
+    return OutboxError(f"{path}: {what} ({error})", remedy)
+
+
+def inode(path: Path) -> int:
+    """Return what tells one file from another of the same name; 0 where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def open_database(path: Path, timeout_s: float, distrusted: int = 0) -> sqlite3.Connection:
+    """Open the outbox, or create it with its folder (mode 0700); a damaged one is moved aside and carried over.
+
+    `distrusted`: the inode of a file that was found damaged in use, whatever a check of it says now.
+    Raises OutboxError: no room, no right, locked, or made by another version.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(path):
+            if distrusted and inode(path) == distrusted:
+                _move_aside(path, "an error in use")
+            return _open_alone(path, timeout_s)
+    except (sqlite3.Error, OSError) as e:
+        raise explain(path, e) from e
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time create, move aside and carry over."""
+    descriptor = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
+    try:
+        db = _open_checked(path, timeout_s)
+    except sqlite3.DatabaseError as e:
+        if not is_damage(e):
+            raise
+        _move_aside(path, str(e))
+        db = _open_checked(path, timeout_s)
+    try:
+        for damaged in sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]")):
+            _carry_over(damaged, db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
+    existed = path.exists()
+    if existed and path.stat().st_size == 0:
+        raise _damage("the file is empty")  # SQLite would take it for a new one, and the loss would go unsaid
+    db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
+    try:
+        _prepare(db, path)
+    except BaseException:
+        db.close()
+        if not existed and path.exists() and path.stat().st_size == 0:
+            path.unlink()  # nothing was ever in it
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, SCHEMA_VERSION):
+        what = f"{path}: made by another version (schema {version}, this one is {SCHEMA_VERSION})"
+        raise OutboxError(what, "let that version deliver its events, or move the file away")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")  # an event is on the disk before the vision process goes on
+    db.execute("PRAGMA journal_size_limit = 1048576")
+    if version == 0:
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")  # one transaction: all tables or none
+    complaint: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if complaint != "ok":
+        raise _damage(complaint)
+
+
+def _damage(what: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _move_aside(path: Path, why: str) -> None:
+    taken = [int(p.name.rpartition("-")[2]) for p in path.parent.glob(f"{path.name}.*-*[0-9]")]
+    aside = path.with_name(f"{path.name}.damaged-{max(taken, default=0) + 1}")
+    _log.error("outbox %s is damaged (%s): moved to %s, a new one is begun", path, why, aside.name)
+    _rename(path, aside)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a database with its write-ahead log, the log first: without it the file can be found damaged again."""
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            source.with_name(source.name + suffix).rename(target.with_name(target.name + suffix))
+
+
+def _carry_over(damaged: Path, db: sqlite3.Connection) -> None:
+    """Bring what a damaged file still holds into the new one, in one transaction, and say how much it was."""
+    found = _readable(damaged)
+    with transaction(db):
+        for row in found["events"]:
+            db.execute(
+                "INSERT INTO events (boot, seq, payload, wall_ms, uptime_ms, kernel_boot) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                row,
+            )
+        for table in ("tail", "settings", "counters"):
+            for row in found[table]:
+                marks = ", ".join("?" * len(row))
+                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608 (names from above)
+        count(db, "damaged_files", 1)
+    _log.error("outbox: %d events of %s were still readable and are kept", len(found["events"]), damaged.name)
+    _rename(damaged, damaged.with_name(damaged.name.replace(".damaged-", ".salvaged-")))
+    kept = sorted(damaged.parent.glob("*.salvaged-*[0-9]"), key=lambda p: int(p.name.rpartition("-")[2]))
+    for old in kept[:-_KEPT_SALVAGED]:
+        _log.warning("outbox: %s is deleted, %d newer ones are kept", old.name, _KEPT_SALVAGED)
+        for suffix in ("-wal", "-shm", ""):
+            old.with_name(old.name + suffix).unlink(missing_ok=True)
+
+
+def _readable(damaged: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return the valid rows of a damaged file: from both ends of the table, as far as it can be read."""
+    found: dict[str, list[tuple[object, ...]]] = {"events": [], "tail": [], "settings": [], "counters": []}
+    events: dict[int, tuple[object, ...]] = {}
+    db = sqlite3.connect(damaged, isolation_level=None)
+    try:
+        for order in ("ASC", "DESC"):
+            with contextlib.suppress(sqlite3.DatabaseError, EventError):
+                for row, *rest in db.execute(
+                    f"SELECT row, boot, seq, payload, wall_ms, uptime_ms, kernel_boot FROM events ORDER BY row {order}"  # noqa: S608 (one of two words)
+                ):
+                    event.decode(rest[2])
+                    events[row] = tuple(rest)
+        settable = {field.name for field in messages.SETTABLE}
+        for table, valid in (("tail", {1}), ("settings", settable), ("counters", set(COUNTERS))):
+            with contextlib.suppress(sqlite3.DatabaseError):
+                rows = db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 (names from above)
+                found[table] = [row for row in rows if row[0] in valid]
+    finally:
+        db.close()
+    found["events"] = [events[row] for row in sorted(events)]
+    return found
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Run a block as one write transaction: all of it or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                db.execute("ROLLBACK")
+        raise
+
+
+def count(db: sqlite3.Connection, name: str, by: int) -> None:
+    """Raise a counter inside the caller's transaction."""
+    sql = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
+    db.execute(sql, (name, by))

@@ -1,0 +1,100 @@
+"""Home Assistant device discovery: one message describes the device and all its entities. Sans-IO.
+
+Home Assistant ignores retained messages on event topics, which suits ours: they are not retained.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edge import __version__
+from edge.events.flow import Topics
+
+BIRTH = b"online"  # Home Assistant says so on `<discovery_prefix>/status` when it has started
+
+
+def topic(discovery_prefix: str, device: str) -> str:
+    """Return the topic of the device's discovery message."""
+    return f"{discovery_prefix}/device/edge-{device}/config"
+
+
+def status_topic(discovery_prefix: str) -> str:
+    """Return the topic on which Home Assistant says that it is online."""
+    return f"{discovery_prefix}/status"
+
+
+def payload(topics: Topics) -> bytes:
+    """Return the discovery message: an event entity, a switch, and sensors read from `…/state`."""
+    node = f"edge-{topics.device}"
+    entities: dict[str, dict[str, Any]] = {
+        "event": {
+            "p": "event",
+            "name": "Encounter",
+            "state_topic": topics.event,
+            "event_types": ["match", "unknown", "end"],
+            "icon": "mdi:face-recognition",
+        },
+        "recognition": {
+            "p": "switch",
+            "name": "Recognition",
+            "command_topic": f"{topics.base}/recognition/set",
+            "payload_on": "true",
+            "payload_off": "false",
+            "state_on": "True",
+            "state_off": "False",
+            **_sensor(topics, "vision.recognition"),
+        },
+        "mode": {"p": "sensor", "name": "Mode", **_sensor(topics, "vision.mode")},
+        "reason": {"p": "sensor", "name": "Reason", **_sensor(topics, "vision.reason"), **_DIAGNOSTIC},
+        "temperature": {
+            "p": "sensor",
+            "name": "Temperature",
+            "device_class": "temperature",
+            "unit_of_measurement": "°C",
+            **_sensor(topics, "vision.temperature_c"),
+            **_DIAGNOSTIC,
+        },
+        "battery": {
+            "p": "sensor",
+            "name": "Battery",
+            "device_class": "battery",
+            "unit_of_measurement": "%",
+            **_sensor(topics, "vision.battery_percent"),
+            **_DIAGNOSTIC,
+        },
+        "outbox": {
+            "p": "sensor",
+            "name": "Waiting events",
+            "state_class": "measurement",
+            **_sensor(topics, "publisher.depth"),
+            **_DIAGNOSTIC,
+        },
+        "dropped": {
+            "p": "sensor",
+            "name": "Dropped events",
+            "state_class": "total_increasing",
+            **_sensor(topics, "publisher.dropped"),
+            **_DIAGNOSTIC,
+        },
+    }
+    message = {
+        "dev": {"ids": [node], "name": f"Edge {topics.device}", "mdl": "Edge Face Runtime", "sw": __version__},
+        "o": {"name": "edge-face-runtime", "sw": __version__},
+        "availability": [{"topic": topics.availability}],
+        "qos": 1,
+        "cmps": {key: {**entity, "unique_id": f"{node}-{key}"} for key, entity in entities.items()},
+    }
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_DIAGNOSTIC = {"entity_category": "diagnostic"}
+
+
+def _sensor(topics: Topics, path: str) -> dict[str, str]:
+    """Read one field of the state; `vision` is null until the vision process has run, then the entity is unknown."""
+    group, _, field = path.partition(".")
+    return {
+        "state_topic": topics.state,
+        "value_template": f"{{{{ (value_json.{group} or {{}}).get('{field}') }}}}",
+    }

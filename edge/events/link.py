@@ -1,0 +1,328 @@
+"""One MQTT connection over paho: what comes in becomes plain values, what goes wrong a LinkError. No decisions here.
+
+Each attempt is a fresh client with a clean session: the outbox is the only session there is, so nothing can be
+queued twice or forgotten between the two.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as paho
+from paho.mqtt import MQTTException
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import MqttConfig
+from edge.errors import PublisherError
+from edge.events.messages import Link
+
+WINDOW = 20  # messages in flight; more stall a default mosquitto
+_DIAL_S = 15.0  # name resolution, TCP and TLS together
+_CONNACK_S = 10.0
+_CONNACK_V5_S = 2.0  # a broker of 3.1.1 may just be silent (amqtt is); a slow one is asked again with 3.1.1
+_SILENT_FOR_S = 3600.0  # how long such a broker is not asked for version 5 again
+_POLL_S = 0.1  # how soon a stop is noticed while dialling
+_MAX_INCOMING_BYTES = 4096  # asked of a v5 broker: the longest valid request is far shorter
+
+_UNSUPPORTED_PROTOCOL = 0x84
+# CONNACK reason → link, remedy. MQTT 3.1.1's codes 4 and 5 reach us as these too.
+_REFUSALS: dict[int, tuple[Link, str]] = {
+    0x86: ("login_refused", "check [mqtt] username and password_file against the broker's password file"),
+    0x87: ("login_refused", "check [mqtt] username, password_file and cert_file against the broker's users and ACL"),
+    0x85: ("refused", "the broker accepts no such client id; see its log"),
+    0x8A: ("refused", "the broker has banned this client; see its log"),
+}
+
+
+class LinkError(PublisherError):
+    """The connection cannot be had or is gone. `link` says why in one word."""
+
+    def __init__(self, link: Link, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.link: Link = link
+
+
+class _NoMqtt5Error(LinkError):
+    """The broker did not answer an MQTT 5 greeting as one that speaks it would; `silent`: it did not answer at all."""
+
+    silent = False
+
+
+class Answered(NamedTuple):
+    """The broker's PUBACK or SUBACK; a `code` of 0x80 and more is a refusal."""
+
+    mid: int
+    code: int
+    text: str
+
+
+class Received(NamedTuple):
+    """A message on a topic we subscribe to."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves who we are, read anew at each attempt so that a changed file needs no restart."""
+
+    password: str | None
+    tls: ssl.SSLContext | None
+
+
+def credentials(mqtt: MqttConfig) -> Credentials:
+    """Read password and TLS files; raises PublisherError naming the file and what is wrong with it."""
+    if not mqtt.tls and (mqtt.ca_file or mqtt.cert_file or mqtt.key_file):
+        raise PublisherError("[mqtt] names TLS files but tls is false", "set tls = true, or remove the files")
+    if mqtt.password_file and not mqtt.username:
+        raise PublisherError("[mqtt] password_file is set but username is empty", "set username")
+    password = _secret(mqtt.password_file).strip("\r\n") if mqtt.password_file else None
+    return Credentials(password, _tls(mqtt) if mqtt.tls else None)
+
+
+def _secret(name: str) -> str:
+    """Return the text of a file that nobody else may read."""
+    path = Path(name)
+    try:
+        if path.stat().st_mode & 0o007:
+            raise PublisherError(f"{name}: others can read it", f"chmod o-rwx {name}")
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise PublisherError(f"{name}: {e.strerror}", "check the path and that this user may read it") from None
+    except UnicodeDecodeError:
+        raise PublisherError(f"{name}: not UTF-8 text", "write the password alone into it") from None
+
+
+def _tls(mqtt: MqttConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=mqtt.ca_file or None)
+    except (OSError, ValueError) as e:
+        raise PublisherError(f"{mqtt.ca_file}: not a CA certificate: {e}", "name a PEM file in ca_file") from None
+    if mqtt.key_file:
+        _secret(mqtt.key_file)
+    if mqtt.cert_file:
+        try:
+            # the empty password makes an encrypted key an error instead of a question on a terminal
+            context.load_cert_chain(mqtt.cert_file, mqtt.key_file or None, password="")
+        except (OSError, ValueError) as e:
+            what = f"{mqtt.cert_file}, {mqtt.key_file or 'no key_file'}: no client certificate with its key: {e}"
+            raise PublisherError(
+                what, "name matching PEM files in cert_file and key_file, the key unencrypted"
+            ) from None
+    return context
+
+
+def _event_window(receive_maximum: int) -> int:
+    """Return how many events may be in flight: below paho's own limit, room is left for the greeting's messages."""
+    return WINDOW if receive_maximum >= WINDOW else max(1, receive_maximum - 4)
+
+
+class Dialler:
+    """Opens connections: with MQTT 5 or, where the broker does not speak it, with 3.1.1.
+
+    Only version 5 tells a denied event from a delivered one, so it is asked for anew each time. A broker that met it
+    with silence is not asked again for an hour: the silence costs 2 s.
+    """
+
+    def __init__(self, mqtt: MqttConfig, *, client_id: str, will_topic: str) -> None:
+        self._mqtt = mqtt
+        self._client_id = client_id
+        self._will_topic = will_topic
+        self._silent_until_s = 0.0
+
+    def open(self, stop: threading.Event) -> Connection:
+        """Return a connection that the broker accepted; raises LinkError, or PublisherError about a file."""
+        known = credentials(self._mqtt)
+        if time.monotonic() >= self._silent_until_s:
+            try:
+                return self._attempt(known, stop, v5=True)
+            except _NoMqtt5Error as e:
+                silent = e.silent
+            connection = self._attempt(known, stop, v5=False)
+            if silent:
+                self._silent_until_s = time.monotonic() + _SILENT_FOR_S
+            return connection
+        return self._attempt(known, stop, v5=False)
+
+    def _attempt(self, known: Credentials, stop: threading.Event, *, v5: bool) -> Connection:
+        connection = Connection(self._mqtt, known, client_id=self._client_id, will_topic=self._will_topic, v5=v5)
+        try:
+            connection.dial(stop)
+            connection.greet(stop)
+        except LinkError:
+            connection.close()
+            raise
+        return connection
+
+
+class Connection:
+    """One connection; usable once `dial` and `greet` have returned."""
+
+    def __init__(self, mqtt: MqttConfig, known: Credentials, *, client_id: str, will_topic: str, v5: bool) -> None:
+        self.v5 = v5
+        self.window = WINDOW
+        self._mqtt = mqtt
+        self._inbox: deque[Answered | Received] = deque()
+        self._connack: tuple[int, str] | None = None
+        self._gone = ""  # why the connection is over; empty: it is not
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=None if v5 else True,
+            protocol=paho.MQTTv5 if v5 else paho.MQTTv311,
+            reconnect_on_failure=False,  # also keeps paho from falling back to MQTT 3.1 by itself
+        )
+        client.will_set(will_topic, b"offline", qos=1, retain=True)
+        client.max_inflight_messages_set(WINDOW)
+        if mqtt.username:
+            client.username_pw_set(mqtt.username, known.password)
+        if known.tls is not None:
+            client.tls_set_context(known.tls)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_answer
+        client.on_subscribe = self._on_suback
+        client.on_message = self._on_message
+        self._client = client
+
+    def dial(self, stop: threading.Event) -> None:
+        """TCP and TLS, in a thread of its own: name resolution cannot be interrupted, and a stop must not wait."""
+        outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def connect() -> None:
+            try:
+                properties = None
+                if self.v5:
+                    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+                    properties.MaximumPacketSize = _MAX_INCOMING_BYTES
+                self._client.connect(
+                    self._mqtt.host,
+                    self._mqtt.port,
+                    self._mqtt.keepalive_s,
+                    clean_start=True if self.v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                    properties=properties,
+                )
+            except (OSError, ValueError) as e:
+                outcome.put(e)
+            else:
+                outcome.put(None)
+
+        threading.Thread(target=connect, name="mqtt-dial", daemon=True).start()
+        deadline_s = time.monotonic() + _DIAL_S
+        while True:
+            try:
+                error = outcome.get(timeout=_POLL_S)
+                break
+            except queue.Empty:
+                if stop.is_set() or time.monotonic() > deadline_s:
+                    error = TimeoutError("no answer in time")
+                    break
+        if error is not None:
+            raise self._unreachable(error)
+
+    def _unreachable(self, error: Exception) -> LinkError:
+        where = f"{self._mqtt.host}:{self._mqtt.port}"
+        if isinstance(error, ssl.SSLError):
+            remedy = "check ca_file, the name in the broker's certificate, cert_file, and that the port speaks TLS"
+            return LinkError("tls_failed", f"broker {where}: TLS failed: {error}", remedy)
+        if isinstance(error, socket.gaierror):
+            return LinkError("unreachable", f"broker {where}: name not found: {error.strerror}", "check [mqtt] host")
+        reason = getattr(error, "strerror", None) or str(error)
+        return LinkError(
+            "unreachable", f"broker {where}: cannot be reached: {reason}", "start it, or check the network"
+        )
+
+    def greet(self, stop: threading.Event) -> None:
+        """Wait for the broker's answer to our CONNECT; raises LinkError."""
+        deadline_s = time.monotonic() + (_CONNACK_V5_S if self.v5 else _CONNACK_S)
+        while self._connack is None and not self._gone and not stop.is_set() and time.monotonic() < deadline_s:
+            self._loop(_POLL_S)
+        where = f"broker {self._mqtt.host}:{self._mqtt.port}"
+        if self._connack is None:
+            what = f"{where}: " + (f"closed the connection at once: {self._gone}" if self._gone else "does not answer")
+            remedy = "see its log; with TLS it may not trust cert_file"
+            if not self.v5 or stop.is_set():
+                raise LinkError("lost", what, remedy)
+            error = _NoMqtt5Error("lost", what, remedy)
+            error.silent = not self._gone
+            raise error
+        code, text = self._connack
+        if code == _UNSUPPORTED_PROTOCOL and self.v5:
+            raise _NoMqtt5Error("refused", f"{where}: does not speak MQTT 5")
+        if code >= 0x80:
+            link, remedy = _REFUSALS.get(code, ("refused", "see the broker's log"))
+            raise LinkError(link, f"{where}: refuses the connection: {text}", remedy)
+
+    def turn(self, timeout_s: float) -> list[Answered | Received]:
+        """Wait for traffic up to `timeout_s` and return what came; raises LinkError once all before it was taken."""
+        if not self._gone:
+            self._loop(timeout_s)
+        arrived = list(self._inbox)
+        self._inbox.clear()
+        if not arrived and self._gone:
+            what = f"broker {self._mqtt.host}:{self._mqtt.port}: connection lost: {self._gone}"
+            raise LinkError("lost", what, "it is tried again by itself")
+        return arrived
+
+    def _loop(self, timeout_s: float) -> None:
+        try:
+            code = self._client.loop(timeout_s)
+        except (OSError, ValueError, IndexError, KeyError, struct.error, MQTTException) as e:
+            self._gone = f"it sent what is not MQTT ({e})"  # paho lets its parser's errors through
+            return
+        if code != paho.MQTT_ERR_SUCCESS:
+            self._gone = self._gone or paho.error_string(code).rstrip(".")
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        """Hand a QoS 1 message to the connection and return its id; a lost connection shows in the next `turn`."""
+        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def subscribe(self, topics: list[str]) -> int | None:
+        """Ask for these topics at QoS 1 and return the id of the request."""
+        return self._client.subscribe([(topic, 1) for topic in topics])[1]
+
+    def close(self) -> None:
+        """Say goodbye to the broker, which then does not send the last will, and close the socket."""
+        self._client.disconnect()
+        if self._client.socket() is not None and not self._gone:
+            self._loop(0.0)
+
+    def _on_connect(
+        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._connack = (reason.value, str(reason))
+        self.window = _event_window(getattr(properties, "ReceiveMaximum", WINDOW))
+
+    def _on_disconnect(
+        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _props: Any
+    ) -> None:
+        self._gone = self._gone or str(reason)
+
+    def _on_answer(self, _client: paho.Client, _userdata: Any, mid: int, reason: ReasonCode, _props: Any) -> None:
+        self._inbox.append(Answered(mid, reason.value, str(reason)))
+
+    def _on_suback(
+        self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _props: Any
+    ) -> None:
+        worst = max(reasons, key=lambda reason: reason.value)
+        self._inbox.append(Answered(mid, worst.value, str(worst)))
+
+    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # not MQTT; no topic of ours
+        self._inbox.append(Received(topic, bytes(message.payload)))

@@ -1,0 +1,159 @@
+"""What else passes between device and broker: the retained state, the settable keys, the consumer's acks. Sans-IO.
+
+As with the event, what is not named here is neither sent nor taken. Whether names are published is the owner's
+choice in the configuration file and cannot be set over MQTT.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import EventError
+from edge.events.event import MAX_SEQ, BootId, DeviceId, ModelHash, Utc
+
+MAX_STATE_BYTES = 1536
+MAX_REQUEST_BYTES = 128  # the longest valid request is an ack of 56 bytes
+
+Mode = Literal["active", "saver", "critical", "suspended"]
+Reason = Literal[
+    "normal",
+    "starting",
+    "stopping",
+    "paused",
+    "idle",
+    "budget",
+    "battery_low",
+    "hot",
+    "throttled",
+    "camera_lost",
+    "disk",
+]
+Link = Literal[
+    "connecting",
+    "connected",
+    "stopped",
+    "unreachable",  # no TCP connection, or the name is unknown
+    "lost",  # the broker closed or stopped answering
+    "tls_failed",
+    "login_refused",
+    "refused",  # any other refusal of the connection
+    "settings",  # a file that [mqtt] names is missing, unfit or readable by others
+    "event_denied",  # connected, but the broker denies the event topic
+]
+
+_Rate = Annotated[float, Meta(ge=0, le=1000)]
+_Counter = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+_Celsius = Annotated[float, Meta(ge=-60, le=200)]
+_Percent = Annotated[float, Meta(ge=0, le=100)]
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all messages: frozen, and unknown fields are errors."""
+
+
+class VisionState(_Message, frozen=True, kw_only=True):
+    """What the vision process says of itself; it lies in the outbox until the publisher sends it."""
+
+    boot: BootId
+    mode: Mode
+    reason: Reason
+    recognition: bool  # whether it recognises now; the wish of `recognition/set` once it is carried out
+    capture_fps: _Rate
+    detector_hz: _Rate
+    embeddings_hz: _Rate
+    frames: _Counter
+    faces: _Counter
+    embeddings: _Counter
+    events: _Counter
+    held: _Counter = 0  # events in memory because the outbox cannot be written
+    temperature_c: _Celsius | None = None
+    battery_percent: _Percent | None = None
+    model: ModelHash
+
+
+class Ack(_Message, frozen=True, kw_only=True):
+    """`…/ack`: the consumer has every event of `boot` up to and with `seq`."""
+
+    boot: BootId
+    seq: Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+
+
+class PublisherState(_Message, frozen=True, kw_only=True):
+    """What the publisher says of itself; counters since its start, `dropped` and `damaged_files` of the outbox."""
+
+    link: Link
+    depth: _Counter  # events in the outbox
+    oldest: Ack | None  # events of this boot below this seq will not come again; null before the first event
+    published: _Counter  # events that the broker took
+    resent: _Counter  # sendings of an event that was sent before
+    denied: _Counter  # events that the broker refused; they are kept and sent again
+    dropped: _Counter  # events given up: too many or too old
+    damaged_files: _Counter  # outbox files moved aside because they were damaged
+    bytes_sent: _Counter  # topics and payloads of all that was published
+    rejected_sets: _Counter  # requests refused
+
+
+class State(_Message, frozen=True, kw_only=True):
+    """`…/state`, retained. `vision` is null until the vision process has run once."""
+
+    v: Literal[1] = 1
+    device: DeviceId
+    time: Utc
+    vision: VisionState | None
+    publisher: PublisherState
+
+
+class Settings(_Message, frozen=True, kw_only=True):
+    """The wishes of `…/<key>/set`, each JSON `true` or `false`. The field names are the settable keys."""
+
+    recognition: bool = True
+
+
+SETTABLE = msgspec.structs.fields(Settings)
+_SETTABLE_TYPES: dict[str, Any] = {f.name: f.type for f in SETTABLE}
+
+
+def encode_state(state: State | VisionState | PublisherState) -> bytes:
+    """Return a state as JSON; raises EventError naming the field that breaks the schema."""
+    try:
+        payload = msgspec.json.encode(state)
+        msgspec.json.decode(payload, type=type(state))
+    except (msgspec.MsgspecError, UnicodeEncodeError, TypeError) as e:
+        raise EventError(f"state: {e}", "docs/events.md lists every field and its range") from None
+    if len(payload) > MAX_STATE_BYTES:
+        raise EventError(f"state: {len(payload)} bytes, the limit is {MAX_STATE_BYTES}", "shorten it")
+    return payload
+
+
+def decode_vision_state(payload: bytes) -> VisionState:
+    """Return what the vision process said of itself; raises EventError."""
+    try:
+        return msgspec.json.decode(payload, type=VisionState)
+    except msgspec.DecodeError as e:
+        raise EventError(f"state: {e}", "run the vision process and the publisher from the same version") from None
+
+
+def parse_set(key: str, payload: bytes) -> bool:
+    """Return the value that a `…/<key>/set` asks for; raises EventError saying why it is refused."""
+    if key not in _SETTABLE_TYPES:
+        raise EventError(f"'{key}' cannot be set over MQTT", "settable: " + ", ".join(_SETTABLE_TYPES))
+    value: bool = _request(payload, _SETTABLE_TYPES[key])
+    return value
+
+
+def parse_ack(payload: bytes) -> Ack:
+    """Return the consumer's cumulative ack; raises EventError saying why it is refused."""
+    ack: Ack = _request(payload, Ack)
+    return ack
+
+
+def _request(payload: bytes, form: Any) -> Any:
+    if len(payload) > MAX_REQUEST_BYTES:
+        raise EventError(f"{len(payload)} bytes, the limit is {MAX_REQUEST_BYTES}", "docs/events.md shows the form")
+    try:
+        return msgspec.json.decode(payload, type=form)
+    except msgspec.DecodeError as e:
+        raise EventError(str(e), "docs/events.md shows the form") from None

@@ -1,0 +1,253 @@
+"""The durable queue between vision and publisher, and the only thing they share.
+
+Vision appends events, writes its state and reads the settings; the publisher reads and trims events, and writes the
+settings. SQLite with a write-ahead log and `synchronous = FULL`: what `append` returned from is on the disk. Nothing
+is given up silently: each dropped event is counted by its cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+import msgspec
+
+from edge.errors import EventError
+from edge.events import database
+from edge.events.event import Event, decode, encode
+from edge.events.messages import Ack, Settings, VisionState, decode_vision_state, encode_state
+from edge.events.waiting import Moment, Row, expired
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+Report = Literal["publisher", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What waits, and what was given up since the outbox was created."""
+
+    depth: int
+    dropped_full: int  # more than `max_events` waited
+    dropped_old: int  # waited longer than `max_age_s`
+    dropped_memory: int  # the disk took nothing and the memory's backlog overflowed
+    dropped_damaged: int  # no longer an event when it was read
+    damaged_files: int
+
+    @property
+    def dropped(self) -> int:
+        """Events that will never be sent, without those lost in the unreadable part of a damaged file."""
+        return self.dropped_full + self.dropped_old + self.dropped_memory + self.dropped_damaged
+
+
+class Outbox:
+    """One process's view of the outbox file. All methods raise OutboxError naming the file and the remedy.
+
+    A file found damaged at any moment is moved aside, replaced and counted, and the call is carried out on the new
+    one. A file replaced by the other process is noticed before and after each write, so no write is lost with it.
+    """
+
+    def __init__(self, path: Path, *, max_events: int, max_age_s: float, timeout_s: float = 1.0) -> None:
+        self.path = path
+        self._max_events = max_events
+        self._max_age_s = max_age_s
+        self._timeout_s = timeout_s
+        self.generation = 0  # rises when the file is another one: row numbers of the old one mean nothing now
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0
+        self._version = (0, 0)
+        self._open()
+
+    @classmethod
+    def open(cls, path: Path, *, max_events: int, max_age_s: float) -> Self:
+        """Open the outbox, or create it with its folder (mode 0700)."""
+        return cls(path, max_events=max_events, max_age_s=max_age_s)
+
+    def close(self) -> None:
+        """Close the file; nothing is pending in memory. Another call opens it again."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def append(self, event: Event, born: Moment) -> None:
+        """Store an event durably, behind all others; the same `(boot, seq)` again changes nothing. Raises EventError.
+
+        Beyond `max_events` the oldest are dropped and counted.
+        """
+        payload = encode(event)
+        values = (event.boot, event.seq, payload, born.wall_ms, born.uptime_ms, born.kernel_boot)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO events (boot, seq, payload, wall_ms, uptime_ms, kernel_boot) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                values,
+            )
+            db.execute("INSERT OR REPLACE INTO tail VALUES (1, ?, ?)", (event.boot, event.seq))
+            self._drop_overflow(db)
+
+        self._write(work)
+
+    def _drop_overflow(self, db: sqlite3.Connection) -> None:
+        span: int = db.execute("SELECT ifnull(max(row) - min(row) + 1, 0) FROM events").fetchone()[0]
+        if span <= self._max_events:
+            return  # the span bounds the count from above and costs no scan
+        excess = db.execute("SELECT count(*) FROM events").fetchone()[0] - self._max_events
+        if excess > 0:
+            db.execute("DELETE FROM events WHERE row IN (SELECT row FROM events ORDER BY row LIMIT ?)", (excess,))
+            database.count(db, "dropped_full", excess)
+            _log.error("outbox: %d oldest events dropped, more than %d wait", excess, self._max_events)
+
+    def pending(self, limit: int, after: int = 0) -> list[Row]:
+        """Return up to `limit` waiting events behind row `after`, oldest first; an unreadable one is dropped."""
+        sql = (
+            "SELECT row, boot, seq, payload, wall_ms, uptime_ms, kernel_boot FROM events"
+            " WHERE row > ? ORDER BY row LIMIT ?"
+        )
+        found: list[Row] = []
+        broken: list[tuple[str, int]] = []
+        for row, boot, seq, payload, *born in self._read(lambda db: db.execute(sql, (after, limit)).fetchall()):
+            try:
+                found.append(Row(row, decode(payload), Moment(*born)))
+            except EventError as e:
+                _log.error("outbox: event %s/%d cannot be read and is dropped: %s", boot, seq, e)
+                broken.append((boot, seq))
+        if broken:
+            self._write(lambda db: _delete(db, broken, "dropped_damaged"))
+        return found
+
+    def delivered(self, events: Iterable[Event]) -> None:
+        """Forget these events: they have arrived."""
+        names = [(event.boot, event.seq) for event in events]
+        self._write(lambda db: _delete(db, names))
+
+    def acknowledge(self, boot: str, seq: int) -> int:
+        """Forget every event of `boot` up to and with `seq`; return how many there were."""
+        sql = "DELETE FROM events WHERE boot = ? AND seq <= ?"
+        return self._write(lambda db: db.execute(sql, (boot, seq)).rowcount)
+
+    def drop_expired(self, now: Moment) -> int:
+        """Drop and count the events at the head that are surely too old; return how many.
+
+        It stops at the first that is not, so that what is left has no gap that a consumer must guess at.
+        """
+        head = "SELECT boot, seq, wall_ms, uptime_ms, kernel_boot FROM events ORDER BY row LIMIT 1000"
+        old: list[tuple[str, int]] = []
+        for boot, seq, *born in self._read(lambda db: db.execute(head).fetchall()):
+            if not expired(Moment(*born), now, self._max_age_s):
+                break
+            old.append((boot, seq))
+        if old:
+            self._write(lambda db: _delete(db, old, "dropped_old"))
+            _log.error("outbox: %d events dropped, older than %.0f h", len(old), self._max_age_s / 3600)
+        return len(old)
+
+    def counts(self) -> Counts:
+        """Return what waits and what was dropped."""
+
+        def work(db: sqlite3.Connection) -> Counts:
+            depth: int = db.execute("SELECT count(*) FROM events").fetchone()[0]
+            none = dict.fromkeys(database.COUNTERS, 0)
+            return Counts(depth=depth, **none | dict(db.execute("SELECT name, value FROM counters").fetchall()))
+
+        return self._read(work)
+
+    def note_lost(self, count: int) -> None:
+        """Count events that were given up in memory, before they reached the disk."""
+        self._write(lambda db: database.count(db, "dropped_memory", count))
+
+    def oldest(self) -> Ack | None:
+        """Return the first event that may still come: those of its boot below it never will. None before any event."""
+        head = "SELECT boot, seq FROM events ORDER BY row LIMIT 1"
+        after_tail = "SELECT boot, seq + 1 FROM tail"
+        found = self._read(lambda db: db.execute(head).fetchone() or db.execute(after_tail).fetchone())
+        return Ack(boot=found[0], seq=found[1]) if found else None
+
+    def put_state(self, state: VisionState) -> None:
+        """Store what the vision process says of itself, over the last one. Raises EventError."""
+        self._put("vision", encode_state(state))
+
+    def get_state(self) -> VisionState | None:
+        """Return what the vision process last said of itself, or None; raises EventError if it cannot be read."""
+        payload = self._get("vision")
+        return None if payload is None else decode_vision_state(payload)
+
+    def put_report(self, name: Report, payload: bytes) -> None:
+        """Store what the publisher says for `status` on this device: its state, its problem in words. Never sent."""
+        self._put(name, payload)
+
+    def get_report(self, name: Report) -> bytes | None:
+        """Return what the publisher last said, or None."""
+        return self._get(name)
+
+    def put_setting(self, key: str, value: bool) -> None:
+        """Store a wish of `…/<key>/set` for the vision process to read; an unchanged one costs no write."""
+        if msgspec.structs.asdict(self.settings()).get(key) != value:
+            sql = "INSERT OR REPLACE INTO settings VALUES (?, ?)"
+            self._write(lambda db: db.execute(sql, (key, int(value))))
+
+    def settings(self) -> Settings:
+        """Return the wishes, defaults where none was made."""
+        rows = self._read(lambda db: db.execute("SELECT key, value FROM settings").fetchall())
+        known = set(Settings.__struct_fields__)
+        return Settings(**{key: bool(value) for key, value in rows if key in known})
+
+    def changed(self) -> bool:
+        """Whether the other process has written since the last call; cheap, for polling."""
+        version = (self.generation, self._read(lambda db: db.execute("PRAGMA data_version").fetchone()[0]))
+        seen, self._version = self._version, version
+        return version != seen
+
+    def _put(self, name: str, payload: bytes) -> None:
+        self._write(lambda db: db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?)", (name, payload)))
+
+    def _get(self, name: str) -> bytes | None:
+        row = self._read(lambda db: db.execute("SELECT payload FROM reports WHERE name = ?", (name,)).fetchone())
+        return None if row is None else bytes(row[0])
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return the connection to the file that lies at `path` now."""
+        if self._db is None or database.inode(self.path) != self._inode:
+            self._open()
+        assert self._db is not None  # noqa: S101 (for the type checker: `_open` sets it or raises)
+        return self._db
+
+    def _open(self, distrusted: int = 0) -> None:
+        self.close()
+        self._db = database.open_database(self.path, self._timeout_s, distrusted)
+        self._inode = database.inode(self.path)
+        self.generation += 1
+
+    def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return work(self._connection())
+        except sqlite3.Error as e:
+            if not database.is_damage(e):
+                raise database.explain(self.path, e) from e
+        self._open(distrusted=self._inode)
+        try:
+            return work(self._connection())
+        except sqlite3.Error as e:
+            raise database.explain(self.path, e) from e
+
+    def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        def whole(db: sqlite3.Connection) -> _T:
+            with database.transaction(db):
+                return work(db)
+
+        result = self._read(whole)
+        if database.inode(self.path) != self._inode:  # the other process moved the file aside meanwhile
+            result = self._read(whole)
+        return result
+
+
+def _delete(db: sqlite3.Connection, names: list[tuple[str, int]], counter: str = "") -> None:
+    """Delete events by `(boot, seq)`: row numbers change when a damaged file is replaced, names never."""
+    gone = db.executemany("DELETE FROM events WHERE boot = ? AND seq = ?", names).rowcount
+    if counter:
+        database.count(db, counter, gone)

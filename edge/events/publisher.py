@@ -1,0 +1,289 @@
+"""Outbox → MQTT: every event at least once, in order, under one id; trimmed only when it has arrived.
+
+One thread, one loop. The broker being away costs nothing but a retry with back-off and jitter: events wait in the
+outbox. What an answer of the broker or a request asks to be written is kept until the disk takes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import UNSET
+
+from edge.clock import now_s
+from edge.config import Config
+from edge.errors import EventError, OutboxError, PublisherError
+from edge.events import discovery
+from edge.events.clock import moment
+from edge.events.event import Event, as_late, encode
+from edge.events.flow import Backoff, Flow, Topics
+from edge.events.link import Answered, Connection, Dialler, LinkError, Received
+from edge.events.messages import parse_ack, parse_set
+from edge.events.outbox import Outbox
+from edge.events.status import Status
+from edge.events.waiting import Row, is_late
+
+_log = logging.getLogger(__name__)
+
+_TICK_S = 0.2  # how often the outbox is asked whether vision wrote: one PRAGMA and one stat
+_GOODBYE_S = 1.0  # for the broker to take `offline` when we stop
+_STALL_S = 30.0  # a broker that answers no PUBLISH for so long is as good as gone
+_EXPIRY_EVERY_S = 60.0
+_DISK_RETRY_S = 1.0
+_ACK_WAIT_MAX_S = 300.0
+_SAYS_NO = frozenset({"login_refused", "refused", "settings", "tls_failed"})  # asking again soon changes nothing
+
+
+class Publisher:
+    """Carries the outbox to the broker until told to stop; what goes wrong is said and tried again, never raised.
+
+    `ack_wait_s`: with acks on, how long the consumer may be silent before events are sent again; it doubles each time.
+    """
+
+    def __init__(
+        self, config: Config, outbox: Outbox, *, backoff: Backoff | None = None, ack_wait_s: float = 10.0
+    ) -> None:
+        self._mqtt = config.mqtt
+        self._publish_names = config.privacy.publish_names
+        self._outbox = outbox
+        self._topics = Topics(config.mqtt.prefix, config.device.id)
+        self._dialler = Dialler(config.mqtt, client_id=f"edge-{config.device.id}", will_topic=self._topics.availability)
+        self._status = Status(outbox, config.device.id, config.mqtt.state_every_s)
+        self._uniform = random.SystemRandom().random
+        self._backoff = backoff or Backoff()
+        self._denial_backoff = Backoff()
+        self._flow = Flow(acks=config.mqtt.acks)
+        self._generation = outbox.generation
+        self._ack_wait_s = self._ack_wait_min_s = ack_wait_s
+        # what the disk must still be told
+        self._arrived: list[Event] = []
+        self._acks: dict[str, int] = {}
+        self._wishes: dict[str, bool] = {}
+        self._more = True  # whether the outbox may hold events behind the flow's cursor
+        self._disk_problem = ""
+        # not before, or at the latest, on the clock of `now_s`
+        self._send_after_s = 0.0
+        self._disk_after_s = 0.0
+        self._expiry_s = 0.0
+        self._answer_due_s = 0.0
+        self._ack_due_s = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop` is set; then publish `offline` and return, within 2 s."""
+        while not stop.is_set():
+            try:
+                self._serve(stop)
+            except PublisherError as e:
+                if stop.is_set():
+                    break
+                link = e.link if isinstance(e, LinkError) else "settings"
+                self._status.say(link, str(e))
+                if link in _SAYS_NO:
+                    self._backoff.slow_down()
+                self._store()
+                stop.wait(self._backoff.next_s(self._uniform()))
+        self._store()
+        self._status.say("stopped")
+
+    def _serve(self, stop: threading.Event) -> None:
+        """One connection, from greeting to loss or stop."""
+        self._drop_expired()
+        connection = self._dialler.open(stop)
+        try:
+            self._welcome(connection)
+            while not stop.is_set():
+                self._turn(connection)
+            self._farewell(connection)
+        finally:
+            connection.close()
+
+    def _welcome(self, connection: Connection) -> None:
+        self._status.say("connected")
+        self._status.refresh()
+        version = "5" if connection.v5 else "3.1.1, which cannot tell a denied event from a delivered one"
+        _log.info("connected to %s:%d with MQTT %s", self._mqtt.host, self._mqtt.port, version)
+        self._flow.rewind()
+        self._flow.window = connection.window
+        self._more = True
+        self._send(connection, self._topics.availability, b"online", retain=True)
+        wanted = [self._topics.set_filter]
+        if self._mqtt.acks:
+            wanted.append(self._topics.ack)
+        if self._mqtt.discovery:
+            wanted.append(discovery.status_topic(self._mqtt.discovery_prefix))
+            self._send_discovery(connection)
+        connection.subscribe(wanted)
+
+    def _farewell(self, connection: Connection) -> None:
+        """Say `offline`, which a clean disconnect leaves unsaid, and take the answers that are still coming."""
+        with contextlib.suppress(LinkError):
+            mid = self._send(connection, self._topics.availability, b"offline", retain=True)
+            deadline_s = time.monotonic() + _GOODBYE_S
+            while time.monotonic() < deadline_s:
+                arrived = connection.turn(0.05)
+                for incoming in arrived:
+                    self._take(connection, incoming)
+                if any(isinstance(incoming, Answered) and incoming.mid == mid for incoming in arrived):
+                    break
+
+    def _turn(self, connection: Connection) -> None:
+        """Take what the broker sent, write what follows from it, send what is due."""
+        for incoming in connection.turn(_TICK_S):
+            self._take(connection, incoming)
+        self._store()
+        t_s = now_s()
+        if t_s >= self._disk_after_s:
+            with self._disk():
+                self._look(t_s)
+                self._send_events(connection, t_s)
+                state = self._status.message(t_s, moment().wall_ms, settled=not self._flow.in_flight)
+                if state is not None:
+                    self._send(connection, self._topics.state, state, retain=True)
+        if t_s >= self._expiry_s:
+            self._drop_expired()
+        if self._flow.in_flight and t_s > self._answer_due_s:
+            raise LinkError("lost", f"the broker has answered nothing for {_STALL_S:.0f} s", "restart it")
+
+    def _take(self, connection: Connection, incoming: Answered | Received) -> None:
+        self._answer_due_s = now_s() + _STALL_S
+        if isinstance(incoming, Received):
+            try:
+                self._request(connection, incoming)
+            except EventError as e:
+                self._status.rejected_sets += 1
+                self._status.changed = True
+                _log.warning("refused on %.120r: %s", incoming.topic, e.what)
+            return
+        row = self._flow.answered(incoming.mid)
+        if incoming.code < 0x80:
+            self._backoff.reset()
+            if row is not None:
+                self._accepted(row)
+        elif row is not None:
+            self._denied(incoming)
+        else:
+            _log.warning("the broker refuses a state, an availability or a subscription: %s", incoming.text)
+
+    def _accepted(self, row: Row) -> None:
+        self._status.published += 1
+        if not self._flow.acks:
+            self._arrived.append(row.event)
+        if self._status.link == "event_denied":
+            self._denial_backoff.reset()
+            self._status.say("connected")
+            self._more = True
+
+    def _denied(self, answer: Answered) -> None:
+        """Keep the event and come back to it later, at growing distances."""
+        self._status.denied += 1
+        self._status.changed = True
+        if self._status.link != "event_denied" or now_s() >= self._send_after_s:  # the first in flight speaks for all
+            self._send_after_s = now_s() + self._denial_backoff.next_s(self._uniform())
+            what = f"the broker denies {self._topics.event}: {answer.text}; events are kept and tried again"
+            self._status.say("event_denied", f"{what}\n  → allow this user to publish there (mosquitto: acl_file)")
+
+    def _request(self, connection: Connection, message: Received) -> None:
+        key = self._topics.set_key(message.topic)
+        if key is not None:
+            self._wishes[key] = parse_set(key, message.payload)
+            _log.info("%s set to %s", key, self._wishes[key])
+        elif message.topic == self._topics.ack:
+            ack = parse_ack(message.payload)
+            seq = self._flow.acked(ack)
+            if seq > 0:
+                self._acks[ack.boot] = max(seq, self._acks.get(ack.boot, 0))
+                self._ack_wait_s = self._ack_wait_min_s
+                self._ack_due_s = now_s() + self._ack_wait_s
+        elif message.payload == discovery.BIRTH:
+            self._send_discovery(connection)
+
+    def _store(self) -> None:
+        """Tell the disk what has arrived and what is wished; what it does not take waits for the next time."""
+        if not (self._arrived or self._acks or self._wishes) or now_s() < self._disk_after_s:
+            return
+        with self._disk():
+            if self._arrived:
+                self._outbox.delivered(self._arrived)
+                self._arrived.clear()
+            for boot in list(self._acks):
+                self._outbox.acknowledge(boot, self._acks[boot])
+                del self._acks[boot]
+            for key in list(self._wishes):
+                self._outbox.put_setting(key, self._wishes[key])
+                del self._wishes[key]
+            self._more = self._status.changed = True
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Run a block that needs the outbox; its failure is said and tried again a second later."""
+        try:
+            yield
+        except OutboxError as e:
+            self._disk_after_s = now_s() + _DISK_RETRY_S
+            if e.what != self._disk_problem:
+                _log.error("%s", e)
+            self._disk_problem = e.what
+        else:
+            self._disk_problem = ""
+
+    def _look(self, t_s: float) -> None:
+        """Notice what vision wrote, another file, a silent consumer, and the time to ask again after a denial."""
+        flow = self._flow
+        if self._outbox.changed():
+            self._more = self._status.changed = True
+        if self._outbox.generation != self._generation:
+            self._generation = self._outbox.generation
+            flow.rewind()  # row numbers of the old file mean nothing now
+        if flow.in_flight:
+            return
+        if self._status.link == "event_denied" and t_s >= self._send_after_s:
+            flow.rewind()
+            self._more = True
+        elif flow.unacked and t_s > self._ack_due_s:
+            flow.rewind()
+            self._more = True
+            self._ack_wait_s = min(self._ack_wait_s * 2, _ACK_WAIT_MAX_S)
+
+    def _send_events(self, connection: Connection, t_s: float) -> None:
+        room = self._flow.room
+        if self._status.link == "event_denied":  # one event is enough to ask whether it is still denied
+            room = 1 if t_s >= self._send_after_s and not self._flow.in_flight else 0
+        if not self._more or room == 0:
+            return
+        rows = self._outbox.pending(room, self._flow.cursor)
+        self._more = len(rows) == room
+        for row in rows:
+            self._send_event(connection, row, t_s)
+
+    def _send_event(self, connection: Connection, row: Row, t_s: float) -> None:
+        event = row.event
+        if not self._publish_names and event.name is not UNSET:
+            event = msgspec.structs.replace(event, name=UNSET)  # the owner turned names off while it waited
+        if is_late(row.born, moment(), self._mqtt.late_after_s):
+            event = as_late(event)
+        if not self._flow.in_flight:
+            self._answer_due_s = t_s + _STALL_S
+        if not self._flow.unacked:
+            self._ack_due_s = t_s + self._ack_wait_s
+        mid = self._send(connection, self._topics.event, encode(event))
+        self._status.resent += self._flow.sent(mid, row)
+
+    def _drop_expired(self) -> None:
+        self._expiry_s = now_s() + _EXPIRY_EVERY_S
+        with self._disk():
+            if self._outbox.drop_expired(moment()):
+                self._status.changed = True
+
+    def _send_discovery(self, connection: Connection) -> None:
+        where = discovery.topic(self._mqtt.discovery_prefix, self._topics.device)
+        self._send(connection, where, discovery.payload(self._topics), retain=True)
+
+    def _send(self, connection: Connection, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        self._status.bytes_sent += len(topic.encode()) + len(payload)
+        return connection.send(topic, payload, retain=retain)
