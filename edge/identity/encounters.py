@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from edge.records import Decision, Embedding, EventType, Match
 
 Verdict = Literal["gathering", "match", "unknown", "ignored"]
-_MIN_GLIMPSE = 2  # embeddings without which a visit that is over stays undecided: one bad shot is no evidence
 
 
 @dataclass(slots=True, eq=False)
@@ -50,10 +49,11 @@ class _Encounter:
 class Encounters:
     """Gather evidence, decide, and report each visit once.
 
-    `min_embeddings`: as soon as so many agree on a person, it is a match. `max_embeddings`: after so many without a
-    match the face is unknown. `timeout_s`: an encounter ends when the person has not been seen for so long.
-    `same_face_cosine`: mean embeddings of two encounters this close are the same face. `recheck_s`: how long a decided
-    face is taken for granted.
+    `min_embeddings`: as soon as so many agree on a person, it is a match; a visit with fewer is never decided.
+    `max_embeddings`: after so many without a match, or at the end of the visit, the face is unknown.
+    `timeout_s`: an encounter ends when the person has not been seen for so long.
+    `same_face_cosine`: mean embeddings of two encounters this close are the same face.
+    `recheck_s`: how long a decided face is taken for granted.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Encounters:
         decisions: list[Decision] = []
         for encounter in sorted(over, key=lambda e: e.seen_s):
             match = encounter.last_match
-            if encounter.verdict == "gathering" and encounter.count >= _MIN_GLIMPSE and match is not None:
+            if encounter.verdict == "gathering" and encounter.count >= self._min and match is not None:
                 decisions += self._conclude(encounter, match, encounter.seen_s)
             if encounter in self._open:
                 self._forget(encounter)

@@ -82,14 +82,15 @@ def test_a_stranger_is_unknown_only_after_the_most_embeddings() -> None:
 
 def test_a_visit_cut_short_is_decided_on_what_there_is() -> None:
     visit = Visit()
-    visit.show(1, 0, NOBODY, times=2)
+    visit.show(1, 0, NOBODY, times=3)
     visit.wait(5.0)
     assert visit.told == [("unknown", 1, None), ("end", 1, None)]
 
 
-def test_one_glimpse_is_no_evidence() -> None:
+@pytest.mark.parametrize("match", [ANNA, NOBODY])
+def test_a_glimpse_is_no_evidence(match: Match) -> None:
     visit = Visit()
-    visit.show(1, 0, ANNA, times=1)
+    visit.show(1, 0, match, times=2)
     visit.wait(5.0)
     assert visit.told == []
 
