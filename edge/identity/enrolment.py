@@ -156,9 +156,10 @@ def _look(number: int, picture: Frame | SourceError, stages: Stages) -> _Shot | 
     if isinstance(picture, SourceError):
         return (picture.what,)
     face = _main_face(stages.detector.detect(picture))
-    reason = face if isinstance(face, str) else stages.face_gate.refusal(picture, face)
-    if isinstance(face, str) or reason is not None:
-        return (str(reason),)
+    if isinstance(face, str):
+        return (face,)
+    if reason := stages.face_gate.refusal(picture, face):
+        return (reason,)
     quality = stages.quality_gate.assess(picture, face)
     if not quality.fit:
         return quality.refused

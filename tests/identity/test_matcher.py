@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge.errors import ModelError, StoreError
+from edge.identity.matcher import Matcher
+from edge.identity.rotation import orthogonal
+from edge.records import Embedding, Match
+
+MODEL = "ab" * 32
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class People:
+    """A gallery of plain arrays."""
+
+    templates: Vectors
+    owner: NDArray[np.intp]
+    ids: tuple[str, ...]
+    ignored: NDArray[np.bool_]
+    rotation: Vectors | None = None
+
+    def rotate(self, vectors: Vectors) -> Vectors:
+        return vectors if self.rotation is None else vectors @ self.rotation
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One threshold for all."""
+
+    likely: float
+    certain: float
+    model: str = MODEL
+    asked: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def thresholds(self, norms: Vectors) -> tuple[Vectors, Vectors]:
+        self.asked.append(norms)
+        return np.full(len(norms), self.likely, np.float32), np.full(len(norms), self.certain, np.float32)
+
+
+def unit(*values: float) -> Vectors:
+    v = np.array(values, np.float32)
+    return v / np.float32(np.linalg.norm(v))
+
+
+def people(ignored: tuple[str, ...] = (), **templates: Vectors | list[Vectors]) -> People:
+    rows = [(i, t) for i, ts in enumerate(templates.values()) for t in (ts if isinstance(ts, list) else [ts])]
+    return People(
+        templates=np.array([t for _, t in rows], np.float32).reshape(len(rows), -1),
+        owner=np.array([i for i, _ in rows], np.intp),
+        ids=tuple(templates),
+        ignored=np.array([name in ignored for name in templates], bool),
+    )
+
+
+def matcher(gallery: People, likely: float = 0.5, certain: float = 0.8, margin: float = 0.1) -> Matcher:
+    return Matcher(gallery, Fixed(likely, certain), margin)
+
+
+X, Y, Z = unit(1, 0, 0), unit(0, 1, 0), unit(0, 0, 1)
+
+
+def test_score_is_the_mean_cosine_to_all_templates_of_a_person() -> None:
+    thresholds = Fixed(0.5, 0.8)
+    found = Matcher(people(anna=[X, Y], bob=Z), thresholds, 0.1).match(unit(3, 4, 0))
+    assert found.person == "anna"
+    assert found.band == "likely"
+    assert found.score == pytest.approx((3 / 5 + 4 / 5) / 2)
+    assert found.margin == pytest.approx(0.7)
+    assert thresholds.asked[0] == pytest.approx([math.sqrt(0.5), 1.0])  # norms of the mean templates
+
+
+def test_a_probe_of_several_shots_scores_the_mean_over_all_pairs() -> None:
+    shots = [unit(1, 0.2, 0), unit(0.3, 1, 0.1), unit(0.5, 0.5, 0.7)]
+    templates = [X, unit(1, 1, 1)]
+    found = matcher(people(anna=templates)).match(np.mean(shots, axis=0, dtype=np.float32))  # type: ignore[arg-type]
+    assert found.score == pytest.approx(np.mean([s @ t for s in shots for t in templates]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "person", "band"), [(0.81, "anna", "certain"), (0.79, "anna", "likely"), (0.49, None, None)]
+)
+def test_the_band_follows_the_score(cosine: float, person: str | None, band: str | None) -> None:
+    found = matcher(people(anna=X)).match(unit(cosine, math.sqrt(1 - cosine**2), 0))
+    assert (found.person, found.band, found.margin) == (person, band, math.inf)
+
+
+def test_a_score_at_the_threshold_is_a_match() -> None:
+    assert matcher(people(anna=X), likely=1.0, certain=1.0).match(X).band == "certain"
+
+
+def test_with_nobody_enrolled_every_face_is_unknown() -> None:
+    nobody = People(np.empty((0, 3), np.float32), np.empty(0, np.intp), (), np.empty(0, bool))
+    assert matcher(nobody).match(X) == Match(None, None, -1.0, math.inf, math.inf)
+    assert matcher(nobody).alike([Embedding(X, MODEL)]) == []
+
+
+def test_two_people_closer_than_the_margin_are_nobody() -> None:
+    found = matcher(people(anna=X, bob=Y)).match(unit(1, 0.95, 0))
+    assert found.person is None
+    assert not found.ignored
+    assert 0 < found.margin < 0.1
+
+
+def test_an_ignored_person_wins_like_others_and_is_flagged() -> None:
+    found = matcher(people(ignored=("bob",), anna=X, bob=Y)).match(unit(0.1, 1, 0))
+    assert (found.person, found.ignored) == ("bob", True)
+    assert not matcher(people(ignored=("bob",), anna=X, bob=Y)).match(X).ignored
+
+
+@pytest.mark.parametrize("probe", [unit(1, 0.95, 0), unit(0.95, 1, 0)])
+def test_silence_wins_where_the_face_may_be_an_ignored_person(probe: Vectors) -> None:
+    found = matcher(people(ignored=("bob",), anna=X, bob=Y)).match(probe)
+    assert (found.person, found.ignored) == ("bob", True)
+    assert found.score == pytest.approx(probe[1])
+
+
+def test_an_ignored_person_below_the_threshold_silences_nobody() -> None:
+    found = matcher(people(ignored=("bob",), anna=X, bob=Y), likely=0.75).match(unit(1, 0.95, 0))
+    assert (found.person, found.ignored) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("probe", "wrong"),
+    [
+        (np.zeros(3, np.float32), "norm 0"),
+        (np.array([1, np.nan, 0], np.float32), "norm nan"),
+        (np.array([np.inf, 0, 0], np.float32), "norm inf"),
+        (np.array([1, 1, 0], np.float32), r"norm 1\.41"),
+        (np.ones(4, np.float32) / 2, r"shape \(4,\)"),
+        (np.ones((1, 3), np.float32) / 2, r"shape \(1, 3\)"),
+    ],
+)
+def test_a_probe_that_is_no_embedding_is_refused(probe: Vectors, wrong: str) -> None:
+    with pytest.raises(ModelError, match=wrong):
+        matcher(people(anna=X)).match(probe)
+
+
+def test_embeddings_of_another_model_are_refused() -> None:
+    with pytest.raises(ModelError, match="of model cdcdcdcdcdcd"):
+        matcher(people(anna=X)).alike([Embedding(X, "cd" * 32)])
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"templates": np.array([[2, 0, 0]], np.float32)}, "not unit"),
+        ({"templates": np.array([[np.nan, 0, 0]], np.float32)}, "not unit"),
+        ({"owner": np.array([1])}, "of nobody"),
+        ({"owner": np.array([0, 0])}, "do not fit"),
+        ({"ids": ("anna", "bob"), "ignored": np.zeros(2, bool)}, "bob has no template"),
+        ({"ignored": np.zeros(2, bool)}, "do not fit"),
+    ],
+)
+def test_a_malformed_gallery_is_refused(change: dict[str, object], wrong: str) -> None:
+    with pytest.raises(StoreError, match=wrong):
+        matcher(People(**{**people(anna=X).__dict__, **change}))
+
+
+def test_alike_names_everybody_who_would_be_matched_nearest_first() -> None:
+    near = matcher(people(anna=X, bob=unit(1, 1, 0), carl=Z)).alike([Embedding(unit(1, 0.7, 0), MODEL)])
+    assert [person for person, _ in near] == ["bob", "anna"]
+    assert near[0][1] > near[1][1] >= 0.5
+
+
+# ── properties ──
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[People, Vectors]:
+    """A gallery of up to 6 people with up to 5 templates each, in 8 dimensions, and a probe near one of them."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    owner = np.repeat(np.arange(n := draw(st.integers(1, 6))), [draw(st.integers(1, 5)) for _ in range(n)])
+    templates = rng.normal(size=(n, 8))[owner] + rng.normal(size=(len(owner), 8)) * 0.5
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    probe = templates[0] + rng.normal(size=8) * draw(st.floats(0.01, 0.5))
+    probe *= draw(st.floats(0.5, 1.0)) / np.linalg.norm(probe)
+    ignored = np.array([draw(st.booleans()) for _ in range(n)])
+    gallery = People(templates.astype(np.float32), owner, tuple(f"p-{i}" for i in range(n)), ignored)
+    return gallery, probe.astype(np.float32)
+
+
+def same(a: Match, b: Match) -> bool:
+    numbers = [(m.score, m.threshold, m.margin) for m in (a, b)]
+    return (a.person, a.band, a.ignored) == (b.person, b.band, b.ignored) and numbers[0] == pytest.approx(
+        numbers[1], abs=1e-5
+    )
+
+
+@given(crowds(), st.floats(-1, 1), st.floats(0, 1), st.floats(0, 0.5))
+def test_raising_threshold_or_margin_never_adds_a_match(
+    crowd: tuple[People, Vectors], threshold: float, rise: float, margin: float
+) -> None:
+    gallery, probe = crowd
+    lax = matcher(gallery, threshold, threshold, margin).match(probe)
+    for strict in (
+        matcher(gallery, threshold + rise, threshold + rise, margin).match(probe),
+        matcher(gallery, threshold, threshold, margin + rise).match(probe),
+    ):
+        if strict.person is not None and not strict.ignored:
+            assert strict.person == lax.person
+        if strict.ignored:
+            assert lax.person is not None  # what was silent or a match may fall silent, an unknown face may not
+
+
+@given(crowds(), st.randoms(use_true_random=False))
+def test_the_order_of_people_and_templates_changes_nothing(
+    crowd: tuple[People, Vectors],
+    random: st.Random,  # type: ignore[name-defined]
+) -> None:
+    gallery, probe = crowd
+    seats = list(range(len(gallery.ids)))
+    random.shuffle(seats)  # person i moves to seats[i]
+    rows = list(range(len(gallery.owner)))
+    random.shuffle(rows)
+    back = np.argsort(seats)
+    shuffled = People(
+        gallery.templates[rows],
+        np.array(seats)[gallery.owner[rows]],
+        tuple(gallery.ids[i] for i in back),
+        gallery.ignored[back],
+    )
+    assert same(matcher(gallery).match(probe), matcher(shuffled).match(probe))
+
+
+@given(crowds(), st.binary(min_size=16, max_size=32))
+def test_a_rotated_gallery_gives_the_same_match(crowd: tuple[People, Vectors], key: bytes) -> None:
+    gallery, probe = crowd
+    rotation = orthogonal(key, 8).astype(np.float32)
+    rotated = People(gallery.templates @ rotation, gallery.owner, gallery.ids, gallery.ignored, rotation)
+    assert same(matcher(gallery).match(probe), matcher(rotated).match(probe))
