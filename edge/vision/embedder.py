@@ -1,0 +1,125 @@
+"""Aligned face → embedding: one interface over onnxruntime and LiteRT."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import DependencyError, ModelError
+from edge.models import golden
+from edge.models.manifest import MANIFEST, EmbedderEntry, FaceContract, load_manifest, load_verified, read_verified
+from edge.records import AlignedFace, Embedding
+
+Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, C, S, S) → (D,), not normalized
+
+
+class Embedder:
+    """A loaded network. Not for several threads at once: the engines keep their buffers between calls."""
+
+    def __init__(self, entry: EmbedderEntry, engine: Engine) -> None:
+        self._entry = entry
+        self._engine = engine
+
+    @property
+    def model(self) -> str:
+        """What embeddings are bound to: the same for every back end of one model."""
+        return self._entry.id
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self._entry.dimension
+
+    @property
+    def contract(self) -> FaceContract:
+        """The geometry and the values that the network reads."""
+        return self._entry.contract
+
+    def embed(self, face: AlignedFace) -> Embedding:
+        """Return the unit-norm embedding; raises ValueError for a crop of the wrong shape or dtype.
+
+        Raises ModelError where the network gives no direction at all, which a sound one does for no picture.
+        """
+        raw = self._engine(self.contract.prepare(face.pixels))
+        norm = float(np.linalg.norm(raw))
+        if raw.shape != (self.dimension,) or not 0 < norm < np.inf:
+            raise ModelError(
+                f"{self._entry.name} gave {raw.shape} values of norm {norm}, expected ({self.dimension},)",
+                "manifest and model file do not belong together: reinstall edge-face-runtime",
+            )
+        return Embedding(vector=raw / np.float32(norm), model=self.model)
+
+
+def open_embedder(name: str, backend: str, threads: int = 1, manifest: Path = MANIFEST) -> Embedder:
+    """Load the embedder `name` of the manifest on `backend` ("onnxruntime" or "litert") and run its self-test.
+
+    Raises ModelError for an unknown name, an altered file or a failed self-test, and DependencyError where the
+    engine's package is missing.
+    """
+    folder = manifest.parent
+    entry = load_manifest(manifest).embedder(name)
+    embedder = load_embedder(entry, backend, threads, folder)
+    golden.check(entry, backend, read_verified(entry.golden, folder), embedder.embed)
+    return embedder
+
+
+def load_embedder(entry: EmbedderEntry, backend: str, threads: int, folder: Path) -> Embedder:
+    """Load without the self-test: for the one who records what the self-test expects."""
+    if backend not in _ENGINES:
+        raise ModelError(f"no back end is called '{backend}'", f"known: {', '.join(_ENGINES)}")
+    return Embedder(entry, _ENGINES[backend](load_verified(entry, backend, folder), threads))
+
+
+class _OnnxRuntime:
+    def __init__(self, model: bytes, threads: int) -> None:
+        import onnxruntime as ort  # noqa: PLC0415  # 0.1 s and 30 MB that a LiteRT device need not spend
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # A thread that spins between faces costs the battery more than waking it costs time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Shapes are fixed, so one block planned in advance is all that a run needs; the arena would hold more.
+        options.enable_cpu_mem_arena = False
+        self._session: Any = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._input: str = self._session.get_inputs()[0].name
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self._session.run(None, {self._input: x})[0], np.float32)[0]
+
+
+class _LiteRt:
+    def __init__(self, model: bytes, threads: int) -> None:
+        try:
+            self._interpreter: Any = _interpreter_class()(model_content=model, num_threads=threads)
+        except SystemError as e:  # tflite-runtime beside numpy 2: it imports, and fails here
+            raise DependencyError(f"tflite-runtime cannot start: {e}", _LITERT_REMEDY) from None
+        self._interpreter.allocate_tensors()
+        self._input: int = self._interpreter.get_input_details()[0]["index"]
+        self._output: int = self._interpreter.get_output_details()[0]["index"]
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._interpreter.set_tensor(self._input, np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output), np.float32)[0]
+
+
+_LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first one that is installed
+_LITERT_REMEDY = "pip install 'edge-face-runtime[tflite]'"
+_ENGINES: dict[str, Callable[[bytes, int], Engine]] = {"onnxruntime": _OnnxRuntime, "litert": _LiteRt}
+
+
+def _interpreter_class() -> Any:
+    for name in _LITERT_MODULES:
+        try:
+            return importlib.import_module(name).Interpreter
+        except ModuleNotFoundError as e:
+            if e.name not in {name, name.partition(".")[0]}:
+                raise  # the package is there, but one that it needs is not
+    raise DependencyError("the back end 'litert' needs ai-edge-litert or tflite-runtime", _LITERT_REMEDY)

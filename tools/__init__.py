@@ -1,0 +1,1 @@
+"""Workbench tools: nothing here runs on the device."""

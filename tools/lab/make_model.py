@@ -1,0 +1,63 @@
+"""The whole chain: weights → float32 ONNX → int8 ONNX → TFLite → golden file → manifest → calibration → model card."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import click
+import msgspec
+
+from edge.models import golden
+from edge.models.manifest import MANIFEST, EmbedderEntry, Manifest, ModelFile, load_manifest
+from edge.vision.embedder import load_embedder
+from tools.lab import card, data
+from tools.lab.calibrate import calibrate
+from tools.lab.checkpoint import load_weights
+from tools.lab.evaluate import BACKENDS, evaluate
+from tools.lab.export import export
+from tools.lab.lightcnn9 import LIGHTCNN9
+from tools.lab.quantize import CALIBRATION_CROPS, quantize
+from tools.lab.tflite import convert
+
+MODEL = "lightcnn9"
+
+
+def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
+    """Make every file of the model and return its figures; the same input gives the same files."""
+    weights = load_weights(weights_path)
+    int8 = quantize(export(LIGHTCNN9, weights), data.sample(data_dir, "train", CALIBRATION_CROPS))
+    entry = write_files(int8.SerializeToString(deterministic=True), convert(int8), MANIFEST.parent)
+    click.echo(f"{entry.name}: {entry.id}", err=True)
+    calibrate(data_dir, MODEL)
+    figures = {
+        "model": entry.id,
+        "weights": hashlib.sha256(weights_path.read_bytes()).hexdigest(),
+        **evaluate(LIGHTCNN9, weights, data_dir, MODEL),
+    }
+    card.rewrite(figures)
+    return figures
+
+
+def write_files(onnx_model: bytes, tflite_model: bytes, folder: Path) -> EmbedderEntry:
+    """Write both model files, record their golden embeddings, and bind the manifest's entry to them."""
+    manifest = load_manifest(folder / MANIFEST.name)
+    entry = manifest.embedder(MODEL)
+    content = dict(zip(BACKENDS, (onnx_model, tflite_model), strict=True))
+    files = {backend: _write(entry.files[backend], content[backend], folder) for backend in BACKENDS}
+    entry = msgspec.structs.replace(entry, id=files["onnxruntime"].sha256, files=files)
+    embeddings = {}
+    for backend in BACKENDS:
+        embedder = load_embedder(entry, backend, 1, folder)
+        embeddings[backend] = [embedder.embed(crop).vector for crop in golden.crops(entry.contract)]
+    record = golden.record(entry.id, embeddings)
+    entry = msgspec.structs.replace(entry, golden=_write(entry.golden, record, folder))
+    models = tuple(entry if model.name == entry.name else model for model in manifest.models)
+    text = msgspec.json.format(msgspec.json.encode(Manifest(models=models)), indent=2)
+    (folder / MANIFEST.name).write_bytes(text + b"\n")
+    return entry
+
+
+def _write(file: ModelFile, content: bytes, folder: Path) -> ModelFile:
+    file.locate(folder).write_bytes(content)
+    return msgspec.structs.replace(file, sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,62 @@
+"""Float32 ONNX → static int8 in QDQ form: unsigned activations, signed weights with one scale per output channel."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from tools.lab.export import INPUT
+
+CALIBRATION_CROPS = 64  # onnxruntime keeps every activation of all of them in memory: 2.6 GB at the peak
+# Share of each activation's values within its grid. The few beyond it saturate; the others get finer steps. Against
+# the full range, least cosine to float32 over 400 crops of validation persons: 0.991 instead of 0.987.
+_PERCENTILE = 99.99
+
+
+def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]]) -> onnx.ModelProto:
+    """Return the int8 form of `model`; the ranges of the activations come from `crops`, (S, S) uint8 each.
+
+    The same model and crops give the same bytes. Pixels enter exactly: the input's scale is 1/255.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            model,
+            path,
+            _Crops(crops),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={
+                "CalibPercentile": _PERCENTILE,
+                "TensorQuantOverrides": {INPUT: [_pixel_grid()]},
+            },
+        )
+        return onnx.load(path)
+
+
+def as_input(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what the networks of the lab read: (1, 1, S, S) float32 in 0..1."""
+    return crop[None, None].astype(np.float32) / np.float32(255)
+
+
+def _pixel_grid() -> dict[str, object]:
+    return {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
+
+
+class _Crops(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
+    def __init__(self, crops: Iterable[NDArray[np.uint8]]) -> None:
+        self._rest: Iterator[NDArray[np.uint8]] = iter(crops)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next calibration input, None at the end."""
+        crop = next(self._rest, None)
+        return None if crop is None else {INPUT: as_input(crop)}
