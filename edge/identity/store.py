@@ -232,7 +232,7 @@ _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 _NOT_OURS = "run this as the user that owns the folder; in a unit, name the folder in ReadWritePaths= to write"
 _REMEDIES: Mapping[int, str] = {
-    errno.ENOENT: "enrol the first person with 'edge-daemon people add', or check [device] data_dir",
+    errno.ENOENT: "check [device] data_dir; enrolling the first person with 'edge-daemon people add' makes the store",
     errno.ENOSPC: "free some space; the store is as it was",
     errno.EDQUOT: "free some space or raise the quota; the store is as it was",
     errno.EFBIG: "what is there is no store of this program, or a limit on file sizes is too low; nothing was changed",

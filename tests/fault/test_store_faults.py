@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from edge.errors import StoreError
 from edge.identity import files
 from edge.identity.keys import StoreKey
-from edge.identity.store import Store
+from edge.identity.store import Person, Store
 
 MODEL = "5f" * 32
 DIMENSION = 16
@@ -233,7 +233,7 @@ def _fill(path: Path) -> Path:
             while True:
                 file.write(bytes(1024))
         except OSError as e:
-            assert e.errno == errno.ENOSPC  # noqa: PT017 (the full disk is what the test needs, not what it shows)
+            assert e.errno == errno.ENOSPC
     return path
 
 
@@ -336,3 +336,22 @@ def test_reader_in_the_midst_of_writes_never_sees_a_damaged_store(store: Store, 
     assert ended(child) == 0
     assert seen[-1] == 40
     assert seen == sorted(seen)
+
+
+def test_reader_that_is_overtaken_between_opening_and_reading_reads_again(store: Store, path: Path) -> None:
+    writer = Store.open(path, KEY, MODEL)
+    overtaken: list[Person] = []
+
+    def overtake(frame: FrameType, event: str, called: object) -> None:
+        name = getattr(called, "__name__", "")
+        if event == "c_call" and name == "read" and frame.f_code.co_filename == files.__file__ and not overtaken:
+            sys.setprofile(None)  # once
+            overtaken.append(writer.add("Ada", unit_rows(1, 0)))  # replaces, and wipes, what the reader has open
+
+    sys.setprofile(overtake)
+    try:
+        reader = Store.open(path, KEY, MODEL)
+    finally:
+        sys.setprofile(None)
+    assert len(overtaken) == 1
+    assert reader.people() == overtaken

@@ -140,6 +140,15 @@ def test_removed_person_leaves_nothing_in_the_image(store: Store, path: Path) ->
         assert trace not in raw
 
 
+def test_file_shrinks_when_people_go(store: Store, path: Path) -> None:
+    sizes = [path.stat().st_size]
+    people = [store.add("Ada", unit_rows(100, n)) for n in range(3)]
+    assert path.stat().st_size > 3 * sizes[0] / 2
+    for person in people:
+        store.remove(person.id)
+    assert path.stat().st_size == sizes[0]
+
+
 def test_image_holds_no_name_and_no_template_in_the_clear(store: Store, path: Path) -> None:
     store.add("Bartholomew", unit_rows(12, 2))
     image = _image(path)
