@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from random import Random
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_score_is_the_mean_cosine_to_all_templates_of_a_person() -> None:
 def test_a_probe_of_several_shots_scores_the_mean_over_all_pairs() -> None:
     shots = [unit(1, 0.2, 0), unit(0.3, 1, 0.1), unit(0.5, 0.5, 0.7)]
     templates = [X, unit(1, 1, 1)]
-    found = matcher(people(anna=templates)).match(np.mean(shots, axis=0, dtype=np.float32))  # type: ignore[arg-type]
+    found = matcher(people(anna=templates)).match(np.mean(shots, axis=0, dtype=np.float32))
     assert found.score == pytest.approx(np.mean([s @ t for s in shots for t in templates]), abs=1e-6)
 
 
@@ -212,10 +213,7 @@ def test_raising_threshold_or_margin_never_adds_a_match(
 
 
 @given(crowds(), st.randoms(use_true_random=False))
-def test_the_order_of_people_and_templates_changes_nothing(
-    crowd: tuple[People, Vectors],
-    random: st.Random,  # type: ignore[name-defined]
-) -> None:
+def test_the_order_of_people_and_templates_changes_nothing(crowd: tuple[People, Vectors], random: Random) -> None:
     gallery, probe = crowd
     seats = list(range(len(gallery.ids)))
     random.shuffle(seats)  # person i moves to seats[i]

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge.config import Config
+from edge.errors import EnrolmentError, SourceError
+from edge.identity.enrolment import NEAR_DUPLICATE, Enrolment, Stages, agreeing, choose, enrol
+from edge.identity.matcher import Matcher
+from edge.identity.store import Gallery
+from edge.models.manifest import load_manifest
+from edge.processes.assembly import (
+    build_aligner,
+    build_detector,
+    build_embedder,
+    build_face_gate,
+    build_quality_gate,
+)
+from edge.processes.gallery import load_calibration
+from edge.records import Embedding, Frame
+from edge.vision.gates import QualityGate
+from tests.footage import Image, still, video
+
+Vectors = NDArray[np.float32]
+
+
+def normalized(vectors: NDArray[np.floating]) -> Vectors:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def around(centre: NDArray[np.floating], spread: float, count: int, rng: np.random.Generator) -> Vectors:
+    """Unit vectors about a direction; the cosine between two of them is about 1 / (1 + spread²)."""
+    noise = rng.normal(size=(count, len(centre))) * spread / np.sqrt(len(centre))
+    return normalized(centre / np.linalg.norm(centre) + noise)
+
+
+# ── the faces must agree ──
+
+
+def test_the_odd_ones_out_are_found_and_the_others_kept() -> None:
+    rng = np.random.default_rng(1)
+    person = around(rng.normal(size=64), 1.0, 8, rng)
+    bystanders = normalized(rng.normal(size=(2, 64)))
+    mixed = np.concatenate([person[:3], bystanders[:1], person[3:], bystanders[1:]])
+    assert agreeing(mixed) == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert agreeing(person) == list(range(8))
+
+
+def test_of_two_pictures_that_differ_neither_is_called_the_wrong_one() -> None:
+    assert agreeing(np.eye(2, dtype=np.float32)) == [0, 1]
+    assert agreeing(np.eye(1, dtype=np.float32)) == [0]
+
+
+# ── the choice of templates ──
+
+
+def test_every_look_of_a_person_is_chosen_before_a_second_picture_of_one() -> None:
+    rng = np.random.default_rng(2)
+    looks = [around(centre, 0.5, n, rng) for centre, n in zip(rng.normal(size=(3, 64)), (10, 4, 2), strict=True)]
+    chosen = choose(np.concatenate(looks), np.ones(16), 3)
+    assert sorted(int(np.searchsorted([10, 14], i, side="right")) for i in chosen) == [0, 1, 2]
+    assert chosen[0] < 10  # the look with the most pictures comes first
+
+
+def test_a_near_duplicate_is_passed_over_even_where_places_are_left() -> None:
+    rng = np.random.default_rng(3)
+    burst = around(rng.normal(size=64), 0.1, 6, rng)
+    other = normalized(rng.normal(size=(1, 64)))
+    chosen = choose(np.concatenate([burst, other]), np.ones(7), 12)
+    assert len(chosen) == 2
+    assert 6 in chosen
+
+
+def test_of_pictures_that_say_the_same_the_best_one_is_chosen() -> None:
+    picture = np.eye(1, 8, dtype=np.float32)
+    assert choose(np.repeat(picture, 4, axis=0), np.array([0.3, 0.2, 0.9, 0.4]), 12) == [2]
+
+
+def test_a_picture_of_no_quality_is_better_than_none() -> None:
+    assert choose(np.eye(2, dtype=np.float32), np.zeros(2), 12) == [0, 1]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 12))
+def test_chosen_templates_are_few_unlike_and_stay_chosen_when_more_are_allowed(
+    seed: int, pictures: int, count: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = around(rng.normal(size=16), rng.uniform(0.1, 1.5), pictures, rng)
+    quality = rng.uniform(0, 1, pictures)
+    chosen = choose(vectors, quality, count)
+    assert 1 <= len(chosen) <= min(count, pictures)
+    assert len(set(chosen)) == len(chosen)
+    among = vectors[chosen] @ vectors[chosen].T - np.eye(len(chosen), dtype=np.float32)
+    assert among.max() < NEAR_DUPLICATE
+    assert choose(vectors, quality, count + 1)[: len(chosen)] == chosen
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 20))
+def test_the_order_of_pictures_changes_neither_who_agrees_nor_the_choice(seed: int, pictures: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = around(rng.normal(size=16), 1.0, pictures, rng)
+    quality = rng.uniform(0.1, 1, pictures)
+    order = rng.permutation(pictures)
+    assert sorted(order[agreeing(vectors[order])]) == agreeing(vectors)
+    assert [int(order[i]) for i in choose(vectors[order], quality[order], 4)] == choose(vectors, quality, 4)
+
+
+# ── real pictures through the real stages ──
+
+CONFIG = Config()
+
+
+def nobody(embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def stages() -> Stages:
+    embedder = build_embedder(CONFIG)
+    return Stages(
+        detector=build_detector(CONFIG),
+        face_gate=build_face_gate(CONFIG),
+        quality_gate=build_quality_gate(CONFIG),
+        aligner=build_aligner(embedder),
+        embedder=embedder,
+    )
+
+
+def frame(image: Image) -> Frame:
+    return Frame(np.ascontiguousarray(image), 0.0, 0)
+
+
+def man(first: int = 0, last: int = 30) -> list[tuple[str, Frame]]:
+    """Frames of the talking man."""
+    return [(f"frame {i}", frame(image)) for i, image in enumerate(video("carphone")[first:last], first)]
+
+
+def woman() -> Frame:
+    return frame(still("astronaut")[:256, 64:384])
+
+
+def enrolled(enrolment: Enrolment) -> Matcher:
+    """A matcher that knows this one person, at the calibrated thresholds."""
+    count, dimension = enrolment.templates.shape
+    gallery = Gallery(
+        enrolment.templates,
+        np.zeros(count, np.intp),
+        ("p-man",),
+        np.zeros(1, bool),
+        np.eye(dimension, dtype=np.float32),
+    )
+    entry = load_manifest().embedder(CONFIG.recognition.model)
+    return Matcher(gallery, load_calibration(entry).at(CONFIG.recognition.fmr), CONFIG.recognition.margin)
+
+
+def test_a_video_gives_a_few_unlike_unit_templates(stages: Stages) -> None:
+    found = enrol(man(), stages, nobody)
+    assert 2 <= len(found.templates) <= 12
+    assert np.linalg.norm(found.templates, axis=1) == pytest.approx(1, abs=1e-4)
+    among = found.templates @ found.templates.T - np.eye(len(found.templates), dtype=np.float32)
+    assert among.max() < NEAR_DUPLICATE
+    assert [o.name for o in found.outcomes] == [f"frame {i}" for i in range(30)]
+    assert sum(o.template for o in found.outcomes) == len(found.templates)
+    assert not any(o.refused for o in found.outcomes if o.template)
+    assert found.collisions == ()
+
+
+def test_the_number_of_templates_can_be_limited(stages: Stages) -> None:
+    assert len(enrol(man(), stages, nobody, max_templates=2).templates) == 2
+
+
+def test_every_refused_picture_says_why(stages: Stages) -> None:
+    portrait = woman().image
+    dark = (portrait * 0.12).astype(np.uint8)
+    two = np.concatenate([portrait, portrait], axis=1)
+    small = cv2.resize(portrait, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    pictures: list[tuple[str, Frame | SourceError]] = [
+        ("good.png", frame(portrait)),
+        ("wall.png", frame(np.full((200, 200, 3), 128, np.uint8))),
+        ("couple.png", frame(two)),
+        ("far.png", frame(np.asarray(small, np.uint8))),
+        ("night.png", frame(dark)),
+        ("empty.png", SourceError("empty.png: zero bytes", "copy it again")),
+    ]
+    found = enrol(pictures, stages, nobody)
+    assert [o.refused for o in found.outcomes] == [
+        (),
+        ("no face",),
+        ("two faces",),
+        ("too small",),
+        ("too dark", "too flat"),
+        ("empty.png: zero bytes",),
+    ]
+    assert [o.template for o in found.outcomes] == [True, False, False, False, False, False]
+
+
+def test_a_blurred_picture_is_refused(stages: Stages) -> None:
+    sharp = woman()
+    blurred = frame(np.asarray(cv2.GaussianBlur(sharp.image, (0, 0), 6), np.uint8))
+    (face,) = stages.detector.detect(blurred)
+    limit = stages.quality_gate.assess(blurred, face).sharpness * 1.5
+    gate = QualityGate(min_sharpness=limit, min_brightness=0, max_brightness=255, min_contrast=0, max_yaw=1)
+    found = enrol([("sharp", sharp), ("blurred", blurred)], replace(stages, quality_gate=gate), nobody)
+    assert [o.refused for o in found.outcomes] == [(), ("too blurred",)]
+
+
+def test_a_small_face_in_the_background_does_not_spoil_a_portrait(stages: Stages) -> None:
+    portrait = still("astronaut")[:256, 64:384].copy()
+    height, width = 76, 96
+    portrait[-height:, -width:] = cv2.resize(portrait, (width, height), interpolation=cv2.INTER_AREA)
+    assert len(stages.detector.detect(frame(portrait))) == 2
+    assert enrol([("party", frame(portrait))], stages, nobody).outcomes[0].template
+
+
+def test_a_bystander_in_one_picture_is_not_enrolled(stages: Stages) -> None:
+    found = enrol([*man(0, 8), ("stranger", woman()), *man(8, 16)], stages, nobody)
+    assert [o.name for o in found.outcomes if "not the same person" in o.refused] == ["stranger"]
+
+
+def test_nothing_usable_is_an_error_that_lists_every_reason(stages: Stages) -> None:
+    wall = frame(np.full((200, 200, 3), 128, np.uint8))
+    pictures: list[tuple[str, Frame | SourceError]] = [(f"wall-{i}", wall) for i in range(5)]
+    with pytest.raises(EnrolmentError) as refused:
+        enrol([*pictures, ("torn.jpg", SourceError("torn.jpg: truncated"))], stages, nobody)
+    assert refused.value.what == (
+        "none of 6 pictures is usable: no face: wall-0, wall-1, wall-2 and 2 more; torn.jpg: truncated: torn.jpg"
+    )
+    assert "alone" in refused.value.remedy
+
+
+def test_no_picture_at_all_is_an_error(stages: Stages) -> None:
+    with pytest.raises(EnrolmentError, match="no picture was given"):
+        enrol([], stages, nobody)
+
+
+def test_enrolling_somebody_twice_is_told(stages: Stages) -> None:
+    first = enrol(man(0, 30), stages, nobody)
+    again = enrol(man(1, 31), stages, enrolled(first).alike)
+    assert [c.person for c in again.collisions] == ["p-man"]
+    assert again.collisions[0].score > 0.5
+
+
+def test_enrolling_somebody_else_is_not_called_a_collision(stages: Stages) -> None:
+    known = enrolled(enrol(man(), stages, nobody))
+    assert enrol([("portrait", woman())], stages, known.alike).collisions == ()
+
+
+def test_the_man_is_recognized_in_frames_he_was_not_enrolled_from(stages: Stages) -> None:
+    known = enrolled(enrol(man(0, 30), stages, nobody))
+    seen = enrol(man(30, 45), stages, nobody, max_templates=1)
+    assert known.match(seen.templates[0]).person == "p-man"
+    assert known.match(enrol([("portrait", woman())], stages, nobody).templates[0]).person is None
