@@ -1,0 +1,204 @@
+"""Frame sources: files as a camera would deliver them, and live ones that fail in the open."""
+
+from __future__ import annotations
+
+import http.server
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.clock import now_s
+from edge.config import CameraConfig
+from edge.errors import DependencyError, SourceError
+from edge.records import Frame
+from edge.vision.camera import FileSource, FrameSource, decode_image, expand, open_source, read_image
+from tests.footage import path_of, still, video
+
+
+def play(source: FrameSource) -> list[Frame]:
+    with closing(source):
+        return list(iter(source.read, None))
+
+
+def test_a_video_gives_every_frame_with_media_time() -> None:
+    frames = play(FileSource([path_of("carphone")], fps=60.0))
+    assert [f.index for f in frames] == list(range(120))
+    assert frames[0].image.shape == (144, 176, 3)
+    np.testing.assert_allclose(np.diff([f.t_s for f in frames]), 1 / 29.97, atol=1e-4)
+
+
+def test_fewer_frames_are_delivered_at_a_lower_rate() -> None:
+    frames = play(FileSource([path_of("carphone")], fps=10.0))
+    assert len(frames) == pytest.approx(40, abs=1)
+    assert np.diff([f.t_s for f in frames]).mean() == pytest.approx(0.1, rel=0.05)
+
+
+def test_the_rate_can_be_changed_while_playing() -> None:
+    with closing(FileSource([path_of("carphone")], fps=30.0)) as source:
+        first = [source.read() for _ in range(60)]
+        source.set_fps(5.0)
+        rest = list(iter(source.read, None))
+    assert all(first)
+    assert len(rest) == pytest.approx(10, abs=1)
+
+
+def test_realtime_takes_as_long_as_the_recording() -> None:
+    began_s = now_s()
+    frames = play(FileSource([path_of("carphone")], fps=60.0, realtime=True))
+    assert now_s() - began_s >= 119 / 29.97
+    assert all(f.t_s <= now_s() for f in frames)
+
+
+def test_realtime_skips_what_came_while_nobody_looked() -> None:
+    with closing(FileSource([path_of("carphone")], fps=60.0, realtime=True)) as source:
+        first = source.read()
+        assert first is not None
+        threading.Event().wait(1.0)
+        second = source.read()
+        assert second is not None
+        assert second.t_s - first.t_s > 0.8
+
+
+def test_files_play_one_after_the_other_on_one_clock(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), still("astronaut"))
+    frames = play(FileSource([path_of("carphone"), tmp_path, path_of("carphone")], fps=60.0))
+    assert len(frames) == 241
+    assert np.all(np.diff([f.t_s for f in frames]) > 0)
+
+
+def test_a_loop_begins_again() -> None:
+    with closing(FileSource([path_of("carphone")], fps=60.0, loop=True)) as source:
+        frames = [source.read() for _ in range(250)]
+    assert all(frames)
+
+
+def test_a_truncated_recording_is_used_as_far_as_it_goes_and_then_named(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (176, 144))
+    for frame in video("carphone"):
+        writer.write(frame)
+    writer.release()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with closing(FileSource([cut, path_of("carphone")], fps=60.0)) as source:
+        used: list[Frame] = []
+        with pytest.raises(SourceError, match=r"cut\.avi: ends after \d+ of 120 frames"):
+            used.extend(iter(source.read, None))
+        assert 30 < len(used) < 90
+        assert sum(1 for _ in iter(source.read, None)) == 120
+
+
+def test_a_file_that_is_no_video_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(path_of("carphone").read_bytes()[:20_000])  # the index of an MP4 stands at its end
+    with pytest.raises(SourceError, match=r"cut\.mp4"):
+        play(FileSource([path], fps=30.0))
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"", "0 bytes"), (b"\xff\xd8\xff\xe0 no picture", "not a picture")])
+def test_a_file_that_is_no_picture_is_named_and_the_next_one_is_shown(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    cv2.imwrite(str(tmp_path / "b.png"), still("astronaut"))
+    with closing(FileSource([tmp_path], fps=30.0)) as source:
+        with pytest.raises(SourceError, match=rf"a\.jpg.*{why}"):
+            source.read()
+        assert source.read() is not None
+        assert source.read() is None
+
+
+def test_gray_and_rgba_pictures_become_bgr(tmp_path: Path) -> None:
+    colour = still("astronaut")
+    gray = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+    cv2.imwrite(str(tmp_path / "gray.png"), gray)
+    cv2.imwrite(str(tmp_path / "rgba.png"), cv2.cvtColor(colour, cv2.COLOR_BGR2BGRA))
+    np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), np.repeat(gray[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), colour)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
+    header = cv2.imencode(".bmp", np.zeros((4, 4, 3), np.uint8))[1]
+    header[18:26] = np.frombuffer(np.array([30_000, 30_000], "<i4").tobytes(), np.uint8)  # width, height
+    with pytest.raises(SourceError, match="bomb"):
+        decode_image(header, "bomb.bmp")
+
+
+def test_nothing_to_play_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file is named"):
+        expand([])
+    with pytest.raises(SourceError, match="holds no pictures"):
+        expand([tmp_path])
+    with pytest.raises(SourceError, match="no such file"):
+        expand([tmp_path / "missing.mp4"])
+
+
+@pytest.mark.parametrize("source", ["v4l2", "mjpeg"])
+def test_a_live_source_that_is_not_there_is_named(source: Any) -> None:
+    config = CameraConfig(source=source, device="/dev/video97", url="http://127.0.0.1:9/stream.mjpg")
+    with pytest.raises(SourceError, match=r"video97|127\.0\.0\.1"):
+        open_source(config)
+
+
+def test_picamera2_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "picamera2", None)  # what an import finds where it is not installed
+    with pytest.raises(DependencyError, match="apt install python3-picamera2"):
+        open_source(CameraConfig(source="picamera2"))
+
+
+def test_picamera2_without_a_camera_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("picamera2")
+
+    def no_camera() -> None:
+        raise IndexError("list index out of range")  # what Picamera2() raises where libcamera lists none
+
+    monkeypatch.setattr(module, "Picamera2", no_camera, raising=False)
+    monkeypatch.setitem(sys.modules, "picamera2", module)
+    with pytest.raises(SourceError, match="check cable and libcamera"):
+        open_source(CameraConfig(source="picamera2"))
+
+
+class _Stream(http.server.BaseHTTPRequestHandler):
+    """Sends the man's frames as multipart JPEG, then closes, as a camera that is unplugged does."""
+
+    frames: ClassVar[int] = 20
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for frame in video("carphone")[: self.frames]:
+            data = cv2.imencode(".jpg", frame)[1].tobytes()
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
+            self.wfile.write(data + b"\r\n")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def mjpeg_server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stream) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/stream.mjpg"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_http_mjpeg_stream_is_read_until_the_sender_goes() -> None:
+    with mjpeg_server() as url, closing(open_source(CameraConfig(source="mjpeg", url=url, fps=120))) as source:
+        assert source.live
+        frames: list[Frame] = []
+        with pytest.raises(SourceError, match="delivers no frames"):
+            frames.extend(iter(source.read, None))
+    assert frames
+    assert {frame.image.shape for frame in frames} == {(144, 176, 3)}
