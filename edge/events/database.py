@@ -69,6 +69,16 @@ def is_damage(error: sqlite3.Error) -> bool:
     return _code(error) in _DAMAGE
 
 
+def made_room(db: sqlite3.Connection, error: sqlite3.Error) -> bool:
+    """On a full disk, let the write-ahead log begin anew in the room it has; True if another try is worth it."""
+    if _code(error) != sqlite3.SQLITE_FULL:
+        return False
+    with contextlib.suppress(sqlite3.Error):
+        busy: int = db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
+        return busy == 0
+    return False
+
+
 def explain(path: Path, error: sqlite3.Error | OSError) -> OutboxError:
     """Return the error that names the file, what is wrong with it and the remedy."""
     if isinstance(error, OSError):

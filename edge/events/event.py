@@ -64,6 +64,9 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise EventError("event: band and name must be absent where person is null", _REMEDY)
 
 
+# what msgspec raises on bytes that are not this JSON: broken UTF-8 and deep nesting come as Python's own errors
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
@@ -84,7 +87,7 @@ def decode(payload: bytes) -> Event:
         raise EventError(f"event: {len(payload)} bytes, the limit is {MAX_BYTES}", _REMEDY)
     try:
         return _decoder.decode(payload)
-    except msgspec.DecodeError as e:
+    except UNREADABLE as e:
         raise EventError(f"event: {e}", _REMEDY) from None
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import EventError
-from edge.events.event import MAX_SEQ, BootId, DeviceId, ModelHash, Utc
+from edge.events.event import MAX_SEQ, UNREADABLE, BootId, DeviceId, ModelHash, Utc
 
 MAX_STATE_BYTES = 1536
 MAX_REQUEST_BYTES = 128  # the longest valid request is an ack of 56 bytes
@@ -121,7 +121,7 @@ def encode_state(state: State | VisionState | PublisherState) -> bytes:
     try:
         payload = msgspec.json.encode(state)
         msgspec.json.decode(payload, type=type(state))
-    except (msgspec.MsgspecError, UnicodeEncodeError, TypeError) as e:
+    except (*UNREADABLE, msgspec.EncodeError, TypeError) as e:
         raise EventError(f"state: {e}", "docs/events.md lists every field and its range") from None
     if len(payload) > MAX_STATE_BYTES:
         raise EventError(f"state: {len(payload)} bytes, the limit is {MAX_STATE_BYTES}", "shorten it")
@@ -132,7 +132,7 @@ def decode_vision_state(payload: bytes) -> VisionState:
     """Return what the vision process said of itself; raises EventError."""
     try:
         return msgspec.json.decode(payload, type=VisionState)
-    except msgspec.DecodeError as e:
+    except UNREADABLE as e:
         raise EventError(f"state: {e}", "run the vision process and the publisher from the same version") from None
 
 
@@ -155,5 +155,5 @@ def _request(payload: bytes, form: Any) -> Any:
         raise EventError(f"{len(payload)} bytes, the limit is {MAX_REQUEST_BYTES}", "docs/events.md shows the form")
     try:
         return msgspec.json.decode(payload, type=form)
-    except msgspec.DecodeError as e:
+    except UNREADABLE as e:
         raise EventError(str(e), "docs/events.md shows the form") from None

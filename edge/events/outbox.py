@@ -227,9 +227,10 @@ class Outbox:
         try:
             return work(self._connection())
         except sqlite3.Error as e:
-            if not database.is_damage(e):
+            if database.is_damage(e):
+                self._open(distrusted=self._inode)
+            elif not database.made_room(self._connection(), e):
                 raise database.explain(self.path, e) from e
-        self._open(distrusted=self._inode)
         try:
             return work(self._connection())
         except sqlite3.Error as e:
