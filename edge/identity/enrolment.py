@@ -22,7 +22,7 @@ MAX_TEMPLATES = 12
 # 998 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
 NEAR_DUPLICATE = 0.9
 # A picture whose mean cosine to the others is below this share of the typical one is somebody else's: with 8 pictures
-# that refuses 85 % of bystanders and 6 % of right ones.
+# that refuses 87 % of bystanders and 6 % of right ones.
 SAME_PERSON_SHARE = 0.4
 _MIN_TO_DISAGREE = 3  # of two pictures that differ, neither can be called the wrong one
 _BACKGROUND_SHARE = 0.5  # a face of less than half the main face's side is somebody in the background
