@@ -1,0 +1,121 @@
+"""The whole flow on real footage, every stage real, faster than real time and without processes around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from edge import config
+from edge.config import Config
+from edge.pipeline import Pipeline
+from edge.processes import people
+from edge.processes.assembly import build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Decision, Frame, Rates
+from tests.footage import Image, still, video
+from tools.demo import moving_view
+
+FPS = 30.0
+MAN_ENROLLED, MAN_LATER = slice(0, 30), slice(30, 120)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A device on which the man of the carphone video is enrolled from his first second."""
+    folder = tmp_path_factory.mktemp("device")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i, image in enumerate(video("carphone")[MAN_ENROLLED]):
+        cv2.imwrite(str(pictures / f"{i:02}.png"), image)
+    made = config.parse(f'[device]\ndata_dir = "{folder}"\n[camera]\nfps = 30.0\n', "test")
+    people.add(made, "The man", [pictures], ignored=False)
+    return made
+
+
+def run(settings: Config, images: Iterable[Image], pipeline: Pipeline | None = None) -> tuple[Pipeline, list[Decision]]:
+    pipeline = pipeline or build_pipeline(settings, LiveGallery(settings))
+    decisions: list[Decision] = []
+    for i, image in enumerate(images):
+        decisions += pipeline.process(Frame(image, i / FPS, i))
+    return pipeline, decisions + pipeline.finish()
+
+
+def kinds(decisions: list[Decision]) -> list[str]:
+    return [d.event_type for d in decisions]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "litert"])
+def test_the_enrolled_man_gives_one_match_and_one_end(settings: Config, backend: str) -> None:
+    recognition = msgspec.structs.replace(settings.recognition, backend=backend)
+    (enrolled,) = people.listing(settings)
+    pipeline, decisions = run(msgspec.structs.replace(settings, recognition=recognition), video("carphone")[MAN_LATER])
+    assert kinds(decisions) == ["match", "end"]
+    assert {d.person for d in decisions} == {enrolled["id"]}
+    assert pipeline.counters.frames == 90
+    assert pipeline.counters.embeddings < pipeline.counters.faces / 4  # the best shots are embedded, not every frame
+
+
+def test_a_stranger_before_a_moving_camera_gives_one_unknown_and_one_end(settings: Config) -> None:
+    _, decisions = run(settings, moving_view(still("astronaut")))
+    assert kinds(decisions) == ["unknown", "end"]
+
+
+@pytest.mark.parametrize("name", ["bigbuckbunny", "bikes"])
+def test_footage_without_a_usable_face_gives_nothing(settings: Config, name: str) -> None:
+    _, decisions = run(settings, video(name))
+    assert decisions == []
+
+
+def test_a_still_scene_costs_few_looks_and_no_embeddings(settings: Config) -> None:
+    rng = np.random.default_rng(1)
+    street = video("bikes", limit=1)[0]
+    noisy = (np.clip(street + rng.normal(0, 3, street.shape), 0, 255).astype(np.uint8) for _ in range(round(10 * FPS)))
+    pipeline, decisions = run(settings, noisy)
+    assert decisions == []
+    assert pipeline.counters.looks <= 12
+    assert pipeline.counters.embeddings == 0
+
+
+def test_lower_rates_mean_fewer_looks_and_embeddings(settings: Config) -> None:
+    full, _ = run(settings, video("carphone")[MAN_LATER])
+    slow = build_pipeline(settings, LiveGallery(settings))
+    slow.set_rates(Rates(capture_fps=FPS, detector_hz=5.0, embeddings_hz=1.0))
+    run(settings, video("carphone")[MAN_LATER], slow)
+    assert slow.counters.looks <= 17
+    assert slow.counters.looks < full.counters.looks / 2
+    assert slow.counters.embeddings <= 4
+
+
+def test_a_man_who_is_taken_from_the_gallery_is_unknown(settings: Config, tmp_path: Path) -> None:
+    nobody = msgspec.structs.replace(settings, device=msgspec.structs.replace(settings.device, data_dir=str(tmp_path)))
+    _, decisions = run(nobody, video("carphone")[MAN_LATER])
+    assert kinds(decisions) == ["unknown", "end"]
+
+
+def test_two_people_at_once_are_told_apart(settings: Config) -> None:
+    woman = list(moving_view(still("astronaut")))
+    side_by_side = [
+        np.hstack([cv2.resize(man, (320, 240), interpolation=cv2.INTER_CUBIC), woman[i]])
+        for i, man in enumerate(video("carphone")[MAN_LATER])
+    ]
+    _, decisions = run(settings, side_by_side)
+    assert sorted(kinds(decisions)) == ["end", "end", "match", "unknown"]
+
+
+def test_nothing_is_decided_from_a_blurred_face(settings: Config) -> None:
+    blurred = [cv2.GaussianBlur(image, (0, 0), 4.0) for image in video("carphone")[MAN_LATER]]
+    pipeline, decisions = run(settings, [np.asarray(b, np.uint8) for b in blurred])
+    assert decisions == []
+    assert pipeline.counters.embeddings == 0
+
+
+def test_a_pipeline_is_not_disturbed_by_frames_of_changing_size(settings: Config) -> None:
+    man = video("carphone")[MAN_LATER]
+    sizes = [image if i % 2 else np.asarray(cv2.resize(image, (352, 288)), np.uint8) for i, image in enumerate(man)]
+    _, decisions = run(settings, sizes)
+    assert all(d.person is not None for d in decisions if d.event_type == "match")
