@@ -12,15 +12,15 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import ModelError
 from edge.identity.calibration import TEMPLATE_COUNTS, Calibration, Cohort
 from edge.identity.calibration import calibrate as compute
 from edge.records import AlignedFace
-from edge.vision.embedder import open_embedder
+from edge.vision.embedder import Embedder, open_embedder
 from tools.lab import data
 
 MODELS = Path(__file__).parents[2] / "edge/models"
@@ -54,8 +54,16 @@ def calibrate(data_dir: Path, model_name: str) -> None:
     print(json.dumps(report))
 
 
-def embed(embedder: Any, data_dir: Path) -> tuple[Vectors, Labels]:
-    """Return the embeddings and people of all validation crops, in file order."""
+def embed(embedder: Embedder, data_dir: Path) -> tuple[Vectors, Labels]:
+    """Return the embeddings and people of all validation crops, in file order.
+
+    Raises ModelError for a model of another geometry: the crops are 128×128 gray, no other kind can be cut from them.
+    """
+    if (embedder.contract.size_px, embedder.contract.channels) != (128, 1):
+        raise ModelError(
+            "the validation crops are 128×128 gray, this model reads another kind",
+            "calibrate it on pictures aligned for it, with edge.identity.calibration.calibrate",
+        )
     person = data.identities(data_dir)
     found = [(embedder.embed(AlignedFace(crop)).vector, person[key]) for key, crop in data.crops(data_dir, "val")]
     vectors, labels = zip(*found, strict=True)
