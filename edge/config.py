@@ -68,7 +68,7 @@ class DetectorConfig(_Section, frozen=True):
 class QualityConfig(_Section, frozen=True):
     """Which faces are fit for recognition."""
 
-    min_sharpness: NonNegative = 0.0
+    min_sharpness: NonNegative = 150.0
     min_brightness: Annotated[float, Meta(ge=0, le=255)] = 40.0
     max_brightness: Annotated[float, Meta(ge=0, le=255)] = 220.0
     min_contrast: NonNegative = 12.0

@@ -1,0 +1,184 @@
+"""Face gates: is a find a whole face of useful size, and is it sharp, lit and turned enough to be recognized.
+
+Quality is measured on one canonical patch: the square around the eyes and the mouth, twice the eyes-to-mouth distance
+wide, brought to 32×32 gray. Every number therefore means the same for a face of 40 px and one of 400 px, and the
+measurements that chose the defaults (`tools/lab/blur_sweep.py`) run the very functions that the runtime runs.
+
+Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.records import Face, Frame, Quality
+
+Refusal = Literal["too small", "not confident", "cut off"]
+Blemish = Literal["too blurred", "too dark", "too bright", "too flat", "turned away"]
+Points = NDArray[np.floating]  # (5, 2) px: right eye, left eye, nose, right and left mouth corner
+Image = NDArray[Any]  # (H, W, 3) BGR or (H, W) gray, uint8, 0..255; OpenCV's signatures promise no dtype, hence Any
+
+PATCH_PX = 32  # side of the canonical patch
+_REGION = 2.0  # side of the measured square in eyes-to-mouth distances; about the width of the detector's box
+_REBLUR = 0.05  # standard deviation of the second blur, in sides of the patch
+_COARSE_FLOOR = 1.0  # squared gray levels: what sensor noise alone leaves after the second blur
+SHARPNESS_SCALE = 8.0  # measured, see docs/adr/0003-blur-scale.md
+
+_MIN_VISIBLE_SHARE = 0.8  # of the box inside the frame
+_LANDMARK_SLACK = 0.25  # of the box's side, by which a landmark may lie outside of it
+_EYES_TO_MOUTH = (0.2, 1.0)  # shortest and longest distance sane for a face, in longer sides of the box
+_NOSE_BETWEEN = (-0.2, 1.2)  # place of the nose on the way from the eyes (0) to the mouth (1)
+_GOOD_SIZE_PX = 112.0  # from here on an embedder of 112 or 128 px gains nothing by a larger face
+
+
+class FaceGate:
+    """Admits finds that are surely a face, large enough and not cut off by the frame's border."""
+
+    def __init__(self, min_size_px: float, min_confidence: float) -> None:
+        self._min_size_px = min_size_px
+        self._min_confidence = min_confidence
+
+    def refusal(self, frame: Frame, face: Face) -> Refusal | None:
+        """Why the face is not looked at, the gravest reason first; None: admitted."""
+        # written so that NaN refuses
+        if not face.score >= self._min_confidence or not _is_face_shaped(face):
+            return "not confident"
+        if not face.size_px >= self._min_size_px:
+            return "too small"
+        return None if _is_inside(frame, face) else "cut off"
+
+
+class QualityGate:
+    """Measures a face and says what makes it unfit for recognition."""
+
+    def __init__(
+        self, *, min_sharpness: float, min_brightness: float, max_brightness: float, min_contrast: float, max_yaw: float
+    ) -> None:
+        self._min_sharpness = min_sharpness
+        self._min_brightness = min_brightness
+        self._max_brightness = max_brightness
+        self._min_contrast = min_contrast
+        self._max_yaw = max_yaw
+
+    def assess(self, frame: Frame, face: Face) -> Quality:
+        """Measure one face. Reads the square around its eyes and mouth only; every number is finite."""
+        patch = canonical_patch(frame.image, face.landmarks_px)
+        sharp, (mean, deviation) = patch_sharpness(patch), light(patch)
+        turned = yaw(face.landmarks_px)
+        tests: dict[Blemish, bool] = {
+            "too blurred": sharp < self._min_sharpness,
+            "too dark": mean < self._min_brightness,
+            "too bright": mean > self._max_brightness,
+            "too flat": deviation < self._min_contrast,
+            "turned away": abs(turned) > self._max_yaw,
+        }
+        refused = tuple(reason for reason, failed in tests.items() if failed)
+        return Quality(sharp, mean, deviation, turned, self._score(sharp, deviation, turned, face), refused)
+
+    def _score(self, sharp: float, contrast: float, turned: float, face: Face) -> float:
+        """Rank from 0 to 1: a product, so that no virtue makes up for a vice; each factor saturates."""
+        size = min(max(face.size_px, 0.0) / _GOOD_SIZE_PX, 1.0) if math.isfinite(face.size_px) else 0.0
+        return (
+            _saturating(sharp, self._min_sharpness)
+            * _saturating(contrast, self._min_contrast)
+            * math.cos(turned * math.pi / 2)
+            * math.sqrt(size)
+        )
+
+
+def sharpness(image: Image, landmarks_px: Points) -> float:
+    """Variance of the Laplacian of the canonical patch over that of the patch blurred once more; ≥ 0, large is sharp.
+
+    The quotient is free of the light's gain and offset and of how much structure a face has: what is sharp loses much
+    by a second blur, what is blurred little (after Crété-Roffet et al., "The Blur Effect", 2007). The scale is set so
+    that 400 is about what the field calls 400: the variance of the Laplacian of a face crop of 128 px. 0 where nothing
+    is visible.
+    """
+    return patch_sharpness(canonical_patch(image, landmarks_px))
+
+
+def canonical_patch(image: Image, landmarks_px: Points, side_px: int = PATCH_PX) -> Image:
+    """Cut out the square around eyes and mouth as (side, side) gray uint8; less where the frame ends, maybe empty."""
+    eyes, mouth = landmarks_px[:2].mean(axis=0), landmarks_px[3:].mean(axis=0)
+    side = _REGION * float(np.hypot(*(mouth - eyes)))
+    corner = (eyes + mouth) / 2 - side / 2
+    if not (math.isfinite(side) and side > 0):
+        return np.empty((0, 0), np.uint8)
+    height, width = image.shape[:2]
+    left, right = _clipped(float(corner[0]), side, width)
+    top, bottom = _clipped(float(corner[1]), side, height)
+    view = image[top:bottom, left:right]
+    if view.size == 0:
+        return np.empty((0, 0), np.uint8)
+    scale = side_px / max(1.0, side)
+    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    patch: Image = cv2.resize(view, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY) if patch.ndim == 3 else patch
+
+
+def patch_sharpness(patch: Image) -> float:
+    """Measure a canonical patch; see `sharpness`."""
+    if min(patch.shape) < 3:
+        return 0.0
+    again = cv2.GaussianBlur(patch.astype(np.float32), (0, 0), _REBLUR * max(patch.shape))
+    coarse, fine = (float(cv2.Laplacian(p, cv2.CV_32F).var()) for p in (again, patch))
+    return SHARPNESS_SCALE * fine / (coarse + _COARSE_FLOOR)
+
+
+def light(patch: Image) -> tuple[float, float]:
+    """Mean and standard deviation of a patch's gray values; (0, 0) for an empty one."""
+    return (float(patch.mean()), float(patch.std())) if patch.size else (0.0, 0.0)
+
+
+def yaw(landmarks_px: Points) -> float:
+    """How far a head is turned, −1..1, from the nose's offset beside the line from the eyes to the mouth.
+
+    In halves of the eyes-to-mouth distance, which a turn leaves as it is while the eyes' distance shrinks. Positive:
+    the nose points to the right of the image. 1 where the landmarks show no face at all.
+    """
+    eyes, mouth = landmarks_px[:2].mean(axis=0), landmarks_px[3:].mean(axis=0)
+    down, nose = mouth - eyes, landmarks_px[2] - eyes
+    square = float(down @ down)
+    across = float(nose[0] * down[1] - nose[1] * down[0])  # positive to the right of the way down
+    if not (math.isfinite(square) and math.isfinite(across) and square > 0):
+        return 1.0
+    return min(1.0, max(-1.0, 2.0 * across / square))
+
+
+def _clipped(start: float, side: float, limit: int) -> tuple[int, int]:
+    first, last = (min(max(v, 0.0), float(limit)) for v in (start, start + side))
+    return round(first), round(last)
+
+
+def _saturating(value: float, reference: float) -> float:
+    """0 at 0, ½ at the reference, towards 1 above."""
+    return value / (value + reference) if value > 0 else 0.0
+
+
+def _is_face_shaped(face: Face) -> bool:
+    points, (x, y, width, height) = face.landmarks_px, face.box_px
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    down = mouth - eyes
+    length, longer = float(np.hypot(*down)), float(max(width, height))
+    shortest, longest = _EYES_TO_MOUTH
+    if not shortest * longer <= length <= longest * longer:
+        return False
+    nose = float((points[2] - eyes) @ down) / length**2
+    slack = _LANDMARK_SLACK * longer
+    within = (points >= (x - slack, y - slack)) & (points <= (x + width + slack, y + height + slack))
+    return _NOSE_BETWEEN[0] <= nose <= _NOSE_BETWEEN[1] and bool(within.all())
+
+
+def _is_inside(frame: Frame, face: Face) -> bool:
+    x, y, width, height = (float(v) for v in face.box_px)
+    seen_x = min(x + width, frame.width_px) - max(x, 0.0)
+    seen_y = min(y + height, frame.height_px) - max(y, 0.0)
+    visible = max(seen_x, 0.0) * max(seen_y, 0.0)
+    limits = (frame.width_px, frame.height_px)
+    landmarks_seen = (face.landmarks_px >= 0).all() and (face.landmarks_px <= limits).all()
+    return visible >= _MIN_VISIBLE_SHARE * width * height and bool(landmarks_seen)
