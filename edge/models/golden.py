@@ -75,7 +75,7 @@ def check(entry: EmbedderEntry, backend: str, golden: bytes, embed: Callable[[Al
     least = min(_cosine(e, v) for e, v in zip(expected, vectors, strict=True))
     if not least >= MIN_COSINE:
         raise ModelError(
-            f"{entry.name} on {backend}: the golden self-test gives cosine {least:.4f}, at least {MIN_COSINE} is needed",
+            f"{entry.name} on {backend}: golden self-test: cosine {least:.4f}, at least {MIN_COSINE} is needed",
             "this engine computes wrongly on this CPU: choose the other [recognition] backend, "
             "or reinstall the engine's package",
         )

@@ -91,7 +91,7 @@ class _OnnxRuntime:
         self._input: str = self._session.get_inputs()[0].name
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._session.run(None, {self._input: x})[0], np.float32)[0]
+        return np.asarray(self._session.run(None, {self._input: x})[0][0], np.float32)
 
 
 class _LiteRt:
@@ -107,7 +107,7 @@ class _LiteRt:
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         self._interpreter.set_tensor(self._input, np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
         self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output), np.float32)[0]
+        return np.asarray(self._interpreter.get_tensor(self._output)[0], np.float32)
 
 
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first one that is installed

@@ -24,7 +24,7 @@ _DTYPES = {"HalfStorage": np.dtype("<f2"), "FloatStorage": np.dtype("<f4")}
 
 
 def load_weights(path: Path, prefix: str = "net.") -> Weights:
-    """The tensors whose name starts with `prefix`, as float32 under the rest of their name; raises ModelError."""
+    """Return the tensors named `prefix`…, as float32 under the rest of their name; raises ModelError."""
     try:
         with zipfile.ZipFile(path) as archive:
             tensors = _read(archive)
@@ -55,7 +55,7 @@ class _TensorUnpickler(pickle.Unpickler):
         self._archive, self._root = archive, root
 
     def find_class(self, module: str, name: str) -> Any:
-        """The four names that a state dict needs."""
+        """Allow the four names that a state dict needs."""
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -65,7 +65,7 @@ class _TensorUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a state dict")
 
     def persistent_load(self, pid: Any) -> NDArray[Any]:
-        """One storage: ("storage", type, key, device, number of elements)."""
+        """Return one storage; its description is ("storage", type, key, device, number of elements)."""
         _, dtype, key, _, count = pid
         return np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype, count)
 

@@ -88,7 +88,8 @@ def _key(name: str) -> str:
 
 def _decode(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Crop:
     file = tar.extractfile(member)
-    image = None if file is None else cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    content = b"" if file is None else file.read()
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
     if image is None or image.shape != (144, 144):
         raise DataError(f"{path}: {member.name} is not a 144×144 image", "fetch this file again")
     return np.ascontiguousarray(image[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], np.uint8)

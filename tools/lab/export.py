@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -51,7 +52,7 @@ class _Graph:
             return x
         return self.add("MaxPool", f"{layer.name}.pooled", x, kernel_shape=[2, 2], strides=[2, 2])
 
-    def add(self, op: str, name: str, *inputs: str, **attributes: object) -> str:
+    def add(self, op: str, name: str, *inputs: str, **attributes: Any) -> str:
         """Append one node; it and its result are called `name`."""
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sys
 from pathlib import Path
 
 import click
@@ -29,7 +31,8 @@ def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
     int8 = quantize(export(LIGHTCNN9, weights), data.sample(data_dir, "train", CALIBRATION_CROPS))
     entry = write_files(int8.SerializeToString(deterministic=True), convert(int8), MANIFEST.parent)
     click.echo(f"{entry.name}: {entry.id}", err=True)
-    calibrate(data_dir, MODEL)
+    with contextlib.redirect_stdout(sys.stderr):
+        calibrate(data_dir, MODEL)
     figures = {
         "model": entry.id,
         "weights": hashlib.sha256(weights_path.read_bytes()).hexdigest(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +26,8 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]]) -> onnx
 
     The same model and crops give the same bytes. Pixels enter exactly: the input's scale is 1/255.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # onnxruntime reports its progress on stdout, which belongs to the figures
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         path = Path(folder) / "int8.onnx"
         quantize_static(
             model,
@@ -57,6 +60,6 @@ class _Crops(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publis
         self._rest: Iterator[NDArray[np.uint8]] = iter(crops)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next calibration input, None at the end."""
+        """Return the next calibration input, None at the end."""
         crop = next(self._rest, None)
         return None if crop is None else {INPUT: as_input(crop)}

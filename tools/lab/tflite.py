@@ -46,6 +46,7 @@ class _Emitter:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = onnx.shape_inference.infer_shapes(model).graph
+        self._face = graph.input[0].name
         self._constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         self._shapes = {v.name: _shape(v) for v in (*graph.input, *graph.value_info, *graph.output)}
         self._grids = self._grids_of(graph)
@@ -67,16 +68,16 @@ class _Emitter:
         return grids
 
     def quantize(self, node: onnx.NodeProto) -> None:
-        """A float graph input becomes an operation, an inner quantization only another name."""
+        """Turn the quantization of the graph's input into an operation, an inner one into another name."""
         x, y = node.input[0], node.output[0]
-        if x in self._shapes and x not in self._same and x not in self._index:
+        if x == self._face:
             quantized = self._activation(y, self._grids[x], self._channels_last(x))
             self._operator("QUANTIZE", [self._floating(x, self._channels_last(x))], quantized)
         else:
             self._same[y] = self._name(x)
 
     def dequantize(self, node: onnx.NodeProto) -> None:
-        """A constant is remembered with its scales, an activation gets another name."""
+        """Remember a constant with its scales; give an activation another name."""
         x, scale, _ = node.input
         if x in self._constants:
             self._weights[node.output[0]] = (x, scale)
@@ -84,7 +85,7 @@ class _Emitter:
             self._same[node.output[0]] = self._name(x)
 
     def conv(self, node: onnx.NodeProto) -> None:
-        """Weights go from (O, I, K, K) to (O, K, K, I), one scale per output channel."""
+        """Bring weights from (O, I, K, K) to (O, K, K, I), one scale per output channel."""
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         x, weight, bias = node.input
         same = attributes["pads"] == [side // 2 for side in attributes["kernel_shape"]] * 2
@@ -100,24 +101,24 @@ class _Emitter:
         self._compute("CONV_2D", node, inputs, ("Conv2DOptions", options))
 
     def relu(self, node: onnx.NodeProto) -> None:
-        """Saturation at the zero point is the relu, if the grid begins at zero: checked."""
+        """Leave relu to the saturation at the zero point: right if the grid begins at zero, which is checked."""
         scale, zero_point = self._grids[node.output[0]]
         if zero_point != -_SIGNED:
             raise ModelError(f"{node.name}: its grid of scale {scale} reaches below zero", "quantize again")
         self._same[node.output[0]] = self._name(node.input[0])
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Two activations, each on its own grid."""
+        """Add two activations, each on its own grid."""
         inputs = [self._index[self._name(x)] for x in node.input]
         self._compute("ADD", node, inputs, ("AddOptions", schema.AddOptionsT(potScaleInt16=False)))
 
     def max_pool(self, node: onnx.NodeProto) -> None:
-        """Pooling keeps the grid."""
+        """Take the largest of 2×2; the grid stays."""
         options = schema.Pool2DOptionsT(schema.Padding.VALID, 2, 2, 2, 2)
         self._compute("MAX_POOL_2D", node, [self._index[self._name(node.input[0])]], ("Pool2DOptions", options))
 
     def flatten(self, node: onnx.NodeProto) -> None:
-        """Only of (1, C, 1, 1): anything larger would be flattened in another order here."""
+        """Flatten (1, C, 1, 1) only: anything larger would come out in another order here."""
         shape = self._shapes[node.output[0]]
         if self._channels_last(self._name(node.input[0]))[1:3] != [1, 1]:
             raise ModelError(
@@ -130,11 +131,11 @@ class _Emitter:
         )
 
     def flatbuffer(self, graph: onnx.GraphProto) -> bytes:
-        """The finished model, its output back in float32."""
-        face, embedding = graph.input[0].name, graph.output[0].name
+        """Return the finished model, its output back in float32."""
+        embedding = graph.output[0].name
         result = self._floating(embedding, self._shapes[embedding])
         self._operator("DEQUANTIZE", [self._index[self._name(embedding)]], result)
-        subgraph = schema.SubGraphT(self._tensors, [self._index[face]], [result], self._operators, name="main")
+        subgraph = schema.SubGraphT(self._tensors, [self._index[self._face]], [result], self._operators, name="main")
         model = schema.ModelT(3, self._codes, [subgraph], "edge-face-runtime", self._buffers)
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), b"TFL3")
@@ -171,13 +172,13 @@ class _Emitter:
         return self._tensor(name, shape, schema.TensorType.FLOAT32)
 
     def _activation(self, name: str, grid: tuple[float, int], shape: list[int]) -> int:
-        return self._tensor(name, shape, schema.TensorType.INT8, None, [grid[0]], [grid[1]])
+        return self._tensor(name, shape, schema.TensorType.INT8, None, ([grid[0]], [grid[1]]))
 
     def _constant(self, name: str, scale: str, order: Callable[[Any], Any] = lambda a: a) -> int:
         value = np.ascontiguousarray(order(self._constants[name]))
         scales = self._constants[scale].reshape(-1).tolist()
         kind = schema.TensorType.INT8 if value.dtype == np.int8 else schema.TensorType.INT32
-        return self._tensor(name, list(value.shape), kind, value, scales, [0] * len(scales))
+        return self._tensor(name, list(value.shape), kind, value, (scales, [0] * len(scales)))
 
     def _tensor(
         self,
@@ -185,12 +186,11 @@ class _Emitter:
         shape: list[int],
         kind: int,
         value: NDArray[Any] | None = None,
-        scales: list[float] | None = None,
-        zero_points: list[int] | None = None,
+        grid: tuple[list[float], list[int]] | None = None,  # scales and zero points, one or one a channel
     ) -> int:
         tensor = schema.TensorT(shape, kind, name=name, hasRank=True)
-        if scales is not None:
-            tensor.quantization = schema.QuantizationParametersT(scale=scales, zeroPoint=zero_points)
+        if grid is not None:
+            tensor.quantization = schema.QuantizationParametersT(scale=grid[0], zeroPoint=grid[1])
         if value is not None:
             tensor.buffer = len(self._buffers)
             self._buffers.append(_Buffer(value))

@@ -1,0 +1,115 @@
+"""Figures of merit on cases whose answer is known, the data reader, and the card."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import ModelError
+from tests.footage import shared_data
+from tools.lab import card, data
+from tools.lab.evaluate import cosines, tar_at_far, ten_fold, unit
+
+
+def test_ten_fold_accuracy_is_one_where_a_threshold_parts_all_pairs() -> None:
+    same = np.tile([True, False], 300)
+    assert ten_fold(np.where(same, 0.6, 0.2), same) == {"mean": 1.0, "std": 0.0}
+
+
+def test_ten_fold_accuracy_never_sees_the_fold_it_judges() -> None:
+    same = np.tile([True, False], 300)
+    scores = np.where(same, 0.6, 0.2)
+    scores[:60] = np.where(same[:60], 0.1, 0.05)  # parted too, but by a threshold that only this fold knows
+    assert ten_fold(scores, same)["mean"] == pytest.approx(0.95)
+
+
+def test_tar_at_far_counts_all_pairs() -> None:
+    # two people: pairs of one person at cosine 1, of the two at 0, but for one picture of the second like the first
+    vectors = np.array([[1, 0]] * 3 + [[0, 1]] * 3 + [[1, 0]], np.float32)
+    person = np.array([0, 0, 0, 1, 1, 1, 1])
+    assert tar_at_far(vectors, person, 0.0) == 0.0
+    assert tar_at_far(vectors, person, 0.5) == pytest.approx(6 / 9, abs=1e-4)
+
+
+def test_cosines_compare_each_two_engines() -> None:
+    a = unit(np.array([[3, 4], [1, 0]], np.float32))
+    b = unit(np.array([[3, 4], [0, 1]], np.float32))
+    assert cosines({"a": a, "b": b}) == {"a ~ b": {"mean": 0.5, "least": 0.0, "crops": 2}}
+    with pytest.raises(ModelError, match="no direction"):
+        unit(np.zeros((1, 2), np.float32))
+
+
+def test_crops_lose_their_border_and_come_in_file_order(tmp_path: Path) -> None:
+    image = np.full((144, 144), 9, np.uint8)
+    image[8:-8, 8:-8] = 200
+    write_tar(tmp_path / "val-00.tar", {"000007.webp": encoded(image), "000003.webp": encoded(image)})
+    found = list(data.crops(tmp_path, "val"))
+    assert [key for key, _ in found] == ["000007", "000003"]
+    for _, crop in found:
+        assert crop.shape == (128, 128)
+        assert crop.dtype == np.uint8
+        assert abs(int(crop.min()) - 200) < 8
+    assert len(data.sample(tmp_path, "val", 2)) == 2
+    with pytest.raises(data.DataError, match="holds 2 crops, 3 are needed"):
+        data.sample(tmp_path, "val", 3)
+
+
+def test_missing_and_broken_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(data.DataError, match=r"no train-\*\.tar there"):
+        list(data.crops(tmp_path, "train"))
+    with pytest.raises(data.DataError, match=r"index\.csv: no such file"):
+        data.identities(tmp_path)
+    write_tar(tmp_path / "train-00.tar", {"000001.webp": b"", "000002.webp": encoded(np.zeros((9, 9), np.uint8))})
+    with pytest.raises(data.DataError, match=r"000001\.webp is not a 144×144 image"):
+        list(data.crops(tmp_path, "train"))
+    with pytest.raises(data.DataError, match=r"000002\.webp is not a 144×144 image"):
+        list(data.crops(tmp_path, "train", ["000002"]))
+
+
+def test_lfw_pairs_are_the_official_ones() -> None:
+    pairs = data.lfw_pairs(shared_data())
+    assert len(pairs) == 6000
+    assert sum(same for _, _, same in pairs[:600]) == 300
+    assert pairs[0] == ("Abel_Pacheco_0001", "Abel_Pacheco_0004", True)
+    assert {key for a, b, _ in pairs for key in (a, b)} <= set(data.keys(shared_data(), "lfw"))
+
+
+def test_the_card_is_rewritten_between_its_markers_only(tmp_path: Path) -> None:
+    path = tmp_path / "card.md"
+    path.write_text(f"before\n{card.BEGIN}\nold\n{card.END}\nafter\n")
+    figures = {
+        "model": "a" * 64,
+        "weights": "b" * 64,
+        "lfw_accuracy": {e: {"mean": 0.9, "std": 0.01} for e in ("fp32", "int8 onnxruntime")},
+        "val_tar_at_far_1e-3": {"fp32": 0.25, "int8 onnxruntime": 0.24},
+        "cosine": {"fp32 ~ int8": {"mean": 0.998, "least": 0.99, "crops": 9}},
+    }
+    card.rewrite(figures, path)
+    card.rewrite(figures, path)
+    text = path.read_text()
+    assert text.startswith(f"before\n{card.BEGIN}\n| Figure")
+    assert text.endswith(f"{card.END}\nafter\n")
+    assert "90.00% ± 1.00%" in text
+    assert "\nold\n" not in text
+    path.write_text("no markers")
+    with pytest.raises(card.CardError, match="markers"):
+        card.rewrite(figures, path)
+
+
+def encoded(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+    done, buffer = cv2.imencode(".webp", image)
+    assert done
+    return buffer.tobytes()
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
