@@ -98,8 +98,8 @@ def _people(config: Config) -> Iterator[Finding]:
         )
     else:
         point = gallery.operating_point
-        said = f"{gallery.people_count} enrolled; false match rate {point.fmr:g} a comparison (95 % bound {point.upper_fmr:.1e})"
-        yield Finding("ok", "people", said)
+        rate = f"false match rate {point.fmr:g} a comparison (95 % bound {point.upper_fmr:.1e})"
+        yield Finding("ok", "people", f"{gallery.people_count} enrolled; {rate}")
 
 
 def _key(config: Config) -> Iterator[Finding]:
@@ -125,10 +125,23 @@ def _outbox(config: Config) -> Iterator[Finding]:
 
 def _mqtt(config: Config) -> Iterator[Finding]:
     mqtt = config.mqtt
-    if mqtt.password_file and Path(mqtt.password_file).exists() and Path(mqtt.password_file).stat().st_mode & 0o077:
-        yield Finding("FAIL", "mqtt", f"{mqtt.password_file} can be read by others", f"chmod 600 {mqtt.password_file}")
+    if fault := _password_fault(mqtt.password_file):
+        yield fault
+        return
     local = mqtt.host in {"localhost", "127.0.0.1", "::1"}
     if not mqtt.tls and not local:
         yield Finding("WEAK", "mqtt", f"events go to {mqtt.host} in the clear", "set [mqtt] tls = true")
     else:
         yield Finding("ok", "mqtt", f"{mqtt.host}:{mqtt.port}{' with TLS' if mqtt.tls else ''}")
+
+
+def _password_fault(name: str) -> Finding | None:
+    if not name:
+        return None
+    try:
+        mode = Path(name).stat().st_mode
+    except OSError as e:
+        return Finding("FAIL", "mqtt", f"{name}: {e.strerror}", "set [mqtt] password_file to a file that can be read")
+    if mode & 0o077:
+        return Finding("FAIL", "mqtt", f"{name} can be read by others", f"chmod 600 {name}")
+    return None

@@ -14,7 +14,7 @@ from edge.events.outbox import Outbox
 def status(config: Config) -> dict[str, Any]:
     """Return one JSON-ready object: what vision and publisher last reported, and what waits; OutboxError."""
     if not config.outbox_path.exists():
-        return {"device": config.device.id, "vision": None, "publisher": None, "outbox": None}
+        return {"device": config.device.id, "vision": None, "publisher": None, "problem": None, "outbox": None}
     outbox = Outbox.open(
         config.outbox_path, max_events=config.outbox.max_events, max_age_s=config.outbox.max_age_h * 3600
     )

@@ -76,7 +76,8 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)  # applies EXIF rotation, drops alpha, expands gray
     except cv2.error as e:
-        raise SourceError(f"{name}: {e.err}", "give a picture of at most 64 megapixels") from None
+        why = "has too many pixels" if "CV_IO_MAX_IMAGE" in e.err else f"cannot be decoded: {e.err}"
+        raise SourceError(f"{name}: {why}", "give a picture of at most 64 megapixels") from None
     if image is None:
         raise SourceError(f"{name}: not a picture that can be decoded", "give JPEG, PNG, WebP, BMP or TIFF")
     return np.asarray(image, np.uint8)
