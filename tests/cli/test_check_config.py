@@ -1,0 +1,58 @@
+"""`check-config`, and what every command says about a configuration that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.workbench import Bench
+
+SHIPPED = Path(__file__).parents[2] / "config" / "edge.toml"
+
+
+def test_shipped_configuration_is_good(bench: Bench) -> None:
+    bench.path.write_bytes(SHIPPED.read_bytes())
+    answer = bench.call("check-config")
+    assert (answer.code, answer.output) == (0, f"{bench.path}: good\n")
+
+
+def test_misspelt_key_is_told_with_file_line_key_value_and_the_nearest_key(bench: Bench) -> None:
+    bench.path.write_text('[device]\nid = "door"\n\n[recognition]\nthread = 3\n', encoding="utf-8")
+    answer = bench.call("check-config")
+    assert (answer.code, answer.output) == (2, "")
+    assert answer.complaint == (
+        f"error: {bench.path}:5: unknown key: [recognition] thread = 3\n  → did you mean 'threads'?\n"
+    )
+
+
+def test_wrong_type_is_told_with_file_line_key_and_value(bench: Bench) -> None:
+    bench.path.write_text('[mqtt]\nhost = "localhost"\nport = "1883"\n', encoding="utf-8")
+    answer = bench.call("check-config")
+    assert answer.code == 2
+    assert f"{bench.path}:3: [mqtt] port = '1883': " in answer.complaint
+
+
+def test_text_that_is_no_toml_is_told_with_its_place(bench: Bench) -> None:
+    bench.path.write_text("[device\n", encoding="utf-8")
+    answer = bench.call("check-config")
+    assert answer.code == 2
+    assert f"{bench.path}: not TOML" in answer.complaint
+    assert "line 1" in answer.complaint
+
+
+@pytest.mark.parametrize("command", ["check-config", "run", "vision", "publish", "status", "doctor"])
+def test_missing_configuration_ends_every_command_with_code_2(bench: Bench, command: str) -> None:
+    bench.path.unlink()
+    answer = bench.call(command)
+    assert answer.code == 2
+    assert answer.complaint.startswith(f"error: {bench.path}: no such file\n  → ")
+    assert not bench.data.exists()
+
+
+def test_unknown_command_and_missing_argument_end_with_code_2_and_no_traceback(bench: Bench) -> None:
+    for arguments in (["recognise"], ["people", "rename", "p-aaaaaaaa"], ["people", "add", "Ada"]):
+        answer = bench.call(*arguments)
+        assert answer.code == 2
+        assert "Usage:" in answer.errors
+        assert "Traceback" not in answer.errors

@@ -1,0 +1,34 @@
+"""`status`: what the processes last said of themselves, before anything ran and after."""
+
+from __future__ import annotations
+
+from tests.conftest import Clips
+from tests.workbench import Bench
+
+KEYS = {"device", "vision", "publisher", "problem", "outbox"}
+
+
+def test_status_before_anything_ran_says_so_and_makes_nothing(bench: Bench) -> None:
+    said = bench.status()
+    assert said == dict.fromkeys(KEYS) | {"device": "bench"}
+    answer = bench.call("status")
+    assert answer.code == 0
+    assert "vision     has not run yet" in answer.output
+    assert "publisher  has not run yet" in answer.output
+    assert not bench.data.exists()
+
+
+def test_status_after_a_run_counts_what_was_seen(man_bench: Bench, clips: Clips) -> None:
+    man_bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)], "fps": 30, "realtime": False}})
+    assert man_bench.call("vision").code == 0
+    said = man_bench.status()
+    assert set(said) == KEYS
+    vision = said["vision"]
+    assert (vision["reason"], vision["frames"], vision["events"], vision["held"]) == ("stopping", 90, 2, 0)
+    assert vision["faces"] > 0
+    assert vision["embeddings"] > 0
+    assert said["outbox"] == {"depth": 2, "dropped": 0, "damaged_files": 0}
+    assert said["publisher"] is None
+    text = man_bench.call("status").output
+    assert f"90 frames, {vision['faces']} faces, 2 events" in text
+    assert "2 waiting, 0 dropped" in text

@@ -1,0 +1,76 @@
+"""Fixtures of the tests that look from outside: a bench in a folder, the man enrolled on it, clips to watch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.footage import still, video
+from tests.workbench import Bench, write_clip
+
+ENROLLED_FRAMES = 30  # of the carphone video; the tests watch those that follow
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """What the bench's camera may see."""
+
+    folder: Path
+    man_early: Path  # folder of 30 pictures
+    man_later: Path  # 90 frames, 3 s
+    street: Path  # 45 frames without a face that passes the gates
+    woman: Path  # one picture, face about 100 px
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A data folder on which the man is enrolled, made once by the real command."""
+
+    data: Path
+    man: str  # opaque id
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A device with nothing on it."""
+    made = Bench(tmp_path)
+    made.configure()
+    return made
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    folder = tmp_path_factory.mktemp("clips")
+    frames = video("carphone")
+    (folder / "man").mkdir()
+    for i, frame in enumerate(frames[:ENROLLED_FRAMES]):
+        cv2.imwrite(str(folder / "man" / f"{i:02}.png"), frame)
+    cv2.imwrite(str(folder / "woman.png"), still("astronaut"))
+    return Clips(
+        folder=folder,
+        man_early=folder / "man",
+        man_later=write_clip(folder / "man.avi", frames[ENROLLED_FRAMES:]),
+        street=write_clip(folder / "street.avi", video("bikes", 45)),
+        woman=folder / "woman.png",
+    )
+
+
+@pytest.fixture(scope="session")
+def enrolled(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Enrolled:
+    bench = Bench(tmp_path_factory.mktemp("enrolled"))
+    bench.configure()
+    answer = bench.call("people", "add", "The man", "--from", clips.man_early, "--json")
+    assert answer.code == 0, answer.errors
+    return Enrolled(bench.data, json.loads(answer.output)["id"])
+
+
+@pytest.fixture
+def man_bench(bench: Bench, enrolled: Enrolled) -> Bench:
+    """A device that knows the man and nobody else."""
+    shutil.copytree(enrolled.data, bench.data)
+    return bench
