@@ -106,11 +106,23 @@ def _secret(name: str) -> str:
         raise PublisherError(f"{name}: not UTF-8 text", "write the password alone into it") from None
 
 
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself where the handshake fails: paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def _tls(mqtt: MqttConfig) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=mqtt.ca_file or None)
     except (OSError, ValueError) as e:
         raise PublisherError(f"{mqtt.ca_file}: not a CA certificate: {e}", "name a PEM file in ca_file") from None
+    context.sslsocket_class = _ClosingSocket
     if mqtt.key_file:
         _secret(mqtt.key_file)
     if mqtt.cert_file:

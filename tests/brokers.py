@@ -1,0 +1,183 @@
+"""Real brokers for tests: amqtt, which pip installs, mosquitto where the system has it; and a consumer of events."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.events.event import Event, decode
+from edge.events.ledger import Ledger
+from edge.events.messages import State
+
+_AMQTT = """
+import asyncio, sys
+from amqtt.broker import Broker
+
+async def main():
+    broker = Broker({
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{sys.argv[1]}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    })
+    await broker.start()
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
+    """Wait for a condition; fail saying `what` did not come."""
+    end_s = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end_s:
+            pytest.fail(f"waited {deadline_s:.0f} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class _Broker:
+    """A broker in a process of its own, on one port for all its lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start, and return when connections are taken."""
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+        until(self._answers, "the broker takes connections")
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "broker.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def end(self, number: signal.Signals) -> None:
+        """Send a signal and wait for the end."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(20)
+            self._process = None
+
+    def kill(self) -> None:
+        """As a power failure would."""
+        self.end(signal.SIGKILL)
+
+    def reload(self) -> None:
+        """Have passwords and ACLs read again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+
+class Amqtt(_Broker):
+    """MQTT 3.1.1 only, nothing kept."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", _AMQTT, str(self.port)]
+
+
+class Mosquitto(_Broker):
+    """MQTT 5; `lines` of its configuration come behind the listener."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        super().__init__(folder)
+        self._binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if self._binary is None:
+            pytest.skip("skipped: mosquitto is not installed")
+        user = ["user root"] if os.geteuid() == 0 else []  # or it could not read the test's folder
+        text = [*user, f"listener {self.port} 127.0.0.1", *(lines or ["allow_anonymous true"])]
+        (folder / "mosquitto.conf").write_text("\n".join(text) + "\n")
+
+    def command(self) -> list[str]:
+        assert self._binary is not None
+        return [self._binary, "-c", str(self.folder / "mosquitto.conf")]
+
+
+class Consumer:
+    """Receives all of one device as docs/events.md asks of a consumer: deduplicates, acks what has no gap."""
+
+    def __init__(self, port: int, *, device: str = "glasses", acks: bool = False, **login: str) -> None:
+        self.base = f"edge/{device}"
+        self.received: list[Event] = []  # with duplicates
+        self.new: list[Event] = []  # without
+        self.last: dict[str, bytes] = {}  # topic → newest payload
+        self._acks = acks
+        self._ledger = Ledger()
+        self._ready = threading.Event()
+        self._port = port
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=f"consumer-{device}", protocol=paho.MQTTv311, clean_session=False
+        )
+        if login:
+            self.client.username_pw_set(**login)
+        self.client.reconnect_delay_set(min_delay=0.05, max_delay=0.2)  # type: ignore[arg-type]  # fractions work
+        self.client.on_connect = self._on_connect
+        self.client.on_subscribe = lambda *_: self._ready.set()
+        self.client.on_message = self._on_message
+
+    def __enter__(self) -> Self:
+        self.client.connect_async("127.0.0.1", self._port)
+        self.client.loop_start()
+        assert self._ready.wait(20), "the consumer could not subscribe"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        client.subscribe([(f"{self.base}/#", 1), ("homeassistant/#", 1)])
+
+    def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        if message.topic != f"{self.base}/event":
+            self.last[message.topic] = payload
+            return
+        event = decode(payload)
+        self.received.append(event)
+        if self._ledger.receive(event):
+            self.new.append(event)
+        if self._acks:
+            client.publish(f"{self.base}/ack", msgspec.json.encode(self._ledger.ack(event.boot)), qos=1)
+
+    @property
+    def availability(self) -> bytes | None:
+        return self.last.get(f"{self.base}/availability")
+
+    @property
+    def state(self) -> State:
+        return msgspec.json.decode(self.last[f"{self.base}/state"], type=State)
+
+    @property
+    def has_state(self) -> bool:
+        return f"{self.base}/state" in self.last
+
+    def say(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
+        """Publish and wait until the broker has it."""
+        self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(20)

@@ -1,0 +1,98 @@
+"""Both ends of an outbox for tests with brokers: vision's writing end, and the publisher in a thread or a process."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge import config
+from edge.config import Config
+from edge.events.backlog import Backlog, new_boot
+from edge.events.clock import moment
+from edge.events.flow import Backoff
+from edge.events.outbox import Outbox
+from edge.events.publisher import Publisher
+from edge.events.waiting import Moment
+from tests.events.samples import MODEL
+
+_RUN = """
+import sys
+from pathlib import Path
+from edge import config
+from edge.processes.publisher import run
+run(config.load(Path(sys.argv[1])))
+"""
+
+
+def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Config:
+    text = (
+        f'[device]\nid = "glasses"\ndata_dir = "{tmp_path}"\n{rest}\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\n{mqtt}\n'
+    )
+    (tmp_path / "edge.toml").write_text(text)
+    return config.parse(text, "edge.toml")
+
+
+def opened(settings: Config) -> Outbox:
+    return Outbox.open(settings.outbox_path, max_events=10_000, max_age_s=86_400)
+
+
+@contextlib.contextmanager
+def vision(settings: Config) -> Iterator[Backlog]:
+    """The writing end, as the vision process holds it."""
+    backlog = Backlog(settings.outbox_path, device="glasses", boot=new_boot(), max_events=10_000, max_age_s=86_400)
+    try:
+        yield backlog
+    finally:
+        backlog.close()
+
+
+def add(backlog: Backlog, count: int = 1, born: Moment | None = None, name: str | None = None) -> None:
+    for _ in range(count):
+        backlog.append(
+            event_type="match", encounter=1, person="p1", band="certain", model=MODEL, born=born or moment(), name=name
+        )
+
+
+@contextlib.contextmanager
+def publishing(settings: Config) -> Iterator[None]:
+    """The publisher in a thread, with short delays."""
+    stop = threading.Event()
+
+    def serve() -> None:
+        with contextlib.closing(opened(settings)) as outbox:
+            Publisher(settings, outbox, backoff=Backoff(0.05, 0.3, 0.05), ack_wait_s=1.0).run(stop)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def publisher_process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (tmp_path / "publisher.log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-c", _RUN, str(tmp_path / "edge.toml")], stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def depth(settings: Config) -> int:
+    with contextlib.closing(opened(settings)) as outbox:
+        return outbox.counts().depth
+
+
+def problem(settings: Config) -> str:
+    with contextlib.closing(opened(settings)) as outbox:
+        return (outbox.get_report("problem") or b"").decode()
