@@ -1,0 +1,212 @@
+"""`people`: enrol from pictures and videos with a reason for each refusal, then list, rename, ignore and remove."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.identity.keys import load_key
+from edge.identity.store import Store
+from edge.models.manifest import load_manifest
+from tests.conftest import Clips, Enrolled
+from tests.footage import Image, path_of, still, video
+from tests.workbench import Bench
+
+
+def side_by_side(left: Image, right: Image) -> Image:
+    """Bring two pictures to one height, beside each other."""
+    width = round(left.shape[1] * right.shape[0] / left.shape[0])
+    return np.hstack([np.asarray(cv2.resize(left, (width, right.shape[0])), np.uint8), right])
+
+
+def shrunk(image: Image, share: float) -> Image:
+    return np.asarray(cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def dimmed(image: Image, share: float) -> Image:
+    return (image * share).astype(np.uint8)
+
+
+def listed(bench: Bench) -> list[dict[str, Any]]:
+    answer = bench.call("people", "list", "--json")
+    assert answer.code == 0, answer.errors
+    people: list[dict[str, Any]] = json.loads(answer.output)
+    return people
+
+
+def templates(bench: Bench) -> int:
+    """Count what the store really holds, with its real key."""
+    settings = bench.settings
+    key = load_key(settings.store.key, bench.data, {})
+    return len(Store.open(settings.store_path, key, load_manifest().embedder("lightcnn9").id).gallery().templates)
+
+
+# ── enrolling ──
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], bool]]:
+    """Enrol the woman once from good pictures among bad ones: file name → reasons, whether it became a template."""
+    bench = Bench(tmp_path_factory.mktemp("mixed"))
+    bench.configure()
+    woman, man, street = still("astronaut"), video("carphone")[0], video("bikes", 1)[0]
+    pictures: dict[str, Image] = {
+        "good.png": woman,
+        "gray.png": np.asarray(cv2.cvtColor(woman, cv2.COLOR_BGR2GRAY), np.uint8),
+        "rgba.png": np.asarray(cv2.cvtColor(woman, cv2.COLOR_BGR2BGRA), np.uint8),
+        "20-megapixels.jpg": np.asarray(cv2.resize(woman, (5000, 4000)), np.uint8),
+        "street.png": street,
+        "pair.png": side_by_side(man, woman),
+        "blurred.png": np.asarray(cv2.GaussianBlur(woman, (0, 0), 6), np.uint8),
+        "dark.png": dimmed(woman, 0.15),
+        "bright.png": np.clip(woman.astype(np.int16) + 140, 0, 255).astype(np.uint8),
+        "small.png": shrunk(woman, 0.3),
+        "one-pixel.png": np.full((1, 1, 3), 128, np.uint8),
+    }
+    folder = bench.folder / "pictures"
+    folder.mkdir()
+    for name, image in pictures.items():
+        assert cv2.imwrite(str(folder / name), image)
+    (folder / "empty.jpg").touch()
+    (folder / "text.png").write_text("no picture", encoding="utf-8")
+    answer = bench.call("people", "add", "The woman", "--from", folder, "--json")
+    assert answer.code == 0, answer.errors
+    said = json.loads(answer.output)
+    assert said["templates"] == sum(picture["template"] for picture in said["pictures"]) == templates(bench)
+    assert set(said) == {"id", "name", "templates", "created", "ignored", "pictures", "looks_like"}
+    return {picture["name"]: (picture["refused"], picture["template"]) for picture in said["pictures"]}
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        ("street.png", "no face"),
+        ("pair.png", "two faces"),
+        ("blurred.png", "too blurred"),
+        ("dark.png", "too dark"),
+        ("bright.png", "too bright"),
+        ("small.png", "too small"),
+        ("one-pixel.png", "no face"),
+        ("empty.jpg", "empty.jpg: 0 bytes is no picture"),
+        ("text.png", "text.png: not a picture that can be decoded"),
+    ],
+)
+def test_each_unfit_picture_is_refused_with_its_reason(
+    mixed: dict[str, tuple[list[str], bool]], picture: str, reason: str
+) -> None:
+    reasons, template = mixed[picture]
+    assert any(said.endswith(reason) for said in reasons), reasons
+    assert not template
+
+
+@pytest.mark.parametrize("picture", ["good.png", "gray.png", "rgba.png", "20-megapixels.jpg"])
+def test_gray_transparent_and_large_pictures_are_as_good_as_any(
+    mixed: dict[str, tuple[list[str], bool]], picture: str
+) -> None:
+    reasons, _ = mixed[picture]
+    assert reasons == []
+
+
+def test_near_duplicates_do_not_become_templates(mixed: dict[str, tuple[list[str], bool]]) -> None:
+    assert sum(mixed[picture][1] for picture in ("good.png", "rgba.png")) == 1
+
+
+def test_video_alone_is_enough_to_enrol_from(bench: Bench) -> None:
+    answer = bench.call("people", "add", "The man", "--from", path_of("carphone"))
+    assert answer.code == 0, answer.errors
+    (person,) = listed(bench)
+    assert person["name"] == "The man"
+    assert 2 <= person["templates"] <= 12
+    assert f"The man is enrolled as {person['id']}: {person['templates']} templates from 20 pictures" in answer.output
+
+
+def test_nothing_usable_tells_every_reason_and_leaves_nothing(bench: Bench, clips: Clips) -> None:
+    cv2.imwrite(str(bench.folder / "small.png"), shrunk(still("astronaut"), 0.3))
+    (bench.folder / "empty.jpg").touch()
+    sources = [argument for name in ("small.png", "empty.jpg") for argument in ("--from", bench.folder / name)]
+    answer = bench.call("people", "add", "Nobody", *sources)
+    assert (answer.code, answer.output) == (1, "")
+    assert "none of 2 pictures is usable" in answer.complaint
+    assert "too small: small.png" in answer.complaint
+    assert "empty.jpg: 0 bytes is no picture" in answer.complaint
+    assert "→ use sharp, evenly lit pictures" in answer.complaint
+    assert not bench.data.exists()
+
+
+def test_missing_source_and_unfit_name_are_told_before_anything_is_made(bench: Bench, clips: Clips) -> None:
+    answer = bench.call("people", "add", "Ada", "--from", "missing.jpg")
+    assert answer.code == 1
+    assert "missing.jpg: no such file" in answer.complaint
+    answer = bench.call("people", "add", "  ", "--from", clips.woman)
+    assert answer.code == 1
+    assert "the name is empty" in answer.complaint
+    assert not bench.data.exists()
+
+
+def test_man_who_is_enrolled_twice_is_warned_of(man_bench: Bench, enrolled: Enrolled, clips: Clips) -> None:
+    answer = man_bench.call("people", "add", "His twin", "--from", clips.man_later)
+    assert answer.code == 0, answer.errors
+    assert f"warning: looks like 'The man' ({enrolled.man})" in answer.output
+
+
+def test_stranger_raises_no_warning(man_bench: Bench, clips: Clips) -> None:
+    answer = man_bench.call("people", "add", "The woman", "--from", clips.woman)
+    assert answer.code == 0, answer.errors
+    assert "warning" not in answer.output
+
+
+# ── afterwards ──
+
+
+def test_nobody_is_listed_where_nobody_is_enrolled(bench: Bench) -> None:
+    answer = bench.call("people", "list")
+    assert (answer.code, answer.output) == (0, "nobody is enrolled\n")
+    assert not bench.data.exists()
+
+
+def test_person_is_listed_renamed_ignored_and_removed(man_bench: Bench, enrolled: Enrolled) -> None:
+    (before,) = listed(man_bench)
+    assert (before["id"], before["name"], before["ignored"]) == (enrolled.man, "The man", False)
+    assert man_bench.call("people", "rename", enrolled.man, "Zoë").code == 0
+    assert man_bench.call("people", "ignore", enrolled.man).code == 0
+    assert listed(man_bench) == [before | {"name": "Zoë", "ignored": True}]
+    assert "(ignored: neither matched nor reported)" in man_bench.call("people", "list").output
+    assert man_bench.call("people", "ignore", "--off", enrolled.man).code == 0
+    assert listed(man_bench) == [before | {"name": "Zoë"}]
+    assert man_bench.call("people", "remove", enrolled.man).code == 0
+    assert listed(man_bench) == []
+    assert templates(man_bench) == 0
+
+
+@pytest.mark.parametrize("command", [["remove"], ["rename"], ["ignore"]])
+def test_unknown_id_names_the_nearest_and_changes_nothing(
+    man_bench: Bench, enrolled: Enrolled, command: list[str]
+) -> None:
+    misspelt = enrolled.man[:-1] + ("a" if enrolled.man[-1] != "a" else "b")
+    before = (man_bench.data / "templates.edge").read_bytes()
+    answer = man_bench.call("people", *command, misspelt, *(["New"] if command == ["rename"] else []))
+    assert answer.code == 1
+    assert misspelt in answer.complaint
+    assert enrolled.man in answer.complaint
+    assert (man_bench.data / "templates.edge").read_bytes() == before
+
+
+def test_ignored_man_gives_no_event_at_all(man_bench: Bench, enrolled: Enrolled, clips: Clips) -> None:
+    camera = {"source": "video", "paths": [str(clips.man_later)], "fps": 30, "realtime": False}
+    man_bench.configure({"camera": camera})
+    assert man_bench.call("people", "ignore", enrolled.man).code == 0
+    assert man_bench.call("vision").code == 0
+    vision = man_bench.status()["vision"]
+    assert vision["embeddings"] >= 3, "he was not even looked at"
+    assert vision["events"] == 0
+    assert man_bench.waiting() == []
+
+
+def test_person_added_to_the_ignore_list_at_once_is_not_reported(bench: Bench, clips: Clips, tmp_path: Path) -> None:
+    assert bench.call("people", "add", "The man", "--from", clips.man_early, "--ignore").code == 0
+    assert [person["ignored"] for person in listed(bench)] == [True]
