@@ -72,7 +72,7 @@ class QualityGate:
         turned = yaw(face.landmarks_px)
         tests: dict[Blemish, bool] = {
             "too blurred": sharp < self._min_sharpness,
-            "too dark": mean < self._min_brightness,
+            "too dark": mean < self._min_brightness or darker_half(patch) < self._min_brightness / 2,
             "too bright": mean > self._max_brightness,
             "too flat": deviation < self._min_contrast,
             "turned away": abs(turned) > self._max_yaw,
@@ -133,6 +133,15 @@ def patch_sharpness(patch: Image) -> float:
 def light(patch: Image) -> tuple[float, float]:
     """Mean and standard deviation of a patch's gray values; (0, 0) for an empty one."""
     return (float(patch.mean()), float(patch.std())) if patch.size else (0.0, 0.0)
+
+
+def darker_half(patch: Image) -> float:
+    """Mean gray of the darkest of the patch's left, right, upper and lower half; shade over half a face hides there."""
+    if min(patch.shape) < 2:
+        return 0.0
+    rows, columns = patch.mean(axis=1), patch.mean(axis=0)
+    halves = [part for line in (rows, columns) for part in (line[: line.size // 2], line[line.size // 2 :])]
+    return min(float(half.mean()) for half in halves)
 
 
 def yaw(landmarks_px: Points) -> float:

@@ -130,6 +130,14 @@ def test_a_face_against_the_light_is_too_dark_however_bright_the_picture_is() ->
     assert "too dark" in gate().assess(make_frame(image), make_face(WOMAN_PX)).refused
 
 
+@pytest.mark.parametrize("side", ["left", "right", "top"])
+def test_a_face_half_in_deep_shade_is_too_dark(side: str) -> None:
+    image, middle = still("astronaut").copy(), WOMAN_PX.mean(axis=0).astype(int)
+    halves = {"left": image[:, : middle[0]], "right": image[:, middle[0] :], "top": image[: middle[1]]}
+    halves[side][:] = halves[side] * 0.05
+    assert gate().assess(make_frame(image), make_face(WOMAN_PX)).refused == ("too dark",)
+
+
 def turned(yaw_degrees: float, roll_degrees: float = 0.0) -> Points:
     """Landmarks of a head of cardinal proportions, turned about the upright axis, then rolled, seen from afar."""
     head = np.array(

@@ -1,0 +1,176 @@
+"""Choose the limits of light and pose from real crops.
+
+    python -m tools.lab.light_sweep --data ../shared/data [--json]
+
+Light: validation crops are darkened, overexposed, flattened and half shaded, given sensor noise, measured by the
+runtime's own gate and embedded. Pose: the detector finds the landmarks, and the embedding is compared with the mean of
+the person's other crops. A limit should refuse few ordinary crops, and those whose embedding has really suffered.
+LFW is never looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.errors import EdgeError
+from edge.models.manifest import load_manifest, load_verified
+from edge.records import Frame
+from edge.vision import gates
+from edge.vision.detector import YuNetDetector
+from tools.lab import data
+from tools.lab.blur_sweep import CROP_PX, LANDMARKS_PX, NOISE, Embedder, Floats, Gray
+
+BORDER_PX = 96  # round a crop for the detector, which does not find faces that fill the picture
+FAR_SIDE = np.linspace(0, 1, CROP_PX)[None, :] > 0.5  # (1, 128) the shaded half
+YAW_STEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.01)
+
+# What light does to a crop (gray levels as float), and how strongly.
+LIGHTS: dict[str, tuple[Callable[[Floats, float], Floats], tuple[float, ...]]] = {
+    "darkened to": (lambda crop, v: crop * v, (0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)),
+    "overexposed by": (lambda crop, v: crop * v, (1.25, 1.5, 2.0, 2.5, 3.0, 4.0)),
+    "flattened to": (lambda crop, v: 128 + (crop - crop.mean()) * v, (0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)),
+    "half shaded to": (lambda crop, v: np.where(FAR_SIDE, crop * v, crop), (0.5, 0.3, 0.2, 0.1, 0.05)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LightRow:
+    """Medians over the crops at one strength of one light."""
+
+    what: str
+    strength: float
+    brightness: float
+    darker_half: float
+    contrast: float
+    sharpness: float
+    cosine: float  # to the untouched crop's embedding
+
+
+@dataclass(frozen=True, slots=True)
+class PoseRow:
+    """All crops turned about as far."""
+
+    yaw_from: float
+    yaw_to: float
+    share: float  # of the crops
+    cosine: float  # median, to the mean embedding of the person's other crops
+    lower: float  # tenth percentile
+
+
+def light_rows(crops: list[Gray], embedder: Embedder) -> list[LightRow]:
+    """Relight every crop in every way."""
+    rng, untouched, found = np.random.default_rng(0), [embedder.embed(crop) for crop in crops], []
+    for what, (relight, strengths) in LIGHTS.items():
+        for strength in strengths:
+            numbers = []
+            for crop, known in zip(crops, untouched, strict=True):
+                noisy = relight(crop.astype(np.float64), strength) + rng.normal(0, NOISE, crop.shape)
+                lit = np.clip(noisy, 0, 255).round().astype(np.uint8)
+                patch = gates.canonical_patch(lit, LANDMARKS_PX)
+                cosine = float(known @ embedder.embed(lit))
+                numbers.append((*_measured(patch), gates.patch_sharpness(patch), cosine))
+            found.append(LightRow(what, strength, *(float(v) for v in np.median(numbers, axis=0))))
+    return found
+
+
+def ordinary_light(crops: list[Gray]) -> dict[str, list[float]]:
+    """Say where 1, 2, 50, 98 and 99 % of the crops, as they are, lie."""
+    measured = [_measured(gates.canonical_patch(crop, LANDMARKS_PX)) for crop in crops]
+    quantiles = np.quantile(measured, (0.01, 0.02, 0.5, 0.98, 0.99), axis=0).round(1)
+    return {name: quantiles[:, i].tolist() for i, name in enumerate(("brightness", "darker half", "contrast"))}
+
+
+def _measured(patch: Gray) -> tuple[float, float, float]:
+    brightness, contrast = gates.light(patch)
+    return brightness, gates.darker_half(patch), contrast
+
+
+def pose_rows(folder: Path, detector: YuNetDetector, embedder: Embedder, people: int) -> list[PoseRow]:
+    """Measure the yaw of every crop of some people, and how near it lies to the person's others."""
+    who = data.identities(folder)
+    keys = data.keys(folder, "val")
+    chosen = set(sorted({who[key] for key in keys})[:people])
+    yaws, vectors, persons = [], [], []
+    for key, crop in data.crops(folder, "val", [key for key in keys if who[key] in chosen]):
+        turned = _yaw(crop, detector)
+        if turned is not None:
+            yaws.append(abs(turned))
+            vectors.append(embedder.embed(crop))
+            persons.append(who[key])
+    embeddings, turns, person = np.array(vectors), np.array(yaws), np.array(persons)
+    cosine = np.array([_to_others(embeddings, person, i) for i in range(len(embeddings))])
+    found = []
+    for low, high in pairwise(YAW_STEPS):
+        here = cosine[(turns >= low) & (turns < high)]
+        if here.size:
+            middle, lower = np.quantile(here, (0.5, 0.1))
+            found.append(PoseRow(low, min(high, 1.0), here.size / cosine.size, float(middle), float(lower)))
+    return found
+
+
+def _to_others(embeddings: Floats, person: Any, i: int) -> float:
+    others = person == person[i]
+    others[i] = False
+    mean = embeddings[others].sum(axis=0)
+    return float(embeddings[i] @ mean / max(float(np.linalg.norm(mean)), 1e-9))
+
+
+def _yaw(crop: Gray, detector: YuNetDetector) -> float | None:
+    wide = np.pad(crop, BORDER_PX, mode="edge")
+    faces = detector.detect(Frame(np.asarray(cv2.cvtColor(wide, cv2.COLOR_GRAY2BGR), np.uint8), 0.0, 0))
+    return gates.yaw(faces[0].landmarks_px) if faces else None
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the report as tables."""
+    for name, values in report["ordinary"].items():
+        print(f"{name:11} of ordinary crops, 1 2 50 98 99 %: " + "  ".join(f"{v:.1f}" for v in values))
+    print("\nlight                 brightness  darker half  contrast  sharpness  cosine")
+    for r in report["light"]:
+        name = f"{r['what']} {r['strength']}"
+        print(
+            f"{name:22}{r['brightness']:10.1f}{r['darker_half']:13.1f}{r['contrast']:10.1f}{r['sharpness']:11.0f}{r['cosine']:8.2f}"
+        )
+    print("\nyaw           share  cosine to the person  its lower tenth")
+    for r in report["pose"]:
+        span = f"{r['yaw_from']:.1f} to {r['yaw_to']:.1f}"
+        print(f"{span:12}{r['share']:7.1%}{r['cosine']:22.2f}{r['lower']:17.2f}")
+
+
+def main() -> int:
+    """Parse the arguments and print the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=data.DEFAULT, help="folder of the face crops")
+    parser.add_argument("--weights", type=Path, help="checkpoint (default: DATA/weights/lightcnn9-start.pt)")
+    parser.add_argument("--crops", type=int, default=100, help="crops to relight")
+    parser.add_argument("--people", type=int, default=60, help="people whose crops are compared by pose")
+    parser.add_argument("--json", action="store_true", help="print plain data instead of tables")
+    a = parser.parse_args()
+    try:
+        embedder = Embedder(a.weights or a.data / "weights" / "lightcnn9-start.pt")
+        entry = load_manifest().detector("yunet")
+        detector = YuNetDetector(load_verified(entry, "opencv"), 0.6, 640)
+        report = {
+            "ordinary": ordinary_light(data.sample(a.data, "val", 1000)),
+            "light": [asdict(row) for row in light_rows(data.sample(a.data, "val", a.crops), embedder)],
+            "pose": [asdict(row) for row in pose_rows(a.data, detector, embedder, a.people)],
+        }
+    except EdgeError as e:
+        print(e, file=sys.stderr)
+        return e.exit_code
+    print(json.dumps(report, indent=1)) if a.json else show(report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
