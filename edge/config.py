@@ -21,7 +21,8 @@ Positive = Annotated[float, Meta(gt=0, le=1e6)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
-Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]  # \Z and not $: no line break at the end
+TopicPrefix = Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f]{1,64}\Z")]  # no wildcards
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,8 +70,8 @@ class QualityConfig(_Section, frozen=True):
     """Which faces are fit for recognition."""
 
     min_sharpness: NonNegative = 150.0
-    min_brightness: Annotated[float, Meta(ge=0, le=255)] = 40.0
-    max_brightness: Annotated[float, Meta(ge=0, le=255)] = 220.0
+    min_brightness: Annotated[float, Meta(ge=0, le=255)] = 30.0
+    max_brightness: Annotated[float, Meta(ge=0, le=255)] = 210.0
     min_contrast: NonNegative = 12.0
     max_yaw: Share = 0.6
 
@@ -108,7 +109,7 @@ class MqttConfig(_Section, frozen=True):
 
     host: str = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535)] = 1883
-    prefix: Annotated[str, Meta(pattern=r"^[^#+\x00]{1,64}$")] = "edge"
+    prefix: TopicPrefix = "edge"
     username: str = ""
     password_file: str = ""
     tls: bool = False
@@ -119,7 +120,7 @@ class MqttConfig(_Section, frozen=True):
     acks: bool = False
     late_after_s: Positive = 60.0
     discovery: bool = True
-    discovery_prefix: str = "homeassistant"
+    discovery_prefix: TopicPrefix = "homeassistant"
     state_every_s: Positive = 30.0
 
 
