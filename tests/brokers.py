@@ -122,7 +122,15 @@ class Mosquitto(_Broker):
 class Consumer:
     """Receives all of one device as docs/events.md asks of a consumer: deduplicates, acks what has no gap."""
 
-    def __init__(self, port: int, *, device: str = "glasses", acks: bool = False, **login: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        device: str = "glasses",
+        acks: bool = False,
+        login: tuple[str, str] | None = None,
+        tls: tuple[Path, Path, Path] | None = None,  # CA, certificate, key
+    ) -> None:
         self.base = f"edge/{device}"
         self.received: list[Event] = []  # with duplicates
         self.new: list[Event] = []  # without
@@ -134,8 +142,10 @@ class Consumer:
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=f"consumer-{device}", protocol=paho.MQTTv311, clean_session=False
         )
-        if login:
-            self.client.username_pw_set(**login)
+        if login is not None:
+            self.client.username_pw_set(*login)
+        if tls is not None:
+            self.client.tls_set(ca_certs=str(tls[0]), certfile=str(tls[1]), keyfile=str(tls[2]))
         self.client.reconnect_delay_set(min_delay=0.05, max_delay=0.2)  # type: ignore[arg-type]  # fractions work
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self._ready.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_a_denied_event_is_kept_and_said_and_sent_once_it_is_allowed(tmp_path: P
     word = secret(tmp_path / "word", "open sesame\n")
     settings = configured(tmp_path, broker.port, f'username = "glasses"\npassword_file = "{word}"')
     with (
-        Consumer(broker.port, username="reader", password=users["reader"]) as consumer,
+        Consumer(broker.port, login=("reader", users["reader"])) as consumer,
         vision(settings) as backlog,
         publishing(settings),
     ):
@@ -162,6 +163,44 @@ def test_a_wrong_password_is_said_without_it_and_a_mended_file_needs_no_restart(
         word.write_text("open sesame")
         until(lambda: depth(settings) == 0, "delivery with the right password")
         until(lambda: problem(settings) == "", "the problem is over")
+
+
+def test_the_example_configuration_serves_a_device_and_its_consumer(tmp_path: Path, brokers: list[Mosquitto]) -> None:
+    text = (Path(__file__).parents[2] / "config" / "mosquitto.conf.example").read_text(encoding="utf-8")
+    acl = secret(
+        tmp_path / "edge.acl", "\n".join(re.findall(r"^#   (pattern .*|user .*|topic .*)$", text, re.MULTILINE))
+    )
+    authority = Authority(tmp_path / "pki", "ca")
+    server, server_key = authority.issue("server")
+    device, device_key = authority.issue("glasses")
+    places = {
+        "/etc/mosquitto/certs/ca.crt": str(authority.file),
+        "/etc/mosquitto/certs/server.crt": str(server),
+        "/etc/mosquitto/certs/server.key": str(server_key),
+        "/etc/mosquitto/edge.acl": str(acl),
+        "/var/lib/mosquitto/": f"{tmp_path}/",
+    }
+    for place, here in places.items():
+        assert place in text
+        text = text.replace(place, here)
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "listener"))]
+    broker = Mosquitto(tmp_path, *lines)
+    brokers.append(broker)
+    broker.start()
+    files = f'ca_file = "{authority.file}"\ncert_file = "{device}"\nkey_file = "{device_key}"'
+    settings = configured(tmp_path, broker.port, f"tls = true\nacks = true\n{files}")
+    with (
+        Consumer(broker.port, acks=True, tls=(authority.file, *authority.issue("consumer"))) as consumer,
+        vision(settings) as backlog,
+        publishing(settings),
+    ):
+        add(backlog, 30)
+        until(lambda: len(consumer.new) == 30, "30 events")
+        until(lambda: depth(settings) == 0, "an outbox emptied by acks")
+        consumer.say("edge/glasses/recognition/set", b"false")
+        until(lambda: not backlog.settings().recognition, "the switch reaches vision")
+        until(lambda: consumer.has_state and consumer.state.publisher.denied == 0, "a state without denials")
+    assert "Denied" not in (tmp_path / "broker.log").read_text()
 
 
 def refused(**mqtt: object) -> str:

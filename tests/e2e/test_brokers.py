@@ -9,14 +9,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from edge.errors import OutboxError
 from edge.events.clock import moment
 from edge.events.waiting import Moment
+from edge.processes.publisher import run
 from tests.brokers import Amqtt, Consumer, Mosquitto, until
 from tests.events.samples import vision_state
 from tests.publishing import add, configured, depth, opened, problem, publisher_process, publishing, vision
@@ -198,22 +199,29 @@ def test_a_late_event_says_so_under_its_first_id_and_names_follow_the_owner(tmp_
     assert b"Jane" not in b"".join(json.dumps(str(event)).encode() for event in consumer.new)
 
 
-def test_a_locked_outbox_at_start_is_waited_for(tmp_path: Path, broker: Broker) -> None:
+def test_a_locked_outbox_at_start_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broker = Amqtt(tmp_path)
     settings = configured(tmp_path, broker.port)
-    broker.start()
     with vision(settings) as backlog:
         add(backlog, 3)
     holder = sqlite3.connect(settings.outbox_path, isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(OutboxError, match="locked"):
-        opened(settings)
-    log = tmp_path / "publisher.log"
-    with Consumer(broker.port) as consumer, publisher_process(tmp_path):
-        until(lambda: log.exists() and "holds it locked" in log.read_text(), "the lock is said")
-        holder.execute("ROLLBACK")
+    stop = threading.Event()
+    process = threading.Thread(target=run, args=(settings, stop))
+    try:
+        broker.start()
+        with Consumer(broker.port) as consumer:
+            process.start()
+            until(lambda: "holds it locked" in caplog.text, "the lock is said")
+            holder.execute("ROLLBACK")
+            holder.close()
+            until(lambda: arrived(consumer) == [1, 2, 3], "the events")
+    finally:
         holder.close()
-        until(lambda: arrived(consumer) == [1, 2, 3], "the events")
+        stop.set()
+        process.join(20)
+        broker.kill()
 
 
 def test_restarts_without_acks_lose_nothing_where_the_broker_keeps_its_state(

@@ -1,0 +1,100 @@
+"""docs/events.md and Home Assistant's description stay true to the schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+import pytest
+
+from edge.events import discovery
+from edge.events.event import Event, decode
+from edge.events.flow import Topics
+from edge.events.messages import (
+    MAX_STATE_BYTES,
+    SETTABLE,
+    Link,
+    Mode,
+    PublisherState,
+    Reason,
+    State,
+    VisionState,
+    encode_state,
+    parse_ack,
+    parse_set,
+)
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+
+
+def example(name: str) -> bytes:
+    block = re.search(rf"```json {name}\n(.*?)```", PAGE, re.DOTALL)
+    assert block is not None
+    return json.dumps(json.loads(block[1]), separators=(",", ":")).encode()
+
+
+def fields_told(heading: str) -> list[str]:
+    """The first column of the table with this heading."""
+    table = PAGE.partition(f"| {heading} | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+def test_the_examples_are_valid_messages() -> None:
+    event = decode(example("event"))
+    ack = parse_ack(example("ack"))
+    state = msgspec.json.decode(example("state"), type=State)
+    assert (ack.boot, ack.seq) == (event.boot, event.seq)
+    assert len(encode_state(state)) <= MAX_STATE_BYTES
+    assert state.vision is not None
+
+
+@pytest.mark.parametrize(
+    ("heading", "schema"),
+    [("field", Event), ("field of `vision`", VisionState), ("field of `publisher`", PublisherState)],
+)
+def test_every_field_is_explained_and_no_other(heading: str, schema: type[msgspec.Struct]) -> None:
+    assert fields_told(heading) == list(schema.__struct_fields__)
+
+
+def test_every_word_is_explained() -> None:
+    for words in (Mode, Reason, Link):
+        for word in get_args(words):
+            assert f"`{word}`" in PAGE
+
+
+def test_every_settable_key_is_explained() -> None:
+    for key in (field.name for field in SETTABLE):
+        assert f"/{key}/set" in PAGE
+        assert parse_set(key, b"false") is False
+
+
+TOPICS = Topics("edge", "glasses")
+
+
+def test_home_assistant_is_told_of_an_event_entity_and_reads_fields_that_exist() -> None:
+    told = json.loads(discovery.payload(TOPICS))
+    event = told["cmps"]["event"]
+    assert (event["p"], event["state_topic"]) == ("event", TOPICS.event)
+    assert event["event_types"] == list(get_args({f.name: f.type for f in msgspec.structs.fields(Event)}["event_type"]))
+    assert told["availability"] == [{"topic": TOPICS.availability}]
+    known = {"vision": VisionState.__struct_fields__, "publisher": PublisherState.__struct_fields__}
+    for entity in told["cmps"].values():
+        template = re.fullmatch(
+            r"\{\{ \(value_json\.(\w+) or \{\}\)\.get\('(\w+)'\) \}\}", entity.get("value_template", "")
+        )
+        assert template is not None or entity is event
+        assert template is None or template[2] in known[template[1]]
+
+
+def test_every_entity_has_a_name_of_its_own_and_the_switch_sends_what_is_taken() -> None:
+    told = json.loads(discovery.payload(TOPICS))
+    ids = [entity["unique_id"] for entity in told["cmps"].values()]
+    assert len(set(ids)) == len(ids)
+    switch = told["cmps"]["recognition"]
+    key = TOPICS.set_key(switch["command_topic"])
+    assert key is not None
+    assert [parse_set(key, switch[f"payload_{word}"].encode()) for word in ("on", "off")] == [True, False]
