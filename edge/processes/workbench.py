@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Literal
@@ -20,7 +22,9 @@ _log = logging.getLogger(__name__)
 Name = Literal["vision", "publish"]
 _STOP_S = 10.0  # how long a process may take to end before it is killed
 _DRAIN_S = 10.0  # how long the publisher may take to send what a finished recording left behind
+_LAST_WORDS_S = 2.0  # how long it may take to send the last events of a vision process that was told to stop
 _POLL_S = 0.2
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 def run(config: Config, config_path: Path, stop: threading.Event) -> int:
@@ -29,52 +33,60 @@ def run(config: Config, config_path: Path, stop: threading.Event) -> int:
     Returns the exit code of the process that failed, that of vision after a finite source, or 0.
     """
     processes = {name: _start(name, config_path) for name in ("publish", "vision")}
-    code = 0
     try:
         while not stop.wait(_POLL_S):
-            if (code := processes["publish"].poll() or 0) or processes["publish"].poll() == 0:
+            code = processes["publish"].poll()
+            if code is not None:
                 _log.error("the publisher has ended with code %d", code)
                 return code or 1
-            ended = processes["vision"].poll()
-            if ended is not None:
-                _log.info("vision has ended with code %d", ended)
-                _await_empty(config, stop)
-                return ended
+            code = processes["vision"].poll()
+            if code is not None:
+                _log.info("vision has ended with code %d", code)
+                return code
         return 0
     finally:
-        _stop(processes)
+        _end(processes["vision"], "vision")  # first, so that its last events are still sent
+        _await_empty(config, processes["publish"], stop)
+        _end(processes["publish"], "the publisher")
 
 
 def _start(name: Name, config_path: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edge.cli.daemon", name, "--config", str(config_path)]
-    return subprocess.Popen(command)  # noqa: S603 - our own module, and a path that has been read as configuration
+    # our own module, and a path that has been read as configuration; this process has one thread, so a fork is safe
+    return subprocess.Popen(command, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
 
 
-def _await_empty(config: Config, stop: threading.Event) -> None:
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the workbench is killed: no camera may run on with nobody to stop it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _await_empty(config: Config, publisher: subprocess.Popen[bytes], stop: threading.Event) -> None:
     """Give the publisher time to send what is left; it stays in the outbox if the broker is away."""
     try:
         outbox = Outbox.open(
             config.outbox_path, max_events=config.outbox.max_events, max_age_s=config.outbox.max_age_h * 3600
         )
         with closing(outbox):
-            for _ in range(round(_DRAIN_S / _POLL_S)):
-                if outbox.counts().depth == 0 or stop.wait(_POLL_S):
-                    return
-            _log.warning("%d events wait in the outbox for the broker", outbox.counts().depth)
+            began_s = time.monotonic()
+            while (depth := outbox.counts().depth) and publisher.poll() is None:
+                if time.monotonic() - began_s > (_LAST_WORDS_S if stop.is_set() else _DRAIN_S):
+                    break
+                time.sleep(_POLL_S)
+            if depth:
+                _log.warning("%d events wait in the outbox for the broker", depth)
     except OutboxError as e:
         _log.error("%s", e)
 
 
-def _stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """End both, vision first, so that its last events are still sent."""
-    for name in ("vision", "publish"):
-        process = processes[name]
-        if process.poll() is not None:
-            continue
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            _log.error("%s does not end and is killed", name)
-            process.kill()
-            process.wait()
+def _end(process: subprocess.Popen[bytes], name: str) -> None:
+    """Tell a process to end, and kill it when it does not."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        _log.error("%s does not end and is killed", name)
+        process.kill()
+        process.wait()
