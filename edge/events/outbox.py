@@ -119,6 +119,7 @@ class Outbox:
                 broken.append((boot, seq))
         if broken:
             self._write(lambda db: _delete(db, broken, "dropped_damaged"))
+            return self.pending(limit, after)  # fewer than `limit` must mean that no more wait
         return found
 
     def delivered(self, events: Iterable[Event]) -> None:
