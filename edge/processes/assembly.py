@@ -31,10 +31,9 @@ def initial_rates(config: Config) -> Rates:
 
 def build_detector(config: Config) -> YuNetDetector:
     """Return the face detector, its file verified; raises ModelError or DependencyError."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # the detector's engine warns at every start
     cv2.setNumThreads(config.recognition.threads)
     model = load_verified(load_manifest().detector(_DETECTOR), "opencv")
-    return YuNetDetector(model, config.detector.min_confidence, config.detector.max_side_px)
+    return YuNetDetector(model, config.detector.min_confidence, config.detector.max_side_px, config.recognition.threads)
 
 
 def build_embedder(config: Config) -> Embedder:

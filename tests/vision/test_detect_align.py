@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge.config import Config
 from edge.errors import ModelError
+from edge.models.manifest import load_manifest, load_verified
 from edge.processes.assembly import build_detector
 from edge.records import Face, Frame
 from edge.vision.align import MIDPOINTS, Aligner, similarity
@@ -46,9 +47,37 @@ def test_a_picture_of_any_size_without_a_face_gives_none(detector: YuNetDetector
     assert detector.detect(frame(np.full((*shape, 3), 127))) == []
 
 
+def test_the_finds_are_those_of_opencvs_own_engine(detector: YuNetDetector) -> None:
+    model = np.frombuffer(load_verified(load_manifest().detector("yunet"), "opencv"), np.uint8)
+    opencv = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), 0.8, 0.3, 200)
+    compared = 0
+    for image in [still("astronaut"), *video("carphone")[::20], *video("bikes", 40)[::8]]:
+        opencv.setInputSize((image.shape[1], image.shape[0]))
+        theirs = opencv.detect(image)[1]
+        expected = np.empty((0, 15), np.float32) if theirs is None else theirs[np.argsort(-theirs[:, 14])]
+        ours = [[*f.box_px, *f.landmarks_px.ravel(), f.score] for f in detector.detect(frame(image))]
+        np.testing.assert_allclose(np.reshape(np.array(ours), (-1, 15)), expected, atol=1e-3)
+        compared += len(ours)
+    assert compared >= 7
+
+
+def test_a_larger_picture_leaves_nothing_behind_in_the_next_one(detector: YuNetDetector) -> None:
+    small, large = still("astronaut")[:450, :500], still("astronaut")[:470, :510]  # both padded to 480×512
+    alone = build_detector(Config()).detect(frame(small))
+    detector.detect(frame(large))
+    (before,), (after,) = alone, detector.detect(frame(small))
+    np.testing.assert_array_equal(before.landmarks_px, after.landmarks_px)
+
+
 def test_a_file_that_is_no_detector_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match="not an ONNX file"):
         YuNetDetector(b"no model", 0.8, 640)
+
+
+def test_a_network_that_is_not_the_detector_is_refused() -> None:
+    entry = load_manifest().embedder("lightcnn9")
+    with pytest.raises(ModelError, match="not YuNet"):
+        YuNetDetector(load_verified(entry, "onnxruntime"), 0.8, 640)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 4.0])
