@@ -124,6 +124,28 @@ class MqttConfig(_Section, frozen=True):
     state_every_s: Positive = 30.0
 
 
+class PowerConfig(_Section, frozen=True):
+    """How long the battery must last, and what the power governor may and must do."""
+
+    governor: bool = True
+    run_time: Annotated[str, Meta(pattern=r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])$")] = "12h"
+    device: Literal["auto", "pi-zero-2", "pi-4", "pi-5", "jetson-orin-nano", "generic"] = "auto"
+    sensor: Annotated[
+        str, Meta(pattern=r"^(auto|none|serial:/.{1,100}|i2c:[0-9]{1,2}:0x[0-9a-f]{2}:(ina219|ina226|ina3221))$")
+    ] = "auto"
+    shunt_ohm: Annotated[float, Meta(gt=0, le=10)] = 0.1
+    battery_wh: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    battery_cells: Annotated[int, Meta(ge=0, le=8)] = 1
+    reserve_percent: Annotated[float, Meta(ge=1, le=50)] = 5.0
+    suspend_percent: Annotated[float, Meta(ge=0, le=50)] = 2.0
+    floor_look_s: Annotated[float, Meta(ge=0.1, le=60)] = 2.0
+    critical_look_s: Annotated[float, Meta(ge=0.1, le=60)] = 10.0
+    hot_c: Annotated[float, Meta(ge=30, le=120)] = 75.0
+    overheated_c: Annotated[float, Meta(ge=30, le=120)] = 82.0
+    shutdown_c: Annotated[float, Meta(ge=30, le=120)] = 95.0
+    hysteresis_s: Annotated[float, Meta(ge=10, le=3600)] = 60.0
+
+
 class PrivacyConfig(_Section, frozen=True):
     """What the owner allows to leave beside the opaque id."""
 
@@ -142,6 +164,7 @@ class Config(_Section, frozen=True):
     store: StoreConfig = StoreConfig()
     outbox: OutboxConfig = OutboxConfig()
     mqtt: MqttConfig = MqttConfig()
+    power: PowerConfig = PowerConfig()
     privacy: PrivacyConfig = PrivacyConfig()
 
     @property

@@ -30,7 +30,12 @@ Reason = Literal[
     "throttled",
     "camera_lost",
     "disk",
+    "mains",
+    "infeasible",
+    "sensor_lost",
+    "undervoltage",
 ]
+Supply = Literal["battery", "mains", "unknown"]
 Link = Literal[
     "connecting",
     "connected",
@@ -48,6 +53,7 @@ _Rate = Annotated[float, Meta(ge=0, le=1000)]
 _Counter = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 _Celsius = Annotated[float, Meta(ge=-60, le=200)]
 _Percent = Annotated[float, Meta(ge=0, le=100)]
+_Watt = Annotated[float, Meta(ge=0, le=1000)]
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +77,11 @@ class VisionState(_Message, frozen=True, kw_only=True):
     held: _Counter = 0  # events in memory because the outbox cannot be written
     temperature_c: _Celsius | None = None
     battery_percent: _Percent | None = None
+    supply: Supply = "unknown"
+    power_w: _Watt | None = None  # drawn from the battery now
+    budget_w: _Watt | None = None  # may be drawn until the wanted end
+    wanted_end: Utc | None = None
+    forecast_end: Utc | None = None  # when the reserve is reached as things go; with `infeasible` at the floor
     model: ModelHash
 
 
