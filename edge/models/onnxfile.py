@@ -103,11 +103,13 @@ def expand_weights(graph: Graph) -> Graph:
 
 
 def free_size(graph: Graph) -> Graph:
-    """Return a network of pictures for any size of them: batch and channels of the input stay, all other sizes are free."""
-    inputs = {
-        name: (*shape[:2], *(f"{name}.{i}" for i in range(2, len(shape)))) for name, shape in graph.inputs.items()
-    }
-    outputs = {name: tuple(f"{name}.{i}" for i in range(len(shape))) for name, shape in graph.outputs.items()}
+    """Return a network of pictures, (batch, channels, H, W), for pictures of any size."""
+    inputs: dict[str, Shape] = {}
+    for name, shape in graph.inputs.items():
+        inputs[name] = (*shape[:2], "height", "width")
+    outputs: dict[str, Shape] = {}
+    for name, shape in graph.outputs.items():
+        outputs[name] = tuple(f"{name}.{i}" for i in range(len(shape)))
     return Graph(graph.nodes, graph.tensors, inputs, outputs, graph.opsets, graph.ir_version)
 
 
