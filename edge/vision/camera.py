@@ -119,6 +119,7 @@ class FileSource:
         self._due_s = 0.0  # media time before which no further frame is wanted
         self._origin_s: float | None = None  # the clock's reading at media time 0
         self._index = 0
+        self._fruitful = False  # whether the present pass through the files has given any frame
 
     def read(self) -> Frame | None:
         """Return the next due frame; raises SourceError for a damaged file, and then goes on with the next one."""
@@ -133,7 +134,9 @@ class FileSource:
                 raise
             if at_s is None:
                 self._finish(clip)
-            elif self._await(self._clip_s + at_s):
+                continue
+            self._fruitful = True
+            if self._await(self._clip_s + at_s):
                 frame = Frame(clip.retrieve(), (self._origin_s or 0.0) + self._clip_s + at_s, self._index)
                 self._index += 1
                 return frame
@@ -150,8 +153,9 @@ class FileSource:
             self._finish(self._clip)
 
     def _next_clip(self) -> _Video | _Picture | None:
-        if not self._queue and self._loop:
+        if not self._queue and self._loop and self._fruitful:
             self._queue.extend(self._files)
+            self._fruitful = False  # files that are all broken are not tried for ever
         if not self._queue:
             return None
         path = self._queue.popleft()
