@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, SourceError
-from edge.records import AlignedFace, Embedding, Face, Frame
+from edge.records import AlignedFace, Embedding, Face, Frame, Quality
 from edge.stages import Aligner, Detector, Embedder, FaceGate, QualityGate
 
 MAX_TEMPLATES = 12
@@ -89,30 +89,76 @@ def enrol(
     people the new one would be taken for: the caller warns. Raises EnrolmentError with all reasons where no picture
     is usable.
     """
-    names: list[str] = []
-    refused: dict[int, tuple[str, ...]] = {}
-    shots: list[_Shot] = []
-    for number, (name, picture) in enumerate(pictures):
-        names.append(name)
-        found = _look(number, picture, stages)
-        if isinstance(found, _Shot):
-            shots.append(found)
+    collection = Collection(stages)
+    for name, picture in pictures:
+        collection.add(name, picture)
+    return collection.finish(alike, max_templates)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What one picture shows; a face that is refused for its quality is described all the same."""
+
+    refused: tuple[str, ...] = ()
+    face: Face | None = None
+    quality: Quality | None = None
+    embedding: Embedding | None = None  # None: refused
+
+
+class Collection:
+    """Pictures of one person, taken one at a time. Of each only its embedding is kept."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._names: list[str] = []
+        self._refused: dict[int, tuple[str, ...]] = {}
+        self._shots: list[_Shot] = []
+
+    @property
+    def accepted(self) -> int:
+        """How many pictures were not refused."""
+        return len(self._shots)
+
+    @property
+    def vectors(self) -> Vectors:
+        """(M, D) float32, the embeddings so far; (0, 0) without any."""
+        return (
+            np.stack([shot.embedding.vector for shot in self._shots]) if self._shots else np.zeros((0, 0), np.float32)
+        )
+
+    @property
+    def embeddings(self) -> list[Embedding]:
+        """The embeddings so far."""
+        return [shot.embedding for shot in self._shots]
+
+    def add(self, name: str, picture: Frame | SourceError) -> Look:
+        """Look at one picture, or note the error for which it could not be read."""
+        number = len(self._names)
+        self._names.append(name)
+        look = _look(picture, self._stages)
+        if look.embedding is None or look.quality is None:
+            self._refused[number] = look.refused
         else:
-            refused[number] = found
-    if not shots:
-        raise _nothing_usable(names, refused)
-    vectors = np.stack([shot.embedding.vector for shot in shots])  # (M, D)
-    same = agreeing(vectors)
-    refused |= {shot.picture: ("not the same person",) for i, shot in enumerate(shots) if i not in same}
-    kept = [shots[i] for i in same]
-    quality = np.array([shot.quality for shot in kept])
-    chosen = [kept[i] for i in choose(vectors[same], quality, max_templates)]
-    templates = {shot.picture for shot in chosen}
-    return Enrolment(
-        templates=np.stack([shot.embedding.vector for shot in chosen]),
-        outcomes=tuple(Outcome(name, refused.get(i, ()), i in templates) for i, name in enumerate(names)),
-        collisions=tuple(Collision(*near) for near in alike([shot.embedding for shot in chosen])),
-    )
+            self._shots.append(_Shot(number, look.embedding, look.quality.score))
+        return look
+
+    def finish(self, alike: Alike, max_templates: int = MAX_TEMPLATES) -> Enrolment:
+        """Choose the templates from what was taken; raises EnrolmentError as `enrol` does."""
+        names, refused, shots = self._names, dict(self._refused), self._shots
+        if not shots:
+            raise _nothing_usable(names, refused)
+        vectors = self.vectors
+        same = agreeing(vectors)
+        refused |= {shot.picture: ("not the same person",) for i, shot in enumerate(shots) if i not in same}
+        kept = [shots[i] for i in same]
+        quality = np.array([shot.quality for shot in kept])
+        chosen = [kept[i] for i in choose(vectors[same], quality, max_templates)]
+        templates = {shot.picture for shot in chosen}
+        return Enrolment(
+            templates=np.stack([shot.embedding.vector for shot in chosen]),
+            outcomes=tuple(Outcome(name, refused.get(i, ()), i in templates) for i, name in enumerate(names)),
+            collisions=tuple(Collision(*near) for near in alike([shot.embedding for shot in chosen])),
+        )
 
 
 def agreeing(vectors: Vectors) -> list[int]:
@@ -151,22 +197,22 @@ def choose(vectors: Vectors, quality: NDArray[np.floating], count: int) -> list[
     return chosen
 
 
-def _look(number: int, picture: Frame | SourceError, stages: Stages) -> _Shot | tuple[str, ...]:
+def _look(picture: Frame | SourceError, stages: Stages) -> Look:
     """Return the embedding of the one face of a picture, or the reasons why there is none."""
     if isinstance(picture, SourceError):
-        return (picture.what,)
+        return Look((picture.what,))
     face = _main_face(stages.detector.detect(picture))
     if isinstance(face, str):
-        return (face,)
+        return Look((face,))
     if reason := stages.face_gate.refusal(picture, face):
-        return (reason,)
+        return Look((reason,), face)
     quality = stages.quality_gate.assess(picture, face)
     if not quality.fit:
-        return quality.refused
+        return Look(quality.refused, face, quality)
     crop = _aligned(stages.aligner, picture, face)
     if crop is None:
-        return ("landmarks unusable",)
-    return _Shot(number, stages.embedder.embed(crop), quality.score)
+        return Look(("landmarks unusable",), face, quality)
+    return Look((), face, quality, stages.embedder.embed(crop))
 
 
 def _main_face(faces: Sequence[Face]) -> Face | str:
