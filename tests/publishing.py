@@ -19,14 +19,6 @@ from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
 from tests.events.samples import MODEL
 
-_RUN = """
-import sys
-from pathlib import Path
-from edge import config
-from edge.processes.publisher import run
-run(config.load(Path(sys.argv[1])))
-"""
-
 
 def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Config:
     text = (
@@ -80,7 +72,8 @@ def publishing(settings: Config) -> Iterator[None]:
 @contextlib.contextmanager
 def publisher_process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (tmp_path / "publisher.log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-c", _RUN, str(tmp_path / "edge.toml")], stderr=log)
+        command = [sys.executable, "-m", "edge.cli.daemon", "publish", "--config", str(tmp_path / "edge.toml")]
+        process = subprocess.Popen(command, stderr=log)
     try:
         yield process
     finally:

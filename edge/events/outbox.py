@@ -16,6 +16,7 @@ from typing import Literal, Self, TypeVar
 
 import msgspec
 
+from edge.config import Config
 from edge.errors import EventError
 from edge.events import database
 from edge.events.event import Event, decode, encode
@@ -67,6 +68,12 @@ class Outbox:
     def open(cls, path: Path, *, max_events: int, max_age_s: float) -> Self:
         """Open the outbox, or create it with its folder (mode 0700)."""
         return cls(path, max_events=max_events, max_age_s=max_age_s)
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Open or create the outbox that a configuration names, with its limits."""
+        limits = config.outbox
+        return cls.open(config.outbox_path, max_events=limits.max_events, max_age_s=limits.max_age_h * 3600)
 
     def close(self) -> None:
         """Close the file; nothing is pending in memory. Another call opens it again."""

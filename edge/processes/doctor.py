@@ -114,10 +114,7 @@ def _outbox(config: Config) -> Iterator[Finding]:
     if not config.outbox_path.exists():
         yield Finding("ok", "outbox", "will be made at the first start")
         return
-    outbox = Outbox.open(
-        config.outbox_path, max_events=config.outbox.max_events, max_age_s=config.outbox.max_age_h * 3600
-    )
-    with closing(outbox):
+    with closing(Outbox.of(config)) as outbox:
         counts = outbox.counts()
     level: Level = "WEAK" if counts.dropped or counts.damaged_files else "ok"
     yield Finding(level, "outbox", f"{counts.depth} events wait, {counts.dropped} were dropped")

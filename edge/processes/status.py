@@ -15,10 +15,7 @@ def status(config: Config) -> dict[str, Any]:
     """Return one JSON-ready object: what vision and publisher last reported, and what waits; OutboxError."""
     if not config.outbox_path.exists():
         return {"device": config.device.id, "vision": None, "publisher": None, "problem": None, "outbox": None}
-    outbox = Outbox.open(
-        config.outbox_path, max_events=config.outbox.max_events, max_age_s=config.outbox.max_age_h * 3600
-    )
-    with closing(outbox):
+    with closing(Outbox.of(config)) as outbox:
         vision, counts = outbox.get_state(), outbox.counts()
         publisher, problem = outbox.get_report("publisher"), outbox.get_report("problem")
     return {

@@ -64,10 +64,7 @@ def _die_with_parent() -> None:
 def _await_empty(config: Config, publisher: subprocess.Popen[bytes], stop: threading.Event) -> None:
     """Give the publisher time to send what is left; it stays in the outbox if the broker is away."""
     try:
-        outbox = Outbox.open(
-            config.outbox_path, max_events=config.outbox.max_events, max_age_s=config.outbox.max_age_h * 3600
-        )
-        with closing(outbox):
+        with closing(Outbox.of(config)) as outbox:
             began_s = time.monotonic()
             while (depth := outbox.counts().depth) and publisher.poll() is None:
                 if time.monotonic() - began_s > (_LAST_WORDS_S if stop.is_set() else _DRAIN_S):
