@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,6 +153,15 @@ class PrivacyConfig(_Section, frozen=True):
     publish_names: bool = False
 
 
+class ProvisionConfig(_Section, frozen=True):
+    """How the owner sets the device up over a cable."""
+
+    port: str = "/dev/ttyGS0"
+    armed_minutes: Annotated[int, Meta(ge=1, le=60)] = 15
+    set_clock: bool = True
+    update_key: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
 class Config(_Section, frozen=True):
     """The whole of edge.toml."""
 
@@ -166,6 +176,7 @@ class Config(_Section, frozen=True):
     mqtt: MqttConfig = MqttConfig()
     power: PowerConfig = PowerConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    provision: ProvisionConfig = ProvisionConfig()
 
     @property
     def data_dir(self) -> Path:
@@ -182,18 +193,83 @@ class Config(_Section, frozen=True):
         """The outbox, in a folder of its own: the only one that the publisher may open."""
         return self.data_dir / "outbox" / "outbox.db"
 
+    @property
+    def settings_dir(self) -> Path:
+        """What the owner set over the cable: written by the provisioning process, read by all."""
+        return self.data_dir / "settings"
+
+    @property
+    def settings_path(self) -> Path:
+        """The settings that stand over those of edge.toml."""
+        return self.settings_dir / "settings.toml"
+
+    @property
+    def provision_dir(self) -> Path:
+        """The provisioning process's own: its code, its guesses, updates on their way."""
+        return self.data_dir / "provision"
+
+    @property
+    def control_path(self) -> Path:
+        """The socket on which vision hears the provisioning process."""
+        return self.data_dir / "control" / "vision.sock"
+
+    @property
+    def models_dir(self) -> Path:
+        """The two slots of model updates."""
+        return self.data_dir / "models"
+
+
+# What the owner may set over the cable. Nothing here can move a file, a camera or a trusted key.
+OWNERS: Mapping[str, frozenset[str]] = {
+    "device": frozenset({"id"}),
+    "mqtt": frozenset(
+        {
+            "host", "port", "prefix", "username", "password_file", "tls", "ca_file", "cert_file", "key_file",
+            "discovery", "acks",
+        }
+    ),
+    "power": frozenset({"run_time"}),
+    "privacy": frozenset({"publish_names"}),
+}  # fmt: skip
+
 
 def load(path: Path) -> Config:
-    """Read and check a configuration file; raises ConfigError with file, line, key, value and remedy."""
+    """Read and check a configuration file, and the owner's settings over it.
+
+    Raises ConfigError with file, line, key, value and remedy.
+    """
+    config = parse(_read(path), str(path))
     try:
-        text = path.read_text(encoding="utf-8")
+        settings = config.settings_path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return config
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{config.settings_path}: cannot be read: {e}", "remove it and set up again") from None
+    return overlay(config, settings, str(config.settings_path))
+
+
+def overlay(config: Config, settings: str, name: str) -> Config:
+    """Return the configuration with the owner's settings, TOML, over it; ConfigError for a key that is not theirs."""
+    checked = parse(settings, name)
+    for section, values in tomllib.loads(settings).items():
+        if foreign := sorted(set(values) - OWNERS.get(section, frozenset())):
+            what = f"{name}: [{section}] {', '.join(foreign)}: not to be set over the cable"
+            raise ConfigError(what, "remove it there, and set it in edge.toml")
+        chosen = {key: getattr(getattr(checked, section), key) for key in values}
+        merged = msgspec.structs.replace(getattr(config, section), **chosen)
+        config = msgspec.structs.replace(config, **{section: merged})
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file", "copy config/edge.toml there, or name another with --config"
         ) from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: cannot be read: {e}", "check its permissions and that it is UTF-8 text") from None
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str) -> Config:

@@ -16,8 +16,8 @@ from typing import Literal, NoReturn
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from edge import files
 from edge.errors import StoreKeyError
-from edge.identity import files
 
 KEY_BYTES = 32
 _HEX_CHARACTERS = 2 * KEY_BYTES

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import files
 from edge.errors import StoreError, StoreKeyError
-from edge.identity import files, sealed
+from edge.identity import sealed
 from edge.identity.keys import StoreKey
 from edge.identity.people import Gallery, PeopleImage, Person
 from edge.identity.sealed import Header

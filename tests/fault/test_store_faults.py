@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge import files
 from edge.errors import StoreError
-from edge.identity import files
 from edge.identity.keys import StoreKey
 from edge.identity.store import Person, Store
 
@@ -142,7 +142,7 @@ def test_writer_killed_before_each_call_to_the_system_leaves_the_old_store_or_th
 
 
 def _killed_before_call(nth: int, act: Callable[[], object]) -> None:
-    """Act, and kill this process before the nth builtin that `edge.identity.files` calls (open, fsync, rename, …)."""
+    """Act, and kill this process before the nth builtin that `edge.files` calls (open, fsync, rename, …)."""
     left = nth
 
     def watch(frame: FrameType, event: str, _: object) -> None:

@@ -1,0 +1,132 @@
+"""Guide a person through enrolment from the live camera: what to do next, how good it is, when it is enough. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edge.identity.enrolment import MAX_TEMPLATES, NEAR_DUPLICATE, Alike, Collection, Enrolment, Look, Stages
+from edge.records import Frame
+
+Pose = Literal["left", "front", "right"]
+_POSES: tuple[Pose, ...] = ("left", "front", "right")
+_TURNED_YAW = 0.2  # |yaw| from which a face counts as turned to a side
+_MIN_ACCEPTED = 3  # fewer agree by chance
+_LOOK_EVERY_S = 0.2  # neighbours in time say the same
+_PATIENCE_S = 12.0  # after so long the poses seen have to do
+_MAX_LOOKS = 600  # two minutes; who is not enrolled by then begins anew
+
+# refusal → what the person can do about it
+_HINTS = {
+    "no face": "look towards the camera",
+    "two faces": "one person at a time, please",
+    "too small": "come closer",
+    "cut off": "move into the middle of the view",
+    "not confident": "look towards the camera",
+    "too blurred": "hold still",
+    "too dark": "too dark: turn towards the light",
+    "too bright": "too bright: turn away from the light",
+    "too flat": "find more even light",
+    "turned away": "turn back towards the camera a little",
+    "landmarks unusable": "look towards the camera",
+}
+_POSE_HINTS: dict[Pose, str] = {
+    "left": "turn your head slowly to your left",
+    "front": "look straight into the camera",
+    "right": "turn your head slowly to your right",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an enrolment is."""
+
+    hint: str
+    quality: float  # 0..1, of the last face; 0 without one
+    accepted: int
+    wanted: int
+    poses: tuple[Pose, ...]  # seen so far
+    looks_like: tuple[str, ...]  # enrolled people for whom this one would be taken
+    ready: bool  # more would not help
+
+
+class Guide:
+    """One live enrolment."""
+
+    def __init__(self, stages: Stages, alike: Alike, max_templates: int = MAX_TEMPLATES) -> None:
+        self._collection = Collection(stages)
+        self._alike: Alike = alike
+        self._max = max_templates
+        self._looks = 0
+        self._began_s: float | None = None
+        self._next_s = -np.inf
+        self._poses: set[Pose] = set()
+        self._last = Look(("no face",))
+        self._looks_like: tuple[str, ...] = ()
+
+    def see(self, frame: Frame) -> bool:
+        """Take a frame, if it is time for one and more would help; says whether it was looked at."""
+        if frame.t_s < self._next_s or self._looks >= _MAX_LOOKS or self.ready:
+            return False
+        self._began_s = frame.t_s if self._began_s is None else self._began_s
+        self._next_s = frame.t_s + _LOOK_EVERY_S
+        self._looks += 1
+        self._last = self._collection.add(f"camera {self._looks}", frame)
+        if self._last.embedding is not None and self._last.quality is not None:
+            self._poses.add(_pose(self._last.quality.yaw))
+            self._looks_like = tuple(person for person, _ in self._alike(self._collection.embeddings[-self._max :]))
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether the templates are full and differ, or all that patience allows is there."""
+        seen = self._collection.accepted
+        if seen < max(_MIN_ACCEPTED, self._max):
+            return False
+        return len(self._poses) == len(_POSES) or self._waited_s >= _PATIENCE_S
+
+    def progress(self) -> Progress:
+        """Return how far it is, and what to do next."""
+        face = self._last.quality
+        return Progress(
+            hint=self._hint(),
+            quality=0.0 if face is None else float(np.clip(face.score, 0.0, 1.0)),
+            accepted=self._collection.accepted,
+            wanted=max(_MIN_ACCEPTED, self._max),
+            poses=tuple(pose for pose in _POSES if pose in self._poses),
+            looks_like=self._looks_like,
+            ready=self.ready,
+        )
+
+    def finish(self) -> Enrolment:
+        """Return the person as stored; raises EnrolmentError where no frame was usable."""
+        return self._collection.finish(self._alike, self._max)
+
+    @property
+    def _waited_s(self) -> float:
+        return 0.0 if self._began_s is None else self._next_s - self._began_s
+
+    def _hint(self) -> str:
+        if self._last.refused:
+            return _HINTS.get(self._last.refused[0], self._last.refused[0])
+        if self.ready:
+            return "done"
+        missing: Sequence[Pose] = [pose for pose in _POSES if pose not in self._poses]
+        if missing:
+            return _POSE_HINTS[missing[0]]
+        return "move a little: another angle, another look" if self._repeats() else "good, go on"
+
+    def _repeats(self) -> bool:
+        """Whether the last picture says what an earlier one has said."""
+        vectors = self._collection.vectors
+        return len(vectors) > 1 and float((vectors[:-1] @ vectors[-1]).max()) > NEAR_DUPLICATE
+
+
+def _pose(yaw: float) -> Pose:
+    """Name the side to which a head is turned: its own left is the viewer's right."""
+    if abs(yaw) < _TURNED_YAW:
+        return "front"
+    return "left" if yaw > 0 else "right"
