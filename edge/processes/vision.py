@@ -62,6 +62,7 @@ class _Vision:
         )
         self._recognition = self._backlog.settings().recognition
         self._reason: Reason = "starting"
+        self._store_problem = ""
         self._house_s = self._reported_s = now_s()
 
     def recognition_is_on(self) -> bool:
@@ -136,13 +137,16 @@ class _Vision:
         _log.info("encounter %d: %s %s", decision.encounter, decision.event_type, decision.person or "")
 
     def _follow_store(self) -> None:
-        """Match against the people enrolled now; on a fault against those known so far."""
+        """Match against the people enrolled now; on a fault, said once, against those known so far."""
         try:
             if self._gallery.refresh():
                 self._pipeline.matcher = self._gallery.matcher
                 _log.info("the template store has changed: %d people", self._gallery.people_count)
+            self._store_problem = ""
         except EdgeError as e:
-            _log.error("the people known so far stay: %s", e)
+            if str(e) != self._store_problem:
+                _log.error("the people known so far stay: %s", e)
+            self._store_problem = str(e)
 
 
 class _Feed:

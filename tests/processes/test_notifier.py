@@ -1,0 +1,78 @@
+"""What the service manager hears, on a real datagram socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.health import Notifier
+from tests.conftest import Clips
+from tests.workbench import DEADLINE_S, Bench
+
+
+class Manager:
+    """The listening end, as systemd has it."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(DEADLINE_S)
+        self._socket.bind(address)
+
+    def heard(self) -> dict[str, str]:
+        """Wait for one message and return its assignments."""
+        message = self._socket.recv(4096).decode()
+        return dict(line.split("=", 1) for line in message.splitlines())
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    one = Manager(str(tmp_path / "notify"))
+    yield one
+    one.close()
+
+
+def test_each_message_is_one_datagram_of_assignments(manager: Manager, tmp_path: Path) -> None:
+    notifier = Notifier(str(tmp_path / "notify"))
+    notifier.ready("recognising")
+    notifier.alive("normal, 3 frames")
+    notifier.stopping()
+    assert manager.heard() == {"READY": "1", "STATUS": "recognising"}
+    assert manager.heard() == {"WATCHDOG": "1", "STATUS": "normal, 3 frames"}
+    assert manager.heard() == {"STOPPING": "1"}
+
+
+def test_abstract_address_is_understood(tmp_path: Path) -> None:
+    name = f"edge-test-{tmp_path.name}-{id(tmp_path)}"
+    manager = Manager("\0" + name)
+    Notifier("@" + name).stopping()
+    assert manager.heard() == {"STOPPING": "1"}
+    manager.close()
+
+
+def test_manager_that_is_gone_or_was_never_there_disturbs_nobody(manager: Manager, tmp_path: Path) -> None:
+    notifier = Notifier(str(tmp_path / "notify"))
+    manager.close()
+    for one in (notifier, Notifier(str(tmp_path / "nowhere")), Notifier("")):
+        one.ready("recognising")
+        one.alive("still here")
+
+
+def test_vision_says_ready_then_alive_then_stopping(manager: Manager, man_bench: Bench, clips: Clips) -> None:
+    camera = {"source": "video", "paths": [str(clips.man_later)], "fps": 30, "loop": True}
+    man_bench.configure({"camera": camera})
+    environ = {"NOTIFY_SOCKET": str(man_bench.folder / "notify")}
+    with man_bench.start("vision", environ) as running:
+        assert manager.heard()["READY"] == "1"
+        alive = manager.heard()
+        assert alive["WATCHDOG"] == "1"
+        assert " frames, " in alive["STATUS"]
+        running.process.terminate()
+        while (last := manager.heard()) != {"STOPPING": "1"}:
+            assert last["WATCHDOG"] == "1"
+        assert running.ends() == 0
