@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,25 +32,24 @@ _TIMED_RUNS = 200
 
 def evaluate(network: Network, weights: Mapping[str, Array], data_dir: Path, model_name: str) -> dict[str, Any]:
     """Return every figure of the shipped int8 files of `model_name` beside the float32 network they come from."""
-    model = export(network, weights)
-    engines = _engines(model, model_name, os.cpu_count() or 1)
+    shipped = {f"int8 {backend}": _runtime_engine(model_name, backend) for backend in BACKENDS}
+    engines = {"fp32": float_engine(export(network, weights)), **shipped}
     compared = {name: engines[name] for name in ("fp32", "int8 onnxruntime")}  # LiteRT computes the same integers
     lfw = dict(data.crops(data_dir, "lfw", _lfw_keys(data_dir)))
     val, person = _val_crops(data_dir)
     vectors = {name: np.stack([embed(crop) for crop in val]) for name, embed in engines.items()}
-    alone = _engines(model, model_name, 1)
     return {
         "lfw_accuracy": {name: lfw_accuracy(embed, lfw, data.lfw_pairs(data_dir)) for name, embed in compared.items()},
         "val_tar_at_far_1e-3": {name: tar_at_far(vectors[name], person, FAR) for name in compared},
         "cosine": cosines(vectors),
-        "latency_ms": {name: latency_ms(embed, val[0]) for name, embed in alone.items()},
+        "latency_ms": {name: latency_ms(embed, val[0]) for name, embed in engines.items()},
     }
 
 
-def float_engine(model: onnx.ModelProto, threads: int = 1) -> Embed:
-    """Return an engine that runs any ONNX model of the lab."""
+def float_engine(model: onnx.ModelProto) -> Embed:
+    """Return an engine that runs any ONNX model of the lab on one thread."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def embed(crop: Crop) -> Array:
@@ -121,13 +119,8 @@ def latency_ms(embed: Embed, crop: Crop) -> float:
     return round(median(times) * 1e3, 2)
 
 
-def _engines(model: onnx.ModelProto, model_name: str, threads: int) -> dict[str, Embed]:
-    shipped = {f"int8 {backend}": _runtime_engine(model_name, backend, threads) for backend in BACKENDS}
-    return {"fp32": float_engine(model, threads), **shipped}
-
-
-def _runtime_engine(model_name: str, backend: str, threads: int) -> Embed:
-    embedder = open_embedder(model_name, backend, threads)
+def _runtime_engine(model_name: str, backend: str) -> Embed:
+    embedder = open_embedder(model_name, backend, 1)
     return lambda crop: embedder.embed(AlignedFace(crop)).vector
 
 
