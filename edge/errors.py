@@ -54,3 +54,11 @@ class OutboxError(EdgeError):
 
 class PublisherError(EdgeError):
     """The broker cannot be used with these settings."""
+
+
+class ProvisionError(EdgeError):
+    """The device, or the host, refuses what came over the cable, or the cable has gone."""
+
+
+class SensorError(EdgeError):
+    """A power sensor that the configuration names cannot be opened."""

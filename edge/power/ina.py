@@ -1,0 +1,96 @@
+"""INA219, INA226 and INA3221 current monitors over `/dev/i2c-*`, for kernels without their hwmon driver.
+
+Registers and steps are those of the data sheets (Texas Instruments SBOS448, SBOS547, SBOS576). Only the two result
+registers are read: the chips measure continuously from power-on, and no register is written, so a driver or another
+program that has configured the chip is not disturbed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge.errors import SensorError
+from edge.power.readings import Measured, Supply
+from edge.power.sensors import Facts, monitor_facts
+
+_I2C_SLAVE = 0x0703  # ioctl of the kernel's i2c-dev: which chip the next bytes are for
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """Where the two results stand and what one step of them is worth."""
+
+    shunt_register: int
+    shunt_shift: int
+    shunt_step_v: float
+    bus_register: int
+    bus_shift: int
+    bus_step_v: float
+
+
+CHIPS = {
+    "ina219": Chip(0x01, 0, 10e-6, 0x02, 3, 4e-3),
+    "ina226": Chip(0x01, 0, 2.5e-6, 0x02, 0, 1.25e-3),
+    "ina3221": Chip(0x01, 3, 40e-6, 0x02, 3, 8e-3),  # channel 1
+}
+
+
+class Bus(Protocol):
+    """Reads one register of one chip."""
+
+    def register(self, number: int) -> bytes:
+        """Return its two bytes, the higher first; raises OSError."""
+
+
+class Monitor:
+    """One chip and its shunt."""
+
+    def __init__(self, bus: Bus, chip: str, shunt_ohm: float, cells: int, name: str) -> None:
+        self._bus, self._chip, self._shunt_ohm = bus, CHIPS[chip], shunt_ohm
+        self._cells, self._name = cells, name
+
+    def sample(self, now_s: float) -> tuple[Supply, Facts]:
+        """Return voltage, current and power; nothing where the chip does not answer."""
+        chip = self._chip
+        try:
+            shunt = signed(self._bus.register(chip.shunt_register)) >> chip.shunt_shift
+            bus = signed(self._bus.register(chip.bus_register)) >> chip.bus_shift
+        except OSError:
+            return "unknown", {}
+        volts, amperes = bus * chip.bus_step_v, shunt * chip.shunt_step_v / self._shunt_ohm
+        voltage = Measured(volts, "V", self._name, now_s)
+        current = Measured(amperes, "A", self._name, now_s)
+        return monitor_facts(voltage, current, Measured(abs(volts * amperes), "W", self._name, now_s), self._cells)
+
+
+def signed(pair: bytes) -> int:
+    """Return two bytes, the higher first, as a signed number; raises OSError where there are not two."""
+    if len(pair) != 2:
+        raise OSError("a short answer")
+    return int.from_bytes(pair, "big", signed=True)
+
+
+class _DeviceBus:
+    """`/dev/i2c-N`."""
+
+    def __init__(self, path: Path, address: int) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            fcntl.ioctl(self._file, _I2C_SLAVE, address)
+        except OSError as e:
+            remedy = "enable I²C (raspi-config or a device tree overlay), and check group i2c"
+            raise SensorError(f"[power] sensor: {path}, 0x{address:02x}: {e.strerror}", remedy) from None
+
+    def register(self, number: int) -> bytes:
+        os.write(self._file, bytes([number]))
+        return os.read(self._file, 2)
+
+
+def open_monitor(bus: int, address: int, chip: str, shunt_ohm: float, cells: int) -> Monitor:
+    """Open the bus; raises SensorError."""
+    path = Path(f"/dev/i2c-{bus}")
+    return Monitor(_DeviceBus(path, address), chip, shunt_ohm, cells, f"{path}:0x{address:02x}")

@@ -1,0 +1,82 @@
+"""Which readings to believe: limits for each quantity, and jumps that must be seen twice. Sans-IO."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge.power.readings import QUANTITIES, Measured, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Between what a quantity can be, and by how much it may change from one reading to the next."""
+
+    low: float
+    high: float
+    jump: float  # a larger change is believed once a second, later reading agrees
+
+
+LIMITS: dict[str, Limits] = {
+    "percent": Limits(0.0, 100.0, 5.0),  # the last 5 % of a charge take minutes, not seconds
+    "full_wh": Limits(0.1, 10_000.0, 1.0),
+    "voltage_v": Limits(2.0, 60.0, 0.5),
+    "current_a": Limits(0.0, 50.0, math.inf),  # load may jump
+    "power_w": Limits(0.0, 500.0, math.inf),
+    "temperature_c": Limits(-40.0, 150.0, 15.0),  # a chip needs seconds for 15 °C
+    "throttled": Limits(0.0, 1.0, math.inf),
+    "undervoltage": Limits(0.0, 1.0, math.inf),
+    "cpu_mhz": Limits(1.0, 10_000.0, math.inf),
+}
+
+_CONFIRM_S = 0.9  # a second opinion counts when it is at least so much younger: a burst of reads is one glitch
+_KEEP_S = 5.0  # how long the last believed value stands in for one that is in doubt
+_MIN_RATE = 0.25  # of `jump` a second: after silence a quantity may have moved on
+
+
+class Plausibility:
+    """Holds what was last believed of each quantity."""
+
+    def __init__(self) -> None:
+        self._believed: dict[str, Measured] = {}
+        self._doubted: dict[str, Measured] = {}
+        self.rejected = 0
+
+    def check(self, reading: Reading) -> Reading:
+        """Return the reading with impossible values left out and sudden ones withheld until confirmed.
+
+        In place of a withheld value stands the last believed one, with its own time, for at most 5 s.
+        """
+        changes: dict[str, Any] = {}
+        for name in QUANTITIES:
+            new: Measured | None = getattr(reading, name)
+            told = None if new is None else self._judge(name, new)
+            if told is not new:
+                changes[name] = told
+        return replace(reading, **changes) if changes else reading
+
+    def _judge(self, name: str, new: Measured) -> Measured | None:
+        limits, last = LIMITS[name], self._believed.get(name)
+        if not limits.low <= new.value <= limits.high:  # NaN is in no range
+            self.rejected += 1
+            return self._instead(last, new)
+        if last is not None and not _near(new, last, limits.jump):
+            doubted = self._doubted.get(name)
+            if doubted is None or not _near(new, doubted, limits.jump):
+                self._doubted[name] = new
+                self.rejected += 1
+                return self._instead(last, new)
+            if new.t_s - doubted.t_s < _CONFIRM_S:
+                return self._instead(last, new)
+        self._doubted.pop(name, None)
+        self._believed[name] = new
+        return new
+
+    @staticmethod
+    def _instead(last: Measured | None, new: Measured) -> Measured | None:
+        return last if last is not None and 0 <= new.t_s - last.t_s <= _KEEP_S else None
+
+
+def _near(a: Measured, b: Measured, jump: float) -> bool:
+    return abs(a.value - b.value) <= jump * (1.0 + _MIN_RATE * max(0.0, a.t_s - b.t_s))

@@ -1,0 +1,61 @@
+"""What power sensors tell, and what the vision process has done: the governor's input. What is not known is None."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Supply = Literal["battery", "mains", "unknown"]
+Demand = Literal["watch", "meet", "follow"]
+
+DEMANDS: tuple[Demand, ...] = ("watch", "meet", "follow")
+"""No face in view; a face nobody has decided on; only faces that are decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One quantity as one sensor gave it."""
+
+    value: float
+    unit: str
+    source: str  # the file, register or line it came from
+    t_s: float  # monotonic clock
+
+    def age_s(self, now_s: float) -> float:
+        """Return how old it is."""
+        return now_s - self.t_s
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is known at one moment."""
+
+    t_s: float
+    supply: Supply = "unknown"
+    percent: Measured | None = None  # charge left, % of what the battery holds when full
+    full_wh: Measured | None = None  # energy of a full charge, as the gauge has learned it
+    voltage_v: Measured | None = None
+    current_a: Measured | None = None  # magnitude
+    power_w: Measured | None = None  # drawn by the device
+    temperature_c: Measured | None = None  # the hottest zone
+    throttled: Measured | None = None  # 1: the firmware or the frequency governor holds the processor back
+    undervoltage: Measured | None = None  # 1: the supply cannot hold its voltage
+    cpu_mhz: Measured | None = None
+
+
+QUANTITIES: tuple[str, ...] = tuple(name for name in Reading.__slots__ if name not in {"t_s", "supply"})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the stages did since the last report. Tuples are in the order of `DEMANDS`."""
+
+    seconds: tuple[float, float, float]  # spent in each demand
+    frames: tuple[float, float, float]
+    looks: tuple[float, float, float]
+    embeddings: float
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the report."""
+        return sum(self.seconds)

@@ -1,0 +1,125 @@
+"""A fuel gauge or UPS board on a serial line that tells its battery in lines of text. Only this module knows pyserial.
+
+One line a second or so, ASCII, ended by LF or CR LF, at 9600 baud, in one of two forms:
+
+    SOC=57.5 V=3.842 I=-0.412 CHG=0
+    $ SmartUPS V3.2P,Vin NG,BATCAP 57,Vout 5217 $
+
+The first is ours: charge in %, volts, amperes (negative: discharging), 1 while a charger is connected; each field may
+be left out, unknown ones are ignored. The second is what UPSPack boards send: charger, charge in %, output in mV.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any, Protocol
+
+from edge.errors import DependencyError, SensorError
+from edge.power.readings import Measured, Supply
+from edge.power.sensors import Facts
+
+_BAUD = 9600
+_MAX_LINE = 200  # longer is noise: at 9600 baud a gauge's line is over in a tenth of a second
+_OLD_S = 5.0  # after so long without a line nothing is known
+_FIELD = re.compile(r"\b(SOC|V|I|CHG)=(-?\d+(?:\.\d+)?)(?![\w.])")
+_UPSPACK = re.compile(r"Vin\s+(GOOD|NG)\s*,\s*BATCAP\s+(\d{1,3})\b")
+
+
+class Port(Protocol):
+    """What is needed of a serial port; reading never waits."""
+
+    def read_waiting(self) -> bytes:
+        """Return what has arrived; raises SensorError where the port has gone."""
+
+
+class SerialGauge:
+    """Keeps the last whole line for as long as it is fresh."""
+
+    def __init__(self, port: Port, name: str) -> None:
+        self._port, self._name = port, name
+        self._rest = b""
+        self._known: tuple[Supply, Facts] = ("unknown", {})
+        self._heard_s = float("-inf")
+
+    def sample(self, now_s: float) -> tuple[Supply, Facts]:
+        """Return what the last line said, nothing when it is old or the port has gone."""
+        try:
+            arrived = self._port.read_waiting()
+        except SensorError:
+            return "unknown", {}
+        *lines, self._rest = (self._rest + arrived).replace(b"\r", b"\n").split(b"\n")
+        self._rest = self._rest[-_MAX_LINE:]
+        for line in lines:
+            known = parse_line(line, self._name, now_s)
+            if known is not None:
+                self._known, self._heard_s = known, now_s
+        return self._known if now_s - self._heard_s <= _OLD_S else ("unknown", {})
+
+
+def parse_line(line: bytes, source: str, now_s: float) -> tuple[Supply, Facts] | None:
+    """Return what one line says, None where it is in neither form."""
+    if len(line) > _MAX_LINE:
+        return None
+    text = line.decode("ascii", errors="replace")
+    pack = _UPSPACK.search(text)
+    if pack is not None:
+        supply: Supply = "mains" if pack[1] == "GOOD" else "battery"
+        return supply, {"percent": Measured(float(pack[2]), "%", source, now_s)}
+    fields = {name: float(value) for name, value in _FIELD.findall(text)}
+    if not fields:
+        return None
+    return _sorted_out(fields, source, now_s)
+
+
+def _sorted_out(fields: dict[str, float], source: str, now_s: float) -> tuple[Supply, Facts]:
+    supply: Supply = "unknown"
+    if "CHG" in fields:
+        supply = "mains" if fields["CHG"] else "battery"
+    elif "I" in fields:
+        supply = "mains" if fields["I"] > 0 else "battery"
+    told = {"percent": ("SOC", "%"), "voltage_v": ("V", "V"), "current_a": ("I", "A")}
+    facts = {
+        name: Measured(abs(fields[field]), unit, source, now_s)
+        for name, (field, unit) in told.items()
+        if field in fields
+    }
+    if supply == "battery" and "V" in fields and "I" in fields:
+        facts["power_w"] = Measured(abs(fields["V"] * fields["I"]), "W", source, now_s)
+    return supply, facts
+
+
+class _PySerialPort:
+    """pyserial, opened anew after the adapter was pulled."""
+
+    def __init__(self, serial: Any, name: str) -> None:
+        self._serial, self._name = serial, name
+        self._port: Any = None
+        self._open()
+
+    def read_waiting(self) -> bytes:
+        if self._port is None:
+            self._open()
+        try:
+            return bytes(self._port.read(4096))
+        except (OSError, self._serial.SerialException) as e:
+            self._port.close()
+            self._port = None
+            raise SensorError(f"{self._name}: {e}", "plug it in again") from None
+
+    def _open(self) -> None:
+        try:
+            self._port = self._serial.Serial(self._name, _BAUD, timeout=0, exclusive=True)
+        except (OSError, self._serial.SerialException) as e:
+            raise SensorError(f"[power] sensor: {self._name}: {e}", "check the cable, and group dialout") from None
+
+
+def open_gauge(name: str) -> SerialGauge:
+    """Open the port; raises DependencyError without pyserial, SensorError where it cannot be opened."""
+    try:
+        serial = importlib.import_module("serial")
+    except ImportError as e:
+        raise DependencyError(
+            f"[power] sensor = 'serial:…' needs pyserial: {e}", "pip install 'edge-face-runtime[serial]'"
+        ) from None
+    return SerialGauge(_PySerialPort(serial, name), name)
