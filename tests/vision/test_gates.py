@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -218,6 +218,7 @@ def test_the_patch_reads_nothing_beyond_eyes_and_mouth() -> None:
     np.testing.assert_array_equal(canonical_patch(image, WOMAN_PX), before)
 
 
+@settings(deadline=None)
 @given(
     landmarks=arrays.arrays(np.float32, (5, 2), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
