@@ -200,6 +200,7 @@ def test_a_tiny_or_thin_frame_is_judged_without_a_crash(size: tuple[int, int]) -
     assert judge([blank(9, size), blank(250, size)])[1].shift_px == (0.0, 0.0)
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1), height=st.integers(1, 50), width=st.integers(1, 50), contrast=st.integers(1, 255)
 )
