@@ -1,0 +1,82 @@
+"""What each stage costs, before it has been measured: priors for known boards, with their source.
+
+Idle and load figures are other people's measurements at the supply. Joules per frame, look and embedding are
+estimates: times of this runtime on an x86-64 core, scaled by the boards' relative speed per core, times the watts that
+one more busy core draws. They are good to a factor of two, the spread says so, and the device's own measurements
+replace them within the first hours (`edge/power/energy.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Power of the idle device with its camera open, and energy of each unit of work."""
+
+    base_w: float
+    capture_j: float  # a frame: sensor, ISP, copy, motion gate
+    look_j: float  # a run of the detector at full size
+    embed_j: float  # an embedding
+
+    @property
+    def values(self) -> tuple[float, float, float, float]:
+        """In the order base, capture, look, embed."""
+        return self.base_w, self.capture_j, self.look_j, self.embed_j
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Costs with the spread in which the truth is expected, as a share (one standard deviation)."""
+
+    costs: Costs
+    base_spread: float
+    stage_spread: float
+    source: str
+
+
+PRIORS: dict[str, Prior] = {
+    "pi-zero-2": Prior(
+        Costs(0.80, 0.012, 0.090, 0.110),
+        0.25,
+        0.6,
+        "idle 0.60 W: cnx-software.com 2021-12-09; camera 0.2 W; stages estimated at 0.4 W a core",
+    ),
+    "pi-4": Prior(
+        Costs(2.30, 0.012, 0.060, 0.070),
+        0.35,
+        0.6,
+        "idle 1.6 W, loaded 5.0 W: github.com/geerlingguy/sbc-reviews/issues/4; camera, radio 0.7 W; stages estimated",
+    ),
+    "pi-5": Prior(
+        Costs(3.00, 0.010, 0.040, 0.045),
+        0.35,
+        0.6,
+        "idle 1.8 to 2.7 W: github.com/geerlingguy/sbc-reviews/issues/21; camera 0.6 W; stages estimated",
+    ),
+    "jetson-orin-nano": Prior(
+        Costs(6.00, 0.015, 0.040, 0.040),
+        0.4,
+        0.6,
+        "7 W mode of the module's data sheet; no measurement of ours; stages estimated on the processor, not the GPU",
+    ),
+    "generic": Prior(Costs(2.5, 0.012, 0.06, 0.07), 0.8, 0.9, "no source: the middle of the boards above"),
+}
+
+_MODELS = {  # what the device tree calls them
+    "Raspberry Pi Zero 2": "pi-zero-2",
+    "Raspberry Pi 4": "pi-4",
+    "Raspberry Pi 5": "pi-5",
+    "Orin Nano": "jetson-orin-nano",
+}
+
+
+def this_device(model_file: Path = Path("/proc/device-tree/model")) -> str:
+    """Return the key of `PRIORS` for the board this runs on, `generic` where it is none of them."""
+    try:
+        model = model_file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "generic"
+    return next((key for name, key in _MODELS.items() if name in model), "generic")

@@ -1,0 +1,295 @@
+"""How often each stage may run, so that the battery lasts as long as asked and the energy goes where faces are.
+
+Pure: readings, what the stages did, and a clock reading go in, orders come out. Every update
+
+1. lets the energy filter learn from the reading (`energy.py`): what is left, what fits in, what each stage costs;
+2. learns how the day goes: how much of it faces are in view, and how much of its rate each stage uses;
+3. divides the energy above the reserve by the time that is left: the budget;
+4. spends the budget where it shortens the delay to recognition most (`allocate.py`);
+5. looks the mode up in the table of causes (`modes.py`), and says why.
+
+What was spent too much or too little shows in the energy left, and so in the next budget: costs that are wrong bend
+the way, not the end. There is one set of rates for each demand, so that a face that comes into view need not wait for
+the next update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from edge.power.allocate import Lever, allocate, spent_w
+from edge.power.battery import energy_share, share_from_voltage
+from edge.power.demand import Day
+from edge.power.energy import EnergyFilter, Learned
+from edge.power.modes import CAUSES, Mode, Modes, Reason
+from edge.power.readings import DEMANDS, Demand, Measured, Reading, Supply, Usage
+from edge.records import Rates
+
+_REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
+_HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
+_GAUGE_SPREAD, _GAUGE_ALIKE_H = 0.02, 0.5  # error of a fuel gauge, share of a charge, and how long it stays the same
+_VOLTAGE_ALIKE_H = 0.5
+_FRESH_S = 10.0  # older readings teach nothing
+_SAVER_SHARE = 0.25  # of the full rates, while no undecided face is in view
+_SAVER_MIN_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame
+
+# What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
+_UNSEEN, _NEWCOMER = 0.6, 0.3  # half an interval and some misses; the share of faces that come while others are in view
+_LOOKS_TO_MEET, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0
+
+_SHORT = next(cause.begins for cause in CAUSES if cause.reason == "infeasible")
+_NO_RATES = (Rates(0.0, 0.0, 0.0),) * 3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the configuration allows and wants."""
+
+    full: Rates
+    floor_hz: float = 0.5
+    critical_hz: float = 0.1
+    reserve: float = 0.05  # share of a full charge
+    suspend: float = 0.02
+    hot_c: float = 75.0
+    overheated_c: float = 82.0
+    shutdown_c: float = 95.0
+    hysteresis_s: float = 60.0
+    detector_px: int = 640
+    threads: int = 1
+    cells: int = 1  # behind the voltage reading; 0: it is not the battery's
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the stages may do until further notice, and why."""
+
+    mode: Mode
+    reason: Reason
+    rates: tuple[Rates, Rates, Rates]  # for each of DEMANDS
+    detector_px: int
+    threads: int
+    supply: Supply
+    percent: float | None = None  # charge left
+    temperature_c: float | None = None
+    power_w: float | None = None  # measured, or what the costs predict
+    budget_w: float | None = None
+    wanted_end_s: float | None = None  # monotonic, as all times here
+    forecast_end_s: float | None = (
+        None  # when the reserve is reached: as planned, or at the floor where that is too soon
+    )
+    feasible: bool = True  # whether the floor can be held to the wanted end
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What one update found out about energy."""
+
+    power_w: float  # that may be drawn
+    usable_wh: float
+    remaining_h: float
+    floor_w: float
+    restraint: float
+    shortfall: float
+
+
+@dataclass(slots=True)
+class Governor:
+    """One device from start to end. `learned` is what is known of battery and costs so far."""
+
+    limits: Limits
+    knowledge: Learned
+    energy: EnergyFilter = field(init=False)
+    _modes: Modes = field(init=False)
+    _day: Day = field(default_factory=Day)
+    _orders: Orders | None = None
+    _updated_s: float | None = None
+    _planned_s: float = float("-inf")
+    _observed_s: float | None = None  # when the charge was last seen
+    _voltage_s: float | None = None
+    _began_s: float | None = None  # when the charger was left
+
+    def __post_init__(self) -> None:
+        self.energy = EnergyFilter(self.knowledge)
+        self._modes = Modes(self.limits.hysteresis_s)
+
+    def learned(self) -> Learned:
+        """Return what the next day may start from."""
+        return self.energy.learned()
+
+    def update(self, reading: Reading, usage: Usage, now_s: float, wanted_end_s: float | None) -> Orders:
+        """Take what was read and done since the last update and return the orders from now on.
+
+        `wanted_end_s`: until when the battery shall last, None without a wish. A clock that stands still or goes back
+        counts as no time.
+        """
+        hours = 0.0 if self._updated_s is None else max(0.0, now_s - self._updated_s) / 3600.0
+        self._updated_s = now_s if self._updated_s is None else max(now_s, self._updated_s)
+        self._learn(reading, usage, hours, now_s)
+        on_battery = reading.supply != "mains" and self.energy.started
+        budget = self._budget(now_s, wanted_end_s) if on_battery and wanted_end_s is not None else None
+        mode, reason = self._modes.update(self._signals(reading, budget, now_s), now_s)
+        if mode == "active" and reading.supply == "mains":
+            reason = "mains"
+        orders = self._orders_of(mode, reason, reading, now_s)
+        previous = self._orders
+        if previous is not None and previous.mode == mode and 0.0 <= now_s - self._planned_s < _REPLAN_S:
+            orders = replace(orders, rates=previous.rates)
+        else:
+            orders, self._planned_s = replace(orders, rates=self._rates(mode, budget)), now_s
+        if budget is not None and wanted_end_s is not None:
+            orders = self._with_forecast(orders, budget, wanted_end_s, now_s)
+        self._orders = orders
+        return orders
+
+    # ---- learning
+
+    def _learn(self, reading: Reading, usage: Usage, hours: float, now_s: float) -> None:
+        if reading.supply == "mains":
+            self.energy.restart()
+            self._began_s = self._observed_s = None
+        scale = 1.0
+        if self._orders is not None:
+            scale = (self._orders.detector_px / self.limits.detector_px) ** 2
+            self._day.add(usage, self._orders.rates)
+        seconds = max(usage.duration_s, 1e-3)
+        activity = (sum(usage.frames) / seconds, sum(usage.looks) * scale / seconds, usage.embeddings / seconds)
+        self.energy.pass_time(hours, activity, _fresh(reading.power_w, now_s))
+        if reading.supply != "mains":
+            self._observe(reading, now_s)
+
+    def _observe(self, reading: Reading, now_s: float) -> None:
+        percent, volts = _fresh(reading.percent, now_s), _fresh(reading.voltage_v, now_s)
+        if percent is not None:
+            since_h = 0.0 if self._observed_s is None else max(0.0, now_s - self._observed_s) / 3600.0
+            self.energy.observe(energy_share(percent / 100.0), _GAUGE_SPREAD, since_h, _GAUGE_ALIKE_H)
+        if volts is not None and self.limits.cells:
+            since_h = 0.0 if self._voltage_s is None else max(0.0, now_s - self._voltage_s) / 3600.0
+            current = _fresh(reading.current_a, now_s)
+            share, spread = share_from_voltage(volts / self.limits.cells, current or 0.0)
+            self.energy.observe(share, spread if current is not None else 2.0 * spread, since_h, _VOLTAGE_ALIKE_H)
+            self._voltage_s = now_s
+        if self.energy.started and (percent is not None or self._voltage_s == now_s):
+            self._observed_s = now_s
+            self._began_s = now_s if self._began_s is None else self._began_s
+
+    # ---- budget
+
+    def _budget(self, now_s: float, wanted_end_s: float) -> _Budget:
+        usable_wh, _ = self.energy.usable(self.limits.reserve)
+        remaining_h = (wanted_end_s - now_s) / 3600.0
+        began_s = now_s if self._began_s is None else self._began_s
+        total_h = max((wanted_end_s - began_s) / 3600.0, _HORIZON_H)
+        base_w = self.energy.costs.base_w
+        sparing = self._levers("saver")
+        floor_w = base_w + spent_w(sparing, [lever.low_hz for lever in sparing])
+        power_w = usable_wh / max(remaining_h, _HORIZON_H) if remaining_h > 0.0 else floor_w
+        watch_hz = allocate(self._levers("active"), power_w - base_w)[0]
+        return _Budget(
+            power_w=power_w,
+            usable_wh=usable_wh,
+            remaining_h=max(remaining_h, 0.0),
+            floor_w=floor_w,
+            restraint=1.0 - watch_hz / self.limits.full.detector_hz,
+            shortfall=(remaining_h - usable_wh / floor_w) / total_h,
+        )
+
+    def _levers(self, mode: Mode) -> list[Lever]:
+        """Return watch, meet, follow and embed, with what each costs given how the day goes."""
+        full, costs, day = self.limits.full, self.energy.costs, self._day
+        look_j = costs.look_j * (self._detector_px(mode) / self.limits.detector_px) ** 2
+        frames = full.capture_fps / full.detector_hz
+        low = min(self.limits.floor_hz, full.detector_hz)
+        most = full.detector_hz * (_SAVER_SHARE if mode == "saver" else 1.0)
+        share, use = day.shares, day.use
+        arrivals = share[0] + _NEWCOMER * share[2]
+        weights = (_UNSEEN * share[0] / arrivals, _LOOKS_TO_MEET, _UNSEEN * _NEWCOMER * share[2] / arrivals)
+        highs = (max(low, most), full.detector_hz, max(low, most))
+        levers = [
+            Lever(weights[i], share[i] * (costs.capture_j * frames + look_j * use[i]), low, highs[i]) for i in range(3)
+        ]
+        embed_w = (share[1] + share[2]) * costs.embed_j * day.embed_use
+        floor_embed = min(low, full.embeddings_hz)
+        return [*levers, Lever(_EMBEDDINGS_TO_DECIDE, embed_w, floor_embed, full.embeddings_hz)]
+
+    def _rates(self, mode: Mode, budget: _Budget | None) -> tuple[Rates, Rates, Rates]:
+        full = self.limits.full
+        if mode == "suspended":
+            return _NO_RATES
+        if mode == "critical":
+            return (_scaled(full, self.limits.critical_hz, self.limits.critical_hz),) * 3
+        levers = self._levers(mode)
+        if budget is None:
+            hertz: Sequence[float] = [lever.high_hz for lever in levers]
+        else:
+            hertz = allocate(levers, budget.power_w - self.energy.costs.base_w)
+        watch, meet, follow = (_scaled(full, hertz[i], hertz[3]) for i in range(3))
+        return watch, meet, follow
+
+    # ---- mode and explanation
+
+    def _signals(self, reading: Reading, budget: _Budget | None, now_s: float) -> dict[str, float | None]:
+        limits, heat = self.limits, _fresh(reading.temperature_c, now_s)
+        percent = 100.0 * self.energy.share if self.energy.started and reading.supply != "mains" else None
+        signals: dict[str, float | None] = {
+            "below_suspend": None if percent is None else 100.0 * limits.suspend - percent,
+            "below_reserve": None if percent is None else 100.0 * limits.reserve - percent,
+            "above_shutdown": None if heat is None else heat - limits.shutdown_c,
+            "above_overheated": None if heat is None else heat - limits.overheated_c,
+            "above_hot": None if heat is None else heat - limits.hot_c,
+            "undervoltage": _fresh(reading.undervoltage, now_s),
+            "throttled": _fresh(reading.throttled, now_s),
+            "blind_s": None if self._observed_s is None else now_s - self._observed_s,
+            "shortfall": None if budget is None else budget.shortfall,
+            "restraint": None if budget is None else budget.restraint,
+        }
+        return signals
+
+    def _detector_px(self, mode: Mode) -> int:
+        full_px = self.limits.detector_px
+        return full_px if mode == "active" else min(full_px, max(_SAVER_MIN_PX, full_px // 2))
+
+    def _orders_of(self, mode: Mode, reason: Reason, reading: Reading, now_s: float) -> Orders:
+        return Orders(
+            mode=mode,
+            reason=reason,
+            rates=_NO_RATES,
+            detector_px=self._detector_px(mode),
+            threads=self.limits.threads if mode == "active" else 1,
+            supply=reading.supply,
+            percent=_fresh(reading.percent, now_s),
+            temperature_c=_fresh(reading.temperature_c, now_s),
+            power_w=_fresh(reading.power_w, now_s),
+        )
+
+    def _with_forecast(self, orders: Orders, budget: _Budget, wanted_end_s: float, now_s: float) -> Orders:
+        feasible = orders.reason != "infeasible" and budget.shortfall < _SHORT
+        planned_w = budget.floor_w
+        if feasible and orders.mode in {"active", "saver"}:
+            hertz = [rates.detector_hz for rates in orders.rates] + [orders.rates[1].embeddings_hz]
+            planned_w = self.energy.costs.base_w + spent_w(self._levers(orders.mode), hertz)
+        return replace(
+            orders,
+            budget_w=budget.power_w,
+            wanted_end_s=wanted_end_s,
+            forecast_end_s=now_s + 3600.0 * budget.usable_wh / planned_w,
+            feasible=feasible,
+        )
+
+
+def rates_for(orders: Orders, demand: Demand) -> Rates:
+    """Return the rates of one of DEMANDS."""
+    return orders.rates[DEMANDS.index(demand)]
+
+
+def _scaled(full: Rates, detector_hz: float, embeddings_hz: float) -> Rates:
+    """Return rates with a capture rate that follows the detector's, so that no frame is taken to be thrown away."""
+    looks_hz = min(detector_hz, full.detector_hz)
+    capture_fps = full.capture_fps * looks_hz / full.detector_hz
+    return Rates(capture_fps, looks_hz, min(embeddings_hz, full.embeddings_hz))
+
+
+def _fresh(measured: Measured | None, now_s: float) -> float | None:
+    if measured is None or not -1.0 <= measured.age_s(now_s) <= _FRESH_S:
+        return None
+    return measured.value

@@ -1,0 +1,79 @@
+"""Which mode, and why: a table of causes, each with where it begins, where it is over, and what it asks for.
+
+A cause begins at once and is over when its signal has stayed beyond the second level for the hysteresis: a mode may
+become stricter at any moment, and milder only after that time. The strictest mode of the causes that hold applies, and
+the first of those in the table is the reason. Sans-IO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["active", "saver", "critical", "suspended"]
+Reason = Literal[
+    "normal",
+    "mains",
+    "budget",
+    "infeasible",
+    "battery_low",
+    "hot",
+    "throttled",
+    "undervoltage",
+    "sensor_lost",
+]
+
+STRICTNESS: tuple[Mode, ...] = ("active", "saver", "critical", "suspended")
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One row: the signal begins it at `begins` and above, and ends it at `ends` and below."""
+
+    reason: Reason
+    mode: Mode
+    signal: str
+    begins: float
+    ends: float
+
+
+CAUSES: tuple[Cause, ...] = (
+    #     reason, mode, signal, begins, ends
+    Cause("battery_low", "suspended", "below_suspend", 0.0, -2.0),  # percent of charge under the limit
+    Cause("hot", "suspended", "above_shutdown", 0.0, -5.0),  # °C over the limit
+    Cause("battery_low", "critical", "below_reserve", 0.0, -2.0),
+    Cause("hot", "critical", "above_overheated", 0.0, -5.0),
+    Cause("undervoltage", "critical", "undervoltage", 0.5, 0.5),  # 0 or 1
+    Cause("hot", "saver", "above_hot", 0.0, -5.0),
+    Cause("throttled", "saver", "throttled", 0.5, 0.5),  # 0 or 1
+    Cause("sensor_lost", "saver", "blind_s", 3.0, 0.0),  # seconds without a battery that was there
+    Cause("infeasible", "saver", "shortfall", 0.01, -0.02),  # share of the wanted time that the floor misses
+    Cause("budget", "saver", "restraint", 0.80, 0.70),  # 1 − affordable ÷ full rate while watching
+)
+
+
+class Modes:
+    """Which causes hold, and since when they could be over."""
+
+    def __init__(self, hysteresis_s: float) -> None:
+        self._hysteresis_s = hysteresis_s
+        self._holding: dict[Cause, float] = {}  # last time the cause was needed
+
+    def update(self, signals: Mapping[str, float | None], now_s: float) -> tuple[Mode, Reason]:
+        """Take the signals of a moment; one that is None or not a number neither begins a cause nor keeps it."""
+        for cause in CAUSES:
+            value = signals.get(cause.signal)
+            known = value is not None and not math.isnan(value)
+            if known and value is not None and value >= cause.begins:
+                self._holding[cause] = now_s
+            elif cause in self._holding:
+                if known and value is not None and value > cause.ends:
+                    self._holding[cause] = now_s
+                elif now_s - self._holding[cause] >= self._hysteresis_s:
+                    del self._holding[cause]
+        if not self._holding:
+            return "active", "normal"
+        mode = max((cause.mode for cause in self._holding), key=STRICTNESS.index)
+        return mode, next(cause.reason for cause in CAUSES if cause in self._holding and cause.mode == mode)
