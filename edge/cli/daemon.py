@@ -84,7 +84,10 @@ def vision(config_path: Path) -> None:
     from edge.processes import signals
     from edge.processes import vision as process
 
-    sys.exit(process.run(settings, signals.stop_on_signals(), Notifier()))
+    stop, notifier = signals.stop_on_signals(), Notifier()
+    while (code := process.run(settings, stop, notifier)) == process.RELOAD:
+        settings = config.load(config_path)
+    sys.exit(code)
 
 
 @cli.command()

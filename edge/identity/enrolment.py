@@ -115,6 +115,11 @@ class Collection:
         self._shots: list[_Shot] = []
 
     @property
+    def taken(self) -> int:
+        """How many pictures were handed in."""
+        return len(self._names)
+
+    @property
     def accepted(self) -> int:
         """How many pictures were not refused."""
         return len(self._shots)

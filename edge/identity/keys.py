@@ -104,6 +104,17 @@ def create_key_file(path: Path) -> None:
         raise StoreKeyError(f"{path}: cannot be written: {e.strerror}", "free some space") from None
 
 
+def destroy_key(spec: str, data_dir: Path) -> None:
+    """Wipe and remove a key file; a credential belongs to systemd and stays. StoreKeyError where that fails."""
+    kind, value = _parse(spec)
+    if kind != "file":
+        return
+    try:
+        files.discard(data_dir / value)
+    except OSError as e:
+        raise StoreKeyError(f"{data_dir / value}: cannot be removed: {e.strerror}", "check its owner") from None
+
+
 _KINDS: Mapping[str, KeyStrength] = {
     "file": KeyStrength(
         "WEAK", "the key file lies beside the store: whoever takes the card or the disk can open the store"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -55,6 +56,10 @@ class LiveGallery:
         """Return a person's display name; None for one who was removed meanwhile."""
         person = self._people.get(person_id)
         return None if person is None else person.name
+
+    def described(self, person_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return enrolled people as a warning names them: "'Anna' (p-…)"."""
+        return tuple(f"'{self.name_of(person_id)}' ({person_id})" for person_id in person_ids)
 
     def refresh(self) -> bool:
         """Read the store if it has changed; says whether `matcher` is another one now. Raises EdgeError."""

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge import files
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError, StoreError
 from edge.identity.enrolment import Enrolment, Stages, enrol
-from edge.identity.keys import load_key, load_or_create_key
+from edge.identity.keys import destroy_key, load_key, load_or_create_key
 from edge.identity.store import Person, Store, checked_name
 from edge.models.manifest import load_manifest
 from edge.processes.assembly import (
@@ -55,6 +56,14 @@ class Report:
         return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} pictures", *warnings])
 
 
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What was found in the store's file after a removal."""
+
+    generation: int
+    gone: bool  # neither the person nor the key of that person's templates is there
+
+
 def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool) -> Report:
     """Enrol one person from pictures and videos; durable on return. Raises EdgeError, and then nothing is kept."""
     name = checked_name(name)
@@ -69,9 +78,13 @@ def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool) ->
         embedder=embedder,
     )
     enrolment = enrol(_pictures(files), stages, gallery.matcher.alike, config.store.templates_per_person)
-    person = _writable(config).add(name, enrolment.templates, ignored=ignored)
-    near = tuple(f"'{gallery.name_of(c.person)}' ({c.person})" for c in enrolment.collisions)
-    return Report(person, enrolment, near)
+    return keep(config, gallery, name, enrolment, ignored=ignored)
+
+
+def keep(config: Config, gallery: LiveGallery, name: str, enrolment: Enrolment, *, ignored: bool) -> Report:
+    """Store an enrolment made elsewhere, from the live camera or from pictures in memory; durable on return."""
+    person = _writable(config).add(checked_name(name), enrolment.templates, ignored=ignored)
+    return Report(person, enrolment, gallery.described(c.person for c in enrolment.collisions))
 
 
 def listing(config: Config) -> list[dict[str, Any]]:
@@ -79,9 +92,18 @@ def listing(config: Config) -> list[dict[str, Any]]:
     return [_public(person) for person in _existing(config).people()] if config.store_path.exists() else []
 
 
-def remove(config: Config, person_id: str) -> None:
+def remove(config: Config, person_id: str) -> Erasure:
     """Remove a person and destroy the key of that person's templates; raises StoreError for an unknown id."""
     _existing(config).remove(person_id)
+    after = _existing(config)  # from the disk, as anybody would find it now
+    return Erasure(after.generation, all(person.id != person_id for person in after.people()))
+
+
+def renew(config: Config) -> int:
+    """Rotate everybody's templates anew, without new enrolment; returns how many people there are."""
+    store = _existing(config)
+    store.renew()
+    return len(store.people())
 
 
 def rename(config: Config, person_id: str, name: str) -> None:
@@ -92,6 +114,12 @@ def rename(config: Config, person_id: str, name: str) -> None:
 def set_ignored(config: Config, person_id: str, *, ignored: bool) -> None:
     """Put a person on the ignore list or take the person off it; raises StoreError for an unknown id."""
     _existing(config).set_ignored(person_id, ignored)
+
+
+def forget_all(config: Config) -> None:
+    """Destroy the store and its key file: nobody is enrolled any more, and no copy of the store opens again."""
+    destroy_key(config.store.key, config.data_dir)  # first: whoever stops us now finds a store that does not open
+    files.discard(config.store_path)
 
 
 def _public(person: Person) -> dict[str, Any]:

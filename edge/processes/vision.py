@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+import numpy as np
+
 from edge.clock import now_s
 from edge.config import CameraConfig, Config
 from edge.errors import EdgeError, SourceError
@@ -14,13 +16,19 @@ from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.events.messages import Reason, VisionState
 from edge.health import Notifier
+from edge.identity.enrolment import Stages
+from edge.models.manifest import load_manifest
+from edge.pipeline import Pipeline
 from edge.processes.assembly import build_pipeline, initial_rates
+from edge.processes.control import ControlServer
 from edge.processes.gallery import LiveGallery
-from edge.records import Decision, Frame
+from edge.processes.steward import Steward
+from edge.records import AlignedFace, Decision, Frame
 from edge.vision.camera import FrameSource, open_source
 
 _log = logging.getLogger(__name__)
 
+RELOAD = -1  # result of `run`: begin anew with the settings of now
 _HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
 _RETRY_FIRST_S, _RETRY_MOST_S = 1.0, 30.0  # waits before a lost camera is opened again
 
@@ -28,18 +36,24 @@ _RETRY_FIRST_S, _RETRY_MOST_S = 1.0, 30.0  # waits before a lost camera is opene
 def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
     """Recognise until told to stop or until a finite source has ended; returns the exit code.
 
-    The exit code is 1 when parts of a finite source could not be read. Raises EdgeError where it cannot begin.
+    The exit code is 1 when parts of a finite source could not be read, RELOAD when the settings or the model have
+    changed. Raises EdgeError where it cannot begin.
     """
     vision = _Vision(config, notifier)
-    feed = _Feed(config.camera, stop, vision.recognition_is_on)
+    feed = _Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
-        notifier.ready("recognising")
-        for frame in feed.frames():
-            vision.step(frame)
-            vision.keep_house(camera_lost=feed.lost)
+        with ControlServer(config.control_path) as control:
+            notifier.ready("recognising")
+            for frame in feed.frames():
+                vision.step(frame)
+                control.poll(vision.steward.handle)
+                if vision.steward.reload:
+                    return RELOAD
+                vision.keep_house(camera_lost=feed.lost)
     finally:
-        notifier.stopping()
+        if not vision.steward.reload:
+            notifier.stopping()
         vision.finish()
     return 1 if feed.damaged else 0
 
@@ -52,6 +66,7 @@ class _Vision:
         self._notifier = notifier
         self._gallery = LiveGallery(config)
         self._pipeline = build_pipeline(config, self._gallery)
+        self.steward = _steward(config, self._gallery, self._pipeline, lambda: self._reason)
         self._rates = initial_rates(config)
         self._backlog = Backlog(
             config.outbox_path,
@@ -65,12 +80,15 @@ class _Vision:
         self._store_problem = ""
         self._house_s = self._reported_s = now_s()
 
-    def recognition_is_on(self) -> bool:
+    def wants_frames(self) -> bool:
         """Whether frames are wanted at all."""
-        return self._recognition
+        return self._recognition or self.steward.wants_frames
 
     def step(self, frame: Frame | None) -> None:
         """Take one frame through the pipeline and its decisions to the outbox; None: no frame came."""
+        if frame is not None and self.steward.wants_frames:
+            self.steward.see(frame)  # whoever is being enrolled is no encounter
+            frame = None
         for decision in self._pipeline.idle(now_s()) if frame is None else self._pipeline.process(frame):
             self._publish(decision)
 
@@ -139,7 +157,8 @@ class _Vision:
     def _follow_store(self) -> None:
         """Match against the people enrolled now; on a fault, said once, against those known so far."""
         try:
-            if self._gallery.refresh():
+            self._gallery.refresh()
+            if self._pipeline.matcher is not self._gallery.matcher:
                 self._pipeline.matcher = self._gallery.matcher
                 _log.info("the template store has changed: %d people", self._gallery.people_count)
             self._store_problem = ""
@@ -147,6 +166,14 @@ class _Vision:
             if str(e) != self._store_problem:
                 _log.error("the people known so far stay: %s", e)
             self._store_problem = str(e)
+
+
+def _steward(config: Config, gallery: LiveGallery, pipeline: Pipeline, camera: Callable[[], str]) -> Steward:
+    """Return what enrols people with the stages that recognise them."""
+    entry = load_manifest().embedder(config.recognition.model)
+    stages = Stages(pipeline.detector, pipeline.face_gate, pipeline.quality_gate, pipeline.aligner, pipeline.embedder)
+    blank = AlignedFace(np.zeros(entry.contract.shape, np.uint8))
+    return Steward(config, gallery, stages, blank, camera)
 
 
 class _Feed:

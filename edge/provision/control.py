@@ -1,0 +1,197 @@
+"""The control socket between provisioning and vision: its schema, its framing, and the client's end.
+
+Vision has the camera, the models and the store; provisioning has the cable. They meet on a Unix socket in a folder that
+only their user may enter. A message is its length, four bytes little-endian, and MessagePack. One request, one reply.
+"""
+
+from __future__ import annotations
+
+import os
+import socket  # AF_UNIX only
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import ProvisionError
+from edge.provision import messages
+from edge.provision.messages import MAX_PHOTO_BYTES, Message, Name, Reply, Small, Text
+
+MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
+_LENGTH_BYTES = 4
+_CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models anew after a change of settings
+_ANSWER_S = 60.0  # the largest photo on the slowest device, and a camera that delivers nothing
+
+
+class Status(Message, frozen=True, tag="status"):
+    """Ask how vision is."""
+
+
+class WholePhoto(Message, frozen=True, tag="whole-photo"):
+    """One photo, all of it."""
+
+    name: Name
+    data: Annotated[memoryview, Meta(max_length=MAX_PHOTO_BYTES)]
+
+
+class Reload(Message, frozen=True, tag="reload"):
+    """Read the settings anew; vision answers, and closes the socket before it begins."""
+
+
+class Forget(Message, frozen=True, tag="forget"):
+    """Destroy the store and its key file, and go back to the built-in model."""
+
+
+class VisionStatus(Message, frozen=True, tag="vision-status"):
+    """Reply to Status."""
+
+    model: Text
+    slot: Text
+    people: Small
+    camera: Text
+
+
+ControlRequest = (
+    Status
+    | WholePhoto
+    | Reload
+    | Forget
+    | messages.ListPeople
+    | messages.Rename
+    | messages.Ignore
+    | messages.Remove
+    | messages.Renew
+    | messages.EnrolBegin
+    | messages.EnrolLook
+    | messages.EnrolFinish
+    | messages.EnrolCancel
+    | messages.UpdateApply
+    | messages.UpdateRollBack
+)
+ControlReply = VisionStatus | Reply
+
+_encoder = msgspec.msgpack.Encoder()
+_requests: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)
+_replies: msgspec.msgpack.Decoder[ControlReply] = msgspec.msgpack.Decoder(ControlReply)
+
+
+def decode_request(raw: bytearray) -> ControlRequest:
+    """Return the request; a photo's data points into `raw`. Raises ProvisionError."""
+    try:
+        return _requests.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        raise ProvisionError(f"not a control request ({type(e).__name__})") from None
+
+
+@contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """Yield an address for a socket under any path: the kernel takes 107 bytes at most, so it goes by the folder."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def send(connection: socket.socket, message: ControlRequest | ControlReply) -> None:
+    """Send one message; raises OSError."""
+    raw = bytearray(_LENGTH_BYTES)
+    _encoder.encode_into(message, raw, _LENGTH_BYTES)
+    raw[:_LENGTH_BYTES] = (len(raw) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "little")
+    try:
+        connection.sendall(raw)
+    finally:
+        wipe(raw)
+
+
+def receive(connection: socket.socket) -> bytearray | None:
+    """Return the bytes of one message; None when the other end has gone. Raises OSError, ProvisionError if too long."""
+    head = _exactly(connection, _LENGTH_BYTES)
+    if head is None:
+        return None
+    length = int.from_bytes(head, "little")
+    if length > MAX_BYTES:
+        raise ProvisionError(f"a control message of {length} bytes")
+    return _exactly(connection, length)
+
+
+def wipe(raw: bytearray) -> None:
+    """Overwrite what may have been a piece of a photo."""
+    raw[:] = bytes(len(raw))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray | None:
+    raw = bytearray(count)
+    view, got = memoryview(raw), 0
+    while got < count:
+        more = connection.recv_into(view[got:])
+        if more == 0:
+            return None
+        got += more
+    return raw
+
+
+class ControlClient:
+    """Provisioning's end. Connects when first asked, and again after vision has restarted."""
+
+    def __init__(self, path: Path, now_s: Callable[[], float], pause: Callable[[float], object]) -> None:
+        self._path = path
+        self._now_s = now_s
+        self._pause = pause
+        self._connection: socket.socket | None = None
+
+    def call(self, request: ControlRequest) -> ControlReply:
+        """Ask vision, and wait for its answer; raises ProvisionError when it is not there or goes away."""
+        fresh = self._connection is None
+        connection = self._connection or self._connect()
+        try:
+            send(connection, request)
+            raw = receive(connection)
+        except TimeoutError:
+            self.close()
+            raise _away("no answer") from None
+        except OSError:
+            raw = None
+        if raw is not None:
+            return self._decoded(raw)
+        self.close()
+        if fresh:
+            raise _away("it hung up")
+        return self.call(request)  # vision was restarted since we last spoke; what it had not answered it has not done
+
+    def close(self) -> None:
+        """Hang up; vision forgets an enrolment that was begun."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _decoded(self, raw: bytearray) -> ControlReply:
+        try:
+            return _replies.decode(raw)
+        except msgspec.MsgspecError:
+            self.close()
+            raise _away("its answer is not understood") from None
+
+    def _connect(self) -> socket.socket:
+        deadline_s = self._now_s() + _CONNECT_S
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            try:
+                with address_of(self._path) as address:
+                    connection.connect(address)
+            except OSError as e:
+                connection.close()
+                if self._now_s() >= deadline_s:
+                    raise _away(str(e.strerror or e)) from None
+                self._pause(_CONNECT_POLL_S)
+                continue
+            connection.settimeout(_ANSWER_S)
+            self._connection = connection
+            return connection
+
+
+def _away(why: str) -> ProvisionError:
+    return ProvisionError(f"the vision process cannot be asked: {why}", "check it with: edge-daemon status")
