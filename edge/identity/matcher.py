@@ -70,7 +70,7 @@ class Matcher:
         if not margin >= 0:
             raise ValueError(f"margin {margin}: must be 0 or more")
         self._means = _mean_templates(gallery)  # (P, D) float32, rows of norm 0..1
-        self._likely, self._certain = thresholds.thresholds(np.linalg.norm(self._means, axis=1))
+        self._likely, self._certain = thresholds.thresholds(_norms(self._means))
         self._ids, self._ignored, self._rotate = tuple(gallery.ids), gallery.ignored, gallery.rotate
         self._model, self._margin = thresholds.model, float(margin)
 
@@ -143,16 +143,26 @@ def _mean_templates(gallery: Gallery) -> NDArray[np.float32]:
     remedy = "put the store back from a backup, or enrol again"
     if templates.ndim != 2 or owner.shape != templates.shape[:1] or gallery.ignored.shape != (people,):
         raise StoreError("the gallery's arrays do not fit together", remedy)
-    if not (np.abs(np.linalg.norm(templates, axis=1) - 1) <= _NORM_TOLERANCE).all():
+    if not (np.abs(_norms(templates) - 1) <= _NORM_TOLERANCE).all():
         raise StoreError("the gallery holds templates that are not unit vectors", remedy)
     if len(owner) and not 0 <= owner.min() <= owner.max() < people:
         raise StoreError("the gallery holds templates of nobody", remedy)
     counts = np.bincount(owner, minlength=people)
     if not counts.all():
         raise StoreError(f"{gallery.ids[int(counts.argmin())]} has no template", remedy)
-    sums = np.zeros((people, templates.shape[1]), np.float64)
-    np.add.at(sums, owner, templates)
-    return np.ascontiguousarray(sums / np.maximum(counts, 1)[:, None], np.float32)
+    if not people:
+        return np.ascontiguousarray(templates, np.float32)
+    if (owner[1:] < owner[:-1]).any():  # a store's gallery is in order already: no copy of it is made
+        order = np.argsort(owner, kind="stable")
+        owner, templates = owner[order], templates[order]
+    sums = np.add.reduceat(templates, np.cumsum(counts) - counts, axis=0, dtype=np.float32)
+    sums /= counts[:, None].astype(np.float32)
+    return np.ascontiguousarray(sums)
+
+
+def _norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean norms of (N, D) rows, without a second array of their size."""
+    return np.asarray(np.sqrt(np.einsum("nd,nd->n", rows, rows)), np.float32)
 
 
 def _lead(scores: NDArray[np.float32], best: int) -> float:
