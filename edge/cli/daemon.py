@@ -1,4 +1,4 @@
-"""`edge-daemon`: run, vision, publish, people, check-config, doctor, status. Argument parsing only."""
+"""`edge-daemon`: run, vision, publish, provision, arm, people, check-config, doctor, status. Argument parsing only."""
 
 from __future__ import annotations
 
@@ -98,6 +98,39 @@ def publish(config_path: Path) -> None:
     from edge.processes import publisher, signals
 
     publisher.run(settings, signals.stop_on_signals())
+
+
+@cli.command()
+@with_config
+@click.option("--pty", type=click.Path(path_type=Path), help="Serve a pseudo-terminal that this link will name.")
+def provision(config_path: Path, pty: Path | None) -> None:
+    """Run the process at the cable; it has no camera, no store and no network."""
+    settings = config.load(config_path)
+    from edge.processes import sandbox
+
+    logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    from edge.processes import provision as process
+    from edge.processes import signals
+
+    sys.exit(process.run(settings, config_path, signals.stop_on_signals(), pty))
+
+
+@cli.command()
+@with_config
+@click.option("--minutes", type=click.FloatRange(1, 60), help="For how long; else [provision] armed_minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
+    """Let a host try the code once, and show the code."""
+    from edge.processes import provision as process
+
+    code, wait_s = process.arm(config.load(config_path), minutes)
+    if as_json:
+        click.echo(json.dumps({"code": code, "wait_s": round(wait_s)}))
+    elif wait_s:
+        click.echo(f"too many wrong codes: armed again in {wait_s:.0f} s at the earliest")
+    else:
+        click.echo(f"armed; the code is {code}")
+    sys.exit(1 if wait_s else 0)
 
 
 @cli.command("check-config")

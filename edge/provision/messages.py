@@ -72,6 +72,12 @@ class SetPrivacy(Message, frozen=True, tag="set-privacy"):
     publish_names: bool
 
 
+class SetRunTime(Message, frozen=True, tag="set-run-time"):
+    """Say how long a charge must last: "12h", "until 18:00", or "" for no wish."""
+
+    run_time: Annotated[str, Meta(max_length=16)]
+
+
 class MakeCsr(Message, frozen=True, tag="make-csr"):
     """Make a key for the broker, if there is none, and ask for its certificate."""
 
@@ -196,6 +202,7 @@ Request = (
     | SetTime
     | SetMqtt
     | SetPrivacy
+    | SetRunTime
     | MakeCsr
     | SetCertificate
     | ListPeople
@@ -250,6 +257,7 @@ class DeviceInfo(Message, frozen=True, tag="device-info"):
     tls: bool
     certificate: bool
     publish_names: bool
+    run_time: Text
     armed_s: Small  # how long new conversations are still taken
 
 
@@ -312,8 +320,8 @@ class Removed(Message, frozen=True, tag="removed"):
     key_destroyed: bool  # neither the wrapped key nor a record of the person stands in the new file
 
 
-class UpdateState(Message, frozen=True, tag="update-state"):
-    """Reply to UpdateBegin and UpdateChunk: so much of the bundle is there."""
+class Stored(Message, frozen=True, tag="stored"):
+    """Reply to UpdateBegin, UpdateChunk, and to all pieces of a photo but the last: so much of it is there."""
 
     offset: Annotated[int, Meta(ge=0, le=MAX_UPDATE_BYTES)]
 
@@ -355,7 +363,7 @@ Reply = (
     | Progress
     | Enrolled
     | Removed
-    | UpdateState
+    | Stored
     | Updated
     | Diagnostics
     | DiagnosticText

@@ -1,0 +1,84 @@
+"""The process at the cable: serial port on one side, vision's control socket on the other. It sees nothing.
+
+It runs while the device is armed or a host is in conversation, and then ends: its unit shows the USB gadget only then.
+On a pty, for a workbench, it stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.clock import now_s
+from edge.config import Config
+from edge.errors import ProvisionError
+from edge.provision.arming import Arming, canonical, load_or_make_code
+from edge.provision.control import ControlClient
+from edge.provision.desk import Clock, Desk
+from edge.provision.device import Device
+from edge.provision.port import Port, PtyPort, SerialPort
+from edge.provision.settings import OwnerSettings
+from edge.provision.staging import Staging
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 2.0
+
+
+def arming_of(config: Config) -> Arming:
+    """Return the guesses of this device."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Arming(config.provision_dir, boot, now_s)
+
+
+def arm(config: Config, minutes: float | None = None) -> tuple[str, float]:
+    """Allow one guess; returns the device's code, and how many seconds must pass first (0: armed)."""
+    code = load_or_make_code(config.provision_dir)
+    return code, arming_of(config).arm(config.provision.armed_minutes if minutes is None else minutes)
+
+
+def run(config: Config, config_path: Path, stop: threading.Event, pty: Path | None = None) -> int:
+    """Serve the cable until told to stop, or, on a real port, until nobody may come any more."""
+    arming = arming_of(config)
+    if arming.is_new:
+        arm(config)  # the first boot
+    code = load_or_make_code(config.provision_dir)
+    control = ControlClient(config.control_path, now_s, stop.wait)
+    desk = Desk(
+        OwnerSettings(config_path),
+        arming,
+        Staging(config.provision_dir),
+        control.call,
+        Clock(time.time, lambda unix_s: time.clock_settime(time.CLOCK_REALTIME, unix_s)),
+    )
+    device = Device(desk, arming, lambda: canonical(code), os.urandom, control.close)
+
+    def wanted() -> bool:
+        return not stop.is_set() and (pty is not None or device.is_open or arming.left_s() > 0)
+
+    while wanted():
+        try:
+            port: Port = PtyPort(pty) if pty else SerialPort(config.provision.port)
+        except ProvisionError as e:
+            _log.warning("%s", e)
+            stop.wait(_RETRY_S)
+            continue
+        _log.info("listening on %s", pty or config.provision.port)
+        _serve(port, device, wanted)
+    return 0
+
+
+def _serve(port: Port, device: Device, wanted: Callable[[], bool]) -> None:
+    """Carry bytes until the cable goes, or nobody wants it any more."""
+    try:
+        while wanted():
+            if data := port.read():
+                device.feed(data, port.write)
+    except ProvisionError as e:
+        _log.warning("%s", e)
+    finally:
+        device.lost()
+        port.close()

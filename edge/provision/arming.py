@@ -1,0 +1,137 @@
+"""Who may try the code, and how often: one guess an arming, five without success, then a growing wait.
+
+The count lies on the disk before a guess is answered, so that neither a pulled cable nor a restart gives it back. Times
+are of the clock that counts suspend and starts at each boot: an arming ends with its boot, a wait begins anew with the
+next one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from edge import files
+from edge.errors import ProvisionError
+from edge.provision.session import Alert, Refusal
+
+FREE_GUESSES = 5
+_FIRST_WAIT_S, _MOST_WAIT_S = 60.0, 86_400.0
+_LOCK_S = 5.0
+_MAX_FILE_BYTES = 4096
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
+_CODE_CHARACTERS = 8  # 40 bits: at one guess an arming, a thousand years of pressing the button
+_LOOKALIKES = str.maketrans("OIL", "011", "- ")
+
+
+class _Guesses(msgspec.Struct, forbid_unknown_fields=True):
+    boot: str = ""
+    armed_until_s: float = 0.0
+    under_way_until_s: float = 0.0  # what the arming was before its guess was spent
+    failures: int = 0  # guesses since the last that was right
+    wait_until_s: float = 0.0
+
+
+class Arming:
+    """The guesses of one device, in a file that the command `arm` and the provisioning process share."""
+
+    def __init__(self, folder: Path, boot: str, now_s: Callable[[], float]) -> None:
+        self._path = folder / "arming.json"
+        self._boot = boot
+        self._now_s = now_s
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this device was never armed: the first boot arms it."""
+        return not self._path.exists()
+
+    def arm(self, minutes: float) -> float:
+        """Allow one guess for so long; returns how many seconds must pass first, and 0 when it is armed."""
+        with self._changed() as guesses:
+            wait_s = self._waiting_s(guesses)
+            if wait_s == 0:
+                guesses.armed_until_s = self._now_s() + 60 * minutes
+            return wait_s
+
+    def disarm(self) -> None:
+        """Allow no guess."""
+        with self._changed() as guesses:
+            guesses.armed_until_s = guesses.under_way_until_s = 0.0
+
+    def left_s(self) -> float:
+        """How long a guess is allowed still; 0: not armed."""
+        return max(0.0, self._read().armed_until_s - self._now_s())
+
+    def spend(self) -> Refusal | None:
+        """Take the guess of this arming, durably; or say why there is none."""
+        with self._changed() as guesses:
+            if wait_s := self._waiting_s(guesses):
+                return Refusal(Alert.WAIT, int(wait_s) + 1)
+            if guesses.armed_until_s <= self._now_s():
+                return Refusal(Alert.NOT_ARMED)
+            guesses.under_way_until_s, guesses.armed_until_s = guesses.armed_until_s, 0.0
+            guesses.failures += 1
+            guesses.wait_until_s = self._now_s() + wait_after_s(guesses.failures)
+            return None
+
+    def proven(self) -> None:
+        """Give the guess back: it was right."""
+        with self._changed() as guesses:
+            guesses.armed_until_s, guesses.under_way_until_s = guesses.under_way_until_s, 0.0
+            guesses.failures, guesses.wait_until_s = 0, 0.0
+
+    def _waiting_s(self, guesses: _Guesses) -> float:
+        return max(0.0, guesses.wait_until_s - self._now_s())
+
+    def _read(self) -> _Guesses:
+        try:
+            guesses = msgspec.json.decode(files.read(self._path, _MAX_FILE_BYTES), type=_Guesses)
+        except FileNotFoundError:
+            return _Guesses(boot=self._boot)
+        except (msgspec.MsgspecError, OSError):
+            # A file that is not ours counts as the worst that it could say.
+            guesses = _Guesses(failures=2 * FREE_GUESSES)
+        if guesses.boot != self._boot:
+            wait_s = wait_after_s(guesses.failures)
+            guesses = _Guesses(self._boot, failures=guesses.failures, wait_until_s=self._now_s() + wait_s)
+        return guesses
+
+    @contextmanager
+    def _changed(self) -> Iterator[_Guesses]:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with files.locked(self._path.with_suffix(".lock"), _LOCK_S):
+                guesses = self._read()
+                yield guesses
+                files.replace(self._path, msgspec.json.encode(guesses))
+        except OSError as e:
+            raise ProvisionError(f"{self._path}: cannot be written: {e.strerror}", "check the medium") from None
+
+
+def wait_after_s(failures: int) -> float:
+    """Return how long a device stays deaf after so many wrong guesses: nothing up to five, then twice as long each."""
+    if failures < FREE_GUESSES:
+        return 0.0
+    return min(_MOST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - FREE_GUESSES, 20))
+
+
+def load_or_make_code(folder: Path) -> str:
+    """Return the code of this device as it stands on its label, "K7QM-3XPD"; made once, at random."""
+    path = folder / "code"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_CHARACTERS))
+            files.replace(path, code.encode() + b"\n")
+        code = files.read(path, _MAX_FILE_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ProvisionError(f"{path}: the code cannot be read or made: {e}", "check the medium") from None
+    return f"{code[:4]}-{code[4:]}"
+
+
+def canonical(code: str) -> bytes:
+    """Return the code as the PAKE takes it: O is 0, I and L are 1, dashes, spaces and case do not matter."""
+    return code.upper().translate(_LOOKALIKES).encode()

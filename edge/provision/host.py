@@ -1,0 +1,161 @@
+"""The host's end of the cable: open a conversation, ask, wait for the answer. Knows no terminal and no files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from edge.errors import EdgeError, ProvisionError
+from edge.provision import framing, messages
+from edge.provision.limits import CHUNK_BYTES
+from edge.provision.messages import WINDOW, Failed, Reply, Request
+from edge.provision.session import Alert, Ended, HostSession, Opened, Output, Random, Received, Send, State
+
+_GREETING_S = 3.0  # a device that is there answers at once; its process may just be starting
+_GREETINGS = 3
+_ANSWER_S = 90.0  # a device that tests a new model, or waits for vision
+
+_R = TypeVar("_R")
+
+
+class Pipe(Protocol):
+    """Where bytes go through."""
+
+    def read(self) -> bytes:
+        """Return what has come, nothing after a moment without; raises ProvisionError."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of it; raises ProvisionError."""
+
+
+class DeviceError(EdgeError):
+    """The device has refused, and says why."""
+
+
+# alert → (what, remedy). What comes in the clear is a hint for the person, never a decision of the program.
+_TOLD: dict[Alert, tuple[str, str]] = {
+    Alert.UNEXPECTED: ("the device and this program lost step", "run the command again"),
+    Alert.MALFORMED: ("what came is not of this protocol", "is this the right port? name another with --port"),
+    Alert.VERSION: ("the device speaks another version of the protocol", "update the older of the two"),
+    Alert.NOT_ARMED: ("the device is not armed", "press its button, or run on it: edge-daemon arm"),
+    Alert.WAIT: ("too many wrong codes", "wait, then arm the device again"),
+    Alert.WRONG_CODE: ("the code is not this device's", "arm the device again, and read the code from its label"),
+    Alert.NOT_AUTHENTIC: ("somebody or something changes what goes over the cable", "check what is between the ends"),
+    Alert.DAMAGED: ("the cable damages what goes over it", "try another cable or another port"),
+}
+
+
+class Client:
+    """One conversation with one device."""
+
+    def __init__(self, pipe: Pipe, code: bytes, random: Random, now_s: Callable[[], float]) -> None:
+        self._pipe = pipe
+        self._code = code
+        self._random = random
+        self._now_s = now_s
+        self._decoder = framing.Decoder()
+        self._session: HostSession
+        self._inbox: deque[Output] = deque()
+
+    def connect(self) -> None:
+        """Open the conversation; raises ProvisionError, and DeviceError where the device refuses."""
+        for _ in range(_GREETINGS):
+            self._session = HostSession(self._code, self._random)
+            self._pipe.write(b"\0")  # ends whatever half frame an earlier run left on the line
+            self._write(self._session.start())
+            deadline_s = self._now_s() + _GREETING_S
+            while self._session.state is not State.OPEN:
+                output = self._next(deadline_s if self._session.state is State.GREETED else deadline_s + _ANSWER_S)
+                if output is None:
+                    break
+                if isinstance(output, Opened):
+                    return
+        raise ProvisionError("no device answers", "is it plugged in and armed? press its button, or: edge-daemon arm")
+
+    def call(self, request: Request, expected: type[_R]) -> _R:
+        """Ask one thing; raises DeviceError with the device's own words where it is refused."""
+        self._ask(request)
+        return self._reply(expected)
+
+    def stream(self, requests: Iterator[Request]) -> Iterator[Reply]:
+        """Ask many things with a few under way at a time; yields their replies, in order."""
+        under_way = 0
+        for request in requests:
+            self._ask(request)
+            under_way += 1
+            if under_way == WINDOW:
+                yield self._reply(object)  # type: ignore[misc]
+                under_way -= 1
+        for _ in range(under_way):
+            yield self._reply(object)  # type: ignore[misc]
+
+    def send_photo(self, name: str, data: bytes) -> Iterator[int | messages.Progress]:
+        """Send one photo in pieces; yields how many bytes are there, and at the end what the device makes of it."""
+        pieces = (
+            messages.Photo(name=name, size=len(data), offset=at, data=memoryview(data)[at : at + CHUNK_BYTES])
+            for at in range(0, len(data), CHUNK_BYTES)
+        )
+        for reply in self.stream(pieces):
+            if isinstance(reply, messages.Progress):
+                yield reply
+            elif isinstance(reply, messages.Stored):
+                yield reply.offset
+
+    def send_update(self, data: bytes) -> Iterator[int]:
+        """Send a bundle from where the last run ended; yields how many bytes are there."""
+        digest = hashlib.sha256(data).hexdigest()
+        have = self.call(messages.UpdateBegin(size=len(data), sha256=digest), messages.Stored).offset
+        yield have
+        pieces = (
+            messages.UpdateChunk(offset=at, data=memoryview(data)[at : at + CHUNK_BYTES])
+            for at in range(have, len(data), CHUNK_BYTES)
+        )
+        for reply in self.stream(pieces):
+            if isinstance(reply, messages.Stored):
+                yield reply.offset
+
+    def _ask(self, request: Request) -> None:
+        if self._session.state is not State.OPEN:
+            raise ProvisionError("the conversation is over", "run the command again")
+        self._write(self._session.send(messages.encode(request)))
+
+    def _reply(self, expected: type[_R]) -> _R:
+        output = self._next(self._now_s() + _ANSWER_S)
+        if output is None:
+            raise ProvisionError("the device does not answer", "unplug it, plug it in again, and run the command again")
+        if not isinstance(output, Received):
+            raise ProvisionError("the device lost step", "run the command again")
+        reply = messages.decode_reply(output.message)
+        if isinstance(reply, Failed):
+            raise DeviceError(reply.what, reply.remedy)
+        if not isinstance(reply, expected):
+            raise ProvisionError("the device answers something else", "update the older of the two ends")
+        return reply
+
+    def _next(self, deadline_s: float) -> Output | None:
+        """Return the next thing that the session tells of, None when nothing came in time; raises where it ended."""
+        while not self._inbox:
+            if self._now_s() > deadline_s:
+                return None
+            for payload in self._decoder.feed(self._pipe.read()):
+                for output in self._session.receive(payload):
+                    if isinstance(output, Send):
+                        self._write(output)
+                    else:
+                        self._inbox.append(output)
+        output = self._inbox.popleft()
+        if isinstance(output, Ended):
+            raise _refused(output)
+        return output
+
+    def _write(self, send: Send) -> None:
+        self._pipe.write(framing.encode(send.payload))
+
+
+def _refused(ended: Ended) -> DeviceError:
+    what, remedy = _TOLD[ended.alert]
+    if ended.alert is Alert.WAIT:
+        remedy = f"wait {ended.wait_s} s, then arm the device again"
+    return DeviceError(what, remedy)

@@ -1,0 +1,133 @@
+"""Ports that bytes go through: a serial port, or a pseudo-terminal in its place. Only this module knows pyserial."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import tty
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge.errors import DependencyError, ProvisionError
+
+USB_VENDOR, USB_PRODUCT = 0x1D6B, 0x0104  # Linux Foundation, Multifunction Composite Gadget: see systemd/edge-gadget
+_WAIT_S = 0.2  # how long a read waits for the first byte
+_WRITE_S = 10.0  # how long the other end may read nothing
+_READ_BYTES = 1 << 16
+_UNPLUGGED = "plug it in again; the next run goes on where this one ended"
+
+
+class Port(Protocol):
+    """Both directions of a cable."""
+
+    def read(self) -> bytes:
+        """Return what has come, nothing after a moment without; raises ProvisionError when the cable has gone."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of it; raises ProvisionError when the cable has gone."""
+
+    def close(self) -> None:
+        """Give the port back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A port behind which a device may be."""
+
+    path: str
+    description: str
+
+
+def find() -> list[Found]:
+    """Return the ports of devices that are plugged in, by their USB ids; raises DependencyError."""
+    list_ports = _pyserial("serial.tools.list_ports")
+    return [
+        Found(port.device, port.description or "")
+        for port in list_ports.comports()
+        if (port.vid, port.pid) == (USB_VENDOR, USB_PRODUCT)
+    ]
+
+
+class SerialPort:
+    """A serial port, or anything that pyserial opens like one; a pty has no modem lines, and needs none."""
+
+    def __init__(self, path: str) -> None:
+        self._serial_module = _pyserial("serial")
+        self._path = path
+        try:
+            self._serial = self._serial_module.Serial(path, 115200, timeout=_WAIT_S, write_timeout=_WRITE_S)
+            with suppress(OSError, self._serial_module.SerialException):
+                self._serial.exclusive = True  # where the system can: two programs on one port understand nothing
+        except (OSError, ValueError) as e:  # SerialException is an OSError
+            raise ProvisionError(
+                f"{path}: cannot be opened: {_reason(e)}", "check the path, and who may use it"
+            ) from None
+
+    def read(self) -> bytes:
+        """Return what has come."""
+        try:
+            first: bytes = self._serial.read(1)
+            return first + self._serial.read(min(self._serial.in_waiting, _READ_BYTES)) if first else b""
+        except (OSError, TypeError) as e:  # pyserial raises TypeError where the port is closed under it
+            raise self._gone(e) from None
+
+    def write(self, data: bytes) -> None:
+        """Send all of it."""
+        try:
+            self._serial.write(data)
+        except (OSError, TypeError) as e:
+            raise self._gone(e) from None
+
+    def close(self) -> None:
+        """Give the port back."""
+        with suppress(OSError):
+            self._serial.close()
+
+    def _gone(self, error: Exception) -> ProvisionError:
+        return ProvisionError(f"{self._path}: the cable has gone: {_reason(error)}", _UNPLUGGED)
+
+
+class PtyPort:
+    """The device's end of a pseudo-terminal that a link names: a cable without hardware."""
+
+    def __init__(self, link: Path) -> None:
+        self._link = link
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)  # held open, so that a host that goes away is silence and no error
+        with suppress(FileNotFoundError):
+            link.unlink()
+        link.symlink_to(os.ttyname(self._slave))
+
+    def read(self) -> bytes:
+        """Return what has come."""
+        ready, _, _ = select.select([self._master], [], [], _WAIT_S)
+        return os.read(self._master, _READ_BYTES) if ready else b""
+
+    def write(self, data: bytes) -> None:
+        """Send all of it."""
+        left: memoryview | bytes = memoryview(data)
+        while left:
+            _, ready, _ = select.select([], [self._master], [], _WRITE_S)
+            if not ready:
+                raise ProvisionError("nobody reads at the other end of the cable", _UNPLUGGED)
+            left = left[os.write(self._master, left[:4096]) :]
+
+    def close(self) -> None:
+        """Pull the cable."""
+        self._link.unlink(missing_ok=True)
+        os.close(self._master)
+        os.close(self._slave)
+
+
+def _pyserial(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise DependencyError("a serial port needs pyserial", "pip install 'edge-face-runtime[enroll]'") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

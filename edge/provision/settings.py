@@ -1,0 +1,143 @@
+"""What the owner sets over the cable, in a folder of its own: settings over edge.toml, and the broker's credentials.
+
+Vision and publisher read this folder and never write it. Its settings go through the same checks as edge.toml before
+they are written, and each file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from edge import config as configuration
+from edge import files
+from edge.config import Config
+from edge.errors import ProvisionError
+
+_MAX_FILE_BYTES = 1 << 16
+_KEY, _CERTIFICATE, _AUTHORITY, _PASSWORD = "mqtt-key.pem", "mqtt-cert.pem", "mqtt-ca.pem", "mqtt-password"
+
+
+class OwnerSettings:
+    """The settings folder of one device."""
+
+    def __init__(self, config_path: Path) -> None:
+        self._config_path = config_path
+
+    def current(self) -> Config:
+        """Return the configuration with the owner's settings over it; raises ConfigError."""
+        return configuration.load(self._config_path)
+
+    def change(self, section: str, values: Mapping[str, Any]) -> None:
+        """Set keys of one section, durably; raises ConfigError where a value may not be, and then nothing changes."""
+        config = self.current()
+        table = tomllib.loads(self._text(config))
+        table.setdefault(section, {}).update(values)
+        text = _toml(table)
+        configuration.overlay(config, text, str(config.settings_path))
+        self._write(config, config.settings_path.name, text.encode())
+
+    def set_password(self, password: str) -> str:
+        """Keep the broker's password in a file of its own; returns its path, empty for no password."""
+        config = self.current()
+        path = config.settings_dir / _PASSWORD
+        if not password:
+            files.discard(path)
+            return ""
+        self._write(config, _PASSWORD, password.encode())
+        return str(path)
+
+    def csr(self) -> str:
+        """Return a request for a client certificate, PEM; makes the device's key when there is none."""
+        config = self.current()
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.device.id)])
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key(config), hashes.SHA256())
+        return request.public_bytes(serialization.Encoding.PEM).decode()
+
+    def set_certificate(self, certificate: str | None, authority: str | None) -> dict[str, Any]:
+        """Keep what the broker's authority has issued; returns the keys of [mqtt] that now name it."""
+        config = self.current()
+        chosen: dict[str, Any] = {"tls": True}
+        parts: list[tuple[str, str, str]] = []
+        if authority is not None:
+            _parsed(authority)
+            parts.append((_AUTHORITY, authority, "ca_file"))
+        if certificate is not None:
+            if not _same_key(_parsed(certificate), self._key(config)):
+                raise ProvisionError(
+                    "the certificate is of another key", "have the request that this device made signed: make-csr"
+                )
+            parts.append((_CERTIFICATE, certificate, "cert_file"))
+            chosen["key_file"] = str(config.settings_dir / _KEY)
+        for name, pem, key in parts:
+            self._write(config, name, pem.encode())
+            chosen[key] = str(config.settings_dir / name)
+        return chosen
+
+    def forget(self) -> None:
+        """Remove everything that was set, the key of the broker's certificate first."""
+        folder = self.current().settings_dir
+        for name in (_KEY, _PASSWORD, _CERTIFICATE, _AUTHORITY, "settings.toml"):
+            if folder.is_dir():
+                files.discard(folder / name)
+
+    def _text(self, config: Config) -> str:
+        try:
+            return files.read(config.settings_path, _MAX_FILE_BYTES).decode()
+        except FileNotFoundError:
+            return ""
+
+    def _key(self, config: Config) -> ec.EllipticCurvePrivateKey:
+        path = config.settings_dir / _KEY
+        try:
+            raw = files.read(path, _MAX_FILE_BYTES)
+        except FileNotFoundError:
+            made = ec.generate_private_key(ec.SECP256R1())
+            plain = serialization.NoEncryption()  # as safe as the medium: the file is the device's, mode 0600
+            form = serialization.PrivateFormat.PKCS8
+            self._write(config, _KEY, made.private_bytes(serialization.Encoding.PEM, form, plain))
+            return made
+        key = serialization.load_pem_private_key(raw, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ProvisionError(f"{path}: not a key of this program", "reset the device, or remove the file")
+        return key
+
+    def _write(self, config: Config, name: str, content: bytes) -> None:
+        try:
+            config.settings_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.replace(config.settings_dir / name, content)
+        except OSError as e:
+            raise ProvisionError(
+                f"{config.settings_dir / name}: cannot be written: {e.strerror}", "check the medium"
+            ) from None
+
+
+def _toml(table: Mapping[str, Mapping[str, Any]]) -> str:
+    # JSON's strings, numbers and booleans are TOML's too; DEL is the exception, and no value may hold it.
+    lines = ["# Written by edge-enroll; stands over edge.toml."]
+    for section, values in sorted(table.items()):
+        lines += [
+            f"[{section}]",
+            *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _parsed(pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        raise ProvisionError("not a certificate in PEM", "hand in the file that the authority has issued") from None
+
+
+def _same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
