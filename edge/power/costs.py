@@ -14,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Power of the idle device with its camera open, and energy of each unit of work."""
+    """Power of the idle device, and energy of each unit of work."""
 
     base_w: float
     capture_j: float  # a frame: sensor, ISP, copy, motion gate
@@ -39,30 +39,30 @@ class Prior:
 
 PRIORS: dict[str, Prior] = {
     "pi-zero-2": Prior(
-        Costs(0.80, 0.012, 0.090, 0.110),
+        Costs(0.65, 0.018, 0.090, 0.110),
         0.25,
         0.6,
-        "idle 0.60 W: cnx-software.com 2021-12-09; camera 0.2 W; stages estimated at 0.4 W a core",
+        "idle 0.60 W: cnx-software.com 2021-12-09; stages estimated at 0.4 W a core, camera at 0.2 W for 15 fps",
     ),
     "pi-4": Prior(
-        Costs(2.30, 0.012, 0.060, 0.070),
+        Costs(1.80, 0.020, 0.060, 0.070),
         0.35,
         0.6,
-        "idle 1.6 W, loaded 5.0 W: github.com/geerlingguy/sbc-reviews/issues/4; camera, radio 0.7 W; stages estimated",
+        "idle 1.6 W, loaded 5.0 W: github.com/geerlingguy/sbc-reviews/issues/4; radio 0.2 W; stages estimated",
     ),
     "pi-5": Prior(
-        Costs(3.00, 0.010, 0.040, 0.045),
+        Costs(2.60, 0.020, 0.040, 0.045),
         0.35,
         0.6,
-        "idle 1.8 to 2.7 W: github.com/geerlingguy/sbc-reviews/issues/21; camera 0.6 W; stages estimated",
+        "idle 1.8 to 2.7 W: github.com/geerlingguy/sbc-reviews/issues/21; stages estimated",
     ),
     "jetson-orin-nano": Prior(
-        Costs(6.00, 0.015, 0.040, 0.040),
+        Costs(6.00, 0.020, 0.040, 0.040),
         0.4,
         0.6,
         "7 W mode of the module's data sheet; no measurement of ours; stages estimated on the processor, not the GPU",
     ),
-    "generic": Prior(Costs(2.5, 0.012, 0.06, 0.07), 0.8, 0.9, "no source: the middle of the boards above"),
+    "generic": Prior(Costs(2.0, 0.020, 0.06, 0.07), 0.8, 0.9, "no source: the middle of the boards above"),
 }
 
 _MODELS = {  # what the device tree calls them

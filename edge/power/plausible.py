@@ -11,20 +11,24 @@ from edge.power.readings import QUANTITIES, Measured, Reading
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Between what a quantity can be, and by how much it may change from one reading to the next."""
+    """Between what a quantity can be, and by how much it may change from one reading to the next.
+
+    A change of more than `jump`, and `drift` for each second between the two, is believed once a later reading agrees.
+    """
 
     low: float
     high: float
-    jump: float  # a larger change is believed once a second, later reading agrees
+    jump: float
+    drift: float = 0.0
 
 
 LIMITS: dict[str, Limits] = {
-    "percent": Limits(0.0, 100.0, 5.0),  # the last 5 % of a charge take minutes, not seconds
+    "percent": Limits(0.0, 100.0, 5.0, 0.05),  # faster than 3 % a minute empties no battery that serves a device
     "full_wh": Limits(0.1, 10_000.0, 1.0),
-    "voltage_v": Limits(2.0, 60.0, 0.5),
+    "voltage_v": Limits(2.0, 60.0, 0.5, 0.005),
     "current_a": Limits(0.0, 50.0, math.inf),  # load may jump
     "power_w": Limits(0.0, 500.0, math.inf),
-    "temperature_c": Limits(-40.0, 150.0, 15.0),  # a chip needs seconds for 15 °C
+    "temperature_c": Limits(-40.0, 150.0, 15.0, 1.0),  # a chip needs seconds for 15 °C
     "throttled": Limits(0.0, 1.0, math.inf),
     "undervoltage": Limits(0.0, 1.0, math.inf),
     "cpu_mhz": Limits(1.0, 10_000.0, math.inf),
@@ -32,7 +36,6 @@ LIMITS: dict[str, Limits] = {
 
 _CONFIRM_S = 0.9  # a second opinion counts when it is at least so much younger: a burst of reads is one glitch
 _KEEP_S = 5.0  # how long the last believed value stands in for one that is in doubt
-_MIN_RATE = 0.25  # of `jump` a second: after silence a quantity may have moved on
 
 
 class Plausibility:
@@ -61,9 +64,9 @@ class Plausibility:
         if not limits.low <= new.value <= limits.high:  # NaN is in no range
             self.rejected += 1
             return self._instead(last, new)
-        if last is not None and not _near(new, last, limits.jump):
+        if last is not None and not _near(new, last, limits):
             doubted = self._doubted.get(name)
-            if doubted is None or not _near(new, doubted, limits.jump):
+            if doubted is None or not _near(new, doubted, limits):
                 self._doubted[name] = new
                 self.rejected += 1
                 return self._instead(last, new)
@@ -78,5 +81,5 @@ class Plausibility:
         return last if last is not None and 0 <= new.t_s - last.t_s <= _KEEP_S else None
 
 
-def _near(a: Measured, b: Measured, jump: float) -> bool:
-    return abs(a.value - b.value) <= jump * (1.0 + _MIN_RATE * max(0.0, a.t_s - b.t_s))
+def _near(a: Measured, b: Measured, limits: Limits) -> bool:
+    return abs(a.value - b.value) <= limits.jump + limits.drift * max(0.0, a.t_s - b.t_s)

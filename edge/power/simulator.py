@@ -1,0 +1,394 @@
+"""Days of wearers with the real governor in the loop, and what other policies would have made of the same days.
+
+A day is met when its run time is within 2 % of the asked one, on both sides. The run time is the moment at which
+service at or above the floor ends: the true energy is down to the reserve, or the governor goes critical over the
+battery before that. Where energy above the reserve is left at the asked end, the run time is the asked one plus what
+that energy lasts at the mean power of the day: a battery that is left with much unused is a miss as one that dies is.
+
+A day is *possible* when the floor, held from start to end with the true battery, lasts at least as long as asked, and
+the full rates do not: otherwise it is *impossible*, or *ample* (nothing to govern; counted apart). A day is said to be
+impossible in time when the orders say so one hour after the start, and as long as they do then.
+
+Each wearer keeps a device, a battery and what the governor has learned for several days in a row; the first day starts
+from the priors and the label of the battery. Steps are of `STEP_S`, one reading and one update of the governor each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.power.costs import PRIORS
+from edge.power.energy import Learned, from_prior
+from edge.power.governor import Governor, Limits, Orders
+from edge.power.plausible import Plausibility
+from edge.power.readings import Usage
+from edge.power.visits import Course, Setting, Visit, constant, course, power_w, usage_of
+from edge.power.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_wearer
+from edge.records import Rates
+
+DAYS_PER_WEARER = 5
+TOLERANCE = 0.02
+_HOUR_S = 3600.0
+_LABEL_SHARE, _LABEL_SPREAD = 0.87, 0.12  # what a battery of unknown age holds of its label
+_SMALL_AREA = 0.25  # of the detector at half size
+_NO_USAGE = Usage((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+
+# Full rates that each board can hold, from the estimated time of a look on it.
+FULL = {
+    "pi-zero-2": Rates(5.0, 5.0, 2.5),
+    "pi-4": Rates(12.0, 12.0, 5.0),
+    "pi-5": Rates(15.0, 15.0, 5.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of one day."""
+
+    run_s: float
+    energy_wh: float  # truly there above the true reserve at the start
+    kind: str  # possible, impossible, ample
+
+
+@dataclass(frozen=True, slots=True)
+class DayResult:
+    """One day as it went, beside what other policies make of it."""
+
+    wearer: int
+    day: int
+    board: str
+    sensor: str
+    kind: str
+    asked_h: float
+    run_h: float
+    met: bool
+    said_impossible: bool
+    shortage: float  # share of the asked time that the floor misses; negative: possible
+    recognised: float
+    encounters: int
+    hindsight: float  # recognised by the best constant rate of the same life
+    threshold: float  # recognised by percent thresholds tuned to the same life
+    plain_threshold_life: float  # share of the asked time that thresholds of 50 % and 20 % last
+    full_rate_life: float
+    mode_changes: int
+    governor_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One day step by step, for plots and tests."""
+
+    share: list[float]
+    power_w: list[float]
+    budget_w: list[float]
+    watch_hz: list[float]
+    modes: list[str]
+
+
+def simulate(days: int, seed: int, progress: Callable[[int], None] | None = None) -> list[DayResult]:
+    """Return so many days of seeded wearers."""
+    results: list[DayResult] = []
+    wearer = 0
+    while len(results) < days:
+        rng = np.random.default_rng([seed, wearer])
+        results += simulate_wearer(rng, wearer, min(DAYS_PER_WEARER, days - len(results)))
+        wearer += 1
+        if progress is not None:
+            progress(len(results))
+    return results
+
+
+def simulate_wearer(rng: np.random.Generator, number: int, days: int) -> list[DayResult]:
+    """Return the days of one wearer, each of which starts from what the ones before have taught."""
+    person = draw_wearer(rng)
+    learned = first_knowledge(person)
+    results = []
+    for i in range(days):
+        day = draw_day(rng)
+        asked = ask(rng, person, day)
+        run = Run(person, day, asked, learned, rng)
+        run.play()
+        learned = run.governor.learned()
+        results.append(run.result(number, i))
+    return results
+
+
+def first_knowledge(person: Wearer) -> Learned:
+    """Return what a governor knows of a device it has never run on: the board's prior and the battery's label."""
+    return from_prior(PRIORS[person.board], _LABEL_SHARE * person.label_wh, _LABEL_SPREAD)
+
+
+def limits_of(person: Wearer) -> Limits:
+    """Return the limits of a device in its usual configuration."""
+    return Limits(full=FULL[person.board])
+
+
+def floor_setting(limits: Limits) -> Setting:
+    """Return the wearer's minimum as a constant policy."""
+    hertz = limits.floor_hz
+    full = limits.full
+    return constant(Rates(full.capture_fps * hertz / full.detector_hz, hertz, hertz), _SMALL_AREA)
+
+
+def at_rate(limits: Limits, hertz: float) -> Setting:
+    """Return a constant policy: one detector rate, the other rates in proportion."""
+    full, share = limits.full, hertz / limits.full.detector_hz
+    return constant(Rates(full.capture_fps * share, hertz, full.embeddings_hz * share))
+
+
+def ask(rng: np.random.Generator, person: Wearer, day: Day) -> Asked:
+    """Draw a run time: one in six beyond what the floor can do, one in twenty below what full rates last."""
+    limits = limits_of(person)
+    energy_wh = (day.start_share - limits.reserve) * person.full_wh
+    floor_s = life_s(course(day, person.costs, floor_setting(limits)).drain_w, energy_wh)
+    full_s = life_s(course(day, person.costs, constant(limits.full)).drain_w, energy_wh)
+    draw = rng.random()
+    if draw < 1 / 6:
+        run_s = floor_s * rng.uniform(1.0, 1.5)
+    elif draw < 1 / 6 + 1 / 20:
+        run_s = full_s * rng.uniform(0.8, 1.0)
+    else:
+        run_s = rng.uniform(full_s, floor_s)
+    run_s = min(STEP_S * round(run_s / STEP_S), DAY_S)
+    kind = "impossible" if run_s > floor_s else "ample" if run_s <= full_s else "possible"
+    return Asked(run_s, energy_wh, kind)
+
+
+def life_s(drain_w: NDArray[np.float64], energy_wh: float) -> float:
+    """Return how long an energy lasts; beyond the drawn day at its mean power."""
+    used_wh = np.cumsum(drain_w) * STEP_S / _HOUR_S
+    if used_wh[-1] <= energy_wh:
+        return DAY_S + (energy_wh - float(used_wh[-1])) / float(drain_w.mean()) * _HOUR_S
+    i = int(np.searchsorted(used_wh, energy_wh))
+    before = float(used_wh[i - 1]) if i else 0.0
+    return STEP_S * (i + (energy_wh - before) / (float(used_wh[i]) - before))
+
+
+class Run:
+    """One day with the real governor."""
+
+    def __init__(self, person: Wearer, day: Day, asked: Asked, learned: Learned, rng: np.random.Generator) -> None:
+        self.person, self.day, self.asked = person, day, asked
+        self.limits = limits_of(person)
+        self.governor = Governor(self.limits, learned)
+        self._plausible = Plausibility()
+        self._steps = round(asked.run_s / STEP_S)
+        self._gauges = Gauges(person, rng, self._steps)
+        self._left_wh = day.start_share * person.full_wh
+        self._visits: list[Visit] = []
+        self._next = 0
+        self.recognised = 0.0
+        self.ended_s: float | None = None  # when service at or above the floor ended, None: it held
+        self.said_impossible = False
+        self.mode_changes = 0
+        self.governor_s = 0.0
+        self._moves = list(zip(day.scene.tolist(), day.ego.tolist(), strict=True))
+        self.trace = Trace([], [], [], [], [])
+
+    def play(self) -> None:
+        """Play the day to its asked end."""
+        usage, watts, mode = _NO_USAGE, self.person.costs.base_w, "active"
+        reserve_wh = self.limits.reserve * self.person.full_wh
+        for step in range(self._steps):
+            now_s = step * STEP_S
+            orders = self._govern(step, now_s, watts, usage)
+            self.mode_changes += orders.mode != mode
+            mode = orders.mode
+            if now_s == _HOUR_S:
+                self.said_impossible = not orders.feasible
+            if self.ended_s is None and orders.reason == "battery_low":
+                self.ended_s = now_s
+            usage = self._live(step, now_s, orders)
+            area = (orders.detector_px / self.limits.detector_px) ** 2
+            watts = power_w(self.person.costs, usage, area)
+            used_wh = watts * self.day.loss[step] * STEP_S / _HOUR_S
+            if self.ended_s is None and self._left_wh - used_wh < reserve_wh:
+                self.ended_s = now_s + STEP_S * (self._left_wh - reserve_wh) / used_wh
+            self._left_wh = max(0.0, self._left_wh - used_wh)
+            self._note(orders, watts)
+
+    def _govern(self, step: int, now_s: float, watts: float, usage: Usage) -> Orders:
+        share = self._left_wh / self.person.full_wh
+        reading = self._gauges.read(step, share, watts, now_s, float(self.day.air_c[step]))
+        started_s = time.perf_counter()
+        orders = self.governor.update(self._plausible.check(reading), usage, now_s, self.asked.run_s)
+        self.governor_s += time.perf_counter() - started_s
+        return orders
+
+    def _live(self, step: int, now_s: float, orders: Orders) -> Usage:
+        """Let one step pass: who comes, who is recognised, what the stages do."""
+        people, end_s = self.day.encounters, now_s + STEP_S
+        area = (orders.detector_px / self.limits.detector_px) ** 2
+        setting = Setting(*orders.rates, area)
+        met_s = followed_s = 0.0
+        began: list[tuple[Visit, float]] = [(visit, now_s) for visit in self._visits]
+        while self._next < len(people.arrive_s) and people.arrive_s[self._next] < end_s:
+            i, self._next = self._next, self._next + 1
+            at_s = float(people.arrive_s[i])
+            leaves_s = at_s + float(people.stay_s[i])
+            began.append((Visit(leaves_s, float(people.looks_to_see[i]), float(people.looks_to_fit[i])), at_s))
+        for visit, at_s in began:
+            undecided = visit.progress < 1.0
+            met, followed = visit.advance(min(visit.end_s, end_s) - at_s, setting)
+            met_s, followed_s = met_s + met, followed_s + followed
+            self.recognised += undecided and visit.progress >= 1.0
+        self._visits = [visit for visit, _ in began if visit.end_s > end_s]
+        return usage_of(setting, (met_s, followed_s), self._moves[step], STEP_S)
+
+    def _note(self, orders: Orders, watts: float) -> None:
+        self.trace.share.append(self._left_wh / self.person.full_wh)
+        self.trace.power_w.append(watts)
+        self.trace.budget_w.append(orders.budget_w or 0.0)
+        self.trace.watch_hz.append(orders.rates[0].detector_hz)
+        self.trace.modes.append(orders.mode)
+
+    @property
+    def run_s(self) -> float:
+        """The run time as the module's docstring defines it."""
+        if self.ended_s is not None:
+            return self.ended_s
+        spare_wh = self._left_wh - self.limits.reserve * self.person.full_wh
+        used_wh = self.day.start_share * self.person.full_wh - self._left_wh
+        return self.asked.run_s * (1.0 + spare_wh / max(used_wh, 1e-9))
+
+    def result(self, number: int, day: int) -> DayResult:
+        """Return what came of the day, beside the baselines."""
+        asked_s, run_s = self.asked.run_s, self.run_s
+        floor = course(self.day, self.person.costs, floor_setting(self.limits))
+        full = course(self.day, self.person.costs, constant(self.limits.full))
+        baselines = Baselines(self.person, self.day, self.asked, self.limits)
+        return DayResult(
+            wearer=number,
+            day=day,
+            board=self.person.board,
+            sensor=self.person.sensor,
+            kind=self.asked.kind,
+            asked_h=asked_s / _HOUR_S,
+            run_h=run_s / _HOUR_S,
+            met=abs(run_s - asked_s) <= TOLERANCE * asked_s,
+            said_impossible=self.said_impossible,
+            shortage=1.0 - life_s(floor.drain_w, self.asked.energy_wh) / asked_s,
+            recognised=self.recognised,
+            encounters=int(np.searchsorted(self.day.encounters.arrive_s, asked_s)),
+            hindsight=baselines.hindsight() if self.asked.kind == "possible" else 0.0,
+            threshold=baselines.thresholds(floor, full) if self.asked.kind == "possible" else 0.0,
+            plain_threshold_life=baselines.plain_life(floor, full),
+            full_rate_life=life_s(full.drain_w, self.asked.energy_wh) / asked_s,
+            mode_changes=self.mode_changes,
+            governor_s=self.governor_s,
+        )
+
+
+class Baselines:
+    """What policies without a governor make of the same day."""
+
+    def __init__(self, person: Wearer, day: Day, asked: Asked, limits: Limits) -> None:
+        self._person, self._day, self._asked, self._limits = person, day, asked, limits
+        self._steps = round(asked.run_s / STEP_S)
+
+    def hindsight(self) -> float:
+        """Return what the constant rate recognises that empties the battery to the reserve exactly at the asked end."""
+        low, high = self._limits.floor_hz * 0.2, self._limits.full.detector_hz
+        for _ in range(14):
+            middle = 0.5 * (low + high)
+            drain = course(self._day, self._person.costs, at_rate(self._limits, middle)).drain_w
+            if life_s(drain, self._asked.energy_wh) >= self._asked.run_s:
+                low = middle
+            else:
+                high = middle
+        best = course(self._day, self._person.costs, at_rate(self._limits, low))
+        return float(best.recognised[: self._steps].sum())
+
+    def thresholds(self, floor: Course, full: Course) -> float:
+        """Return what full rates above a charge, a quarter of them above 40 % of it, and the floor below recognise.
+
+        The charge is chosen with hindsight such that the battery lasts exactly as long as asked.
+        """
+        levels = (full, self._quarter(), floor)
+        low, high = 0.0, 1.0  # the higher, the sooner it saves
+        for _ in range(14):
+            middle = 0.5 * (low + high)
+            if self._play(levels, middle, 0.4 * middle)[0] >= self._asked.run_s:
+                high = middle
+            else:
+                low = middle
+        return self._play(levels, high, 0.4 * high)[1]
+
+    def plain_life(self, floor: Course, full: Course) -> float:
+        """Return the share of the asked time that the usual thresholds of 50 % and 20 % last."""
+        return self._play((full, self._quarter(), floor), 0.5, 0.2)[0] / self._asked.run_s
+
+    def _quarter(self) -> Course:
+        return course(self._day, self._person.costs, at_rate(self._limits, 0.25 * self._limits.full.detector_hz))
+
+    def _play(self, levels: tuple[Course, Course, Course], first: float, second: float) -> tuple[float, float]:
+        """Return (life in s, recognised until the asked end) where the charge switches from level to level."""
+        full_wh = self._person.full_wh
+        left_wh, reserve_wh = self._day.start_share * full_wh, self._limits.reserve * full_wh
+        at, recognised = 0, 0.0
+        for level, until in zip(levels, (first * full_wh, second * full_wh, reserve_wh), strict=True):
+            used_wh = np.cumsum(level.drain_w[at:]) * STEP_S / _HOUR_S
+            stop = at + int(np.searchsorted(used_wh, max(0.0, left_wh - max(until, reserve_wh))))
+            recognised += float(level.recognised[at : min(stop, self._steps)].sum())
+            left_wh -= float(used_wh[stop - at - 1]) if stop > at else 0.0
+            at = stop
+        spare_s = (left_wh - reserve_wh) / float(levels[2].drain_w.mean()) * _HOUR_S
+        return at * STEP_S + max(0.0, spare_s), recognised
+
+
+def summary(results: list[DayResult], seconds: float, seed: int) -> dict[str, object]:
+    """Return the figures of many days as one JSON-ready object."""
+    possible = [r for r in results if r.kind == "possible"]
+    impossible = [r for r in results if r.kind == "impossible"]
+    clear = [r for r in impossible if r.shortage > 0.05]
+    ample = [r for r in results if r.kind == "ample"]
+    updates = sum(r.asked_h for r in results) * _HOUR_S / STEP_S
+    return {
+        "days": len(results),
+        "seed": seed,
+        "step_s": STEP_S,
+        "possible_days": len(possible),
+        "impossible_days": len(impossible),
+        "ample_days": len(ample),
+        "met_within_2pct": _share(r.met for r in possible),
+        "met_first_days": _share(r.met for r in possible if r.day == 0),
+        "ended_early": _share(r.run_h < (1 - TOLERANCE) * r.asked_h for r in possible),
+        "left_unused": _share(r.run_h > (1 + TOLERANCE) * r.asked_h for r in possible),
+        "met_by_sensor": {s: _share(r.met for r in possible if r.sensor == s) for s in {r.sensor for r in possible}},
+        "encounters_vs_hindsight": _ratio(possible, "hindsight"),
+        "encounters_vs_threshold_baseline": _ratio(possible, "threshold"),
+        "encounters_recognised": _total(possible, "recognised") / max(1.0, _total(possible, "encounters")),
+        "impossible_said_first_hour": _share(r.said_impossible for r in impossible),
+        "impossible_by_5pct_said_first_hour": _share(r.said_impossible for r in clear),
+        "false_alarms_first_hour": _share(r.said_impossible for r in possible),
+        "ample_lasted": _share(r.run_h >= r.asked_h for r in ample),
+        "plain_threshold_life": float(np.mean([r.plain_threshold_life for r in possible])) if possible else None,
+        "full_rate_life": float(np.mean([r.full_rate_life for r in possible])) if possible else None,
+        "mode_changes_a_day": float(np.mean([r.mode_changes for r in results])),
+        "governor_us_per_update": 1e6 * sum(r.governor_s for r in results) / max(updates, 1.0),
+        "seconds": round(seconds, 1),
+    }
+
+
+def as_rows(results: list[DayResult]) -> list[dict[str, object]]:
+    """Return each day as a JSON-ready object."""
+    return [asdict(result) for result in results]
+
+
+def _share(values: object) -> float | None:
+    told = list(values)  # type: ignore[call-overload]
+    return round(sum(told) / len(told), 4) if told else None
+
+
+def _total(results: list[DayResult], name: str) -> float:
+    return float(sum(getattr(r, name) for r in results))
+
+
+def _ratio(results: list[DayResult], baseline: str) -> float | None:
+    other = _total(results, baseline)
+    return round(_total(results, "recognised") / other, 4) if other else None

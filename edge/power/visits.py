@@ -1,0 +1,168 @@
+"""What rates mean for encounters and for power: the physics of a simulated day, for one step or for a whole day.
+
+An encounter is recognised when, before it ends, it was first detected, confirmed by one more look, and three fit crops
+were embedded, each from a window of 0.2 s of its own. The same draws decide for every policy, so that policies differ
+by their rates alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.power.costs import Costs
+from edge.power.readings import Usage
+from edge.power.world import STEP_S, Day
+from edge.records import Rates
+
+EMBEDDINGS = 3
+_WINDOW_S = 0.2  # the best of the crops of so long is embedded
+_RECHECK_HZ = 1 / 3.0  # embeddings of a decided face
+_EGO_HZ, _STILL_HZ = 2.0, 0.5  # looks of the schedule where only the camera moves, and where nothing does
+_SWITCH_S = 0.3  # until a camera delivers at another rate
+MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is
+SMALL_PENALTY = 0.97  # share of the faces that a detector at half size still finds
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Rates for watch, meet and follow, and the detector's area relative to the full one."""
+
+    watch: Rates
+    meet: Rates
+    follow: Rates
+    area: float = 1.0
+
+    @property
+    def sight(self) -> float:
+        """How much of a look at full size one look is worth."""
+        return 1.0 if self.area >= 1.0 else SMALL_PENALTY
+
+
+def constant(rates: Rates, area: float = 1.0) -> Setting:
+    """Return the setting of a policy that does not look at demand."""
+    return Setting(rates, rates, rates, area)
+
+
+def to_recognise_s(rates: Rates, sight: float, looks_to_fit: float) -> float:
+    """Return the time from the first detection to the decision."""
+    if rates.detector_hz <= 0.0 or rates.embeddings_hz <= 0.0:
+        return math.inf
+    looks_hz = rates.detector_hz * sight
+    return 1.0 / looks_hz + max(looks_to_fit / looks_hz, EMBEDDINGS * max(1.0 / rates.embeddings_hz, _WINDOW_S))
+
+
+@dataclass(slots=True)
+class Visit:
+    """One encounter in progress."""
+
+    end_s: float
+    to_see: float  # looks still missing until it is detected
+    looks_to_fit: float
+    progress: float = 0.0  # 0..1 of what recognition takes
+    met_s: float = 0.0
+
+    def advance(self, span_s: float, setting: Setting) -> tuple[float, float]:
+        """Let it last for a while; returns the seconds in which it was undecided and in which it was decided."""
+        left_s = span_s
+        if self.to_see > 0.0:
+            looks_hz = setting.watch.detector_hz * setting.sight
+            seen_s = self.to_see / looks_hz if looks_hz > 0.0 else math.inf
+            if seen_s >= left_s:
+                self.to_see -= left_s * looks_hz
+                return 0.0, 0.0
+            left_s -= seen_s
+            self.to_see = 0.0
+        met_s = 0.0
+        if self.progress < 1.0 and self.met_s < MEET_S:
+            switch_s = 0.0 if self.met_s > 0.0 or setting.meet is setting.watch else _SWITCH_S
+            met_s = switch_s + self._gather(
+                max(0.0, min(left_s, MEET_S - self.met_s) - switch_s), setting.meet, setting.sight
+            )
+            met_s = min(met_s, left_s)
+            self.met_s += met_s
+        if self.progress < 1.0:
+            self._gather(left_s - met_s, setting.follow, setting.sight)
+        return met_s, left_s - met_s
+
+    def _gather(self, span_s: float, rates: Rates, sight: float) -> float:
+        """Gather evidence at these rates; returns how long it took, the whole span where it is not enough."""
+        need_s = to_recognise_s(rates, sight, self.looks_to_fit)
+        used_s = min(span_s, need_s * (1.0 - self.progress))
+        if used_s < span_s:
+            self.progress = 1.0
+        elif math.isfinite(need_s):
+            self.progress += used_s / need_s
+        return used_s
+
+
+def usage_of(setting: Setting, faces_s: tuple[float, float], moves: tuple[float, float], span_s: float) -> Usage:
+    """Return what the stages do in a span with (undecided, decided) faces for so long and (scene, ego) motion."""
+    scene, ego = moves
+    met_s, followed_s = faces_s
+    met_s = min(met_s, span_s)
+    followed_s = min(followed_s, span_s - met_s)
+    seconds = (span_s - met_s - followed_s, met_s, followed_s)
+    hertz = setting.watch.detector_hz
+    watching_hz = scene * hertz + ego * min(hertz, _EGO_HZ) + (1 - scene - ego) * min(hertz, _STILL_HZ)
+    looks = (seconds[0] * watching_hz, met_s * setting.meet.detector_hz, followed_s * setting.follow.detector_hz)
+    frames = tuple(
+        s * rates.capture_fps for s, rates in zip(seconds, (setting.watch, setting.meet, setting.follow), strict=True)
+    )
+    embeddings = met_s * 0.5 * setting.meet.embeddings_hz  # half of an undecided face's windows hold a fit crop
+    embeddings += followed_s * min(_RECHECK_HZ, setting.follow.embeddings_hz)
+    return Usage(seconds, (frames[0], frames[1], frames[2]), looks, embeddings)
+
+
+def power_w(costs: Costs, usage: Usage, area: float) -> float:
+    """Return the mean power of a span."""
+    work_j = costs.capture_j * sum(usage.frames) + costs.look_j * area * sum(usage.looks)
+    return costs.base_w + (work_j + costs.embed_j * usage.embeddings) / max(usage.duration_s, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What one setting, held all day, draws in each step and recognises of the arrivals of each step."""
+
+    drain_w: NDArray[np.float64]  # (S,) from the battery, losses included
+    recognised: NDArray[np.float64]  # (S,)
+
+
+def course(day: Day, costs: Costs, setting: Setting) -> Course:
+    """Return the course of a whole day under one setting that does not look at demand."""
+    rates, steps, people = setting.watch, len(day.scene), day.encounters
+    looks_hz = rates.detector_hz * setting.sight
+    seen_s = people.arrive_s + people.to_see_s(looks_hz)
+    need_s = 1.0 / looks_hz + np.maximum(
+        people.looks_to_fit / looks_hz, EMBEDDINGS * max(1.0 / rates.embeddings_hz, _WINDOW_S)
+    )
+    ends_s = people.arrive_s + people.stay_s
+    decided_s = np.minimum(seen_s + need_s, ends_s)
+    met = np.minimum(_cover(np.minimum(seen_s, ends_s), decided_s, steps), STEP_S)
+    followed = np.minimum(_cover(decided_s, ends_s, steps), STEP_S - met)
+    hertz = rates.detector_hz
+    watching_hz = day.scene * hertz + day.ego * min(hertz, _EGO_HZ) + (1 - day.scene - day.ego) * min(hertz, _STILL_HZ)
+    looks = (STEP_S - met - followed) * watching_hz + (met + followed) * hertz
+    embeddings = met * 0.5 * rates.embeddings_hz + followed * min(_RECHECK_HZ, rates.embeddings_hz)
+    work_j = costs.capture_j * rates.capture_fps * STEP_S + costs.look_j * setting.area * looks
+    drain_w = (costs.base_w + (work_j + costs.embed_j * embeddings) / STEP_S) * day.loss
+    won = seen_s + need_s <= ends_s
+    arrivals = np.minimum((people.arrive_s[won] / STEP_S).astype(int), steps - 1)
+    return Course(drain_w, np.bincount(arrivals, minlength=steps).astype(float))
+
+
+def _cover(begin_s: NDArray[np.float64], end_s: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """Return the seconds of each step that the intervals cover, added up: (steps,)."""
+    edges: NDArray[np.float64] = np.arange(steps + 1, dtype=np.float64) * STEP_S
+    covered: NDArray[np.float64] = _elapsed(edges, np.sort(begin_s)) - _elapsed(edges, np.sort(end_s))
+    return np.diff(covered)
+
+
+def _elapsed(edges: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return, for each edge, the sum of the times since the moments before it."""
+    before = np.searchsorted(moments, edges, side="right")
+    total = np.concatenate([[0.0], np.cumsum(moments)])
+    return np.asarray(edges * before - total[before], np.float64)
