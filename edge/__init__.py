@@ -4,6 +4,8 @@ import os
 
 __version__ = "0.1.0"
 
-# OpenCV reads this once, when it is loaded, and whichever module loads it first has passed here before: a hostile
-# picture must not ask for gigabytes. 64 megapixels are enough for any camera that a wearer's photos come from.
+# OpenCV and OpenBLAS read these once, when they are loaded, and whichever module loads them first has passed here.
+# A hostile picture must not ask for gigabytes; 64 megapixels are enough for any camera that a wearer has.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64_000_000))
+# One thread for matrices of 256: waiting for each other costs several threads five times the work (opening a store).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
