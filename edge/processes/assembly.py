@@ -14,6 +14,7 @@ from edge.schedule import LookSchedule
 from edge.vision.align import Aligner
 from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
+from edge.vision.focus import FocusedDetector
 from edge.vision.gates import FaceGate, QualityGate
 from edge.vision.motion import MotionGate
 from edge.vision.tracker import BestShots, Tracker
@@ -21,6 +22,7 @@ from edge.vision.tracker import BestShots, Tracker
 _DETECTOR = "yunet"
 _TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
 _LOOKS_IN_A_GAP = 3.0  # but a track survives so many looks without its face, however seldom looks are
+_WHOLE_VIEW_S = 0.33  # while faces are followed, the whole view is searched for others so often
 _SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: three to six frames of a camera
 
 
@@ -71,7 +73,7 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
         schedule=LookSchedule(rates, config.motion.still_check_s),
-        detector=build_detector(config),
+        detector=FocusedDetector(build_detector(config), _WHOLE_VIEW_S),
         face_gate=build_face_gate(config),
         tracker=Tracker(max(_TRACK_GAP_S, _LOOKS_IN_A_GAP / rates.detector_hz)),
         quality_gate=build_quality_gate(config),

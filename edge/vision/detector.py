@@ -84,7 +84,9 @@ def _open(model: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # as fast without, and what a look needs is given back
+    # The arena keeps what a look needs, 13 MB at 640×480. Without it the same blocks are taken from and given back to
+    # the system at each look, and what is left between them grows to 65 MB; a plan made in advance costs 9 MB more.
+    options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     network = onnxfile.free_size(onnxfile.expand_weights(onnxfile.read(model)))
     wanted = {f"{head}_{stride}" for stride in _STRIDES for head in _HEADS}
