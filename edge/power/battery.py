@@ -1,7 +1,7 @@
 """A lithium-ion cell's open-circuit voltage against its charge, and charge against energy. Sans-IO.
 
-The table is the usual one of a lithium polymer cell at rest. A real cell's differs by some 20 mV, and what the load
-takes away over the inner resistance is known no better: `share_from_voltage` says how sure it is.
+The table is the usual one of a lithium polymer cell at rest; a real cell's differs by some 15 mV. What the load takes
+away over the inner resistance is learned (`energy.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _REST_V = (  # open-circuit voltage at a charge of 0, 5, … 100 %
     *(3.85, 3.87, 3.91, 3.95, 3.98, 4.02, 4.08, 4.11, 4.15, 4.20),
 )
 RESISTANCE_OHM = 0.12  # of a cell of some ampere hours with its wires and protection
-_VOLT_SPREAD = 0.03  # standard deviation of table, resistance and sensor together
+RESISTANCE_SPREAD = 0.5  # as a share
 
 # Energy that a charge of 0, 5, … 100 % still holds, as a share of that of a full cell.
 _AREAS = [0.0, *accumulate((low + high) / 2 for low, high in pairwise(_REST_V))]
@@ -36,22 +36,28 @@ def rest_voltage(charge_share: float) -> float:
     return _REST_V[i] + (position - i) * (_REST_V[i + 1] - _REST_V[i])
 
 
-def share_from_voltage(cell_v: float, current_a: float) -> tuple[float, float]:
-    """Return the share of energy left and its standard deviation, from one cell's voltage under a load.
+def charge_share(energy: float) -> float:
+    """Return which share of the charge is left at a share of the energy, both 0..1."""
+    energy = min(max(energy, 0.0), 1.0)
+    i = min(bisect_right(_ENERGY, energy) - 1, len(_ENERGY) - 2)
+    return _STEP * (i + (energy - _ENERGY[i]) / (_ENERGY[i + 1] - _ENERGY[i]))
 
-    On the flat middle of the curve a few millivolts are ten percent, near the end they are nothing: the spread follows
-    the slope over the range in which the voltage may be wrong.
+
+def slope_v(energy: float, spread: float) -> float:
+    """Return how steep the voltage is against the share of energy, V, over the range in which that may be.
+
+    The curve has knees: its tangent at a doubtful place says less than its mean slope around it.
     """
+    low, high = max(0.0, energy - spread), min(1.0, energy + spread)
+    return (rest_voltage(charge_share(high)) - rest_voltage(charge_share(low))) / max(high - low, 1e-6)
+
+
+def share_from_voltage(cell_v: float, current_a: float) -> float:
+    """Return the share of energy left from one cell's voltage under a load: a first guess, good to some percent."""
     rest_v = cell_v + RESISTANCE_OHM * current_a
-    low, high = _charge(rest_v - _VOLT_SPREAD), _charge(rest_v + _VOLT_SPREAD)
-    share = energy_share(_charge(rest_v))
-    return share, max(0.5 * (energy_share(high) - energy_share(low)), 0.006)
-
-
-def _charge(rest_v: float) -> float:
     if rest_v <= _REST_V[0]:
         return 0.0
     if rest_v >= _REST_V[-1]:
         return 1.0
     i = bisect_right(_REST_V, rest_v) - 1
-    return _STEP * (i + (rest_v - _REST_V[i]) / (_REST_V[i + 1] - _REST_V[i]))
+    return energy_share(_STEP * (i + (rest_v - _REST_V[i]) / (_REST_V[i + 1] - _REST_V[i])))

@@ -39,10 +39,10 @@ class Prior:
 
 PRIORS: dict[str, Prior] = {
     "pi-zero-2": Prior(
-        Costs(0.65, 0.018, 0.090, 0.110),
-        0.25,
+        Costs(0.45, 0.018, 0.090, 0.110),
+        0.35,
         0.6,
-        "idle 0.60 W: cnx-software.com 2021-12-09; stages estimated at 0.4 W a core, camera at 0.2 W for 15 fps",
+        "idle 0.60 W, 0.375 W with what is unused off: cnx-software.com 2021-12-09; stages estimated",
     ),
     "pi-4": Prior(
         Costs(1.80, 0.020, 0.060, 0.070),

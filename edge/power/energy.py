@@ -1,10 +1,12 @@
-"""How much energy is left, how much fits in, and what each stage costs: one filter learns all six while running.
+"""How much energy is left, how much fits in, and what each stage costs: one filter learns all of it while running.
 
-The state is (energy left, energy of a full charge, base power, joules a frame, a look, an embedding). Its covariance
-says what each reading teaches: a power reading teaches the costs; a gauge teaches the ratio of the first two and, as
-time passes, their difference from what was drawn: the capacity that is really there. With a gauge and no power
-reading only ratios are learned, and ratios are all that a budget needs. It is recursive least squares (an extended
-Kalman filter) with priors, forgetting by process noise, and costs that are never negative. Sans-IO.
+The state is (energy left, energy of a full charge; base power, joules a frame, a look, an embedding; resistance and
+voltage offset of a cell, error of the gauge). Its covariance says what each reading teaches: a power reading teaches
+the costs; a gauge or a voltage teaches the ratio of the first two and, as time passes, their difference from what was
+drawn: the capacity that is really there. With a gauge and no power reading only ratios are learned, and ratios are all
+that a budget needs. It is recursive least squares (an extended Kalman filter) with priors, forgetting by process noise,
+and costs that are never negative. A gauge that errs by two percent errs so for hours: that error is a state of its own,
+so a thousand readings are no surer than a few. Sans-IO.
 """
 
 from __future__ import annotations
@@ -15,15 +17,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.power.battery import (
+    RESISTANCE_OHM,
+    RESISTANCE_SPREAD,
+    charge_share,
+    energy_share,
+    rest_voltage,
+    share_from_voltage,
+    slope_v,
+)
 from edge.power.costs import Costs, Prior
 
-_LEFT, _FULL, _BASE = 0, 1, 2
-_DRIFT = np.array([0.0, 0.002, 0.04, 0.02, 0.02, 0.02])  # relative change to expect in an hour, standard deviation
+_LEFT, _FULL, _BASE, _OHM, _OFFSET, _BIAS = 0, 1, 2, 6, 7, 8
+_STATES = 9
+_STAGES = slice(_BASE, _OHM)
+# relative change to expect in an hour, standard deviation
+_DRIFT = np.array([0.0, 0.002, 0.04, 0.02, 0.02, 0.02, 0.03, 0.0, 0.0])
 _METER_SPREAD = 0.10  # of one power reading against the mean power around it
 _METER_S = 20.0  # how long readings of one meter err alike
 _UNMODELLED = 0.05  # of the power that the costs predict, where nothing measures it
 _UNMODELLED_H = 0.5  # how long that errs alike
-_METER_COUNT = 0.01  # of the energy that a meter has counted
+_COUNT, _COUNT_H = 0.025, 1.0  # of metered energy, which the cold and the battery's own losses add to; alike so long
+_VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and how long it lasts
+_OFFSET_V, _OFFSET_DRIFT_V = 0.015, 0.006  # of a cell's rest voltage against the table, and its change in an hour
+_GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and how long they last
+_BIAS_SHARE, _BIAS_H = 0.018, 2.0  # systematic error of a gauge in the middle of a charge, and how long it lasts
+_SURE_BELOW, _SURE_SHARE = 0.3, 0.3  # below so much charge a gauge sees it in the voltage, down to such a part at empty
+_FIRST_VOLTS = 0.06  # share of energy by which a first guess from the voltage errs
 _BREAK = 4.0  # standard deviations beyond which a gauge and the count cannot both be right
 
 
@@ -35,6 +55,10 @@ class Learned:
     full_spread: float  # as a share
     costs: Costs
     spreads: tuple[float, float, float, float]  # of the costs, as shares
+    resistance_ohm: float = RESISTANCE_OHM  # of a cell
+    resistance_spread: float = RESISTANCE_SPREAD
+    offset_v: float = 0.0  # of a cell's rest voltage against the table
+    offset_spread_v: float = _OFFSET_V
 
 
 def from_prior(prior: Prior, full_wh: float, full_spread: float) -> Learned:
@@ -48,9 +72,11 @@ class EnergyFilter:
 
     def __init__(self, learned: Learned) -> None:
         costs = np.array(learned.costs.values)
-        self._x: NDArray[np.float64] = np.concatenate([[0.0, learned.full_wh], costs])  # (6,)
-        spread = np.concatenate([[0.0, learned.full_spread], learned.spreads]) * self._x
-        self._p: NDArray[np.float64] = np.diag(spread**2)  # (6, 6)
+        known = [0.0, learned.full_wh, *costs, learned.resistance_ohm, learned.offset_v, 0.0]
+        self._x: NDArray[np.float64] = np.array(known)  # (9,)
+        shares = np.array([0.0, learned.full_spread, *learned.spreads, learned.resistance_spread, 0.0, 0.0])
+        spread = shares * self._x + np.array([0.0] * _OFFSET + [learned.offset_spread_v, _BIAS_SHARE])
+        self._p: NDArray[np.float64] = np.diag(spread**2)  # (9, 9)
         self._floor = 0.2 * costs  # a stage that seems free has not been exercised
         self._floor[1:] *= 0.25
         self._started = False
@@ -79,20 +105,25 @@ class EnergyFilter:
     @property
     def costs(self) -> Costs:
         """What the stages cost, as learned so far."""
-        return Costs(*map(float, self._x[_BASE:]))
+        return Costs(*map(float, self._x[_STAGES]))
 
     def usable(self, reserve: float) -> tuple[float, float]:
         """Return the energy above a reserve (a share of a full charge) and its standard deviation, Wh."""
-        h = np.zeros(6)
+        h = np.zeros(_STATES)
         h[_LEFT], h[_FULL] = 1.0, -reserve
         return max(0.0, float(h @ self._x)), math.sqrt(max(0.0, float(h @ self._p @ h)))
 
     def learned(self) -> Learned:
         """Return what the next day may start from."""
-        spread = np.sqrt(np.maximum(np.diag(self._p), 0.0)) / np.maximum(self._x, 1e-9)
-        stages = np.clip(spread[_BASE:], 0.05, 1.0)
+        spread = np.sqrt(np.maximum(np.diag(self._p), 0.0)) / np.maximum(np.abs(self._x), 1e-9)
+        stages = np.clip(spread[_STAGES], 0.05, 1.0)
         full = float(np.clip(spread[_FULL], 0.02, 1.0))
-        return Learned(self.full_wh, full, self.costs, (stages[0], stages[1], stages[2], stages[3]))
+        ohm = float(np.clip(spread[_OHM], 0.1, RESISTANCE_SPREAD))
+        a, b, c, d = map(float, stages)
+        offset = math.sqrt(max(float(self._p[_OFFSET, _OFFSET]), 0.005**2))
+        return Learned(
+            self.full_wh, full, self.costs, (a, b, c, d), float(self._x[_OHM]), ohm, float(self._x[_OFFSET]), offset
+        )
 
     def restart(self) -> None:
         """Forget how full the battery is, as after a charge."""
@@ -102,8 +133,9 @@ class EnergyFilter:
         """Draw what was drawn: what a meter says, else what the activity (frames, looks, embeddings a second) costs."""
         if hours <= 0.0:
             return
-        u = np.array([0.0, 0.0, 1.0, *activity])
-        self._p.ravel()[::7] += (_DRIFT * self._x) ** 2 * hours  # the diagonal
+        u = np.array([0.0, 0.0, 1.0, *activity, 0.0, 0.0, 0.0])
+        self._p.ravel()[:: _STATES + 1] += (_DRIFT * self._x) ** 2 * hours  # the diagonal
+        self._wander(hours)
         if power_w is not None:
             repeats = max(1.0, 2.0 * _METER_S / (3600.0 * hours))
             spread = _METER_SPREAD * max(power_w, 0.2 * float(u @ self._x))
@@ -112,7 +144,7 @@ class EnergyFilter:
             return
         if power_w is not None:
             self._x[_LEFT] -= power_w * hours
-            self._p[_LEFT, _LEFT] += (_METER_COUNT * power_w * hours) ** 2
+            self._p[_LEFT, _LEFT] += (_COUNT * power_w) ** 2 * 2.0 * _COUNT_H * hours
         else:
             predicted_w = float(u @ self._x)
             self._x[_LEFT] -= predicted_w * hours
@@ -121,25 +153,54 @@ class EnergyFilter:
             self._p[_LEFT, _LEFT] += (_UNMODELLED * predicted_w) ** 2 * 2.0 * _UNMODELLED_H * hours
         self._settle()
 
-    def observe(self, share: float, spread: float, hours: float, alike_h: float) -> None:
-        """Take a measured share of energy left, 0..1, with its standard deviation.
-
-        `hours` since the last one; `alike_h` how long such readings err alike: that many are one opinion.
-        """
+    def observe_gauge(self, charge: float, hours: float) -> None:
+        """Take a gauge's share of charge left, 0..1, `hours` after the last one."""
+        share = energy_share(charge)
+        doubt = _SURE_SHARE + (1.0 - _SURE_SHARE) * min(1.0, charge / _SURE_BELOW)
         if not self._started:
-            self._start(share, spread)
+            self._start(share, _BIAS_SHARE * doubt)
             return
         full, left = self._x[_FULL], self._x[_LEFT]
-        h = np.zeros(6)
-        h[_LEFT], h[_FULL] = 1.0 / full, -left / full**2
-        innovation = share - left / full
-        expected = float(h @ self._p @ h) + spread**2
-        if innovation**2 > _BREAK**2 * max(expected, 0.02**2):
+        h = np.zeros(_STATES)
+        h[_LEFT], h[_FULL], h[_BIAS] = 1.0 / full, -left / full**2, doubt
+        innovation = share - left / full - doubt * self._x[_BIAS]
+        expected = float(h @ self._p @ h) + _GAUGE**2
+        if innovation**2 > _BREAK**2 * max(expected, _BIAS_SHARE**2):
             self.restarts += 1
-            self._start(share, spread)
+            self._start(share, _BIAS_SHARE * doubt)
             return
-        self._update(h, innovation, spread**2 * max(1.0, 2.0 * alike_h / max(hours, 1e-6)))
+        self._update(h, innovation, _GAUGE**2 * max(1.0, 2.0 * _GAUGE_H / max(hours, 1e-6)))
         self._settle()
+
+    def observe_volts(self, cell_v: float, current_a: float | None, hours: float, predicted_w: float) -> None:
+        """Take the voltage of one cell under load; without a measured current the predicted power gives it."""
+        current = predicted_w / max(cell_v, 2.0) if current_a is None else current_a
+        if not self._started:
+            self._start(share_from_voltage(cell_v, current), _FIRST_VOLTS)
+            return
+        full, left = self._x[_FULL], self._x[_LEFT]
+        share = float(left / full)
+        doubt = math.sqrt(max(float(self._p[_LEFT, _LEFT]), 0.0)) / float(full)
+        steep = slope_v(share, min(max(doubt, 0.01), 0.1))
+        h = np.zeros(_STATES)
+        h[_LEFT], h[_FULL], h[_OHM], h[_OFFSET] = steep / full, -steep * left / full**2, -current, 1.0
+        rest_v = rest_voltage(charge_share(share)) + float(self._x[_OFFSET])
+        innovation = cell_v - rest_v + current * float(self._x[_OHM])
+        self._update(h, innovation, _VOLTS**2 * max(1.0, 2.0 * _VOLTS_H / max(hours, 1e-6)))
+        self._settle()
+
+    def predicted_w(self, activity: tuple[float, float, float]) -> float:
+        """Return the power that an activity (frames, looks, embeddings a second) costs."""
+        return float(np.array([1.0, *activity]) @ self._x[_STAGES])
+
+    def _wander(self, hours: float) -> None:
+        """Let the systematic errors change: the cell's slowly, the gauge's within some hours."""
+        self._p[_OFFSET, _OFFSET] += _OFFSET_DRIFT_V**2 * hours
+        keep = math.exp(-hours / _BIAS_H)
+        self._x[_BIAS] *= keep
+        self._p[_BIAS, :] *= keep
+        self._p[:, _BIAS] *= keep
+        self._p[_BIAS, _BIAS] += (1.0 - keep * keep) * _BIAS_SHARE**2
 
     def _start(self, share: float, spread: float) -> None:
         full = self._x[_FULL]
@@ -157,7 +218,8 @@ class EnergyFilter:
     def _settle(self) -> None:
         """Keep the state in the physical: capacity above nothing, costs above zero, charge between empty and full."""
         x = self._x
-        x[_BASE:] = np.maximum(x[_BASE:], self._floor)
+        x[_STAGES] = np.maximum(x[_STAGES], self._floor)
+        x[_OHM] = min(max(x[_OHM], 0.01), 1.0)
         x[_FULL] = max(x[_FULL], 0.05)
         x[_LEFT] = min(max(x[_LEFT], 0.0), x[_FULL])
         self._p = 0.5 * (self._p + self._p.T)  # rounding must not make it lopsided

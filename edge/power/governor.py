@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edge.power.allocate import Lever, allocate, spent_w
-from edge.power.battery import energy_share, share_from_voltage
 from edge.power.demand import Day
 from edge.power.energy import EnergyFilter, Learned
 from edge.power.modes import CAUSES, Mode, Modes, Reason
@@ -28,9 +27,6 @@ from edge.records import Rates
 
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
-_GAUGE_SPREAD, _GAUGE_SURE = 0.02, 0.006  # error of a fuel gauge, share of a charge: above 30 %, and near empty,
-_GAUGE_SURE_BELOW, _GAUGE_ALIKE_H = 0.3, 2.0  # where the voltage tells it the truth; and how long it errs alike
-_VOLTAGE_ALIKE_H = 4.0  # table and resistance err alike for as long as the charge is much the same
 _FRESH_S = 10.0  # older readings teach nothing
 _SAVER_SHARE = 0.25  # of the full rates, while no undecided face is in view
 _SAVER_MIN_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame
@@ -157,20 +153,17 @@ class Governor:
         activity = (sum(usage.frames) / seconds, sum(usage.looks) * scale / seconds, usage.embeddings / seconds)
         self.energy.pass_time(hours, activity, _fresh(reading.power_w, now_s))
         if reading.supply != "mains":
-            self._observe(reading, now_s)
+            self._observe(reading, self.energy.predicted_w(activity), now_s)
 
-    def _observe(self, reading: Reading, now_s: float) -> None:
+    def _observe(self, reading: Reading, predicted_w: float, now_s: float) -> None:
         percent, volts = _fresh(reading.percent, now_s), _fresh(reading.voltage_v, now_s)
         if percent is not None:
             since_h = 0.0 if self._observed_s is None else max(0.0, now_s - self._observed_s) / 3600.0
-            unsure = min(1.0, percent / 100.0 / _GAUGE_SURE_BELOW)
-            spread = _GAUGE_SURE + (_GAUGE_SPREAD - _GAUGE_SURE) * unsure
-            self.energy.observe(energy_share(percent / 100.0), spread, since_h, _GAUGE_ALIKE_H)
+            self.energy.observe_gauge(percent / 100.0, since_h)
         if volts is not None and self.limits.cells:
             since_h = 0.0 if self._voltage_s is None else max(0.0, now_s - self._voltage_s) / 3600.0
             current = _fresh(reading.current_a, now_s)
-            share, spread = share_from_voltage(volts / self.limits.cells, current or 0.0)
-            self.energy.observe(share, spread if current is not None else 2.0 * spread, since_h, _VOLTAGE_ALIKE_H)
+            self.energy.observe_volts(volts / self.limits.cells, current, since_h, predicted_w / self.limits.cells)
             self._voltage_s = now_s
         if self.energy.started and (percent is not None or self._voltage_s == now_s):
             self._observed_s = now_s

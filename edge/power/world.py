@@ -102,7 +102,7 @@ _PLAN = (  # place, mean minutes
 
 def draw_wearer(rng: np.random.Generator) -> Wearer:
     """Draw a device: costs around the prior, a battery that is older and smaller than its label, a sensor."""
-    board = str(rng.choice(["pi-zero-2", "pi-4", "pi-5"]))
+    board = str(rng.choice(["pi-zero-2", "pi-4", "pi-5"], p=[0.6, 0.2, 0.2]))
     prior = PRIORS[board].costs
     base = prior.base_w * math.exp(rng.normal(0, 0.15))
     stages = np.array(prior.values[1:]) * np.exp(rng.normal(0, 0.4, 3))
