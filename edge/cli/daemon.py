@@ -94,10 +94,9 @@ def vision(config_path: Path) -> None:
 @with_config
 def publish(config_path: Path) -> None:
     """Run the process that sends events; it has no pixels."""
-    settings = config.load(config_path)
-    from edge.processes import publisher, signals
+    from edge.processes import following, publisher, signals
 
-    publisher.run(settings, signals.stop_on_signals())
+    following.follow(config_path, signals.stop_on_signals(), publisher.run)
 
 
 @cli.command()

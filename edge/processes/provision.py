@@ -54,7 +54,14 @@ def run(config: Config, config_path: Path, stop: threading.Event, pty: Path | No
         control.call,
         Clock(time.time, lambda unix_s: time.clock_settime(time.CLOCK_REALTIME, unix_s)),
     )
-    device = Device(desk, arming, lambda: canonical(code), os.urandom, control.close)
+    device = Device(
+        desk=desk,
+        arming=arming,
+        code=lambda: canonical(code),
+        random=os.urandom,
+        hang_up=control.close,
+        now_s=now_s,
+    )
 
     def wanted() -> bool:
         return not stop.is_set() and (pty is not None or device.is_open or arming.left_s() > 0)
@@ -77,6 +84,7 @@ def _serve(port: Port, device: Device, wanted: Callable[[], bool]) -> None:
         while wanted():
             if data := port.read():
                 device.feed(data, port.write)
+            device.tick()
     except ProvisionError as e:
         _log.warning("%s", e)
     finally:

@@ -25,6 +25,7 @@ from edge.vision.camera import decode_image
 _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply
 _MAX_PHOTOS = 100  # more do not make better templates
+_UNASKED_S = 30.0  # a live enrolment that nobody follows ends: meanwhile nobody is recognised
 _SHOWN = 10  # look-alikes named in one reply
 
 
@@ -43,6 +44,7 @@ class Steward:
         self._begun: messages.EnrolBegin | None = None
         self._guide: Guide | None = None
         self._photos: Collection | None = None
+        self._asked_s: float | None = None  # time of the first frame since somebody asked how the enrolment goes
 
     @property
     def wants_frames(self) -> bool:
@@ -51,8 +53,15 @@ class Steward:
 
     def see(self, frame: Frame) -> None:
         """Take a frame of the live camera."""
-        if self._guide is not None:
-            self._guide.see(frame)
+        if self._guide is None:
+            return
+        if self._asked_s is None:
+            self._asked_s = frame.t_s
+        elif frame.t_s - self._asked_s > _UNASKED_S:
+            _log.warning("nobody asks how the enrolment goes: it is given up")
+            self._forget_enrolment()
+            return
+        self._guide.see(frame)
 
     def handle(self, request: ControlRequest | None) -> ControlReply:
         """Do what is asked; None: whoever asked has gone. Raises EdgeError, and then nothing has changed."""
@@ -163,6 +172,7 @@ class Steward:
     def _progress(self) -> Progress:
         if self._guide is None:
             raise _nothing_begun()
+        self._asked_s = None
         seen = self._guide.progress()
         return Progress(
             hint=seen.hint,

@@ -241,6 +241,9 @@ class Desk:
 
     # ── arming and reset ──
 
+    def _bye(self, _: messages.Bye) -> Done:
+        return Done()
+
     def _arm(self, request: messages.Arm) -> Done:
         self._arming.arm(request.minutes)
         return Done(note=f"ready for {request.minutes} minutes")
@@ -277,6 +280,7 @@ class Desk:
         messages.Arm: _arm,
         messages.Disarm: _disarm,
         messages.FactoryReset: _reset,
+        messages.Bye: _bye,
         **dict.fromkeys(
             (
                 messages.ListPeople,

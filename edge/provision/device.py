@@ -14,17 +14,27 @@ from edge.provision.messages import Failed
 from edge.provision.session import DeviceSession, Ended, Opened, Random, Received, Send, State
 
 _log = logging.getLogger(__name__)
+_SILENCE_S = 900.0
 
 
 class Device:
     """Speaks with one host at a time."""
 
     def __init__(
-        self, desk: Desk, arming: Arming, code: Callable[[], bytes], random: Random, hang_up: Callable[[], None]
+        self,
+        *,
+        desk: Desk,
+        arming: Arming,
+        code: Callable[[], bytes],
+        random: Random,
+        hang_up: Callable[[], None],
+        now_s: Callable[[], float],
     ) -> None:
         self._desk = desk
         self._decoder = framing.Decoder()
         self._session = DeviceSession(code, random, arming.spend, arming.proven)
+        self._now_s = now_s
+        self._heard_s = now_s()
         self._hang_up = hang_up  # ends vision's part: an enrolment that was begun is forgotten
 
     @property
@@ -34,35 +44,46 @@ class Device:
 
     def feed(self, data: bytes, write: Callable[[bytes], None]) -> None:
         """Take what came over the cable, and write what follows; `write` may raise ProvisionError."""
+        self._heard_s = self._now_s()
         for payload in self._decoder.feed(data):
             for output in self._session.receive(payload):
                 if isinstance(output, Send):
                     write(framing.encode(output.payload))
                 elif isinstance(output, Received):
-                    write(framing.encode(self._answered(output.message)))
+                    answer, last = self._answered(output.message)
+                    write(framing.encode(answer))
+                    if last:
+                        self.lost()
                 elif isinstance(output, Opened):
                     _log.info("a host has proved that it knows the code")
                 else:
                     self._over(output)
 
+    def tick(self) -> None:
+        """End a conversation in which nothing is said any more: not every cable tells when it is pulled."""
+        if self.is_open and self._now_s() - self._heard_s > _SILENCE_S:
+            self.lost()
+
     def lost(self) -> None:
-        """Forget the keys and everything half done: the cable has gone."""
-        self._decoder = framing.Decoder()
+        """Forget the keys and everything half done: the cable has gone, or the host has said goodbye."""
         if self._session.state is not State.CLOSED:
             self._session.close()
             self._over(None)
 
-    def _answered(self, message: bytearray) -> bytes:
-        """Return the sealed answer to one request, and leave nothing of the request in memory."""
+    def _answered(self, message: bytearray) -> tuple[bytes, bool]:
+        """Return the sealed answer to one request, and whether it is the last; leave nothing of it in memory."""
+        last = False
         try:
-            reply = self._desk.answer(messages.decode_request(message))
+            request = messages.decode_request(message)
+            reply = self._desk.answer(request)
+            last = isinstance(request, messages.Bye)
         except ProvisionError as e:
             reply = Failed(what=e.what, remedy=e.remedy)
         finally:
             wipe(message)
-        return self._session.send(messages.encode(reply)).payload
+        return self._session.send(messages.encode(reply)).payload, last
 
     def _over(self, ended: Ended | None) -> None:
-        _log.info("the conversation is over: %s", "the cable has gone" if ended is None else ended.alert.name)
+        _log.info("the conversation is over: %s", "goodbye" if ended is None else ended.alert.name)
         self._desk.forget_photo()
         self._hang_up()

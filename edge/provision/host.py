@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from edge.errors import EdgeError, ProvisionError
@@ -56,7 +57,7 @@ class Client:
         self._random = random
         self._now_s = now_s
         self._decoder = framing.Decoder()
-        self._session: HostSession
+        self._session = HostSession(code, random)
         self._inbox: deque[Output] = deque()
 
     def connect(self) -> None:
@@ -76,6 +77,7 @@ class Client:
 
     def call(self, request: Request, expected: type[_R]) -> _R:
         """Ask one thing; raises DeviceError with the device's own words where it is refused."""
+        messages.check(request)
         self._ask(request)
         return self._reply(expected)
 
@@ -90,6 +92,14 @@ class Client:
                 under_way -= 1
         for _ in range(under_way):
             yield self._reply(object)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Say goodbye, so that the device forgets what was begun; a cable that has gone has said it already."""
+        if self._session.state is not State.OPEN:
+            return
+        with suppress(EdgeError):
+            self._write(self._session.send(messages.encode(messages.Bye())))
+        self._session.close()
 
     def send_photo(self, name: str, data: bytes) -> Iterator[int | messages.Progress]:
         """Send one photo in pieces; yields how many bytes are there, and at the end what the device makes of it."""

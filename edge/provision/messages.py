@@ -196,6 +196,10 @@ class FactoryReset(Message, frozen=True, tag="factory-reset"):
     name: Slug
 
 
+class Bye(Message, frozen=True, tag="bye"):
+    """End the conversation; what was begun and not finished is forgotten."""
+
+
 Request = (
     Info
     | SetName
@@ -224,6 +228,7 @@ Request = (
     | Arm
     | Disarm
     | FactoryReset
+    | Bye
 )
 
 
@@ -380,6 +385,15 @@ def encode(message: Request | Reply) -> bytes:
     if len(raw) > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {len(raw)} bytes does not fit into a frame")
     return raw
+
+
+def check(request: Request) -> None:
+    """Refuse what the other end would refuse, and say which field; for the end where it was typed: ProvisionError."""
+    try:
+        _requests.decode(_encoder.encode(request))
+    except msgspec.ValidationError as e:
+        what, _, where = str(e).partition(" - at `$.")
+        raise ProvisionError(f"{where.rstrip('`') or 'the request'}: {what}", "see docs/provisioning.md") from None
 
 
 def decode_request(raw: bytes | bytearray) -> Request:

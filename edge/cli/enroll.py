@@ -1,0 +1,239 @@
+"""`edge-enroll`: set a device up over one USB cable. Alone it is a wizard; each step is also a command.
+
+Argument parsing only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge import __version__
+from edge.cli.enroll_options import Options, done, with_device
+from edge.cli.enroll_people import people
+from edge.errors import DependencyError, EdgeError
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command; an EdgeError ends it with its exit code and no traceback."""
+    try:
+        cli(standalone_mode=False)
+    except EdgeError as e:
+        _fail(str(e), e.exit_code)
+    except ModuleNotFoundError as e:
+        if e.name not in {"cobs", "spake2", "rich", "serial"}:
+            raise
+        missing = DependencyError(f"edge-enroll needs {e.name}", "pip install 'edge-face-runtime[enroll]'")
+        _fail(str(missing), missing.exit_code)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; the device is as it was before this step", _INTERRUPTED)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+
+
+def _fail(text: str, code: int) -> None:
+    click.echo(f"error: {text}", err=True)
+    sys.exit(code)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-enroll")
+@with_device
+def cli(options: Options) -> None:
+    """Set a device up over one USB cable. Without a command: a wizard that leads through everything."""
+    if click.get_current_context().invoked_subcommand is None:
+        from edge.provision import wizard
+
+        with options.device() as client:
+            wizard.run(client)
+
+
+@cli.command()
+@with_device
+def info(options: Options) -> None:
+    """Say what the device is, and how it is."""
+    from edge.provision import actions, console, messages
+
+    with options.device() as client:
+        found = client.call(messages.Info(), messages.DeviceInfo)
+    options.show(actions.plain(found), console.describe(found))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def ports(as_json: bool) -> None:
+    """List the devices that are plugged in."""
+    from edge.provision import port
+
+    found = port.find()
+    if as_json:
+        click.echo(json.dumps([{"port": f.path, "description": f.description} for f in found]))
+    else:
+        click.echo("\n".join(f"{f.path}  {f.description}" for f in found) or "no device is plugged in")
+
+
+@cli.command()
+@click.argument("name")
+@with_device
+def name(options: Options, name: str) -> None:
+    """Give the device its NAME in topics and events."""
+    from edge.provision.messages import SetName
+
+    done(options, SetName(name=name), f"the device is called {name}")
+
+
+@cli.command("time")
+@with_device
+def set_time(options: Options) -> None:
+    """Set the device's clock to this computer's."""
+    from edge.provision.messages import SetTime
+
+    done(options, SetTime(unix_s=time.time()), "done")
+
+
+@cli.command()
+@click.option("--host", help="The broker.")
+@click.option("--broker-port", type=click.IntRange(1, 65535), help="Its port: 1883 plain, 8883 with TLS.")
+@click.option("--prefix", help="Topics are PREFIX/DEVICE/….")
+@click.option("--username", help="Empty: no password.")
+@click.option("--password-file", type=click.File(), help="File with the password; '-' is standard input.")
+@click.option("--tls/--no-tls", default=None, help="Encrypt the connection.")
+@click.option("--discovery/--no-discovery", default=None, help="Announce the device to Home Assistant.")
+@click.option("--acks/--no-acks", default=None, help="Keep events until a consumer acknowledges them.")
+@with_device
+def mqtt(options: Options, broker_port: int | None, password_file: Any, **wishes: Any) -> None:
+    """Set the broker; what is not named stays."""
+    from edge.provision.messages import SetMqtt
+
+    password = None if password_file is None else password_file.read().rstrip("\r\n")
+    done(options, SetMqtt(port=broker_port, password=password, **wishes), "the broker is set")
+
+
+@cli.command()
+@click.option("--names/--no-names", required=True, help="Whether events carry names of people.")
+@with_device
+def privacy(options: Options, names: bool) -> None:
+    """Say what may leave beside the opaque id."""
+    from edge.provision.messages import SetPrivacy
+
+    done(options, SetPrivacy(publish_names=names), f"events carry {'names' if names else 'no names'}")
+
+
+@cli.command("run-time")
+@click.argument("wish")
+@with_device
+def run_time(options: Options, wish: str) -> None:
+    """Say how long a charge must last: 12h, "until 18:00", or "" for no wish."""
+    from edge.provision.messages import SetRunTime
+
+    done(options, SetRunTime(run_time=wish), "the run time is set")
+
+
+@cli.command("certificate-request")
+@click.option("--out", type=click.File("w"), default="-", help="Where to write the request; standard output.")
+@with_device
+def certificate_request(options: Options, out: Any) -> None:
+    """Have the device make a key and ask for its certificate; the key never leaves it."""
+    from edge.provision.messages import Csr, MakeCsr
+
+    with options.device() as client:
+        csr = client.call(MakeCsr(), Csr)
+    out.write(json.dumps({"pem": csr.pem}) + "\n" if options.as_json else csr.pem)
+
+
+@cli.command()
+@click.option("--certificate", type=click.File(), help="The device's certificate, PEM.")
+@click.option("--authority", type=click.File(), help="The authority of the broker, PEM.")
+@with_device
+def certificate(options: Options, certificate: Any, authority: Any) -> None:
+    """Hand in the device's certificate and the broker's authority."""
+    from edge.provision.messages import SetCertificate
+
+    texts = {key: file.read() for key, file in (("certificate", certificate), ("authority", authority)) if file}
+    if not texts:
+        raise click.UsageError("name --certificate, --authority or both")
+    done(options, SetCertificate(**texts), "the connection to the broker is encrypted from now on")
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@with_device
+def diagnostics(options: Options, out: Path) -> None:
+    """Fetch a diagnostics bundle; you see what it would hold before any of it is sent."""
+    from edge.provision import actions, messages
+
+    with options.device() as client:
+        parts = client.call(messages.ListDiagnostics(), messages.Diagnostics).parts
+        for part in parts:
+            click.echo(f"{part.name:14} {part.size:6} bytes  {part.holds}", err=True)
+        options.confirm("Send these?")
+        texts = actions.diagnostics(client, [part.name for part in parts])
+    out.write_text(json.dumps({key: json.loads(text) for key, text in texts.items()}, indent=1) + "\n", "utf-8")
+    options.show({"file": str(out), "parts": list(texts)}, f"{out}: {', '.join(texts)}")
+
+
+@cli.command()
+@click.option("--minutes", type=click.IntRange(1, 60), default=15, show_default=True)
+@with_device
+def arm(options: Options, minutes: int) -> None:
+    """Keep the device ready for further conversations."""
+    from edge.provision.messages import Arm
+
+    done(options, Arm(minutes=minutes), "armed")
+
+
+@cli.command()
+@with_device
+def disarm(options: Options) -> None:
+    """Take no further conversation until the button is pressed."""
+    from edge.provision.messages import Disarm
+
+    done(options, Disarm(), "disarmed")
+
+
+@cli.command("factory-reset")
+@with_device
+def factory_reset(options: Options) -> None:
+    """Forget everybody and everything that was set."""
+    from edge.provision import actions, messages
+
+    with options.device() as client:
+        device = client.call(messages.Info(), messages.DeviceInfo)
+        options.confirm(f"Forget the {device.people} people and all settings of '{device.name}' for good?")
+        answer = client.call(messages.FactoryReset(name=device.name), messages.Done)
+    options.show(actions.plain(answer), answer.note)
+
+
+@cli.command()
+@click.option("--video", type=click.Path(path_type=Path, exists=True), help="What the simulated camera sees.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep the device here.")
+@click.option("--serve", is_flag=True, help="Run the device and no wizard; print port and code as one JSON object.")
+def simulate(video: Path | None, folder: Path | None, serve: bool) -> None:
+    """Try everything without hardware: the real device side, a video as its camera, and the wizard."""
+    from edge.provision import console, simulator, wizard
+
+    with simulator.device(video or simulator.default_video(), folder) as device:
+        if serve:
+            click.echo(json.dumps({"port": str(device.port), "code": device.code, "log": str(device.log)}))
+            sys.stdin.read()  # until its end, or Ctrl-C
+            return
+        console.talk.print(f"The simulated device is at {device.port}; on its label stands [bold]{device.code}[/]")
+        with Options(str(device.port), None, as_json=False, yes=False).device() as client:
+            wizard.run(client)
+        click.pause("The device runs on until you press a key …", err=True)
+
+
+cli.add_command(people)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What every command of `edge-enroll` that speaks to a device takes and does."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edge.errors import ProvisionError
+
+if TYPE_CHECKING:  # loading it needs the extra `enroll`
+    from edge.provision.host import Client
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Options:
+    """What every command that speaks to a device takes."""
+
+    def __init__(self, port: str | None, code: str | None, as_json: bool, yes: bool) -> None:
+        self.port, self.code, self.as_json, self.yes = port, code, as_json, yes
+
+    def show(self, data: Any, text: Any) -> None:
+        """Print a result: JSON for programs, or what a person reads."""
+        from edge.provision import console
+
+        if self.as_json:
+            click.echo(json.dumps(data))
+        else:
+            console.result.print(text, markup=False) if isinstance(text, str) else console.result.print(text)
+
+    def confirm(self, question: str) -> None:
+        """Have a person agree, unless --yes did."""
+        if not self.yes:
+            click.confirm(question, abort=True, err=True)
+
+    @contextmanager
+    def device(self) -> Iterator[Client]:
+        """Open the conversation; it is closed whatever happens."""
+        from edge.provision.arming import canonical
+        from edge.provision.host import Client
+        from edge.provision.port import SerialPort
+
+        code = self.code or os.environ.get("EDGE_CODE") or click.prompt("Code on the device's label", err=True)
+        port = SerialPort(self.port or os.environ.get("EDGE_PORT") or _only_port())
+        client = Client(port, canonical(code), os.urandom, time.monotonic)
+        try:
+            client.connect()
+            yield client
+        finally:
+            client.close()
+            port.close()
+
+
+def _only_port() -> str:
+    from edge.provision import port
+
+    found = port.find()
+    if len(found) == 1:
+        return found[0].path
+    if not found:
+        raise ProvisionError("no device is plugged in", "plug it in and press its button, or name a port with --port")
+    raise ProvisionError(
+        f"{len(found)} devices are plugged in: {', '.join(f.path for f in found)}", "choose with --port"
+    )
+
+
+_OPTIONS = (
+    click.option("--port", help="Serial port (or EDGE_PORT); without it the one device that is plugged in."),
+    click.option("--code", help="Code on the device's label (or EDGE_CODE); without it you are asked."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    click.option("--yes", is_flag=True, help="Ask nothing."),
+)
+
+
+def with_device(command: _F) -> _F:
+    """Add the options of a conversation, and hand them over as one `Options`."""
+
+    @functools.wraps(command)
+    def wrapped(port: str | None, code: str | None, as_json: bool, yes: bool, **rest: Any) -> Any:
+        context = click.get_current_context()
+        outer = context.find_object(Options) or Options(None, None, as_json=False, yes=False)
+        # What stands before the command's name counts for the command.
+        context.obj = Options(port or outer.port, code or outer.code, as_json or outer.as_json, yes or outer.yes)
+        return command(context.obj, **rest)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def done(options: Options, request: Any, text: str) -> None:
+    """Send one request that has nothing to tell but that it is done."""
+    from edge.provision import actions
+    from edge.provision.messages import Done
+
+    with options.device() as client:
+        answer = client.call(request, Done)
+    options.show(actions.plain(answer), f"{text}{': ' + answer.note if answer.note else ''}")

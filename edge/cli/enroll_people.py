@@ -1,0 +1,94 @@
+"""`edge-enroll people`: list, add, rename, ignore, remove, renew. Argument parsing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge.cli.enroll_options import Options, done, with_device
+
+
+@click.group()
+def people() -> None:
+    """Enrol, list, rename and remove people."""
+
+
+@people.command("list")
+@with_device
+def people_list(options: Options) -> None:
+    """List who is enrolled."""
+    from edge.provision import actions, console
+
+    with options.device() as client:
+        found = actions.everybody(client)
+    options.show([actions.plain(person) for person in found], console.roster(found))
+
+
+@people.command("add")
+@click.argument("name")
+@click.option("--from", "photos", multiple=True, type=click.Path(path_type=Path), help="Photos, or folders of them.")
+@click.option("--camera", is_flag=True, help="From the device's own camera, with live hints.")
+@click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
+@with_device
+def people_add(options: Options, name: str, photos: tuple[Path, ...], camera: bool, ignore: bool) -> None:
+    """Enrol NAME. Photos are used on the device, and forgotten."""
+    from edge.provision import actions, wizard
+
+    if camera == bool(photos):
+        raise click.UsageError("name photos with --from, or --camera")
+    with options.device() as client:
+        if camera:
+            report = wizard.from_camera(client, name, ignored=ignore, ask=not options.yes)
+        else:
+            report = wizard.from_photos(client, name, list(photos), ignored=ignore)
+    if options.as_json:
+        options.show(actions.plain(report), "")
+
+
+@people.command("rename")
+@click.argument("person")
+@click.argument("name")
+@with_device
+def people_rename(options: Options, person: str, name: str) -> None:
+    """Give a person (id as in `people list`) another NAME."""
+    from edge.provision.messages import Rename
+
+    done(options, Rename(person=person, name=name), f"{person} is now called {name}")
+
+
+@people.command("ignore")
+@click.argument("person")
+@click.option("--off", is_flag=True, help="Take the person off the ignore list.")
+@with_device
+def people_ignore(options: Options, person: str, off: bool) -> None:
+    """Put a person (id as in `people list`) on the ignore list."""
+    from edge.provision.messages import Ignore
+
+    text = f"{person} is {'reported again' if off else 'neither matched nor reported'}"
+    done(options, Ignore(person=person, ignored=not off), text)
+
+
+@people.command("remove")
+@click.argument("person")
+@with_device
+def people_remove(options: Options, person: str) -> None:
+    """Remove a person (id as in `people list`) and destroy the key of that person's templates."""
+    from edge.provision import actions, messages
+
+    options.confirm(f"Remove {person} for good?")
+    with options.device() as client:
+        removed = client.call(messages.Remove(person=person), messages.Removed)
+    proof = f"the store, written for the {removed.generation}th time, holds neither the person nor the key"
+    options.show(actions.plain(removed), f"{person} is removed: {proof}" if removed.key_destroyed else "NOT removed")
+    if not removed.key_destroyed:
+        raise click.exceptions.Exit(1)
+
+
+@people.command("renew")
+@with_device
+def people_renew(options: Options) -> None:
+    """Rotate all templates anew: copies of the old ones link to nothing, and nobody enrols again."""
+    from edge.provision.messages import Renew
+
+    done(options, Renew(), "renewed")

@@ -1,0 +1,98 @@
+"""How `edge-enroll` looks: progress, live hints, tables. Standard output carries results only, so that pipes work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from edge.provision import messages
+from edge.provision.actions import Counted
+
+_SHOW_AFTER_S = 0.5
+_POSES = {"left": "◐ left", "front": "● front", "right": "◑ right"}
+
+talk = Console(stderr=True, highlight=False)  # to the person
+result = Console(highlight=False)  # to whatever reads standard output
+
+
+@contextmanager
+def transfer(label: str) -> Iterator[Counted]:
+    """Show a bar while bytes are under way; what is done in a moment shows none."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    began_s = time.monotonic()
+    bar = Progress(*columns, console=talk, transient=True)
+    task = bar.add_task(label, total=None)
+
+    def counted(what: str, done: int, total: int) -> None:
+        if not bar.live.is_started and time.monotonic() - began_s > _SHOW_AFTER_S:
+            bar.start()
+        bar.update(task, description=f"{label} {what}", completed=done, total=total)
+
+    try:
+        yield counted
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def camera() -> Iterator[Live]:
+    """Show how an enrolment from the camera goes, in place."""
+    with Live(console=talk, refresh_per_second=8, transient=True) as live:
+        yield live
+
+
+def card(name: str, progress: messages.Progress) -> Panel:
+    """Return the picture of a live enrolment: hint, quality, poses, look-alikes."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("[bold]do this[/]", f"[bold cyan]{progress.hint}[/]")
+    table.add_row("quality", ProgressBar(total=1.0, completed=progress.quality, width=30))
+    table.add_row("pictures", f"{progress.accepted} of {progress.wanted}")
+    table.add_row("angles", "  ".join(text if pose in progress.poses else "○" for pose, text in _POSES.items()))
+    for other in progress.looks_like:
+        table.add_row("[yellow]careful[/]", f"[yellow]looks like {other}[/]")
+    return Panel(table, title=name, title_align="left", expand=False)
+
+
+def describe(info: messages.DeviceInfo) -> Table:
+    """Return the device as a table."""
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "name": info.name,
+        "program": info.version,
+        "model": f"{info.model or 'unknown'} ({info.model_slot or 'unknown'})",
+        "people": str(info.people),
+        "camera": info.camera,
+        "broker": f"{info.broker}{' with TLS' if info.tls else ''}{' and a certificate' if info.certificate else ''}",
+        "names in events": "yes" if info.publish_names else "no",
+        "wanted run time": info.run_time or "no wish",
+        "armed for": f"{info.armed_s // 60} min {info.armed_s % 60} s",
+    }
+    for key, value in rows.items():
+        table.add_row(f"[bold]{key}[/]", value)
+    return table
+
+
+def roster(people: Sequence[messages.Person]) -> Table | str:
+    """Return who is enrolled as a table."""
+    if not people:
+        return "nobody is enrolled"
+    table = Table("id", "name", "templates", "since", "", box=None, pad_edge=False)
+    for person in people:
+        table.add_row(person.id, person.name, str(person.templates), person.created, "ignored" * person.ignored)
+    return table
+
+
+def enrolled(report: messages.Enrolled) -> str:
+    """Return how an enrolment went, as lines."""
+    refused = [f"refused  {p.name}: {', '.join(p.refused)}" for p in report.pictures if p.refused]
+    warnings = [f"careful: looks like {other}; the two may be taken for each other" for other in report.looks_like]
+    done = f"{report.person.name} is enrolled as {report.person.id}: {report.person.templates} templates"
+    return "\n".join([*refused[:10], *warnings, done])

