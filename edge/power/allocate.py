@@ -3,8 +3,9 @@
 A face is recognised after a delay that is a sum of terms weight ÷ rate: half an interval until it is first seen, then
 looks until it is confirmed and enough crops are fit, then embeddings. Who leaves before that is missed, so less delay
 is more recognised encounters, with less to gain the higher a rate already is. Power is a sum of cost × rate. The least
-delay for a power has rate ∝ √(weight ÷ cost), between the limits of each rate: one price μ for a watt, the same for
-all, sets them. Sans-IO.
+delay for a power has rate = √(weight ÷ cost) × s between the limits of each rate, with one s for all: the second that
+another joule saves is then worth the same everywhere. What is spent grows with s in straight pieces, so s is found
+exactly. Sans-IO.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_ROUNDS = 40  # halvings of the price's logarithm over 30 decades: far below one percent of a rate
+_NO_COST_W = 1e-9  # a rate that draws nothing is as high as it may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +26,28 @@ class Lever:
     low_hz: float
     high_hz: float
 
-    def rate(self, price: float) -> float:
-        """Return the rate at a price of power."""
-        ideal = math.sqrt(self.weight / max(self.cost_w * price, 1e-30))
-        return min(max(ideal, self.low_hz), self.high_hz)
+    @property
+    def gain(self) -> float:
+        """Its rate at s = 1, limits aside."""
+        return math.sqrt(self.weight / max(self.cost_w, _NO_COST_W))
+
+    def rate(self, s: float) -> float:
+        """Return its rate at s."""
+        return min(max(self.gain * s, self.low_hz), self.high_hz)
 
 
 def allocate(levers: Sequence[Lever], power_w: float) -> list[float]:
     """Return the rate of each lever such that together they draw `power_w`, or as near as the limits allow."""
-    if spent_w(levers, [lever.high_hz for lever in levers]) <= power_w:
-        return [lever.high_hz for lever in levers]
-    low, high = -15.0, 15.0  # decimal logarithm of the price
-    for _ in range(_ROUNDS):
-        middle = 0.5 * (low + high)
-        if spent_w(levers, [lever.rate(10.0**middle) for lever in levers]) > power_w:
-            low = middle
-        else:
-            high = middle
-    return [lever.rate(10.0**high) for lever in levers]
+    knees = sorted(limit / lever.gain for lever in levers for limit in (lever.low_hz, lever.high_hz))
+    below, spent_below = knees[0], spent_w(levers, [lever.low_hz for lever in levers])
+    for knee in knees:
+        spent = spent_w(levers, [lever.rate(knee) for lever in levers])
+        if spent >= power_w:
+            part = (power_w - spent_below) / (spent - spent_below) if spent > spent_below else 0.0
+            s = below + max(0.0, part) * (knee - below)
+            return [lever.rate(s) for lever in levers]
+        below, spent_below = knee, spent
+    return [lever.high_hz for lever in levers]
 
 
 def spent_w(levers: Sequence[Lever], rates_hz: Sequence[float]) -> float:
