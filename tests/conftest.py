@@ -9,9 +9,15 @@ from pathlib import Path
 
 import cv2
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tests.footage import still, video
 from tests.workbench import Bench, write_clip
+
+# Time is no property: the gate runs on loaded machines too.
+hypothesis_settings.register_profile("gate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("gate")
 
 ENROLLED_FRAMES = 30  # of the carphone video; the tests watch those that follow
 

@@ -82,14 +82,18 @@ def test_enrolled_man_gives_exactly_one_match_and_one_end(
     assert consumer.state.vision.events == 2
 
 
-def test_sigterm_stops_both_cleanly(man_bench: Bench, enrolled: Enrolled, clips: Clips, broker: Amqtt) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_signal_stops_both_cleanly(
+    man_bench: Bench, enrolled: Enrolled, clips: Clips, broker: Amqtt, number: signal.Signals
+) -> None:
     watch(man_bench, [clips.man_later], broker.port, loop=True)
     broker.start()
     with Consumer(broker.port, device="bench") as consumer, man_bench.start("run") as running:
         until(lambda: consumer.new, "a match")
         until(lambda: consumer.availability == b"online", "the greeting")
         children = [child(running, name) for name in ("vision", "publish")]
-        assert running.stop(STOPS_WITHIN_S) == 0, running.said
+        os.killpg(running.process.pid, number)  # as a terminal does
+        assert running.ends(STOPS_WITHIN_S) == 0, running.said
         assert all(gone(pid) for pid in children)
         until(lambda: consumer.availability == b"offline", "the farewell")
         assert story(consumer.received) == [("match", enrolled.man), ("end", enrolled.man)]
