@@ -183,6 +183,26 @@ def diagnostics(options: Options, out: Path) -> None:
 
 
 @cli.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--roll-back", is_flag=True, help="Go back to the model before.")
+@with_device
+def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
+    """Send a signed model BUNDLE; the device tests it before it uses it. An interrupted one goes on where it ended."""
+    from edge.provision import actions, console, messages
+
+    if roll_back == (bundle is not None):
+        raise click.UsageError("name a bundle, or --roll-back")
+    with options.device() as client:
+        if bundle is None:
+            updated = client.call(messages.UpdateRollBack(), messages.Updated)
+        else:
+            with console.transfer("sending") as counted:
+                updated = actions.update(client, bundle.read_bytes(), counted)
+    text = f"model {updated.model} in slot {updated.slot}; self-test: cosine {updated.self_test}"
+    options.show(actions.plain(updated), text)
+
+
+@cli.command()
 @click.option("--minutes", type=click.IntRange(1, 60), default=15, show_default=True)
 @with_device
 def arm(options: Options, minutes: int) -> None:

@@ -99,7 +99,9 @@ def expand_weights(graph: Graph) -> Graph:
             tensors[node.outputs[0]] = known[0].reshape(known[1])
         else:
             nodes.append(node)
-    return Graph(nodes, used(tensors, nodes), graph.inputs, graph.outputs, graph.opsets, graph.ir_version)
+    # some files list weights among the inputs, and keep listing those that a quantized one has replaced
+    inputs = {name: shape for name, shape in graph.inputs.items() if any(name in node.inputs for node in nodes)}
+    return Graph(nodes, used(tensors, nodes), inputs, graph.outputs, graph.opsets, graph.ir_version)
 
 
 def free_size(graph: Graph) -> Graph:

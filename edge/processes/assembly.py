@@ -6,7 +6,9 @@ import cv2
 
 from edge.config import Config
 from edge.identity.encounters import Encounters
+from edge.identity.enrolment import Stages
 from edge.models.manifest import load_manifest, load_verified
+from edge.models.slots import Slots
 from edge.pipeline import Pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Rates
@@ -19,9 +21,8 @@ from edge.vision.gates import FaceGate, QualityGate
 from edge.vision.motion import MotionGate
 from edge.vision.tracker import BestShots, Tracker
 
-_DETECTOR = "yunet"
+DETECTOR = "yunet"
 _TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
-_LOOKS_IN_A_GAP = 3.0  # but a track survives so many looks without its face, however seldom looks are
 _WHOLE_VIEW_S = 0.33  # while faces are followed, the whole view is searched for others so often
 _SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: three to six frames of a camera
 
@@ -34,13 +35,16 @@ def initial_rates(config: Config) -> Rates:
 def build_detector(config: Config) -> YuNetDetector:
     """Return the face detector, its file verified; raises ModelError or DependencyError."""
     cv2.setNumThreads(config.recognition.threads)
-    model = load_verified(load_manifest().detector(_DETECTOR), "opencv")
+    manifest = Slots(config.models_dir).manifest
+    model = load_verified(load_manifest(manifest).detector(DETECTOR), "opencv", manifest.parent)
     return YuNetDetector(model, config.detector.min_confidence, config.detector.max_side_px, config.recognition.threads)
 
 
 def build_embedder(config: Config) -> Embedder:
     """Return the embedder, its file verified and its golden self-test passed; raises ModelError or DependencyError."""
-    return open_embedder(config.recognition.model, config.recognition.backend, config.recognition.threads)
+    recognition = config.recognition
+    manifest = Slots(config.models_dir).manifest
+    return open_embedder(recognition.model, recognition.backend, recognition.threads, manifest)
 
 
 def build_aligner(embedder: Embedder) -> Aligner:
@@ -66,6 +70,25 @@ def build_quality_gate(config: Config) -> QualityGate:
     )
 
 
+def build_tracker(rates: Rates) -> Tracker:
+    """Return the tracker for looks at these rates."""
+    tracker = Tracker(_TRACK_GAP_S)
+    tracker.set_rate(rates.detector_hz)
+    return tracker
+
+
+def build_enrolment(config: Config) -> Stages:
+    """Return the stages that turn a picture into an embedding: the pipeline's, without its memory of other frames."""
+    embedder = build_embedder(config)
+    return Stages(
+        detector=build_detector(config),
+        face_gate=build_face_gate(config),
+        quality_gate=build_quality_gate(config),
+        aligner=build_aligner(embedder),
+        embedder=embedder,
+    )
+
+
 def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
     """Return the pipeline of design and configuration, ready for its first frame."""
     rates, recognition = initial_rates(config), config.recognition
@@ -75,7 +98,7 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
         schedule=LookSchedule(rates, config.motion.still_check_s),
         detector=FocusedDetector(build_detector(config), _WHOLE_VIEW_S),
         face_gate=build_face_gate(config),
-        tracker=Tracker(max(_TRACK_GAP_S, _LOOKS_IN_A_GAP / rates.detector_hz)),
+        tracker=build_tracker(rates),
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
         shots=BestShots(_SHOT_WINDOW_S, 1.0 / rates.embeddings_hz),

@@ -1,15 +1,9 @@
-"""Leave no pixel of a photo in this process's memory: what is freed is overwritten, and so is what the engines keep."""
+"""Leave no pixel of a photo in memory: for as long as an enrolment lasts, what is freed is overwritten."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
-
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.identity.enrolment import Stages
-from edge.records import AlignedFace, Frame
 
 _log = logging.getLogger(__name__)
 _M_PERTURB = -6  # mallopt(3): overwrite memory when it is freed; glibc only
@@ -25,13 +19,6 @@ def begin() -> None:
 def end() -> None:
     """Free as usual again."""
     _perturb(0)
-
-
-def overwrite(image: NDArray[np.uint8], stages: Stages, blank: AlignedFace) -> None:
-    """Blank a picture, and have the engines compute on blank ones: they keep their last input until the next."""
-    image[:] = 0
-    stages.detector.detect(Frame(image, 0.0, 0))
-    stages.embedder.embed(blank)
 
 
 def _perturb(value: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from edge.identity.keys import load_key
 from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery, Person, Store
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
+from edge.models.slots import Slots
 
 
-def load_calibration(entry: EmbedderEntry) -> Calibration:
-    """Return the threshold table of a model; raises ModelError."""
-    path = MANIFEST.parent / f"{entry.name}-calibration.json"
+def load_calibration(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Calibration:
+    """Return the threshold table of a model, which lies beside its manifest; raises ModelError."""
+    path = folder / f"{entry.name}-calibration.json"
     try:
         return calibration.parse(path.read_bytes(), entry.id)
     except OSError as e:
@@ -32,10 +34,11 @@ class LiveGallery:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        entry = load_manifest().embedder(config.recognition.model)
+        manifest = Slots(config.models_dir).manifest
+        entry = load_manifest(manifest).embedder(config.recognition.model)
         self.model = entry.id
         self._dimension = entry.dimension
-        self.operating_point = load_calibration(entry).at(config.recognition.fmr)
+        self.operating_point = load_calibration(entry, manifest.parent).at(config.recognition.fmr)
         self._store: Store | None = None
         self._people: dict[str, Person] = {}
         self.matcher = self._matcher(_nobody(self._dimension))

@@ -12,17 +12,12 @@ from typing import Any
 from edge import files
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError, StoreError
-from edge.identity.enrolment import Enrolment, Stages, enrol
+from edge.identity.enrolment import Enrolment, enrol
 from edge.identity.keys import destroy_key, load_key, load_or_create_key
 from edge.identity.store import Person, Store, checked_name
-from edge.models.manifest import load_manifest
-from edge.processes.assembly import (
-    build_aligner,
-    build_detector,
-    build_embedder,
-    build_face_gate,
-    build_quality_gate,
-)
+from edge.models.manifest import EmbedderEntry, load_manifest
+from edge.models.slots import Slots
+from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
 from edge.vision.camera import IMAGE_SUFFIXES, FileSource, expand, read_image
@@ -69,15 +64,9 @@ def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool) ->
     name = checked_name(name)
     files = expand(sources)
     gallery = LiveGallery(config)
-    embedder = build_embedder(config)
-    stages = Stages(
-        detector=build_detector(config),
-        face_gate=build_face_gate(config),
-        quality_gate=build_quality_gate(config),
-        aligner=build_aligner(embedder),
-        embedder=embedder,
+    enrolment = enrol(
+        _pictures(files), build_enrolment(config), gallery.matcher.alike, config.store.templates_per_person
     )
-    enrolment = enrol(_pictures(files), stages, gallery.matcher.alike, config.store.templates_per_person)
     return keep(config, gallery, name, enrolment, ignored=ignored)
 
 
@@ -130,14 +119,18 @@ def _existing(config: Config) -> Store:
     if not config.store_path.exists():
         raise StoreError(f"{config.store_path}: nobody is enrolled yet", "enrol with: edge-daemon people add")
     key = load_key(config.store.key, config.data_dir, os.environ)
-    return Store.open(config.store_path, key, load_manifest().embedder(config.recognition.model).id)
+    return Store.open(config.store_path, key, _embedder(config).id)
+
+
+def _embedder(config: Config) -> EmbedderEntry:
+    return load_manifest(Slots(config.models_dir).manifest).embedder(config.recognition.model)
 
 
 def _writable(config: Config) -> Store:
     """Open the store, or make it, and the key file with it, for the first person."""
     if config.store_path.exists():
         return _existing(config)
-    entry = load_manifest().embedder(config.recognition.model)
+    entry = _embedder(config)
     key = load_or_create_key(config.store.key, config.data_dir, config.store_path, os.environ)
     return Store.create(config.store_path, key, entry.id, entry.dimension, model_name=entry.name)
 

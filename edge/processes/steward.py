@@ -9,18 +9,26 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
+from edge import files
 from edge.config import Config
-from edge.errors import EnrolmentError, SourceError
-from edge.identity.enrolment import Collection, Enrolment, Look, Stages
+from edge.errors import EnrolmentError, ModelError, SourceError
+from edge.identity.enrolment import Collection, Enrolment, Look
 from edge.identity.guide import Guide
 from edge.identity.store import checked_name
+from edge.models import golden
+from edge.models.bundle import unpack
+from edge.models.manifest import load_manifest, load_verified, read_verified
+from edge.models.slots import Slot, Slots
 from edge.processes import forgetting, people
-from edge.processes.gallery import LiveGallery
+from edge.processes.assembly import DETECTOR, build_enrolment
+from edge.processes.gallery import LiveGallery, load_calibration
 from edge.provision import messages
 from edge.provision.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
-from edge.provision.messages import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed
-from edge.records import AlignedFace, Frame
+from edge.provision.messages import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed, Updated
+from edge.provision.staging import Staging
+from edge.records import Frame
 from edge.vision.camera import decode_image
+from edge.vision.embedder import load_embedder
 
 _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply
@@ -32,14 +40,11 @@ _SHOWN = 10  # look-alikes named in one reply
 class Steward:
     """Handles one request at a time, between two frames. An enrolment that was begun dies with its connection."""
 
-    def __init__(
-        self, config: Config, gallery: LiveGallery, stages: Stages, blank: AlignedFace, camera: Callable[[], str]
-    ) -> None:
+    def __init__(self, config: Config, gallery: LiveGallery, camera: Callable[[], str]) -> None:
         self.reload = False  # set: vision must start anew with the settings and the model of now
         self._config = config
         self._gallery = gallery
-        self._stages = stages
-        self._blank = blank  # a crop of nobody, in the geometry of the embedder
+        self._slots = Slots(config.models_dir)
         self._camera = camera
         self._begun: messages.EnrolBegin | None = None
         self._guide: Guide | None = None
@@ -75,7 +80,7 @@ class Steward:
     def _status(self, _: Status) -> VisionStatus:
         return VisionStatus(
             model=self._gallery.model[:16],
-            slot="built-in",
+            slot=self._slots.active,
             people=self._gallery.people_count,
             camera=self._camera(),
         )
@@ -108,10 +113,11 @@ class Steward:
         self._gallery.refresh()
         forgetting.begin()
         self._begun = request
+        stages = build_enrolment(self._config)
         if request.source == "camera":
-            self._guide = Guide(self._stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
+            self._guide = Guide(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
             return self._progress()
-        self._photos = Collection(self._stages)
+        self._photos = Collection(stages)
         return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
 
     def _look(self, _: messages.EnrolLook) -> Progress:
@@ -142,7 +148,7 @@ class Steward:
         try:
             return photos.add(request.name, Frame(image, 0.0, 0))
         finally:
-            forgetting.overwrite(image, self._stages, self._blank)
+            image[:] = 0
 
     def _finish(self, _: messages.EnrolFinish) -> Enrolled:
         begun = self._begun
@@ -185,9 +191,50 @@ class Steward:
         )
 
     def _forget_enrolment(self) -> None:
-        if self._begun is not None:
+        begun, self._begun = self._begun, None
+        self._guide = self._photos = None  # the engines go with them, and what they kept of the last picture
+        if begun is not None:
             forgetting.end()
-        self._begun = self._guide = self._photos = None
+
+    # ── models ──
+
+    def _update(self, _: messages.UpdateApply) -> Updated:
+        """Check a bundle's signature, fill the free slot, test the models there, and only then use them."""
+        slot = self._slots.fill(unpack(self._staged(), self._config.provision.update_key))
+        least = self._tested(slot)
+        self._slots.use(slot)
+        return self._used(slot, least)
+
+    def _roll_back(self, _: messages.UpdateRollBack) -> Updated:
+        least = self._tested(self._slots.before)
+        return self._used(self._slots.roll_back(), least)
+
+    def _staged(self) -> bytes:
+        try:
+            return files.read(Staging(self._config.provision_dir).path, messages.MAX_UPDATE_BYTES)
+        except OSError as e:
+            raise ModelError(f"the update cannot be read: {e.strerror}", "send it again") from None
+
+    def _tested(self, slot: Slot) -> float:
+        """Return the least cosine of the golden self-test; ModelError where a slot's models may not be used."""
+        manifest = self._slots.manifest_of(slot)
+        recognition = self._config.recognition
+        entry = load_manifest(manifest).embedder(recognition.model)
+        if entry.id != self._gallery.model and self._gallery.people_count:
+            raise ModelError(
+                f"{self._gallery.people_count} people are enrolled with another model: their templates cannot be "
+                "compared with those of this one",
+                "remove them first, and enrol them again afterwards",
+            )
+        load_calibration(entry, manifest.parent)
+        load_verified(load_manifest(manifest).detector(DETECTOR), "opencv", manifest.parent)
+        embedder = load_embedder(entry, recognition.backend, recognition.threads, manifest.parent)
+        return golden.check(entry, recognition.backend, read_verified(entry.golden, manifest.parent), embedder.embed)
+
+    def _used(self, slot: Slot, least: float) -> Updated:
+        self.reload = True
+        model = load_manifest(self._slots.manifest_of(slot)).embedder(self._config.recognition.model)
+        return Updated(model=model.id[:16], slot=slot, self_test=round(least, 4))
 
     # ── the device ──
 
@@ -198,6 +245,7 @@ class Steward:
     def _forget_all(self, _: Forget) -> Done:
         self._forget_enrolment()
         people.forget_all(self._config)
+        self._slots.forget()
         self.reload = True
         return Done()
 
@@ -215,6 +263,8 @@ class Steward:
         messages.EnrolLook: _look,
         messages.EnrolFinish: _finish,
         messages.EnrolCancel: _cancel,
+        messages.UpdateApply: _update,
+        messages.UpdateRollBack: _roll_back,
     }
 
 

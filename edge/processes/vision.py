@@ -7,23 +7,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-import numpy as np
+import cv2
 
 from edge.clock import now_s
 from edge.config import CameraConfig, Config
-from edge.errors import EdgeError, SourceError
+from edge.errors import EdgeError, ModelError, SourceError
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.events.messages import Reason, VisionState
 from edge.health import Notifier
-from edge.identity.enrolment import Stages
-from edge.models.manifest import load_manifest
-from edge.pipeline import Pipeline
+from edge.models.slots import Slots
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
 from edge.processes.gallery import LiveGallery
+from edge.processes.power import Keeper, told
 from edge.processes.steward import Steward
-from edge.records import AlignedFace, Decision, Frame
+from edge.records import Decision, Frame
 from edge.vision.camera import FrameSource, open_source
 
 _log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
     The exit code is 1 when parts of a finite source could not be read, RELOAD when the settings or the model have
     changed. Raises EdgeError where it cannot begin.
     """
-    vision = _Vision(config, notifier)
+    vision = _on_trial(config, notifier)
     feed = _Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
@@ -47,6 +46,7 @@ def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
             notifier.ready("recognising")
             for frame in feed.frames():
                 vision.step(frame)
+                feed.set_fps(vision.capture_fps)
                 control.poll(vision.steward.handle)
                 if vision.steward.reload:
                     return RELOAD
@@ -58,16 +58,33 @@ def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
     return 1 if feed.damaged else 0
 
 
+def _on_trial(config: Config, notifier: Notifier) -> _Vision:
+    """Put everything together; with a model that is new and does not work, go back to the one before."""
+    slots = Slots(config.models_dir)
+    if failed := slots.begin_start():
+        _log.error("the model in slot %s has not worked: back to slot %s", failed, slots.active)
+    try:
+        return _Vision(config, notifier)
+    except ModelError as e:
+        if not slots.on_trial:
+            raise
+        _log.error("the new model does not work, back to slot %s: %s", slots.roll_back(), e)
+        return _Vision(config, notifier)
+
+
 class _Vision:
     """What one run holds together: the pipeline, the gallery behind it, and the way out."""
 
     def __init__(self, config: Config, notifier: Notifier) -> None:
         self._config = config
         self._notifier = notifier
+        self._slots = Slots(config.models_dir)
         self._gallery = LiveGallery(config)
         self._pipeline = build_pipeline(config, self._gallery)
-        self.steward = _steward(config, self._gallery, self._pipeline, lambda: self._reason)
+        self.steward = Steward(config, self._gallery, lambda: self._reason)
         self._rates = initial_rates(config)
+        self._power = Keeper(config, self._rates, now_s())
+        self._detector_px = config.detector.max_side_px
         self._backlog = Backlog(
             config.outbox_path,
             device=config.device.id,
@@ -82,15 +99,23 @@ class _Vision:
 
     def wants_frames(self) -> bool:
         """Whether frames are wanted at all."""
-        return self._recognition or self.steward.wants_frames
+        return (self._recognition and self._power.orders.mode != "suspended") or self.steward.wants_frames
+
+    @property
+    def capture_fps(self) -> float:
+        """What is asked of the camera now."""
+        return self._rates.capture_fps
 
     def step(self, frame: Frame | None) -> None:
         """Take one frame through the pipeline and its decisions to the outbox; None: no frame came."""
         if frame is not None and self.steward.wants_frames:
             self.steward.see(frame)  # whoever is being enrolled is no encounter
             frame = None
-        for decision in self._pipeline.idle(now_s()) if frame is None else self._pipeline.process(frame):
+        now, pipeline = now_s(), self._pipeline
+        for decision in pipeline.idle(now) if frame is None else pipeline.process(frame):
             self._publish(decision)
+        self._power.note(pipeline.counters, pipeline.undecided, pipeline.tracker.active, now)
+        self._follow_power()
 
     def keep_house(self, *, camera_lost: bool) -> None:
         """About once a second: settings, store, watchdog, and the state when it is due or has changed."""
@@ -101,8 +126,11 @@ class _Vision:
         self._recognition = self._backlog.settings().recognition
         self._backlog.retry()
         self._follow_store()
+        mode = self._power.orders.mode
+        self._power.tick(now)
+        self._follow_power()
         reason = self._reason_now(camera_lost)
-        if reason != self._reason or now - self._reported_s >= self._config.mqtt.state_every_s:
+        if reason != self._reason or mode != self._power.orders.mode or now - self._reported_s >= self._config.mqtt.state_every_s:
             self.report(reason)
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 
@@ -111,6 +139,7 @@ class _Vision:
         for decision in self._pipeline.finish():
             self._publish(decision)
         self.report("stopping")
+        self._power.save(now_s())
         self._backlog.close()
 
     def report(self, reason: Reason) -> None:
@@ -119,7 +148,7 @@ class _Vision:
         counters = self._pipeline.counters
         state = VisionState(
             boot=self._backlog.boot,
-            mode="active" if self._recognition else "suspended",
+            mode=self._power.orders.mode if self._recognition else "suspended",
             reason=reason,
             recognition=self._recognition,
             capture_fps=self._rates.capture_fps,
@@ -130,6 +159,7 @@ class _Vision:
             embeddings=counters.embeddings,
             events=self._backlog.appended,
             held=self._backlog.held,
+            **told(self._power.orders, self._reported_s),
             model=self._gallery.model[:16],
         )
         self._backlog.put_state(state)
@@ -139,7 +169,21 @@ class _Vision:
             return "paused"
         if camera_lost:
             return "camera_lost"
-        return "normal" if self._backlog.problem is None else "disk"
+        orders = self._power.orders
+        return orders.reason if orders.mode != "active" or self._backlog.problem is None else "disk"
+
+    def _follow_power(self) -> None:
+        """Do as the governor says; a suspended pipeline keeps its rates, for nothing comes to it."""
+        orders, rates = self._power.orders, self._power.rates
+        if orders.mode == "suspended":
+            return
+        if rates != self._rates:
+            self._rates = rates
+            self._pipeline.set_rates(rates)
+        if orders.detector_px != self._detector_px:
+            self._detector_px = orders.detector_px
+            self._pipeline.detector.set_max_side(orders.detector_px)
+            cv2.setNumThreads(orders.threads)
 
     def _publish(self, decision: Decision) -> None:
         named = self._config.privacy.publish_names and decision.person is not None
@@ -157,6 +201,7 @@ class _Vision:
     def _follow_store(self) -> None:
         """Match against the people enrolled now; on a fault, said once, against those known so far."""
         try:
+            self._slots.prove()
             self._gallery.refresh()
             if self._pipeline.matcher is not self._gallery.matcher:
                 self._pipeline.matcher = self._gallery.matcher
@@ -168,14 +213,6 @@ class _Vision:
             self._store_problem = str(e)
 
 
-def _steward(config: Config, gallery: LiveGallery, pipeline: Pipeline, camera: Callable[[], str]) -> Steward:
-    """Return what enrols people with the stages that recognise them."""
-    entry = load_manifest().embedder(config.recognition.model)
-    stages = Stages(pipeline.detector, pipeline.face_gate, pipeline.quality_gate, pipeline.aligner, pipeline.embedder)
-    blank = AlignedFace(np.zeros(entry.contract.shape, np.uint8))
-    return Steward(config, gallery, stages, blank, camera)
-
-
 class _Feed:
     """The frames of the configured source for as long as the process lives: a lost camera is opened again."""
 
@@ -184,8 +221,17 @@ class _Feed:
         self._stop = stop
         self._wanted = wanted
         self._retry_s = _RETRY_FIRST_S
+        self._source: FrameSource | None = None
+        self._fps = config.fps
         self.lost = False  # a live source is away
         self.damaged = False  # parts of a finite source could not be read
+
+    def set_fps(self, fps: float) -> None:
+        """Ask the source for so many frames a second, and those that are opened later."""
+        if fps != self._fps:
+            self._fps = fps
+            if self._source is not None:
+                self._source.set_fps(fps)
 
     def frames(self) -> Iterator[Frame | None]:
         """Yield frames, and None a few times a second while there are none; ends with a finite source or on stop."""
@@ -194,8 +240,10 @@ class _Feed:
                 yield from self._pause(_HOUSEKEEPING_S)
                 continue
             try:
-                source = open_source(self._config)
+                source = self._source = open_source(self._config)
                 with closing(source):
+                    if self._fps != self._config.fps:
+                        source.set_fps(self._fps)
                     yield from self._play(source)
                 if not source.live:
                     return

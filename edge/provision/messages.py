@@ -200,36 +200,13 @@ class Bye(Message, frozen=True, tag="bye"):
     """End the conversation; what was begun and not finished is forgotten."""
 
 
+# fmt: off
 Request = (
-    Info
-    | SetName
-    | SetTime
-    | SetMqtt
-    | SetPrivacy
-    | SetRunTime
-    | MakeCsr
-    | SetCertificate
-    | ListPeople
-    | Rename
-    | Ignore
-    | Remove
-    | Renew
-    | EnrolBegin
-    | EnrolLook
-    | Photo
-    | EnrolFinish
-    | EnrolCancel
-    | UpdateBegin
-    | UpdateChunk
-    | UpdateApply
-    | UpdateRollBack
-    | ListDiagnostics
-    | ReadDiagnostics
-    | Arm
-    | Disarm
-    | FactoryReset
-    | Bye
+    Info | SetName | SetTime | SetMqtt | SetPrivacy | SetRunTime | MakeCsr | SetCertificate | ListPeople | Rename
+    | Ignore | Remove | Renew | EnrolBegin | EnrolLook | Photo | EnrolFinish | EnrolCancel | UpdateBegin | UpdateChunk
+    | UpdateApply | UpdateRollBack | ListDiagnostics | ReadDiagnostics | Arm | Disarm | FactoryReset | Bye
 )
+# fmt: on
 
 
 # ── replies ──
@@ -359,20 +336,12 @@ class DiagnosticText(Message, frozen=True, tag="diagnostic-text"):
     text: Annotated[str, Meta(max_length=16_000)]
 
 
+# fmt: off
 Reply = (
-    Done
-    | Failed
-    | DeviceInfo
-    | People
-    | Csr
-    | Progress
-    | Enrolled
-    | Removed
-    | Stored
-    | Updated
-    | Diagnostics
+    Done | Failed | DeviceInfo | People | Csr | Progress | Enrolled | Removed | Stored | Updated | Diagnostics
     | DiagnosticText
 )
+# fmt: on
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

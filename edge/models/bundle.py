@@ -1,0 +1,71 @@
+"""A model update as one signed file: a manifest and the files that it names.
+
+Layout: the line `EDGE MODEL 1`, 64 bytes of Ed25519 signature over the line and all that follows, then MessagePack.
+Nothing of it is looked at before the signature is right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta
+
+from edge.errors import ModelError
+from edge.models.manifest import EmbedderEntry, Manifest, ModelFile, load_manifest
+
+MANIFEST_NAME: Final = "manifest.json"
+CALIBRATION_SUFFIX: Final = "-calibration.json"
+_MAGIC = b"EDGE MODEL 1\n"
+_SIGNATURE_BYTES = 64
+_REMEDY = "take a bundle that is signed for this device"
+
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # no folder, nothing hidden
+
+
+class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is in it."""
+
+    files: Annotated[dict[FileName, bytes], Meta(max_length=16)]
+
+
+def unpack(raw: bytes, public_key: str) -> Bundle:
+    """Return the content of a bundle that `public_key` (64 hexadecimal digits) has signed; raises ModelError."""
+    if not public_key:
+        raise ModelError("this device takes no model updates", "set [provision] update_key to the signer's public key")
+    start = len(_MAGIC) + _SIGNATURE_BYTES
+    if not raw.startswith(_MAGIC) or len(raw) <= start:
+        raise ModelError("not a model bundle", "make one with: python -m tools.sign_model")
+    body = raw[start:]
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(raw[len(_MAGIC) : start], _MAGIC + body)
+    except InvalidSignature:
+        raise ModelError("the bundle's signature is not of the key that this device trusts", _REMEDY) from None
+    try:
+        bundle = msgspec.msgpack.decode(body, type=Bundle)
+    except msgspec.MsgspecError as e:
+        raise ModelError(f"the bundle is signed, but cannot be read: {e}", _REMEDY) from None
+    if MANIFEST_NAME not in bundle.files:
+        raise ModelError("the bundle has no manifest", _REMEDY)
+    return bundle
+
+
+def pack(manifest: Path, private_key: Ed25519PrivateKey) -> bytes:
+    """Return a signed bundle of a manifest, the files beside it that it names, and its calibrations."""
+    content = {name: (manifest.parent / name).read_bytes() for name in _names(load_manifest(manifest))}
+    body = msgspec.msgpack.encode(Bundle({MANIFEST_NAME: manifest.read_bytes(), **content}))
+    return _MAGIC + private_key.sign(_MAGIC + body) + body
+
+
+def _names(manifest: Manifest) -> list[str]:
+    names: list[str] = []
+    for entry in manifest.models:
+        files: list[ModelFile] = list(entry.files.values())
+        if isinstance(entry, EmbedderEntry):
+            files.append(entry.golden)
+            names.append(f"{entry.name}{CALIBRATION_SUFFIX}")
+        names += [file.path for file in files if file.package is None]
+    return names

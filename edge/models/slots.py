@@ -1,0 +1,127 @@
+"""Two slots for model updates beside the built-in models: one in use, one for the next. Roll-back is a small file.
+
+A slot is filled while the other, or the built-in models, are in use; then one file says which counts. A new model is on
+trial until the process that uses it has worked: a start that never got so far is counted, and the second one goes back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edge import files
+from edge.errors import ModelError
+from edge.models.bundle import MANIFEST_NAME, Bundle
+from edge.models.manifest import MANIFEST
+
+Slot = Literal["built-in", "a", "b"]
+_MAX_STARTS = 2  # of a model on trial: one may be a power cut
+_MAX_FILE_BYTES = 1024
+
+
+class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    active: Slot = "built-in"
+    before: Slot = "built-in"
+    starts: int = -1  # of the model on trial; −1: it has proved itself
+
+
+class Slots:
+    """The slots of one device."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / "slots.json"
+
+    @property
+    def active(self) -> Slot:
+        """Which models are in use."""
+        return self._state().active
+
+    @property
+    def before(self) -> Slot:
+        """Which models were in use before; ModelError where there were none."""
+        state = self._state()
+        if state.active == state.before:
+            raise ModelError("there is no model to go back to", "the one in use is the only one")
+        return state.before
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest of the models in use."""
+        return self.manifest_of(self.active)
+
+    def manifest_of(self, slot: Slot) -> Path:
+        """Return the manifest of a slot."""
+        return MANIFEST if slot == "built-in" else self._folder / slot / MANIFEST_NAME
+
+    def fill(self, bundle: Bundle) -> Slot:
+        """Write a bundle into the slot that is not in use, durably; returns which one. Raises ModelError."""
+        slot: Slot = "b" if self.active == "a" else "a"
+        folder = self._folder / slot
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(mode=0o700, parents=True)
+            for name, content in bundle.files.items():
+                files.write_all(files.create(folder / name), content)
+            files.sync_folder(folder)
+            files.sync_folder(self._folder)
+        except OSError as e:
+            raise ModelError(f"{folder}: cannot be written: {e.strerror}", "free some space; nothing changed") from None
+        return slot
+
+    def use(self, slot: Slot) -> None:
+        """Use a slot from the next start on, on trial."""
+        self._write(_State(slot, self.active, 0))
+
+    def roll_back(self) -> Slot:
+        """Use what was in use before; raises ModelError where there is nothing to go back to."""
+        before = self.before
+        self._write(_State(before, before))
+        return before
+
+    def begin_start(self) -> Slot | None:
+        """Count a start; returns the slot that was given up, where a model on trial has failed too often."""
+        state = self._state()
+        if state.starts < 0:
+            return None
+        if state.starts >= _MAX_STARTS:
+            self.roll_back()
+            return state.active
+        self._write(_State(state.active, state.before, state.starts + 1))
+        return None
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the models in use have not proved themselves yet."""
+        return self._state().starts >= 0
+
+    def prove(self) -> None:
+        """End the trial: the process that uses the model works."""
+        state = self._state()
+        if state.starts >= 0:
+            self._write(_State(state.active, state.before))
+
+    def forget(self) -> None:
+        """Go back to the built-in models, and remove both slots."""
+        if self._folder.exists():
+            self._write(_State())
+            for slot in ("a", "b"):
+                shutil.rmtree(self._folder / slot, ignore_errors=True)
+
+    def _state(self) -> _State:
+        try:
+            state = msgspec.json.decode(files.read(self._path, _MAX_FILE_BYTES), type=_State)
+        except (OSError, msgspec.MsgspecError):  # no file, or one that says nothing: the built-in models are there
+            return _State()
+        return state if self.manifest_of(state.active).is_file() else _State()
+
+    def _write(self, state: _State) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.replace(self._path, msgspec.json.encode(state))
+        except OSError as e:
+            raise ModelError(f"{self._path}: cannot be written: {e.strerror}", "check the medium") from None
