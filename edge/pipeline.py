@@ -54,6 +54,7 @@ class Pipeline:
     matcher: Matcher
     encounters: Encounters
     counters: Counters = field(default_factory=Counters)
+    undecided: frozenset[int] = frozenset()  # tracks of the last look that nobody has been recognised in
 
     def process(self, frame: Frame) -> list[Decision]:
         """Take one frame through the stages that are due; returns the decisions that it completes."""
@@ -76,6 +77,7 @@ class Pipeline:
     def set_rates(self, rates: Rates) -> None:
         """Follow the power governor."""
         self.schedule.set_rates(rates)
+        self.tracker.set_rate(rates.detector_hz)
         self.shots.set_rate(rates.embeddings_hz)
 
     def _look(self, frame: Frame) -> None:
@@ -85,7 +87,9 @@ class Pipeline:
         faces = [face for face in found if self.face_gate.refusal(frame, face) is None]
         self.counters.faces += len(faces)
         self.counters.refused += len(found) - len(faces)
-        for track in self.tracker.update(faces, frame.t_s):
+        tracks = self.tracker.update(faces, frame.t_s)
+        self.undecided = frozenset(track.id for track in tracks if not self.encounters.decided(track.id))
+        for track in tracks:
             self.encounters.seen(track.id, frame.t_s)
             if not track.confirmed or not self.encounters.wants(track.id, frame.t_s):
                 continue

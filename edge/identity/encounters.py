@@ -79,6 +79,11 @@ class Encounters:
         """How many reported encounters have not ended."""
         return sum(e.number > 0 for e in self._open)
 
+    def decided(self, track_id: int) -> bool:
+        """Whether it is known, for now, who this track is, or that nobody knows."""
+        encounter = self._of_track.get(track_id)
+        return encounter is not None and encounter.verdict != "gathering"
+
     def wants(self, track_id: int, t_s: float) -> bool:
         """Whether another embedding of this track is worth its energy: of a decided face only now and then."""
         encounter = self._of_track.get(track_id)

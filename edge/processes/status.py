@@ -9,6 +9,7 @@ import msgspec
 
 from edge.config import Config
 from edge.events.outbox import Outbox
+from edge.power.words import explain
 
 
 def status(config: Config) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def as_text(report: dict[str, Any]) -> str:
     if vision is None:
         lines.append("vision     has not run yet")
     else:
-        lines.append(f"vision     {vision['mode']} ({vision['reason']})")
+        lines.append(f"vision     {explain(vision, vision['mode'], vision['reason'])}")
         lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
     if publisher is None:
         lines.append("publisher  has not run yet")

@@ -130,7 +130,8 @@ class _Vision:
         self._power.tick(now)
         self._follow_power()
         reason = self._reason_now(camera_lost)
-        if reason != self._reason or mode != self._power.orders.mode or now - self._reported_s >= self._config.mqtt.state_every_s:
+        news = reason != self._reason or mode != self._power.orders.mode
+        if news or now - self._reported_s >= self._config.mqtt.state_every_s:
             self.report(reason)
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 

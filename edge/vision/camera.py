@@ -143,6 +143,7 @@ class FileSource:
 
     def set_fps(self, fps: float) -> None:
         """Deliver at most so many frames a second of media time."""
+        self._due_s -= max(0.0, 1 / self._fps - 1 / fps)  # a faster rate need not wait out the slower one
         self._fps = fps
 
     def close(self) -> None:

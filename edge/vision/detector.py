@@ -40,6 +40,10 @@ class YuNetDetector:
         self._max_side_px = max_side_px
         self._input = np.zeros((1, 3, 0, 0), np.float32)  # (1, 3, H, W) float32, BGR, 0..255
 
+    def set_max_side(self, max_side_px: int) -> None:
+        """Shrink frames to this longer side from now on."""
+        self._max_side_px = max_side_px
+
     def detect(self, frame: Frame) -> list[Face]:
         """Return the faces of a frame, surest first; an empty list where there are none."""
         height, width = frame.image.shape[:2]

@@ -25,6 +25,8 @@ class Detector(Protocol):
 
     def detect(self, frame: Frame) -> list[Face]: ...  # noqa: D102 - the class's line is the contract
 
+    def set_max_side(self, max_side_px: int) -> None: ...  # noqa: D102
+
 
 class FocusedDetector:
     """A detector that sees the whole view every `whole_s`, and in between the region of the faces found last.
@@ -38,6 +40,10 @@ class FocusedDetector:
         self._known: list[Face] = []
         self._whole_at_s = float("-inf")  # when the whole view was seen last
         self._shape: tuple[int, ...] = ()
+
+    def set_max_side(self, max_side_px: int) -> None:
+        """Shrink what is looked at to this longer side from now on."""
+        self._detector.set_max_side(max_side_px)
 
     def detect(self, frame: Frame) -> list[Face]:
         """Return the faces of a frame, surest first."""

@@ -12,6 +12,7 @@ from edge.records import AlignedFace, Face, Quality
 _MIN_IOU = 0.15  # overlap of the expected and the found box that makes them one track
 _MAX_CENTRE_SHIFT = 0.6  # or their centres this close, in face widths: small fast faces do not overlap
 _MAX_SIZE_RATIO = 1.8  # a face does not double its size between two looks
+_LOOKS_IN_A_GAP = 3.0  # looks that a track survives without its face
 _CONFIRM_LOOKS = 2  # looks a track must be seen in before it counts: detector flicker lasts one
 
 
@@ -41,14 +42,20 @@ class _State:
 class Tracker:
     """Greedy association by overlap with the expected box; a track that is not seen for `max_gap_s` is over.
 
+    A track survives a few looks without its face, however seldom looks are: `set_rate` lengthens the gap for that.
+
     The expected box is the last one, moved by its own velocity. Faces are few, so the best pair is taken first and
     no assignment problem is solved. Identity across longer gaps is the business of encounters, which know embeddings.
     """
 
     def __init__(self, max_gap_s: float) -> None:
-        self._max_gap_s = max_gap_s
+        self._least_gap_s = self._max_gap_s = max_gap_s
         self._states: list[_State] = []
         self._next_id = 1
+
+    def set_rate(self, looks_hz: float) -> None:
+        """Follow the rate of looks."""
+        self._max_gap_s = max(self._least_gap_s, _LOOKS_IN_A_GAP / looks_hz)
 
     @property
     def active(self) -> bool:

@@ -28,6 +28,9 @@ class Scripted:
 
     seen: list[tuple[int, int]] = field(default_factory=list)  # height, width of each picture shown
 
+    def set_max_side(self, max_side_px: int) -> None:
+        self.max_side_px = max_side_px
+
     def detect(self, frame: Frame) -> list[Face]:
         self.seen.append(frame.image.shape[:2])
         return [face(float(x), float(y)) for y, x in np.argwhere(frame.image[:, :, 0] == 255)]

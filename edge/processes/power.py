@@ -1,0 +1,211 @@
+"""The governor on a device: sensors, clock and memory around it, and what its orders mean for the pipeline."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge.config import Config, PowerConfig
+from edge.events.event import rfc3339
+from edge.pipeline import Counters
+from edge.power.costs import PRIORS, this_device
+from edge.power.energy import Learned, from_prior
+from edge.power.governor import Governor, Limits, Orders, rates_for
+from edge.power.readings import DEMANDS, Demand, Reading, Usage
+from edge.power.sensors import Sensors, open_sensors
+from edge.power.words import explain
+from edge.records import Rates
+
+_log = logging.getLogger(__name__)
+
+MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is: it is turned away or too dark
+_SAVE_S = 300.0
+_LABEL_SHARE, _LABEL_SPREAD = 0.87, 0.12  # what a battery of unknown age holds of its label
+_GAUGE_SPREAD = 0.10  # of what a gauge says of the capacity
+_ANY_WH, _ANY_SPREAD = 20.0, 0.6  # nobody has said anything
+
+
+class Memory(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a restart or the next day begins with; lies in the data folder as JSON."""
+
+    battery: str  # the device and label that this was learned on
+    began_wall_s: float | None  # when the charger was left
+    learned: Learned
+
+
+class Keeper:
+    """Reads the sensors once a second, asks the governor, and keeps count of what the stages do for which demand."""
+
+    def __init__(self, config: Config, full: Rates, now_s: float, sensors: Sensors | None = None) -> None:
+        self._config = config.power
+        self._path = config.data_dir / "power.json"
+        self._sensors = open_sensors(config.power) if sensors is None else sensors
+        self._battery = f"{_device(config.power)}, {config.power.battery_wh:g} Wh"
+        memory = _remember(self._path, self._battery)
+        self.reading: Reading = self._sensors.read(now_s)
+        learned = memory.learned if memory else first_knowledge(config.power, self.reading)
+        self._governor = Governor(limits_of(config, full), learned)
+        self._began_s = _began_s(memory, now_s)
+        self._demand: Demand = "watch"
+        self._seen: dict[int, float] = {}  # undecided track → when it was first seen
+        self._counts = Counters()
+        self._tally: dict[str, list[float]] = {"seconds": [0.0] * 3, "frames": [0.0] * 3, "looks": [0.0] * 3}
+        self._embeddings = 0.0
+        self._noted_s = self._saved_s = now_s
+        self.orders = self.tick(now_s)
+
+    def note(self, counters: Counters, undecided: frozenset[int], following: bool, now_s: float) -> None:
+        """Count what was done since the last frame towards the demand of then, and find the demand of now."""
+        i = DEMANDS.index(self._demand)
+        self._tally["seconds"][i] += max(0.0, now_s - self._noted_s)
+        self._tally["frames"][i] += counters.frames - self._counts.frames
+        self._tally["looks"][i] += counters.looks - self._counts.looks
+        self._embeddings += counters.embeddings - self._counts.embeddings
+        self._counts.frames, self._counts.looks = counters.frames, counters.looks
+        self._counts.embeddings = counters.embeddings
+        self._noted_s = now_s
+        self._seen = {track: self._seen.get(track, now_s) for track in undecided} if following else {}
+        new = any(now_s - since_s <= MEET_S for since_s in self._seen.values())
+        self._demand = "meet" if new else "follow" if following else "watch"
+
+    def tick(self, now_s: float) -> Orders:
+        """Read the sensors and return the governor's orders."""
+        self.reading = self._sensors.read(now_s)
+        if self.reading.supply == "mains":
+            self._began_s = None
+        elif self.reading.supply == "battery" and self._began_s is None:
+            self._began_s = now_s
+        end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
+        previous = getattr(self, "orders", None)
+        self.orders = self._governor.update(self.reading, self._usage(), now_s, end_s)
+        if previous is None or (previous.mode, previous.reason) != (self.orders.mode, self.orders.reason):
+            _log.info("power: %s", explain(told(self.orders, now_s), self.orders.mode, self.orders.reason))
+        if now_s - self._saved_s >= _SAVE_S:
+            self.save(now_s)
+        return self.orders
+
+    @property
+    def rates(self) -> Rates:
+        """What the stages may do for the demand of now."""
+        return rates_for(self.orders, self._demand)
+
+    def save(self, now_s: float) -> None:
+        """Keep what was learned; a disk that takes nothing costs the memory and no more."""
+        self._saved_s = now_s
+        began = None if self._began_s is None else time.time() - (now_s - self._began_s)
+        memory = Memory(battery=self._battery, began_wall_s=began, learned=self._governor.learned())
+        fresh = self._path.with_suffix(".new")
+        try:
+            fresh.write_bytes(msgspec.json.encode(memory))
+            fresh.replace(self._path)
+        except OSError as e:
+            _log.warning("%s: cannot be kept: %s", self._path, e.strerror)
+
+    def _usage(self) -> Usage:
+        def three(name: str) -> tuple[float, float, float]:
+            a, b, c = self._tally[name]
+            self._tally[name] = [0.0] * 3
+            return a, b, c
+
+        usage = Usage(three("seconds"), three("frames"), three("looks"), self._embeddings)
+        self._embeddings = 0.0
+        return usage
+
+
+def limits_of(config: Config, full: Rates) -> Limits:
+    """Return the governor's limits."""
+    power = config.power
+    return Limits(
+        full=full,
+        floor_hz=min(1.0 / power.floor_look_s, full.detector_hz),
+        critical_hz=min(1.0 / power.critical_look_s, full.detector_hz),
+        reserve=power.reserve_percent / 100.0,
+        suspend=power.suspend_percent / 100.0,
+        hot_c=power.hot_c,
+        overheated_c=power.overheated_c,
+        shutdown_c=power.shutdown_c,
+        hysteresis_s=power.hysteresis_s,
+        detector_px=config.detector.max_side_px,
+        threads=config.recognition.threads,
+        cells=power.battery_cells,
+    )
+
+
+def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
+    """Return what is known before anything was measured: the board's prior, and the label's or the gauge's capacity."""
+    if config.battery_wh > 0.0:
+        full = (_LABEL_SHARE * config.battery_wh, _LABEL_SPREAD)
+    elif reading.full_wh is not None:
+        full = (reading.full_wh.value, _GAUGE_SPREAD)
+    else:
+        full = (_ANY_WH, _ANY_SPREAD)
+    return from_prior(PRIORS[_device(config)], *full)
+
+
+def wanted_end_s(run_time: str, began_s: float | None, now_s: float, wall_s: float) -> float | None:
+    """Return when the battery may be empty, monotonic; None without a wish or before the charger was left.
+
+    `began_s`: when it was left; `wall_s`: the Unix time of `now_s`. A clock time is the first one after that moment.
+    """
+    if began_s is None or not run_time:
+        return None
+    hours = re.fullmatch(r"([0-9.]+)h", run_time)
+    if hours is not None:
+        return began_s + 3600.0 * float(hours[1])
+    hour, minute = map(int, run_time.removeprefix("until ").split(":"))
+    began_wall_s = wall_s - (now_s - began_s)
+    local = time.localtime(began_wall_s)
+    day = (local.tm_year, local.tm_mon, local.tm_mday, hour, minute, 0, 0, 0, -1)
+    end_wall_s = time.mktime(day)
+    if end_wall_s <= began_wall_s:
+        end_wall_s = time.mktime((*day[:2], day[2] + 1, *day[3:]))
+    return now_s + end_wall_s - wall_s
+
+
+def told(orders: Orders, now_s: float) -> dict[str, Any]:
+    """Return the fields of the vision state that the governor fills."""
+
+    def wall(t_s: float | None) -> str | None:
+        return None if t_s is None else rfc3339(round(1000 * (time.time() + min(t_s - now_s, 1e8))))
+
+    def bounded(value: float | None, low: float, high: float) -> float | None:
+        return None if value is None else min(max(value, low), high)
+
+    return {
+        "battery_percent": bounded(orders.percent, 0.0, 100.0),
+        "temperature_c": bounded(orders.temperature_c, -60.0, 200.0),
+        "supply": orders.supply,
+        "power_w": bounded(orders.power_w, 0.0, 1000.0),
+        "budget_w": bounded(orders.budget_w, 0.0, 1000.0),
+        "wanted_end": wall(orders.wanted_end_s),
+        "forecast_end": wall(orders.forecast_end_s),
+    }
+
+
+def _device(config: PowerConfig) -> str:
+    return this_device() if config.device == "auto" else config.device
+
+
+def _began_s(memory: Memory | None, now_s: float) -> float | None:
+    if memory is None or memory.began_wall_s is None:
+        return None
+    return now_s - max(0.0, time.time() - memory.began_wall_s)
+
+
+def _remember(path: Path, battery: str) -> Memory | None:
+    try:
+        memory = msgspec.json.decode(path.read_bytes(), type=Memory)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
+        _log.warning("%s: not used: %s", path, e)
+        return None
+    numbers = [memory.learned.full_wh, *asdict(memory.learned.costs).values(), *memory.learned.spreads]
+    usable = memory.battery == battery and all(0.0 <= number < 1e5 for number in numbers) and numbers[0] > 0.0
+    return memory if usable else None
