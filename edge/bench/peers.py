@@ -1,0 +1,106 @@
+"""`edge-bench peers`: the same video on the same machine, with this runtime and with what a user would take instead.
+
+The video is two visits of one enrolled man with an empty view around them. What counts is the processor time that one
+recognized visit costs, decoding left out: that is what drains a battery.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+
+from edge.bench import progress, scenes, worker
+from edge.bench.peer_runs import OURS, PEERS
+from edge.bench.scenes import FPS, HEIGHT_PX, WIDTH_PX, Image
+from edge.bench.worker import BenchError
+from edge.config import Config
+from edge.processes import people
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+_EMPTY_S, _VISIT_S = 6.0, 5.0  # an encounter ends after four seconds out of view
+_VISITS = 2
+_ENROLLED = 12  # pictures: as many templates as the runtime keeps of a person
+
+
+def measure(data: Path = DATA, *, pairs: int = 600) -> dict[str, Any]:
+    """Return every system's figures; a system that is not installed is named with the way to get it."""
+    names = [OURS, *PEERS]
+    report: dict[str, Any] = {"video_s": _VISITS * (_EMPTY_S + _VISIT_S) + _EMPTY_S, "fps": FPS}
+    has_lfw = pairs > 0 and (data / "lfw-pairs.txt").is_file()
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as name, progress.bar("peers", 2 * len(names)) as advance:
+        folder = Path(name)
+        visits = _write_clip(folder / "clip.avi")
+        _enrol(folder)
+        rows = []
+        for system in names:
+            row: dict[str, Any] = {"system": system}
+            try:
+                arguments = {"clip": str(folder / "clip.avi"), "pictures": str(folder / "pictures"), "visits": visits}
+                row |= worker.call("peer_runs", "watch", name=system, data_dir=str(folder), **arguments)
+                advance()
+                if has_lfw:
+                    row |= worker.call(
+                        "peer_runs", "lfw", name=system, data=str(data), pairs=pairs, data_dir=str(folder)
+                    )
+            except BenchError as e:
+                row["said"] = f"{e.what}: {e.remedy}" if e.remedy else e.what
+            advance()
+            rows.append(row)
+    if not has_lfw:
+        report["lfw"] = "not taken" if pairs <= 0 else f"not taken: {data} holds no lfw-pairs.txt"
+    return {**_headlines(rows), **report, "rows": rows}
+
+
+def _headlines(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many times the processor time of ours each peer needs for one recognized encounter."""
+    cost = {row["system"]: row.get("cpu_ms_per_recognized_encounter") for row in rows}
+    ours = cost[OURS]
+    ratios = {name: round(c / ours, 2) for name, c in cost.items() if name != OURS and c and ours}
+    return {"cpu_ms_per_recognized_encounter": ours, "peer_cpu_over_ours": ratios}
+
+
+def _write_clip(path: Path) -> list[list[int]]:
+    """Write the video; return the first and last frame of each visit."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH_PX, HEIGHT_PX))
+    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, 95)
+    visits: list[list[int]] = []
+    for i, (image, visit) in enumerate(_views()):
+        writer.write(image)
+        if visit is not None:
+            if visit == len(visits):
+                visits.append([i, i])
+            visits[visit][1] = i
+    writer.release()
+    return visits
+
+
+def _views() -> Iterator[tuple[Image, int | None]]:
+    """Yield each frame with the number of the visit that it belongs to."""
+    for visit in range(_VISITS):
+        yield from ((image, None) for image in islice(scenes.still(), round(_EMPTY_S * FPS)))
+        yield from ((image, visit) for image in islice(scenes.one_face(), round(_VISIT_S * FPS)))
+    yield from ((image, None) for image in islice(scenes.still(), round(_EMPTY_S * FPS)))
+
+
+def _enrol(folder: Path) -> None:
+    """Enrol the man in a store of ours, and leave the same pictures for the others."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    every = scenes.ENROLLED_FRAMES // _ENROLLED
+    for i, image in enumerate(scenes.enrolment_pictures()[::every][:_ENROLLED]):
+        large = cv2.resize(image, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(pictures / f"{i:02}.png"), large)
+    config = Config()
+    config = msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=str(folder)))
+    people.add(config, "The man", [pictures], ignored=False)
+
+
+def table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that a person reads."""
+    return list(report["rows"])

@@ -1,0 +1,186 @@
+"""`edge-bench`: model, pipeline, match, peers, report. Argument parsing only."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge import __version__
+from edge.errors import EdgeError
+
+
+def main() -> None:
+    """Run the command; an EdgeError ends it with its exit code and no traceback."""
+    try:
+        cli(standalone_mode=False)
+    except EdgeError as e:
+        click.echo(f"error: {e}", err=True)
+        sys.exit(e.exit_code)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What becomes of a measurement."""
+
+    as_json: bool
+    baseline: Path | None
+    max_ratio: float
+
+
+def with_output(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all measurements have; the command gets them as `output`."""
+
+    @functools.wraps(command)
+    def with_options(as_json: bool, baseline: Path | None, max_ratio: float, **rest: Any) -> None:
+        command(output=Output(as_json, baseline, max_ratio), **rest)
+
+    for option in (
+        click.option(
+            "--max-ratio", default=1.25, show_default=True, help="How many times worse than the baseline is allowed."
+        ),
+        click.option(
+            "--baseline",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="An earlier --json output: exit 1 when a figure got worse.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line."),
+    ):
+        with_options = option(with_options)
+    return with_options
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-bench")
+def cli() -> None:
+    """Measure what recognition costs on this machine. Figures come with what spoils them: load, heat, throttling."""
+
+
+@cli.command()
+@click.option("--model", "name", default="lightcnn9", show_default=True, help="The embedder of the manifest.")
+@click.option("--rounds", default=200, show_default=True, help="Runs of each subject, side by side.")
+@click.option("--sustain", "sustain_s", default=60.0, show_default=True, help="Seconds of the sustained run; 0: none.")
+@with_output
+def model(name: str, rounds: int, sustain_s: float, output: Output) -> None:
+    """Time each model on each back end; int8 against float32 and against the machine's own limit."""
+    from edge.bench import model as bench
+
+    _finish("model", lambda: bench.measure(name, rounds=rounds, sustain_s=sustain_s), output)
+
+
+@cli.command()
+@click.option("--video", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Instead of the scenes.")
+@click.option("--frames", default=300, show_default=True, help="Frames of each scene.")
+@click.option(
+    "--watch", "watch_s", default=10.0, show_default=True, help="Seconds the real process is watched; 0: not."
+)
+@with_output
+def pipeline(video: Path | None, frames: int, watch_s: float, output: Output) -> None:
+    """Time each stage and a frame in all; watch the real vision process: memory, time until it is ready."""
+    from edge.bench import pipeline as bench
+
+    _finish("pipeline", lambda: bench.measure(video, frames=frames, watch_s=watch_s), output)
+
+
+@cli.command()
+@click.option("--model", "name", default="lightcnn9", show_default=True, help="The embedder of the manifest.")
+@click.option("--most", default=1_000_000, show_default=True, help="The largest gallery, in templates.")
+@click.option("--rounds", default=50, show_default=True, help="Probes of each gallery.")
+@with_output
+def match(name: str, most: int, rounds: int, output: Output) -> None:
+    """Time one probe against galleries of 10 to 1,000,000 templates, on one thread."""
+    from edge.bench import match as bench
+
+    sizes = tuple(size for size in bench.SIZES if size <= most)
+    _finish("match", lambda: bench.measure(name, sizes=sizes, rounds=rounds), output)
+
+
+@cli.command()
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder with LFW's crops and pairs.")
+@click.option("--pairs", default=600, show_default=True, help="How many of LFW's 6,000 pairs; 0: none.")
+@with_output
+def peers(data: Path | None, pairs: int, output: Output) -> None:
+    """Show one video to this runtime and to what a user would take instead."""
+    from edge.bench import peers as bench
+
+    _finish("peers", lambda: bench.measure(data or bench.DATA, pairs=pairs), output)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("edge-bench.html"), show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
+def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Make one HTML page of earlier --json outputs (FILES), or of all measurements, taken now."""
+    from edge.bench import baseline, report
+
+    found = [baseline.load(path) for path in files] or [_measured(name, take) for name, take in _everything().items()]
+    out.write_text(report.page([(r, _rows(r)) for r in found]), encoding="utf-8")
+    done = {"command": "report", "page": str(out), "reports": [r.get("command") for r in found]}
+    click.echo(json.dumps(done) if as_json else f"{out} is written")
+
+
+def _everything() -> dict[str, Callable[[], dict[str, Any]]]:
+    from edge.bench import match, model, peers, pipeline
+
+    return {
+        "model": lambda: model.measure("lightcnn9"),
+        "pipeline": lambda: pipeline.measure(None),
+        "match": lambda: match.measure("lightcnn9"),
+        "peers": peers.measure,
+    }
+
+
+def _finish(command: str, take: Callable[[], dict[str, Any]], output: Output) -> None:
+    """Measure, show, compare; ends the program with 1 where a figure got worse than the baseline allows."""
+    from edge.bench import baseline, text
+
+    before = None if output.baseline is None else baseline.load(output.baseline)  # a wrong file is told before the wait
+    found = _measured(command, take)
+    worse = [] if before is None else baseline.compare(found, before, output.max_ratio)
+    if before is not None:
+        found["worse"] = [w.as_text() for w in worse]
+    if output.as_json:
+        click.echo(json.dumps(found))
+    else:
+        click.echo(text.as_text(found, _rows(found)))
+    for w in worse:
+        click.echo(f"worse: {w.as_text()}", err=True)
+    if worse:
+        sys.exit(1)
+
+
+def _measured(command: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    from edge.bench import machine
+
+    about: dict[str, Any] = {}
+    with machine.noted(about):
+        figures = take()
+    return {"command": command, **figures, **about}
+
+
+def _rows(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a report's table."""
+    from importlib import import_module
+
+    rows: Sequence[Mapping[str, Any]] = import_module(f"edge.bench.{found['command']}").table(found)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
