@@ -52,8 +52,9 @@ def run(config: Config, config_path: Path, stop: threading.Event) -> int:
 
 def _start(name: Name, config_path: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edge.cli.daemon", name, "--config", str(config_path)]
-    # our own module, and a path that has been read as configuration; this process has one thread, so a fork is safe
-    return subprocess.Popen(command, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
+    # A group of its own: Ctrl-C reaches the workbench alone, which then stops the two in their order.
+    # Our own module, and a path that has been read as configuration; this process has one thread, so a fork is safe.
+    return subprocess.Popen(command, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
 
 
 def _die_with_parent() -> None:

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,7 +112,9 @@ def test_publisher_that_is_behind_may_still_send_what_a_stopped_vision_left(
     with Consumer(broker.port, device="bench") as consumer, man_bench.start("run") as running:
         until(lambda: consumer.new, "a match")
         vision, publisher = (child(running, name) for name in ("vision", "publish"))
-        os.kill(publisher, signal.SIGSTOP)
+        with closing(sqlite3.connect(man_bench.settings.outbox_path, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")  # so that the publisher is not held in the midst of a write
+            os.kill(publisher, signal.SIGSTOP)
         running.process.terminate()
         until(lambda: gone(vision), "the end of vision")
         os.kill(publisher, signal.SIGCONT)
