@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import onnx
 
 from edge.errors import EdgeError
+from edge.models.manifest import MANIFEST
 from tools.lab import data
 from tools.lab.checkpoint import load_weights
+from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
 from tools.lab.export import export
 from tools.lab.lightcnn9 import LIGHTCNN9
-from tools.lab.make_model import MODEL, make_model
+from tools.lab.make_model import MODEL, make_model, write_card
+from tools.lab.report import evaluation, write_report
+from tools.lab.run import read
 
 _EXISTING = click.Path(exists=True, path_type=Path)
+_MODEL = click.option(
+    "--model", type=_EXISTING, default=MANIFEST.parent / f"{MODEL}-int8.onnx", help="a model file", show_default=True
+)
 _WEIGHTS = click.option("--weights", type=_EXISTING, required=True, help="state dict of the trained student (.pt)")
 _DATA = click.option("--data", "data_dir", type=_EXISTING, default=data.DEFAULT, help="folder of the face crops")
 
@@ -36,11 +45,39 @@ def make_model_command(weights: Path, data_dir: Path) -> None:
 
 
 @lab.command("evaluate")
-@_WEIGHTS
+@_MODEL
 @_DATA
-def evaluate_command(weights: Path, data_dir: Path) -> None:
-    """Measure the shipped files against the float32 network of --weights."""
-    click.echo(json.dumps(evaluate(LIGHTCNN9, load_weights(weights), data_dir, MODEL)))
+@click.option("--weights", type=_EXISTING, help="weights that the model was made from; found by themselves at hand")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of tables")
+@click.option("--report", type=click.Path(path_type=Path), help="folder for evaluation.json, .md and .png")
+@click.option("--cache/--no-cache", default=True, help="keep embeddings in ~/.cache/edge-face-lab", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=2, help="processes", show_default=True)
+def evaluate_command(*, model: Path, data_dir: Path, weights: Path | None, as_json: bool, **how: Any) -> None:
+    """Measure a model: LFW, identification, open-set search, distance to float32."""
+    figures = evaluate(model, data_dir, weights, cache=CACHE if how["cache"] else None, workers=how["workers"])
+    if how["report"] is not None:
+        write_report(figures, how["report"])
+    click.echo(json.dumps(figures) if as_json else evaluation(figures))
+
+
+@lab.command("card")
+@_DATA
+def card_command(data_dir: Path) -> None:
+    """Measure the model in place again, and rewrite the figures of docs/model-card.md."""
+    click.echo(json.dumps(write_card(data_dir)))
+
+
+@lab.command("train")
+@click.argument("run_file", type=_EXISTING)
+@_DATA
+@click.option("--folder", type=click.Path(path_type=Path), help="of the run's state  [~/.cache/edge-train/RUN]")
+def train_command(run_file: Path, data_dir: Path, folder: Path | None) -> None:
+    """Train as the TOML file RUN_FILE says; goes on where it was stopped or killed."""
+    from tools.lab.train import train  # noqa: PLC0415  # needs torch, which nothing else here does
+
+    run = read(run_file)
+    os.nice(run.nice)
+    train(run, data_dir, folder or Path.home() / ".cache/edge-train" / run_file.stem)
 
 
 @lab.command("export")

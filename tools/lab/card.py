@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
+from tools.lab.report import evaluation, markdown
 
 CARD = Path(__file__).parents[2] / "docs/model-card.md"
 BEGIN, END = "<!-- figures: begin, written by `python -m tools.lab make-model` -->", "<!-- figures: end -->"
@@ -28,15 +29,15 @@ def rewrite(figures: Mapping[str, Any], path: Path = CARD) -> None:
 
 def table(figures: Mapping[str, Any]) -> str:
     """Return the Markdown of one evaluation; times are left out, they belong to the machine."""
-    lfw, tar = figures["lfw_accuracy"], figures["val_tar_at_far_1e-3"]
-    rows: list[tuple[str, ...]] = [("Figure", "float32", "int8"), ("---", "---", "---")]
-    rows.append(("LFW, 6,000 pairs, 10 folds", *(f"{lfw[e]['mean']:.2%} ± {lfw[e]['std']:.2%}" for e in _COLUMNS)))
-    rows.append(("70 validation people, TAR at FAR 1e-3, all pairs", *(f"{tar[e]:.3f}" for e in _COLUMNS)))
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", "| Cosine between embeddings of the same crop | mean | least | crops |", "| --- | --- | --- | --- |"]
-    lines += [f"| {a} | {c['mean']:.4f} | {c['least']:.4f} | {c['crops']} |" for a, c in figures["cosine"].items()]
-    lines += ["", f"Model id `{figures['model']}`, made from weights with SHA-256 `{figures['weights']}`."]
-    return "\n".join(lines)
-
-
-_COLUMNS = ("fp32", "int8 onnxruntime")
+    cosines = [
+        [engines, f"{c['mean']:.4f}", f"{c['p01']:.4f}", f"{c['least']:.4f}", str(c["crops"])]
+        for engines, c in figures["cosine"].items()
+    ]
+    made = f"Model id `{figures['model']}`, made from weights with SHA-256 `{figures['weights']}`."
+    sizes = [f"{backend} {size / 1e6:.2f} MB" for backend, size in figures["size_bytes"].items()]
+    parts = [
+        evaluation(figures),
+        markdown(["Cosine between embeddings of the same crop", "mean", "1st percentile", "least", "crops"], cosines),
+        f"{made} Size: {', '.join(sizes)}.",
+    ]
+    return "\n\n".join(parts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge.errors import EdgeError
 
 DEFAULT = Path(__file__).parents[2] / "../shared/data"
-BORDER_PX = 8  # margin of the stored 144×144 crops that training cuts away at random, and evaluation always
+STORED_PX, BORDER_PX = 144, 8  # side of the stored crops, and their margin: training moves in it, evaluation cuts it
 
 Crop = NDArray[np.uint8]  # (128, 128) uint8, gray, 0..255
 
@@ -34,12 +34,43 @@ def keys(data: Path, split: str) -> list[str]:
 
 def crops(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, Crop]]:
     """Yield (key, crop) in file order, of all or of the `wanted` keys; raises DataError where an image is broken."""
+    for key, image in stored(data, split, wanted):
+        yield key, np.ascontiguousarray(image[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX])
+
+
+def stored(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield what `crops` yields with its margin: (key, (144, 144) uint8)."""
+    for key, content in files(data, split, wanted):
+        yield key, decode(content, key)
+
+
+def files(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, compressed image): all of train is 120 MB, and one crop is decoded in 0.2 ms."""
     only = None if wanted is None else frozenset(wanted)
     for path in _tars(data, split):
         with tarfile.open(path) as tar:
             for member in tar:
-                if member.isfile() and (only is None or _key(member.name) in only):
-                    yield _key(member.name), _decode(tar, member, path)
+                file = tar.extractfile(member)
+                if file is not None and (only is None or _key(member.name) in only):
+                    yield _key(member.name), file.read()
+
+
+def decode(content: bytes, key: str) -> NDArray[np.uint8]:
+    """Return (144, 144) uint8 gray; raises DataError where it is anything else."""
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
+    if image is None or image.shape != (STORED_PX, STORED_PX):
+        raise DataError(f"{key} is not a 144×144 image", "fetch its tar file again")
+    return np.asarray(image, np.uint8)
+
+
+def teacher(data: Path, wanted: Sequence[str]) -> NDArray[np.float32]:
+    """Return the teacher's embeddings of these crops, (N, D) float32, rows of norm 1; raises DataError."""
+    try:
+        with np.load(_existing(data / "teacher.npz")) as archive:
+            rows = archive["embedding"][[int(key) for key in wanted]].astype(np.float32)
+    except (ValueError, KeyError, IndexError) as e:
+        raise DataError(f"{data / 'teacher.npz'}: no embedding for every crop: {e}", "fetch the whole set") from e
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def sample(data: Path, split: str, count: int) -> list[Crop]:
@@ -84,12 +115,3 @@ def _existing(path: Path) -> Path:
 
 def _key(name: str) -> str:
     return Path(name).stem
-
-
-def _decode(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Crop:
-    file = tar.extractfile(member)
-    content = b"" if file is None else file.read()
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
-    if image is None or image.shape != (144, 144):
-        raise DataError(f"{path}: {member.name} is not a 144×144 image", "fetch this file again")
-    return np.ascontiguousarray(image[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], np.uint8)

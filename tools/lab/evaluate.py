@@ -1,136 +1,144 @@
-"""What a model is worth: LFW, validation people, and how far int8 lies from float32."""
+"""What a model is worth: LFW's pairs, identification among many, open-set search, and how far int8 lies from float32.
+
+LFW is reported and never used to choose anything. The validation people (CelebA, none of them in training) are what
+thresholds and choices are made on.
+"""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from numpy.typing import NDArray
 
-from edge.errors import ModelError
-from edge.records import AlignedFace
-from edge.vision.embedder import open_embedder
 from tools.lab import data
-from tools.lab.data import Crop
-from tools.lab.export import INPUT, export
-from tools.lab.lightcnn9 import Array, Network
-from tools.lab.quantize import as_input
+from tools.lab.embeddings import CACHE, Table, embed_split
+from tools.lab.engines import BACKENDS, Exported, Shipped, Subject, listed, subject
+from tools.lab.figures import Labels, Vectors, cosines, latency_ms, tar_at_far, tars_at_fars, ten_fold
+from tools.lab.identification import closed_set, name, open_set, people_with
+from tools.lab.provenance import Source, candidates, source_of
 
-Embed = Callable[[Crop], Array]  # (S, S) uint8 → (D,) float32, norm 1
-BACKENDS = ("onnxruntime", "litert")
-FAR = 1e-3
+FARS = (1e-2, 1e-3, 1e-4)
+MANY_PICTURES = 20  # LFW people with so many are searched for
 VAL_PEOPLE = 70  # the same people by whom training watches its progress
-_TIMED_RUNS = 200
+
+Figures = dict[str, Any]  # flat: name → number
 
 
-def evaluate(network: Network, weights: Mapping[str, Array], data_dir: Path, model_name: str) -> dict[str, Any]:
-    """Return every figure of the shipped int8 files of `model_name` beside the float32 network they come from."""
-    shipped = {f"int8 {backend}": _runtime_engine(model_name, backend) for backend in BACKENDS}
-    engines = {"fp32": float_engine(export(network, weights)), **shipped}
-    compared = {name: engines[name] for name in ("fp32", "int8 onnxruntime")}  # LiteRT computes the same integers
-    lfw = dict(data.crops(data_dir, "lfw", _lfw_keys(data_dir)))
-    val, person = _val_crops(data_dir)
-    vectors = {name: np.stack([embed(crop) for crop in val]) for name, embed in engines.items()}
+def evaluate(
+    model: Path, folder: Path, weights: Path | None = None, *, cache: Path | None = CACHE, workers: int = 2
+) -> Figures:
+    """Return every figure of a model file, beside the float32 network that it was made from where that is at hand.
+
+    `weights`: where to look for that network; without it, in the project and beside the data. Weights that the model is
+    not the rounding of are never compared. Raises ModelError and DataError.
+    """
+    measured, source = subject(model), origin(model, folder, weights)
+    pairs, val_keys, person = data.lfw_pairs(folder), *val_people(folder)
+    in_pairs = sorted({key for a, b, _ in pairs for key in (a, b)})
+    lfw_keys = sorted({*in_pairs, *of_many(data.keys(folder, "lfw"))})
+
+    def embedded(network: Subject, split: str, keys: list[str]) -> Table:
+        return embed_split(network, folder, split, keys, cache=cache, workers=workers)
+
+    lfw, val = embedded(measured, "lfw", lfw_keys), embedded(measured, "val", val_keys)
+    figures = {
+        "model": measured.digest,
+        "size_bytes": model.stat().st_size,
+        **verification(lfw, pairs, in_pairs),
+        **identification(stacked(lfw, lfw_keys), people(lfw_keys), stacked(val, val_keys), person),
+    }
+    if source is None:
+        return figures | {"fp32_lfw_accuracy": None, "weights": None}
+    fp32 = embedded(Exported(source.model.SerializeToString(deterministic=True)), "lfw", in_pairs)
+    (near,) = cosines({"fp32": stacked(fp32, in_pairs), "int8": stacked(lfw, in_pairs)}).values()
     return {
-        "lfw_accuracy": {name: lfw_accuracy(embed, lfw, data.lfw_pairs(data_dir)) for name, embed in compared.items()},
-        "val_tar_at_far_1e-3": {name: tar_at_far(vectors[name], person, FAR) for name in compared},
-        "cosine": cosines(vectors),
-        "latency_ms": {name: latency_ms(embed, val[0]) for name, embed in engines.items()},
+        **figures,
+        **{f"fp32_{key}": value for key, value in verification(fp32, pairs, in_pairs).items()},
+        **{f"cosine_to_fp32_{key}": value for key, value in near.items()},
+        "weights": source.sha256,
     }
 
 
-def float_engine(model: onnx.ModelProto) -> Embed:
-    """Return an engine that runs any ONNX model of the lab on one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-    def embed(crop: Crop) -> Array:
-        return unit(np.asarray(session.run(None, {INPUT: as_input(crop)})[0][0], np.float32))
-
-    return embed
+def origin(model: Path, folder: Path, weights: Path | None) -> Source | None:
+    """Return the float32 network behind an int8 ONNX file; a TFLite file has the one of the ONNX file beside it."""
+    entry = listed(model)
+    path = model if entry is None else entry.files["onnxruntime"].locate(model.parent)
+    if path.suffix != ".onnx":
+        return None
+    return source_of(onnx.load(path), candidates(folder) if weights is None else [weights])
 
 
-def unit(vectors: Array) -> Array:
-    """Return rows (…, D) of Euclidean norm 1; raises ModelError for a row without a direction."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    if not (np.isfinite(norms) & (norms > 0)).all():
-        raise ModelError("an embedding has no direction", "the weights are damaged: train or fetch them again")
-    return np.asarray(vectors / norms, np.float32)
+def verification(lfw: Table, pairs: Sequence[tuple[str, str, bool]], in_pairs: Sequence[str]) -> Figures:
+    """Return LFW's accuracy on the official pairs, and true accepts over all pairs of the pictures in them."""
+    accuracy = lfw_accuracy(lfw, pairs)
+    tars = tars_at_fars(stacked(lfw, in_pairs), people(in_pairs), FARS)
+    return {
+        "lfw_accuracy": accuracy["mean"],
+        "lfw_std": accuracy["std"],
+        **{f"tar_at_far_{name(far)}": tar for far, tar in zip(FARS, tars, strict=True)},
+    }
 
 
-def lfw_accuracy(embed: Embed, crops: Mapping[str, Crop], pairs: list[tuple[str, str, bool]]) -> dict[str, float]:
-    """Return LFW's figure: mean and standard deviation over ten folds, each with the other nine's best threshold."""
-    vectors = {key: embed(crop) for key, crop in crops.items()}
+def identification(lfw: Vectors, lfw_person: Labels, val: Vectors, val_person: Labels) -> Figures:
+    """Return closed and open search among the validation people, and among LFW's people with many pictures."""
+    on_val = {**closed_set(val, val_person), **open_set(val, val_person)}
+    on_lfw = {**closed_set(lfw, lfw_person, MANY_PICTURES), **open_set(lfw, lfw_person, MANY_PICTURES)}
+    tars = tars_at_fars(val, val_person, FARS)
+    return {
+        **{f"{key}_val": value for key, value in on_val.items() if not key.startswith("tpir")},
+        **{key: value for key, value in on_val.items() if key.startswith("tpir")},
+        **{f"val_tar_at_far_{name(far)}": tar for far, tar in zip(FARS, tars, strict=True)},
+        **{f"{key}_lfw": value for key, value in on_lfw.items()},
+    }
+
+
+def lfw_accuracy(vectors: Table, pairs: Sequence[tuple[str, str, bool]]) -> dict[str, float]:
+    """Return LFW's figure: mean and standard deviation over ten folds."""
     scores = np.array([vectors[a] @ vectors[b] for a, b, _ in pairs], np.float64)
-    same = np.array([s for _, _, s in pairs])
-    return ten_fold(scores, same)
+    return ten_fold(scores, np.array([same for _, _, same in pairs]))
 
 
-def ten_fold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, float]:
-    """Return mean and standard deviation of the accuracy over ten consecutive folds, shares of 1."""
-    folds = np.arange(len(scores)) * 10 // len(scores)
-    results = []
-    for fold in range(10):
-        threshold = _best_threshold(scores[folds != fold], same[folds != fold])
-        test = folds == fold
-        results.append(float(((scores[test] >= threshold) == same[test]).mean()))
-    return {"mean": round(float(np.mean(results)), 4), "std": round(float(np.std(results)), 4)}
+def people(keys: Iterable[str]) -> Labels:
+    """Return a number for the person in each LFW picture: `Some_Name_0001` is of Some_Name."""
+    return np.unique([key.rpartition("_")[0] for key in keys], return_inverse=True)[1]
 
 
-def _best_threshold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
-    order = np.argsort(scores, kind="stable")
-    # accepting from rank i on: the strangers below it and the pairs from it on are right
-    right = np.concatenate([[0], np.cumsum(~same[order])]) + np.concatenate([np.cumsum(same[order][::-1])[::-1], [0]])
-    return float(np.append(scores[order], np.inf)[int(right.argmax())])
+def of_many(keys: Sequence[str]) -> list[str]:
+    """Return the LFW pictures of people with so many that they can be enrolled and searched for."""
+    person = people(keys)
+    enough = np.isin(person, people_with(person, MANY_PICTURES))
+    return [key for key, kept in zip(keys, enough, strict=True) if kept]
 
 
-def tar_at_far(vectors: Array, person: NDArray[np.int_], far: float) -> float:
-    """Return the true accept rate over all pairs at a false accept rate of `far`."""
-    upper = np.triu_indices(len(vectors), 1)
-    scores = (vectors @ vectors.T)[upper]
-    same = (person[:, None] == person[None, :])[upper]
-    return round(float((scores[same] > np.quantile(scores[~same], 1 - far)).mean()), 4)
+def val_people(folder: Path, first: int | None = None) -> tuple[list[str], Labels]:
+    """Return keys and people of the validation pictures, in file order; `first`: of so many people only."""
+    identity, keys = data.identities(folder), data.keys(folder, "val")
+    wanted = set(sorted({identity[key] for key in keys})[:first])
+    keys = [key for key in keys if identity[key] in wanted]
+    return keys, np.array([identity[key] for key in keys], np.intp)
 
 
-def cosines(vectors: Mapping[str, Array]) -> dict[str, dict[str, float]]:
-    """Return mean and least cosine between each two engines' unit-norm (N, D) embeddings of the same crops."""
-    found = {}
-    for (a, left), (b, right) in itertools.combinations(vectors.items(), 2):
-        c = np.einsum("nd,nd->n", left, right)
-        found[f"{a} ~ {b}"] = {"mean": round(float(c.mean()), 4), "least": round(float(c.min()), 4), "crops": len(c)}
-    return found
+def stacked(table: Table, keys: Sequence[str]) -> Vectors:
+    """Return the embeddings of these keys, (N, D)."""
+    return np.stack([table[key] for key in keys])
 
 
-def latency_ms(embed: Embed, crop: Crop) -> float:
-    """Return the median time of one call on one thread; as noisy as the machine."""
-    times = []
-    for _ in range(_TIMED_RUNS):
-        start = time.perf_counter()
-        embed(crop)
-        times.append(time.perf_counter() - start)
-    return round(median(times) * 1e3, 2)
-
-
-def _runtime_engine(model_name: str, backend: str) -> Embed:
-    embedder = open_embedder(model_name, backend, 1)
-    return lambda crop: embedder.embed(AlignedFace(crop)).vector
-
-
-def _val_crops(data_dir: Path) -> tuple[list[Crop], NDArray[np.int_]]:
-    identity = data.identities(data_dir)
-    keys = data.keys(data_dir, "val")
-    people = sorted({identity[key] for key in keys})[:VAL_PEOPLE]
-    wanted = [key for key in keys if identity[key] in people]
-    return [crop for _, crop in data.crops(data_dir, "val", wanted)], np.array([identity[key] for key in wanted])
-
-
-def _lfw_keys(data_dir: Path) -> list[str]:
-    return sorted({key for a, b, _ in data.lfw_pairs(data_dir) for key in (a, b)})
+def compare_exports(fp32: onnx.ModelProto, entry_file: Path, folder: Path) -> Figures:
+    """Return how alike float32, int8 ONNX and TFLite are on crops of validation people, and how fast; no cache."""
+    entry = listed(entry_file)
+    if entry is None:
+        raise data.DataError(f"{entry_file}: not in the manifest beside it", "run `make model` first")
+    subjects: dict[str, Subject] = {"fp32": Exported(fp32.SerializeToString(deterministic=True))}
+    subjects |= {f"int8 {backend}": Shipped(entry, backend, entry_file.parent) for backend in BACKENDS}
+    keys, person = val_people(folder, VAL_PEOPLE)
+    vectors = {n: stacked(embed_split(s, folder, "val", keys), keys) for n, s in subjects.items()}
+    crop = next(data.crops(folder, "val", keys[:1]))[1]
+    return {
+        "val_tar_at_far_1e-3": {n: tar_at_far(v, person, 1e-3) for n, v in vectors.items()},
+        "cosine": cosines(vectors),
+        "latency_ms": {n: latency_ms(s.open(), crop) for n, s in subjects.items()},
+        "size_bytes": {b: entry.files[b].locate(entry_file.parent).stat().st_size for b in BACKENDS},
+    }

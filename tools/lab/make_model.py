@@ -10,13 +10,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from edge.errors import ModelError
 from edge.models import golden
 from edge.models.manifest import MANIFEST, EmbedderEntry, Manifest, ModelFile, load_manifest
 from edge.vision.embedder import load_embedder
 from tools.lab import card, data
 from tools.lab.calibrate import calibrate
 from tools.lab.checkpoint import load_weights
-from tools.lab.evaluate import BACKENDS, evaluate
+from tools.lab.engines import BACKENDS
+from tools.lab.evaluate import compare_exports, evaluate, origin
 from tools.lab.export import export
 from tools.lab.lightcnn9 import LIGHTCNN9
 from tools.lab.quantize import CALIBRATION_CROPS, quantize
@@ -33,11 +35,19 @@ def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
     click.echo(f"{entry.name}: {entry.id}", err=True)
     with contextlib.redirect_stdout(sys.stderr):
         calibrate(data_dir, MODEL)
-    figures = {
-        "model": entry.id,
-        "weights": hashlib.sha256(weights_path.read_bytes()).hexdigest(),
-        **evaluate(LIGHTCNN9, weights, data_dir, MODEL),
-    }
+    return write_card(data_dir, weights_path)
+
+
+def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, object]:
+    """Measure the model that is in place, and rewrite the model card's figures; raises ModelError without its weights.
+
+    The weights are looked for in the project and beside the data where none are named.
+    """
+    path = MANIFEST.parent / f"{MODEL}-int8.onnx"
+    source = origin(path, data_dir, weights_path)
+    if source is None:
+        raise ModelError(f"{path}: the weights that it was made from are not at hand", "name them with --weights")
+    figures = {**evaluate(path, data_dir, source.path), **compare_exports(source.model, path, data_dir)}
     card.rewrite(figures)
     return figures
 

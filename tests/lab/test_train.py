@@ -1,0 +1,190 @@
+"""A training run: killed and resumed it gives the same losses; rates, growth and start are what the run's file says."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge.errors import ConfigError
+from tests.lab.faces import make_data
+from tools.lab.run import Run, Stage, read
+
+torch = pytest.importorskip("torch", reason="skipped: torch is not installed (extra lab)")
+
+from tools.lab import progress
+from tools.lab import train as training
+from tools.lab.networks.lightcnn9 import LightCNN9
+
+RUN = """
+seed = 5
+width = 0.1
+batch = 4
+bf16 = false
+threads = 1
+nice = 0
+log_steps = 1
+save_steps = 5
+evaluate_steps = 24
+[[stages]]
+side_px = 16
+steps = 12
+rate = 1e-3
+warmup_steps = 3
+[[stages]]
+side_px = 32
+steps = 12
+rate = 5e-4
+warmup_steps = 3
+cooldown_steps = 6
+"""
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(RUN)
+    return path
+
+
+# A real process and a real SIGKILL, at a known step: right after it was logged.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tools.lab import progress, train
+from tools.lab.run import read
+run_file, faces, folder, last = sys.argv[1:]
+note = progress.Progress.losses
+def losses(self, step, mean):
+    note(self, step, mean)
+    if step == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+progress.Progress.losses = losses
+train.train(read(Path(run_file)), Path(faces), Path(folder))
+"""
+
+
+def train_and_kill(step: int, run_file: Path, faces: Path, folder: Path) -> int:
+    arguments = [str(x) for x in (run_file, faces, folder, step)]
+    root = Path(__file__).parents[2]
+    return subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=root, check=False, timeout=300).returncode
+
+
+def test_a_killed_run_resumes_to_the_same_loss_curve(run_file: Path, faces: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    training.train(read(run_file), faces, whole)
+    for step in (7, 18):  # both between two checkpoints, one in each stage
+        assert train_and_kill(step, run_file, faces, broken) == -signal.SIGKILL
+        assert progress.entries(broken / "log.jsonl")[-1]["step"] == step
+        assert torch.load(broken / "state.pt", weights_only=True)["step"] == step // 5 * 5
+    training.train(read(run_file), faces, broken)
+    logs = [progress.entries(folder / "log.jsonl") for folder in (whole, broken)]
+    assert logs[0] == logs[1]
+    assert [e["step"] for e in logs[0] if "cosine_loss" in e] == list(range(1, 25))
+    one, other = (torch.load(folder / "ema.pt", weights_only=True) for folder in (whole, broken))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_asked_to_stop_saves_the_step_it_is_at(
+    run_file: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses_and_signal(_: progress.Progress, step: int, mean: list[float]) -> None:
+        assert len(mean) == 2
+        if step == 7:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(progress.Progress, "losses", losses_and_signal)
+    training.train(read(run_file), faces, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 7
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_training_on_few_crops_brings_the_student_to_the_teacher(run_file: Path, faces: Path) -> None:
+    run = msgspec.structs.replace(read(run_file), stages=(Stage(side_px=16, steps=60, rate=3e-3, warmup_steps=5),))
+    crops = training.Faces.read(faces)
+    state = training.start(run, crops)
+    losses = []
+    for _ in range(run.steps):
+        state.sums = [0.0, 0.0]
+        training.advance(state, run, crops)
+        losses.append(state.sums[0])
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+
+
+def test_a_state_of_another_run_is_refused(run_file: Path, faces: Path, tmp_path: Path) -> None:
+    run = msgspec.structs.replace(read(run_file), stages=(Stage(side_px=16, steps=1, rate=1e-3),), evaluate_steps=99)
+    training.train(run, faces, tmp_path / "a")
+    with pytest.raises(training.TrainingError, match="another run"):
+        training.train(msgspec.structs.replace(run, seed=6), faces, tmp_path / "a")
+    training.train(msgspec.structs.replace(run, log_steps=7), faces, tmp_path / "a")  # how it is looked at is free
+
+
+def test_layers_start_with_unit_variance() -> None:
+    torch.manual_seed(0)
+    net, pictures = LightCNN9(width=0.2, side_px=32), torch.rand(16, 1, 32, 32)
+    training.scale_layers(net, pictures)
+    with torch.no_grad():
+        assert float(net(pictures).std()) == pytest.approx(1, abs=1e-3)
+        assert float(net.f[2](net.f[1](net.f[0](pictures))).std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_larger_input_keeps_what_was_learned(faces: Path) -> None:
+    small, large = (training.Student(0.1, side_px, 16) for side_px in (16, 32))
+    training.adopt(large, small.state_dict())
+    left = torch.rand(1, small.net.fc.f.in_features, 1, 1)  # what the convolutions leave of a picture
+    spread = left.expand(1, -1, 2, 2)
+    assert torch.allclose(small.net.fc(left.flatten(1)), large.net.fc(spread.flatten(1)), atol=1e-5)
+    with pytest.raises(training.TrainingError, match="do not fit"):
+        training.adopt(training.Student(0.2, 16, 16), small.state_dict())
+
+
+def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
+    run = read(run_file)
+    crops = training.Faces.read(faces)  # 24 crops: 6 batches of 4
+    for start_of_pass in (0, 6):
+        seen = torch.cat([crops.batch(run, start_of_pass + i, 16)[1] for i in range(6)])
+        assert {tuple(row.tolist()) for row in seen} == {tuple(row.tolist()) for row in crops.teacher}
+    first, again, later = (crops.batch(run, step, 16)[0] for step in (0, 0, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    stage = Stage(side_px=64, steps=100, rate=1.0, warmup_steps=10, cooldown_steps=20)
+    assert [stage.rate_at(s) for s in (0, 9, 50, 80, 90, 99)] == pytest.approx([0.1, 1, 1, 1, 0.5, 0.05])
+    assert stage.rate_at(99) > 0
+    run = Run(stages=(stage, Stage(side_px=96, steps=5, rate=1.0)))
+    assert [run.place(s) for s in (0, 99, 100, 104)] == [(0, 0), (0, 99), (1, 0), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("[[stages]]\nside_px = 17\nsteps = 1\nrate = 1.0", "side_px"), ("sedd = 1", "sedd"), ("stages = []", "stages")],
+)
+def test_a_wrong_key_in_a_run_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        read(path)
+
+
+def test_the_committed_runs_can_be_read() -> None:
+    found = [read(path) for path in sorted((Path(training.__file__).parent / "runs").glob("*.toml"))]
+    assert found
+
+
+def test_a_log_cut_off_by_a_kill_is_read_up_to_the_cut(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "cos')
+    assert progress.entries(path) == [{"step": 1}]

@@ -1,0 +1,147 @@
+"""What a wearable does to a face: side light, gamma, dark and noisy pictures, motion, distance, cover, compression.
+
+Pictures are (S, S) float32 in 0..1. Each fault is a function of its strength, so that the same code makes training
+pictures (strengths drawn at random) and the robustness curves (strengths given). All of it together costs a small part
+of one training step, in plain OpenCV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.lab.data import STORED_PX
+
+Picture = NDArray[np.float32]  # (S, S) float32, 0..1
+SIDE_PX = 128
+_TURN_RAD, _SCALE, _SHIFT_PX = 0.1, 0.08, 5.0  # how far geometry may go either way: detectors misplace landmarks
+_DARKEST = 0.03  # of the light that is left on the dark side
+
+
+def side_light(x: Picture, angle_rad: float, strength: float) -> Picture:
+    """Light from one side: brightness falls and rises linearly by `strength` (0..1) across the picture."""
+    axis = np.linspace(-1, 1, len(x), dtype=np.float32)
+    ramp = np.float32(np.cos(angle_rad)) * axis[None, :] + np.float32(np.sin(angle_rad)) * axis[:, None]
+    return np.asarray(x * np.maximum(1 + np.float32(strength) * ramp, np.float32(_DARKEST)), np.float32)
+
+
+def gamma(x: Picture, exponent: float) -> Picture:
+    """Brighten (below 1) or darken (above 1) the middle tones."""
+    return np.asarray(np.power(np.maximum(x, 1e-3), np.float32(exponent)), np.float32)
+
+
+def contrast(x: Picture, gain: float, offset: float) -> Picture:
+    """Change contrast about the middle gray, and brightness."""
+    return np.asarray((x - np.float32(0.5)) * np.float32(gain) + np.float32(0.5 + offset), np.float32)
+
+
+def low_light(x: Picture, exposure: float, noise: float, rng: np.random.Generator) -> Picture:
+    """Little light (`exposure` 0..1), brought back by the camera's gain: shot noise grows as signal falls.
+
+    `noise` is the standard deviation at white in full light. Variance is proportional to the signal, and a tenth of it
+    is read noise that is always there.
+    """
+    deviation = np.float32(noise) * np.sqrt((np.maximum(x, 0) + np.float32(0.1)) / np.float32(exposure))
+    return np.asarray(x + deviation * rng.standard_normal(x.shape, np.float32), np.float32)
+
+
+def motion_blur(x: Picture, length_px: float, angle_rad: float) -> Picture:
+    """Move the camera or the head in a straight line during the exposure."""
+    side = 2 * int(np.ceil(length_px / 2)) + 1
+    kernel, centre = np.zeros((side, side), np.float32), side // 2
+    reach = np.array([np.cos(angle_rad), np.sin(angle_rad)]) * (length_px - 1) / 2
+    a, b = (np.round((centre + sign * reach) * 16).astype(int).tolist() for sign in (-1, 1))  # 1/16 px
+    cv2.line(kernel, a, b, 1.0, 1, cv2.LINE_8, shift=4)
+    return _filtered(x, kernel / kernel.sum())
+
+
+def defocus(x: Picture, sigma_px: float) -> Picture:
+    """Out of focus, as a Gaussian."""
+    return np.asarray(cv2.GaussianBlur(x, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT), np.float32)
+
+
+def low_resolution(x: Picture, side_px: int) -> Picture:
+    """As if the whole crop had been `side_px` wide on the sensor."""
+    small = cv2.resize(x, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, x.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def occlude(x: Picture, box: tuple[int, int, int, int], value: float) -> Picture:
+    """Cover a box (top, left, height, width in px) with one gray."""
+    top, left, height, width = box
+    y = x.copy()
+    y[top : top + height, left : left + width] = value
+    return y
+
+
+def jpeg(x: Picture, quality: int) -> Picture:
+    """Compress as a camera does."""
+    image = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
+
+
+def placed(
+    stored: NDArray[np.uint8], turn_rad: float, scale: float, shift_px: tuple[float, float], flip: bool
+) -> Picture:
+    """Cut (128, 128) out of a stored (144, 144) crop, turned and scaled about its middle, moved, and mirrored."""
+    c, s = np.cos(turn_rad) / scale, np.sin(turn_rad) / scale
+    mirror = -1.0 if flip else 1.0
+    inverse = np.array([[c * mirror, -s, 0.0], [s * mirror, c, 0.0]])  # from the result to the stored crop
+    middle = (SIDE_PX - 1) / 2
+    inverse[:, 2] = (STORED_PX - 1) / 2 + np.array(shift_px) - inverse[:, :2] @ [middle, middle]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    found = cv2.warpAffine(stored, inverse, (SIDE_PX, SIDE_PX), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return found.astype(np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that may happen to a training picture."""
+
+    name: str
+    probability: float
+    apply: Callable[[Picture, np.random.Generator], Picture]
+
+
+# In the order in which it happens: on the way to the lens, in the lens, on the sensor, in the file.
+WEARABLE = (
+    Fault("side light", 0.4, lambda x, r: side_light(x, r.uniform(0, 2 * np.pi), r.uniform(0, 0.95))),
+    Fault("occlusion", 0.15, lambda x, r: occlude(x, _box(r), r.uniform(0, 1))),
+    Fault("gamma", 0.7, lambda x, r: gamma(x, np.exp(r.uniform(-0.45, 0.45)))),
+    Fault("contrast", 0.7, lambda x, r: contrast(x, r.uniform(0.7, 1.3), r.uniform(-0.15, 0.15))),
+    Fault("low resolution", 0.2, lambda x, r: low_resolution(x, int(r.integers(24, 91)))),
+    Fault("motion blur", 0.1, lambda x, r: motion_blur(x, r.uniform(2, 9), r.uniform(0, np.pi))),
+    Fault("low light", 0.4, lambda x, r: low_light(x, r.uniform(0.05, 1.0), r.uniform(0, 0.04), r)),
+    Fault("JPEG", 0.2, lambda x, r: jpeg(x, int(r.integers(25, 90)))),
+)
+
+
+def augment(stored: NDArray[np.uint8], rng: np.random.Generator, side_px: int = SIDE_PX) -> Picture:
+    """Return a training picture (S, S) float32 in 0..1 from a stored (144, 144) crop; it depends on rng only."""
+    x = placed(
+        stored,
+        rng.uniform(-_TURN_RAD, _TURN_RAD),
+        1 + rng.uniform(-_SCALE, _SCALE),
+        (rng.uniform(-_SHIFT_PX, _SHIFT_PX), rng.uniform(-_SHIFT_PX, _SHIFT_PX)),
+        bool(rng.random() < 0.5),
+    )
+    for fault in WEARABLE:
+        if rng.random() < fault.probability:
+            x = fault.apply(x, rng)
+    if side_px != SIDE_PX:
+        x = np.asarray(cv2.resize(x, (side_px, side_px), interpolation=cv2.INTER_AREA), np.float32)
+    return np.clip(x, 0, 1)
+
+
+def _box(rng: np.random.Generator) -> tuple[int, int, int, int]:
+    height, width = (int(n) for n in rng.integers(16, 48, 2))
+    return int(rng.integers(0, SIDE_PX - height)), int(rng.integers(0, SIDE_PX - width)), height, width
+
+
+def _filtered(x: Picture, kernel: NDArray[np.float32]) -> Picture:
+    return np.asarray(cv2.filter2D(x, -1, kernel, borderType=cv2.BORDER_REFLECT), np.float32)

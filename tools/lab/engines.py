@@ -1,0 +1,119 @@
+"""Networks to be measured: a file that the runtime ships, or any ONNX file of the lab; each can go to a process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from edge.errors import ModelError
+from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
+from edge.records import AlignedFace
+from edge.vision.embedder import load_embedder
+from tools.lab.data import Crop
+from tools.lab.figures import Vectors, unit
+from tools.lab.quantize import as_input
+
+Embed = Callable[[Crop], Vectors]  # (S, S) uint8 → (D,) float32, norm 1
+BACKENDS = ("onnxruntime", "litert")
+_SUFFIX = {".onnx": "onnxruntime", ".tflite": "litert"}
+
+
+class Subject(Protocol):
+    """A network that can be measured."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, which names its embeddings in the cache."""
+
+    def open(self) -> Embed:
+        """Return an engine on one thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A file of the manifest, run by the runtime's own embedder."""
+
+    entry: EmbedderEntry
+    backend: str
+    folder: Path  # where the manifest lies
+
+    @property
+    def digest(self) -> str:
+        """As the manifest has it; the embedder checks it when it loads."""
+        return self.entry.files[self.backend].sha256
+
+    def open(self) -> Embed:
+        """Return the runtime's embedder; raises ModelError for an altered file or another kind of crop."""
+        embedder = load_embedder(self.entry, self.backend, 1, self.folder)
+        if embedder.contract.shape != (128, 128):
+            raise ModelError(
+                f"{self.entry.name} reads crops of {embedder.contract.shape}, the face data is 128×128 gray",
+                "measure it on pictures aligned for it",
+            )
+        return lambda crop: embedder.embed(AlignedFace(crop)).vector
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An ONNX file as the lab writes it: (1, 1, S, S) float32 in 0..1 → (1, D)."""
+
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """Of these bytes."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def open(self) -> Embed:
+        """Return an onnxruntime session as an engine; raises ModelError for other bytes."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            onnx.load_model_from_string(self.content)
+        except DecodeError as e:
+            raise ModelError(f"not an ONNX model: {e}", "export it again") from None
+        session = ort.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+
+        def embed(crop: Crop) -> Vectors:
+            return unit(np.asarray(session.run(None, {name: as_input(crop)})[0][0], np.float32))
+
+        return embed
+
+
+def float_engine(model: onnx.ModelProto) -> Embed:
+    """Return an engine for an ONNX model of the lab."""
+    return Exported(model.SerializeToString(deterministic=True)).open()
+
+
+def subject(path: Path) -> Subject:
+    """Return the network in this file: through the manifest where one beside it lists the file; raises ModelError."""
+    entry = listed(path)
+    if entry is not None:
+        return Shipped(entry, _SUFFIX[path.suffix], path.parent)
+    if path.suffix != ".onnx":
+        raise ModelError(f"{path}: no manifest beside it lists this file", "name an .onnx file, or one of edge/models")
+    try:
+        return Exported(path.read_bytes())
+    except OSError as e:
+        raise ModelError(f"{path}: cannot be read: {e.strerror}", "name another with --model") from None
+
+
+def listed(path: Path) -> EmbedderEntry | None:
+    """Return the manifest's entry for this file, None where there is none."""
+    manifest = path.parent / MANIFEST.name
+    if not manifest.is_file():
+        return None
+    for entry in load_manifest(manifest).models:
+        file = entry.files.get(_SUFFIX.get(path.suffix, ""))
+        if isinstance(entry, EmbedderEntry) and file is not None and file.package is None and file.path == path.name:
+            return entry
+    return None

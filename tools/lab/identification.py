@@ -1,0 +1,120 @@
+"""Who is it? Closed and open search among people enrolled with several templates each.
+
+The protocol of the body-worn-camera studies: a person is enrolled with 12 templates, and a probe's score is its mean
+similarity to them. Everything else of that person is a probe. Templates are drawn at random, several times over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.lab.figures import Labels, Vectors
+
+TEMPLATES = 12
+RANKS = (1, 5, 10)
+FPIRS = (1e-2, 1e-3)
+DRAWS = 10  # of the templates, and of the half that is enrolled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """Scores of probes against everybody enrolled."""
+
+    scores: NDArray[np.float32]  # (P, G) mean similarity to the person's templates
+    gallery: Labels  # (G,)
+    probes: Labels  # (P,) whose pictures are searched for, enrolled or not
+
+    @property
+    def mated(self) -> NDArray[np.bool_]:
+        """(P,) whether the probe's person is enrolled."""
+        return np.isin(self.probes, self.gallery)
+
+
+def search(vectors: Vectors, person: Labels, enrolled: Labels, templates: int, rng: np.random.Generator) -> Search:
+    """Enrol these people with `templates` random pictures each, and search for every other picture."""
+    means, rest = [], np.ones(len(person), bool)
+    for who in enrolled:
+        chosen = rng.permutation(np.flatnonzero(person == who))[:templates]
+        rest[chosen] = False
+        means.append(vectors[chosen].mean(axis=0))
+    return Search(vectors[rest] @ np.stack(means).T, enrolled, person[rest])
+
+
+def people_with(person: Labels, pictures: int) -> Labels:
+    """Return who has at least so many pictures."""
+    labels, counts = np.unique(person, return_counts=True)
+    return labels[counts >= pictures]
+
+
+def closed_set(vectors: Vectors, person: Labels, at_least: int = TEMPLATES + 1) -> dict[str, float]:
+    """Return the share of probes whose person is among the first 1, 5, 10, when everybody searched for is enrolled.
+
+    People with fewer than `at_least` pictures take no part.
+    """
+    enrolled = people_with(person, at_least)
+    inside = np.isin(person, enrolled)
+    rng, rates, probes = np.random.default_rng(0), [], 0
+    for _ in range(DRAWS):
+        found = search(vectors[inside], person[inside], enrolled, TEMPLATES, rng)
+        ranks, probes = ranks_of_mates(found), len(found.probes)
+        rates.append([float((ranks < r).mean()) for r in RANKS])
+    return {
+        **{f"rank{r}": _rounded(np.mean(rates, axis=0)[i]) for i, r in enumerate(RANKS)},
+        "rank1_std": _rounded(np.std(rates, axis=0)[0]),
+        "people": len(enrolled),
+        "probes": probes,
+    }
+
+
+def open_set(
+    vectors: Vectors, person: Labels, at_least: int = TEMPLATES + 1, fpirs: Sequence[float] = FPIRS
+) -> dict[str, float]:
+    """Return the true positive identification rate at each false positive identification rate.
+
+    Half of the people with `at_least` pictures are enrolled, drawn anew each time; everybody else is a stranger. A hit
+    is the right person, first and above the threshold that at most the stated share of strangers' searches passes.
+    """
+    known = people_with(person, at_least)
+    rng, rates, strangers = np.random.default_rng(0), [], 0
+    for _ in range(DRAWS):
+        enrolled = np.sort(rng.permutation(known)[: len(known) // 2])
+        found = search(vectors, person, enrolled, TEMPLATES, rng)
+        rates.append([hit_rate(found, fpir) for fpir in fpirs])
+        strangers = int((~found.mated).sum())
+    mean, spread = np.mean(rates, axis=0), np.std(rates, axis=0)
+    return {
+        **{f"tpir_at_fpir_{name(f)}": _rounded(mean[i]) for i, f in enumerate(fpirs)},
+        **{f"tpir_at_fpir_{name(f)}_std": _rounded(spread[i]) for i, f in enumerate(fpirs)},
+        "enrolled": len(known) // 2,
+        "strangers_searches": strangers,
+    }
+
+
+def ranks_of_mates(found: Search) -> NDArray[np.intp]:
+    """Return how many people score higher than the right one, for each probe whose person is enrolled; ties count."""
+    mated = found.mated
+    scores, column = found.scores[mated], np.searchsorted(found.gallery, found.probes[mated])
+    right = scores[np.arange(len(scores)), column]
+    return np.asarray((scores >= right[:, None]).sum(axis=1) - 1)
+
+
+def hit_rate(found: Search, fpir: float) -> float:
+    """Return the share of mated searches that find the right person above the threshold for `fpir`."""
+    mated, best = found.mated, found.scores.max(axis=1)
+    strangers = np.sort(best[~mated])[::-1]
+    threshold = strangers[int(fpir * len(strangers))]
+    first = ranks_of_mates(found) == 0
+    return float((first & (best[mated] > threshold)).mean())
+
+
+def name(rate: float) -> str:
+    """Return a rate as the figures spell it: 1e-3."""
+    return f"{rate:.0e}".replace("e-0", "e-")
+
+
+def _rounded(x: float) -> float:
+    return round(float(x), 4)

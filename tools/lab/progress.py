@@ -1,0 +1,102 @@
+"""How a training run is doing: a line with images a second and time left, a log, validation figures, a curve."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name by which every reader knows it
+from torch import Tensor
+
+from edge.errors import DependencyError
+from tools.lab import data
+from tools.lab.evaluate import VAL_PEOPLE, val_people
+from tools.lab.figures import tar_at_far
+from tools.lab.networks.lightcnn9 import LightCNN9
+from tools.lab.report import axes, save
+from tools.lab.run import Run
+
+_BATCH = 64
+
+
+class Progress:
+    """Writes `log.jsonl` and `curve.png`, and one line a log interval to the terminal."""
+
+    def __init__(self, run: Run, folder: Path, step: int) -> None:
+        self._run, self._folder = run, folder
+        self._path = folder / "log.jsonl"
+        self._started_s, self._first_step = time.monotonic(), step
+        self._entries = [e for e in entries(self._path) if e["step"] <= step]  # later ones are done again
+        self._path.write_text("".join(json.dumps(e) + "\n" for e in self._entries), encoding="utf-8")
+
+    def losses(self, step: int, mean: list[float]) -> None:
+        """Note the mean losses since the last note, and say how fast it goes."""
+        number, inside = self._run.place(step - 1)
+        stage = self._run.stages[number]
+        entry = {"step": step, "side_px": stage.side_px, "rate": float(f"{stage.rate_at(inside):.4g}")}
+        self._note(entry | {"cosine_loss": mean[0], "relational_loss": mean[1]})
+        a_step_s = (time.monotonic() - self._started_s) / (step - self._first_step)
+        left_h = (self._run.steps - step) * a_step_s / 3600
+        print(
+            f"step {step}/{self._run.steps}  {stage.side_px} px  {self._run.batch / a_step_s:.0f} images/s  "
+            f"{left_h:.2f} h left  1-cos {mean[0]:.4f}  relational {mean[1]:.4f}",
+            flush=True,
+        )
+
+    def validated(self, step: int, figures: Mapping[str, float]) -> None:
+        """Note the validation people's figures, and draw the curve anew."""
+        self._note({"step": step, **figures})
+        print(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()), flush=True)
+        try:
+            draw(self._entries, self._run.batch, self._folder / "curve.png")
+        except DependencyError as e:
+            print(f"no curve: {e}", flush=True)
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._entries.append(entry)
+        with self._path.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(entry) + "\n")
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """Return the log's entries; a last line that was cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def draw(log: list[dict[str, Any]], batch: int, path: Path) -> None:
+    """Draw the losses and the validation figures over the images seen; raises DependencyError without matplotlib."""
+    figure, plot = axes("Training", "thousand images seen", "loss, cosine, true accept rate")
+    for name in ("cosine_loss", "relational_loss", "val_cosine", "val_tar_at_far_1e-3"):
+        points = [(e["step"] * batch / 1000, e[name]) for e in log if name in e]
+        if points:
+            plot.plot(*zip(*points, strict=True), "o-" if name.startswith("val") else "-", markersize=3, label=name)
+    plot.set_ylim(0, 1)
+    plot.legend()
+    save(figure, path)
+
+
+@torch.no_grad()
+def validate(weights: Mapping[str, Tensor], run: Run, data_dir: Path, step: int) -> dict[str, float]:
+    """Return the validation people's mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs."""
+    side_px = run.stages[run.place(step)[0]].side_px
+    net = LightCNN9(width=run.width, side_px=side_px).eval()
+    net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")})
+    keys, person = val_people(data_dir, VAL_PEOPLE)
+    crops = np.stack([crop for _, crop in data.crops(data_dir, "val", keys)])[:, None]  # (N, 1, 128, 128) uint8
+    found = []
+    for i in range(0, len(crops), _BATCH):
+        x = F.interpolate(torch.from_numpy(crops[i : i + _BATCH]).float() / 255, size=(side_px, side_px), mode="area")
+        found.append(net(x))
+    embeddings = torch.cat(found)
+    projected = embeddings @ weights["proj.weight"].T
+    cosine = F.cosine_similarity(projected, torch.from_numpy(data.teacher(data_dir, keys))).mean()
+    unit = F.normalize(embeddings, dim=1).numpy()
+    return {"val_cosine": round(float(cosine), 4), "val_tar_at_far_1e-3": tar_at_far(unit, person, 1e-3)}

@@ -1,0 +1,79 @@
+"""One training run as one TOML file: everything that its weights depend on."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import ConfigError
+
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base: an unknown key is an error."""
+
+
+class Stage(_Table, frozen=True):
+    """A part of the run with one input size: the rate rises, stays, and falls to nothing."""
+
+    side_px: Annotated[int, Meta(ge=16, le=128, multiple_of=16)]  # four poolings
+    steps: Count
+    rate: Positive
+    warmup_steps: Annotated[int, Meta(ge=0)] = 300
+    cooldown_steps: Annotated[int, Meta(ge=0)] = 0  # the last so many fall in a straight line
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step of this stage, from 0."""
+        rising = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        falling = min(1.0, (self.steps - step) / max(self.cooldown_steps, 1))
+        return self.rate * rising * falling
+
+
+class Run(_Table, frozen=True):
+    """What is trained, on what, for how long, and how often it is looked at."""
+
+    stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]
+    seed: int = 1
+    start: str | None = None  # weights to start from, relative to the file; without them, LSUV
+    width: Annotated[float, Meta(gt=0, le=1)] = 1.0  # share of LightCNN-9's channels
+    batch: Annotated[int, Meta(ge=2)] = 64
+    relational_weight: float = 20.0
+    weight_decay: float = 0.02
+    average: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # of the weights, a step: the moving average is what is used
+    largest_gradient: Positive = 5.0
+    bf16: bool = True  # half the time of float32 on processors that have it
+    threads: Count = 2
+    nice: Annotated[int, Meta(ge=0, le=19)] = 19
+    log_steps: Count = 50
+    save_steps: Count = 500
+    evaluate_steps: Count = 2000
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return (stage, step within it) of a step of the run, both from 0."""
+        for i, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return i, step
+            step -= stage.steps
+        return len(self.stages) - 1, self.stages[-1].steps
+
+
+def read(path: Path) -> Run:
+    """Read a run's file; raises ConfigError naming the key."""
+    try:
+        run = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Run)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}", "name one of tools/lab/runs") from None
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as e:
+        raise ConfigError(f"{path}: {e}", "see tools/lab/run.py for the keys and their ranges") from None
+    return run if run.start is None else msgspec.structs.replace(run, start=str(path.parent / run.start))
