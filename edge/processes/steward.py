@@ -12,7 +12,7 @@ import numpy as np
 from edge import files
 from edge.config import Config
 from edge.errors import EnrolmentError, ModelError, SourceError
-from edge.identity.enrolment import Collection, Enrolment, Look
+from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import Guide
 from edge.identity.store import checked_name
 from edge.models import golden
@@ -40,12 +40,19 @@ _SHOWN = 10  # look-alikes named in one reply
 class Steward:
     """Handles one request at a time, between two frames. An enrolment that was begun dies with its connection."""
 
-    def __init__(self, config: Config, gallery: LiveGallery, camera: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        gallery: LiveGallery,
+        camera: Callable[[], str],
+        stages: Callable[[Config], Stages] = build_enrolment,
+    ) -> None:
         self.reload = False  # set: vision must start anew with the settings and the model of now
         self._config = config
         self._gallery = gallery
         self._slots = Slots(config.models_dir)
         self._camera = camera
+        self._stages = stages
         self._begun: messages.EnrolBegin | None = None
         self._guide: Guide | None = None
         self._photos: Collection | None = None
@@ -113,7 +120,7 @@ class Steward:
         self._gallery.refresh()
         forgetting.begin()
         self._begun = request
-        stages = build_enrolment(self._config)
+        stages = self._stages(self._config)
         if request.source == "camera":
             self._guide = Guide(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
             return self._progress()

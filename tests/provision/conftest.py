@@ -1,0 +1,17 @@
+"""A device on the table for every test that wants one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.provision.harness import OnTable
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> OnTable:
+    """A device as it leaves the factory, armed."""
+    made = OnTable(tmp_path)
+    made.arming.arm(60)
+    return made

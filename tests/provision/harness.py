@@ -1,0 +1,207 @@
+"""A real device on the table, in this process: provisioning, vision, and a cable that can be pulled."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge import config as configuration
+from edge.errors import EdgeError, ProvisionError
+from edge.identity.enrolment import Stages
+from edge.processes.assembly import build_enrolment
+from edge.processes.gallery import LiveGallery
+from edge.processes.steward import Steward
+from edge.provision import messages
+from edge.provision.arming import Arming
+from edge.provision.control import ControlReply, ControlRequest
+from edge.provision.desk import Clock, Desk
+from edge.provision.device import Device
+from edge.provision.host import Client
+from edge.provision.messages import Failed, Reply, Request
+from edge.provision.settings import OwnerSettings
+from edge.provision.staging import Staging
+from tests.footage import Image, still, video
+
+CODE = b"K7QM3XPD"
+SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+TRUSTED = SIGNER.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
+
+_R = TypeVar("_R")
+
+
+class Clocks:
+    """One that counts on whenever it is read, so that waiting in vain ends; and a wall clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.wall = 1_790_000_000.0
+
+    def now_s(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+@lru_cache(maxsize=1)
+def shared_stages() -> Stages:
+    """The real stages, loaded once for all tests that do not ask how they are loaded."""
+    return build_enrolment(configuration.Config())
+
+
+class OnTable:
+    """A device: what lies in `folder` is all that survives a restart."""
+
+    def __init__(self, folder: Path, **sections: dict[str, object]) -> None:
+        self.folder = folder
+        self.path = folder / "edge.toml"
+        self.clocks = Clocks()
+        self.boot = "boot-1"
+        if not self.path.exists():
+            tables: dict[str, dict[str, object]] = {
+                "device": {"id": "glasses", "data_dir": str(folder / "data")},
+                "provision": {"update_key": TRUSTED},
+                **sections,
+            }
+            lines = (f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in t.items()) for s, t in tables.items())
+            self.path.write_text("".join(lines), encoding="utf-8")
+        self.restart()
+
+    def restart(self) -> None:
+        """Start both processes anew."""
+        self.config = configuration.load(self.path)
+        self.arming = Arming(self.config.provision_dir, self.boot, self.clocks.now_s)
+        self.gallery = LiveGallery(self.config)
+        self.steward = Steward(self.config, self.gallery, lambda: "normal", lambda _: shared_stages())
+        self.desk = Desk(
+            OwnerSettings(self.path),
+            self.arming,
+            Staging(self.config.provision_dir),
+            self.vision,
+            Clock(lambda: self.clocks.wall, self._set_clock),
+        )
+        self.device = Device(
+            desk=self.desk,
+            arming=self.arming,
+            code=lambda: CODE,
+            random=random.Random(7).randbytes,
+            hang_up=self._hang_up,
+            now_s=self.clocks.now_s,
+        )
+
+    def vision(self, request: ControlRequest) -> ControlReply:
+        """What the control socket does, without the socket; and what vision's loop does after a request."""
+        try:
+            reply = self.steward.handle(request)
+        except EdgeError as e:
+            return Failed(what=e.what, remedy=e.remedy)
+        if self.steward.reload:
+            self.config = configuration.load(self.path)
+            self.gallery = LiveGallery(self.config)
+            self.steward = Steward(self.config, self.gallery, lambda: "normal", lambda _: shared_stages())
+        else:
+            self.gallery.refresh()
+        return reply
+
+    def _hang_up(self) -> None:
+        self.steward.handle(None)
+
+    def _set_clock(self, unix_s: float) -> None:
+        self.clocks.wall = unix_s
+
+    def ask(self, request: Request) -> Reply:
+        """Ask the desk, past the cable."""
+        messages.check(request)
+        return self.desk.answer(request)
+
+    def must(self, request: Request, expected: type[_R]) -> _R:
+        """Ask the desk, and expect this kind of reply."""
+        reply = self.ask(request)
+        assert isinstance(reply, expected), reply
+        return reply
+
+
+class Cable:
+    """The wire between a host and a device; it breaks after `cut_at` bytes, counted in both directions."""
+
+    def __init__(self, device: Device, cut_at: float = float("inf")) -> None:
+        self._device = device
+        self._to_host = bytearray()
+        self._left = cut_at
+        self.marks: list[int] = []  # bytes carried when each frame had passed
+        self.carried = 0
+        self.trace = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._device.feed(self._through(data), self._answer)
+        self._check()
+
+    def read(self) -> bytes:
+        self._check()
+        data = bytes(self._to_host)
+        self._to_host.clear()
+        return data
+
+    def _answer(self, data: bytes) -> None:
+        self._to_host += self._through(data)
+        self._check()
+
+    def _through(self, data: bytes) -> bytes:
+        passing = data[: int(min(len(data), self._left))]
+        self._left -= len(data)
+        self.carried += len(passing)
+        self.trace += passing
+        self.marks.append(self.carried)
+        return passing
+
+    def _check(self) -> None:
+        if self._left < 0:
+            raise ProvisionError("the cable has gone")
+
+
+def client(table: OnTable, cable: Cable | None = None, code: bytes = CODE, seed: int = 1) -> Client:
+    """A host at the other end, not connected yet. Its clock makes waiting in vain short."""
+    clock = Clocks()
+
+    def now_s() -> float:
+        clock.now += 0.5
+        return clock.now
+
+    return Client(cable or Cable(table.device), code, random.Random(seed).randbytes, now_s)
+
+
+def jpeg(image: Image) -> bytes:
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 97])[1].tobytes()
+
+
+@lru_cache(maxsize=8)
+def photos_of_man(count: int = 3) -> tuple[bytes, ...]:
+    return tuple(jpeg(frame) for frame in video("carphone")[: count * 10 : 10])
+
+
+@lru_cache(maxsize=1)
+def photo_of_woman() -> bytes:
+    return jpeg(still("astronaut"))
+
+
+def send_all(host: Client, photos: Iterable[bytes]) -> list[messages.Progress]:
+    """Send photos; returns what the device makes of each."""
+    made = []
+    for number, photo in enumerate(photos):
+        *_, last = host.send_photo(f"photo {number}.jpg", photo)
+        assert isinstance(last, messages.Progress)
+        made.append(last)
+    return made
+
+
+def enrol_man(host: Client, name: str = "The man", photos: int = 3) -> messages.Enrolled:
+    """Enrol the man from photos, over the cable."""
+    host.call(messages.EnrolBegin(name=name, source="photos"), messages.Progress)
+    send_all(host, photos_of_man(photos))
+    return host.call(messages.EnrolFinish(), messages.Enrolled)

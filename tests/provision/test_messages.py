@@ -1,0 +1,111 @@
+"""The command set: strict, capped, and without a way to bring a face back."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.errors import ProvisionError
+from edge.processes.steward import Steward
+from edge.provision import control, messages
+from edge.provision.desk import Desk
+
+
+def members(union: Any) -> tuple[type[msgspec.Struct], ...]:
+    return typing.get_args(union)
+
+
+def leaves(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
+    """Every type that a message can hold, down to the last."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        for field in kind.fields:
+            yield from leaves(field.type)
+    elif isinstance(kind, msgspec.inspect.ListType):
+        assert kind.max_length is not None, "an endless list"
+        yield from leaves(kind.item_type)
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        for one in kind.types:
+            yield from leaves(one)
+    else:
+        yield kind
+
+
+@pytest.mark.parametrize("reply", members(messages.Reply), ids=lambda t: t.__name__)
+def test_no_reply_can_carry_a_frame_a_crop_an_embedding_or_a_key(reply: type[msgspec.Struct]) -> None:
+    for leaf in leaves(msgspec.inspect.type_info(reply)):
+        allowed = (
+            msgspec.inspect.StrType,
+            msgspec.inspect.IntType,
+            msgspec.inspect.FloatType,
+            msgspec.inspect.BoolType,
+            msgspec.inspect.LiteralType,
+        )
+        assert isinstance(leaf, allowed), f"{leaf} may not come back"
+        if isinstance(leaf, msgspec.inspect.StrType):
+            assert leaf.max_length is not None or leaf.pattern, "an endless text"
+    floats = [f for f in msgspec.structs.fields(reply) if f.type is float or "float" in str(f.type)]
+    assert len(floats) <= 1, "a list of numbers could be an embedding"
+
+
+@pytest.mark.parametrize("request_type", members(messages.Request), ids=lambda t: t.__name__)
+def test_every_text_number_and_list_of_a_request_has_a_limit(request_type: type[msgspec.Struct]) -> None:
+    for leaf in leaves(msgspec.inspect.type_info(request_type)):
+        if isinstance(leaf, msgspec.inspect.StrType):
+            assert leaf.max_length is not None or leaf.pattern
+        if isinstance(leaf, msgspec.inspect.MemoryViewType | msgspec.inspect.BytesType):
+            assert leaf.max_length is not None
+        if isinstance(leaf, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+            assert leaf.ge is not None
+            assert leaf.le is not None
+
+
+def test_every_request_has_an_answer_at_the_desk_and_every_control_request_one_in_vision() -> None:
+    assert set(Desk.ANSWERS) == set(members(messages.Request))
+    assert set(Steward.HANDLERS) == set(members(control.ControlRequest))
+
+
+def test_messages_come_out_as_they_went_in_and_chunks_are_not_copied() -> None:
+    photo = messages.Photo(name="a.jpg", size=10, offset=3, data=memoryview(b"1234567"))
+    raw = bytearray(messages.encode(photo))
+    back = messages.decode_request(raw)
+    assert back == photo
+    assert isinstance(back, messages.Photo)
+    assert back.data.obj is raw  # so that wiping the message wipes the photo
+    done = messages.Done(note="ok")
+    assert messages.decode_reply(messages.encode(done)) == done
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode({"t": "frame"}),
+        msgspec.msgpack.encode({"t": "info", "x": 1}),
+        msgspec.msgpack.encode({"t": "set-name", "name": "Has Spaces"}),
+        msgspec.msgpack.encode({"t": "set-name"}),
+        msgspec.msgpack.encode({"t": "remove", "person": "../../etc"}),
+        msgspec.msgpack.encode({"t": "photo", "name": "a", "size": 1 << 40, "offset": 0, "data": b""}),
+        msgspec.msgpack.encode({"t": "photo", "name": "a", "size": 1, "offset": 0, "data": bytes(40_000)}),
+        b"\x91" * 100_000,
+        msgspec.msgpack.encode({"t": "info"}) + b"\0",
+    ],
+)
+def test_what_is_no_request_is_refused_without_telling_what_it_held(raw: bytes) -> None:
+    with pytest.raises(ProvisionError, match="not a request of this protocol") as caught:
+        messages.decode_request(raw)
+    assert "Spaces" not in str(caught.value)
+
+
+def test_what_was_typed_wrongly_is_told_by_its_field() -> None:
+    with pytest.raises(ProvisionError, match="port: Expected `int` <= 65535"):
+        messages.check(messages.SetMqtt(port=70_000))
+
+
+def test_a_message_that_no_frame_can_carry_is_refused_by_the_sender() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        messages.encode(messages.Photo(name="a", size=40_000, offset=0, data=memoryview(bytes(40_000))))

@@ -1,0 +1,181 @@
+"""A model update: signed, resumed where it ended, tested before it is used, and a way back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge.errors import ModelError
+from edge.models import bundle as format_
+from edge.models.bundle import pack, unpack
+from edge.models.manifest import MANIFEST
+from edge.models.slots import Slots
+from edge.provision import actions, messages
+from edge.provision.host import Client, DeviceError
+from edge.provision.limits import CHUNK_BYTES
+from edge.provision.messages import DeviceInfo, Stored, Updated
+from tests.provision.harness import SIGNER, TRUSTED, OnTable, client, enrol_man
+
+
+@pytest.fixture(scope="module")
+def bundle() -> bytes:
+    return pack(MANIFEST, SIGNER)
+
+
+@pytest.fixture
+def host(table: OnTable) -> Client:
+    made = client(table)
+    made.connect()
+    return made
+
+
+def slot(table: OnTable) -> str:
+    return table.must(messages.Info(), DeviceInfo).model_slot
+
+
+def send(host: Client, bundle: bytes) -> Updated:
+    return actions.update(host, bundle, lambda *_: None)
+
+
+def other_model(folder: Path, **changes: object) -> bytes:
+    """A bundle of the built-in models with something changed in its manifest, signed as it should be."""
+    shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (embedder,) = (m for m in manifest["models"] if m["role"] == "embedder")
+    embedder.update(changes)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return pack(folder / "manifest.json", SIGNER)
+
+
+def test_an_update_is_tested_in_a_free_slot_used_and_rolled_back(table: OnTable, host: Client, bundle: bytes) -> None:
+    enrol_man(host)
+    updated = send(host, bundle)
+    assert updated.slot == "a"
+    assert updated.self_test > 0.98
+    assert slot(table) == "a"
+    assert table.must(messages.Info(), DeviceInfo).people == 1
+    assert send(host, bundle).slot == "b"
+    assert host.call(messages.UpdateRollBack(), Updated).slot == "a"
+    with pytest.raises(DeviceError, match="no model to go back to"):
+        host.call(messages.UpdateRollBack(), Updated)
+    assert not list((table.folder / "data" / "provision").glob("update*"))  # nothing is left of the transfer
+
+
+@pytest.mark.parametrize("damage", ["other signer", "a byte", "cut short", "no bundle"])
+def test_what_is_not_signed_by_the_trusted_key_changes_nothing(
+    table: OnTable, host: Client, bundle: bytes, damage: str
+) -> None:
+    bad = {
+        "other signer": pack(MANIFEST, Ed25519PrivateKey.generate()),
+        "a byte": bundle[:-5] + bytes([bundle[-5] ^ 1]) + bundle[-4:],
+        "cut short": bundle[:-1],
+        "no bundle": b"x" * 1000,
+    }[damage]
+    with pytest.raises(DeviceError, match=r"signature|not a model bundle"):
+        send(host, bad)
+    assert slot(table) == "built-in"
+
+
+def test_a_device_without_a_trusted_key_takes_no_update(tmp_path: Path, bundle: bytes) -> None:
+    with pytest.raises(ModelError, match="takes no model updates"):
+        unpack(bundle, "")
+    assert unpack(bundle, TRUSTED).files
+
+
+def test_a_signed_bundle_cannot_write_outside_its_slot(tmp_path: Path) -> None:
+    for name in ("../escape", "/etc/passwd", ".hidden", ""):
+        body = msgspec.msgpack.encode({"files": {"manifest.json": b"{}", name: b"x"}})
+        raw = format_._MAGIC + SIGNER.sign(format_._MAGIC + body) + body
+        with pytest.raises(ModelError, match="cannot be read"):
+            unpack(raw, TRUSTED)
+
+
+def test_a_model_that_fails_its_self_test_is_not_used(table: OnTable, host: Client, tmp_path: Path) -> None:
+    contract = {
+        "colour": "gray",
+        "mean": [0.0],
+        "std": [2.0],  # other values go into the network than it was trained on
+        "size_px": 128,
+        "landmarks": "midpoints",
+        "template_px": [[64.0, 40.0], [64.0, 88.0]],
+    }
+    with pytest.raises(DeviceError, match="golden self-test"):
+        send(host, other_model(tmp_path / "other", contract=contract))
+    assert slot(table) == "built-in"
+
+
+def test_another_model_is_refused_while_people_are_enrolled(table: OnTable, host: Client, tmp_path: Path) -> None:
+    enrol_man(host)
+    with pytest.raises(DeviceError, match="1 people are enrolled with another model"):
+        send(host, other_model(tmp_path / "other", id="0" * 64))
+    assert slot(table) == "built-in"
+    assert table.gallery.people_count == 1
+
+
+def test_the_next_run_goes_on_where_the_cable_was_pulled(table: OnTable, host: Client, bundle: bytes) -> None:
+    sent = host.send_update(bundle)
+    assert next(sent) == 0
+    for _ in range(20):
+        reached = next(sent)
+    table.device.lost()
+    table.restart()
+    again = client(table)
+    again.connect()
+    offsets = list(again.send_update(bundle))
+    assert offsets[0] >= reached > 0
+    assert again.call(messages.UpdateApply(), Updated).slot == "a"
+
+
+def test_another_bundle_begins_anew_and_pieces_come_in_order(table: OnTable, host: Client) -> None:
+    begin = messages.UpdateBegin(size=100_000, sha256="0" * 64)
+    assert host.call(begin, Stored).offset == 0
+    chunk = memoryview(bytes(CHUNK_BYTES))
+    assert host.call(messages.UpdateChunk(offset=0, data=chunk), Stored).offset == CHUNK_BYTES
+    for offset in (0, 1, CHUNK_BYTES + 1, 99_999):
+        with pytest.raises(DeviceError, match="a piece at"):
+            host.call(messages.UpdateChunk(offset=offset, data=chunk), Stored)
+    with pytest.raises(DeviceError, match="not complete"):
+        host.call(messages.UpdateApply(), Updated)
+    assert host.call(begin, Stored).offset == CHUNK_BYTES
+    assert host.call(messages.UpdateBegin(size=100_000, sha256="1" * 64), Stored).offset == 0
+
+
+def test_a_bundle_that_arrived_damaged_is_thrown_away(table: OnTable, host: Client) -> None:
+    host.call(messages.UpdateBegin(size=10, sha256="0" * 64), Stored)
+    host.call(messages.UpdateChunk(offset=0, data=memoryview(b"0123456789")), Stored)
+    with pytest.raises(DeviceError, match="arrived damaged"):
+        host.call(messages.UpdateApply(), Updated)
+    assert host.call(messages.UpdateBegin(size=10, sha256="0" * 64), Stored).offset == 0
+
+
+# ── slots ──
+
+
+def test_a_model_on_trial_that_never_works_is_given_up_at_the_third_start(tmp_path: Path, bundle: bytes) -> None:
+    slots = Slots(tmp_path)
+    slots.use(slots.fill(unpack(bundle, TRUSTED)))
+    assert slots.begin_start() is None  # killed before it has worked: say, a power cut
+    assert Slots(tmp_path).begin_start() is None
+    assert Slots(tmp_path).begin_start() == "a"
+    assert slots.active == "built-in"
+
+
+def test_a_model_that_has_worked_stays(tmp_path: Path, bundle: bytes) -> None:
+    slots = Slots(tmp_path)
+    slots.use(slots.fill(unpack(bundle, TRUSTED)))
+    slots.begin_start()
+    slots.prove()
+    for _ in range(5):
+        assert Slots(tmp_path).begin_start() is None
+    assert slots.active == "a"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}{", b'{"active": "c"}', b'{"active": "b"}'])
+def test_a_slot_file_that_says_nothing_means_the_built_in_models(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "slots.json").write_bytes(content)
+    assert Slots(tmp_path).manifest == MANIFEST
