@@ -23,8 +23,8 @@ from edge.models.onnxfile import Graph, Node, expand_weights, integers, used
 Array = NDArray[Any]
 Range = tuple[float, float]  # least and greatest value of an activation
 
-_PASSES_SCALE = frozenset({"Split", "MaxPool", "Flatten", "Reshape"})  # take the grid of what they read, as engines do
-_FLOAT_OPS = frozenset({"Conv", "Add", "Relu", "Max", "Split", "MaxPool", "Flatten", "Reshape"})
+_PASSES_SCALE = frozenset({"Split", "MaxPool", "Flatten", "Reshape", "Identity"})  # take the grid of their input
+_FLOAT_OPS = _PASSES_SCALE | {"Conv", "Add", "Relu", "Max"}
 
 
 def float_form(graph: Graph) -> Graph:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Decision, Frame
 
-_STAGES = tuple(f.name for f in fields(Pipeline) if f.name != "counters")
+# what the pipeline is handed; what it keeps for itself has a default
+_STAGES = tuple(f.name for f in fields(Pipeline) if f.default is MISSING and f.default_factory is MISSING)
 _UNTIMED = 30  # first frames of each scene: memory is taken in, a background is learnt
 PROCESS_S = 10.0  # how long the real process is watched
 

@@ -54,11 +54,14 @@ def vision_process(config: Config, clip: Path, path: Path, seconds: float) -> di
             ready_s = time.perf_counter() - start_s
             start_cpu_s, begin_s = cpu_s(process.pid), time.perf_counter()
             time.sleep(seconds)
+            if process.poll() is not None:
+                raise BenchError(f"the vision process ended while it was watched:\n{process.communicate()[1]}")
             resident_mb, peak_mb = memory_mb(process.pid)
             share = (cpu_s(process.pid) - start_cpu_s) / (time.perf_counter() - begin_s)
         finally:
-            process.terminate()
-            process.communicate()
+            if process.poll() is None:
+                process.terminate()
+                process.communicate()
     return {
         "ready_s": round(ready_s, 3),
         "start_cpu_s": round(start_cpu_s, 3),

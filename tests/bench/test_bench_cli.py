@@ -1,0 +1,145 @@
+"""`edge-bench` as its user calls it: JSON as the last line, the baseline's exit code, one page that needs nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from edge.bench import report, text
+
+MATCH = ("match", "--most", "10", "--rounds", "3")
+REPORTS: dict[str, dict[str, Any]] = {
+    "model": {
+        "int8_speedup_over_fp32": 2.5,
+        "forms": {"int8": {"p50_ms": 4.0}, "fp32 <plain>": {"p50_ms": 10.0}},
+        "int8_peak": {"limit_ms": 2.0},
+        "rows": [{"model": "lightcnn9", "threads": 1, "p50_ms": 4.0}, {"model": "other", "said": "not installed"}],
+        "spoiled_by": ["load 9 on 2 processors"],
+        "machine": {"cpu": "some & any"},
+    },
+    "pipeline": {
+        "scenes": {
+            "no_motion": {
+                "cpu_ms_per_frame": 0.5,
+                "frame": {"p50_ms": 0.5},
+                "stages": {"motion_gate": {"p50_ms": 0.4, "share": 0.9}},
+            }
+        }
+    },
+    "match": {"rows": [{"templates": 10**i, "templates_per_person": 1, "p50_ms": 0.01 * 3**i} for i in range(1, 4)]},
+    "peers": {"rows": [{"system": "ours", "cpu_ms_per_recognized_encounter": 9.0}, {"system": "b", "said": "absent"}]},
+}
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.cli.bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Any]:
+    done = run(*MATCH, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_json_is_one_object_on_the_last_line_and_says_on_what_it_was_taken(measured: dict[str, Any]) -> None:
+    assert measured["command"] == "match"
+    assert [row["templates"] for row in measured["rows"]] == [10, 10]
+    assert measured["machine"]["processors"] >= 1
+    assert measured["thermal"].keys() == {"before", "during", "after", "spoiled_by"}
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1e6, 0), (1e-6, 1)])
+def test_a_figure_worse_than_the_baseline_ends_with_1(
+    measured: dict[str, Any], tmp_path: Path, factor: float, code: int
+) -> None:
+    rows = [{**row, "p50_ms": row["p50_ms"] * factor, "peak_rss_mb": 1e6} for row in measured["rows"]]
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps({**measured, "rows": rows}), encoding="utf-8")
+    done = run(*MATCH, "--json", "--baseline", path)
+    assert done.returncode == code, done.stderr
+    assert bool(json.loads(done.stdout.splitlines()[-1])["worse"]) == bool(code)
+    assert ("times worse" in done.stderr) == bool(code)
+
+
+def test_a_baseline_that_is_none_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    done = run(*MATCH, "--baseline", tmp_path / "absent.json")
+    assert done.returncode == 1
+    assert "not a report" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_reports_become_one_page(tmp_path: Path) -> None:
+    files = []
+    for name, content in REPORTS.items():
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps({"command": name, **content}), encoding="utf-8")
+    done = run("report", *files, "--out", tmp_path / "page.html", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["reports"] == list(REPORTS)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 5
+    assert all(f"<h2>{name}</h2>" in page for name in REPORTS)
+
+
+class Page(HTMLParser):
+    """Collects what a page would fetch, and whether its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [f"{tag} {name}" for name, _ in attrs if name in {"src", "href", "data"}]
+        if tag not in {"meta", "link", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+
+def test_the_page_fetches_nothing_and_escapes_what_it_shows() -> None:
+    found = [({"command": name, **content}, content.get("rows", [])) for name, content in REPORTS.items()]
+    page = report.page(found)
+    parsed = Page()
+    parsed.feed(page)
+    assert parsed.fetched == []
+    assert parsed.open == []
+    assert "fp32 &lt;plain&gt;" in page
+    assert "some &amp; any" in page
+    assert "load 9 on 2 processors" in page
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    svg = ET.fromstring(report.bars("t", [("a", 1.0), ("b", 4.0)], "ms"))  # noqa: S314 - our own text
+    lengths = [float(rect.attrib["width"]) for rect in svg.iter("rect")]
+    assert lengths[1] == pytest.approx(4 * lengths[0])
+
+
+def test_lines_of_a_power_law_are_straight_on_logarithmic_axes() -> None:
+    points = [(10.0**i, 2 * 10.0**i) for i in range(1, 5)]
+    svg = ET.fromstring(report.lines("t", {"s": points}, "x", "y"))  # noqa: S314 - our own text
+    (line,) = svg.iter("polyline")
+    places = [tuple(map(float, p.split(","))) for p in line.attrib["points"].split()]
+    steps = {(round(b[0] - a[0], 0), round(b[1] - a[1], 0)) for a, b in pairwise(places)}
+    assert len(steps) == 1
+
+
+def test_a_table_says_what_is_missing_in_place_of_figures() -> None:
+    grid = text.grid([{"system": "ours", "ms": 1.23456}, {"system": "other", "said": "not installed"}])
+    assert grid.splitlines() == ["system     ms", "ours    1.235", "other       –  not installed"]

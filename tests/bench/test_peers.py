@@ -1,0 +1,83 @@
+"""The peers: each tells the man from the woman, and LFW is scored as its authors say."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bench import peer_runs, peers, scenes
+from edge.bench.peer_runs import PEERS
+from edge.bench.worker import BenchError, call
+from tests.footage import path_of, shared_data, still, video
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_tells_the_man_from_the_woman_at_its_own_threshold(name: str, tmp_path: Path) -> None:
+    if name == "face_recognition" and find_spec("face_recognition") is None:
+        pytest.skip("skipped: face_recognition is not installed")
+    peer = PEERS[name](tmp_path)
+    early, late = (
+        np.asarray(cv2.resize(video("carphone")[i], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), np.uint8)
+        for i in (0, 80)
+    )
+    (man,), (again,), (woman,) = (peer.find(image) for image in (early, late, still("astronaut")))
+    assert peer.score(man, again) >= peer.threshold
+    assert peer.score(man, woman) < peer.threshold
+
+
+@pytest.mark.skipif(find_spec("face_recognition") is not None, reason="it is installed")
+def test_a_peer_that_is_not_installed_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="not installed") as error:
+        call("peer_runs", "watch", name="face_recognition", clip="", pictures="", visits=[], data_dir=str(tmp_path))
+    assert "pip install" in error.value.remedy
+
+
+def test_the_clip_has_two_visits_apart_by_more_than_an_encounter_lasts(tmp_path: Path) -> None:
+    path_of("carphone")
+    first, second = peers._write_clip(tmp_path / "clip.avi")
+    assert (first[1] - first[0] + 1, second[1] - second[0] + 1) == (75, 75)
+    assert second[0] - first[1] > 4 * scenes.FPS
+    capture = cv2.VideoCapture(str(tmp_path / "clip.avi"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 420
+
+
+def test_the_headline_is_each_peers_cost_over_ours() -> None:
+    key = "cpu_ms_per_recognized_encounter"
+    rows: list[dict[str, Any]] = [
+        {"system": peer_runs.OURS, key: 100.0},
+        {"system": "a", key: 250.0},
+        {"system": "b", "said": "not installed"},
+    ]
+    assert peers._headlines(rows) == {key: 100.0, "peer_cpu_over_ours": {"a": 2.5}}
+
+
+def test_ten_folds_of_well_separated_scores_are_all_right() -> None:
+    same = np.arange(200) % 2 == 0
+    assert peer_runs.ten_fold(np.where(same, 0.8, 0.2), same) == 1.0
+
+
+def test_ten_folds_choose_the_threshold_without_the_fold_under_test() -> None:
+    same = np.ones(20, np.bool_)
+    scores = np.full(20, 0.5)
+    scores[:2] = 0.4  # the first fold: at the threshold of the others both of its pairs are wrong
+    assert peer_runs.ten_fold(scores, same) == pytest.approx(0.9)
+
+
+def test_the_pairs_of_lfw_are_the_official_ones_at_even_steps() -> None:
+    data = shared_data()
+    every, some = peer_runs.lfw_pairs(data, 6000), peer_runs.lfw_pairs(data, 600)
+    assert len(every) == 6000
+    assert sum(same for _, _, same in every) == 3000
+    assert some == every[::10]
+
+
+def test_a_subset_of_lfw_gives_an_accuracy(tmp_path: Path) -> None:
+    found = peer_runs.lfw(peer_runs.OURS, str(shared_data()), 20, str(tmp_path))
+    assert found["lfw_pairs"] == 20
+    assert 0.5 <= found["lfw_accuracy"] <= 1.0
+    assert found["lfw_faces_missed"] == 0
