@@ -55,7 +55,7 @@ def _pixel_grid() -> dict[str, object]:
     return {"scale": np.array(1 / 255, np.float32), "zero_point": np.array(0, np.uint8)}
 
 
-class _Crops(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime publishes no types
+class _Crops(CalibrationDataReader):
     def __init__(self, crops: Iterable[NDArray[np.uint8]]) -> None:
         self._rest: Iterator[NDArray[np.uint8]] = iter(crops)
 

@@ -199,7 +199,7 @@ class _Emitter:
         return self._index[name]
 
 
-class _Buffer(schema.BufferT):  # type: ignore[misc]  # the generated schema has no types
+class _Buffer(schema.BufferT):
     """A buffer whose bytes lie aligned in the file: the generated writer would leave that to chance."""
 
     def __init__(self, value: NDArray[Any] | None = None) -> None:
