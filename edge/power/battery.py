@@ -14,8 +14,8 @@ _REST_V = (  # open-circuit voltage at a charge of 0, 5, … 100 %
     *(3.27, 3.61, 3.69, 3.71, 3.73, 3.75, 3.77, 3.79, 3.80, 3.82, 3.84),
     *(3.85, 3.87, 3.91, 3.95, 3.98, 4.02, 4.08, 4.11, 4.15, 4.20),
 )
-RESISTANCE_OHM = 0.12  # of a cell of some ampere hours with its wires and protection
-RESISTANCE_SPREAD = 0.5  # as a share
+RESISTANCE_OHM = 0.09  # of a cell of some ampere hours with its wires and protection
+RESISTANCE_SPREAD = 0.6  # as a share
 
 # Energy that a charge of 0, 5, … 100 % still holds, as a share of that of a full cell.
 _AREAS = [0.0, *accumulate((low + high) / 2 for low, high in pairwise(_REST_V))]

@@ -1,12 +1,12 @@
 """How much energy is left, how much fits in, and what each stage costs: one filter learns all of it while running.
 
 The state is (energy left, energy of a full charge; base power, joules a frame, a look, an embedding; resistance and
-voltage offset of a cell, error of the gauge). Its covariance says what each reading teaches: a power reading teaches
-the costs; a gauge or a voltage teaches the ratio of the first two and, as time passes, their difference from what was
-drawn: the capacity that is really there. With a gauge and no power reading only ratios are learned, and ratios are all
-that a budget needs. It is recursive least squares (an extended Kalman filter) with priors, forgetting by process noise,
-and costs that are never negative. A gauge that errs by two percent errs so for hours: that error is a state of its own,
-so a thousand readings are no surer than a few. Sans-IO.
+voltage offset of a cell, the gauge's lasting and its passing error). Its covariance says what each reading teaches: a
+power reading teaches the costs; a gauge or a voltage teaches the ratio of the first two and, as time passes, their
+difference from what was drawn: the capacity that is really there. With a gauge and no power reading only ratios are
+learned, and ratios are all that a budget needs. It is recursive least squares (an extended Kalman filter) with priors,
+forgetting by process noise, and costs that are never negative. A gauge that errs by two percent errs so for hours: that
+error is a state of its own, so a thousand readings are no surer than a few. Sans-IO.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from edge.power.battery import (
 )
 from edge.power.costs import Costs, Prior
 
-_LEFT, _FULL, _BASE, _OHM, _OFFSET, _BIAS = 0, 1, 2, 6, 7, 8
-_STATES = 9
+_LEFT, _FULL, _BASE, _OHM, _OFFSET, _BEND, _BIAS = 0, 1, 2, 6, 7, 8, 9
+_STATES = 10
 _STAGES = slice(_BASE, _OHM)
 # relative change to expect in an hour, standard deviation
-_DRIFT = np.array([0.0, 0.002, 0.04, 0.02, 0.02, 0.02, 0.03, 0.0, 0.0])
+_DRIFT = np.array([0.0, 0.002, 0.04, 0.02, 0.02, 0.02, 0.12, 0.0, 0.0, 0.0])
 _METER_SPREAD = 0.10  # of one power reading against the mean power around it
 _METER_S = 20.0  # how long readings of one meter err alike
 _UNMODELLED = 0.05  # of the power that the costs predict, where nothing measures it
 _UNMODELLED_H = 0.5  # how long that errs alike
 _COUNT, _COUNT_H = 0.025, 1.0  # of metered energy, which the cold and the battery's own losses add to; alike so long
 _VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and how long it lasts
-_OFFSET_V, _OFFSET_DRIFT_V = 0.015, 0.006  # of a cell's rest voltage against the table, and its change in an hour
+_OFFSET_V, _OFFSET_DRIFT_V = 0.015, 0.008  # of a cell's rest voltage against the table, and its change in an hour
 _GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and how long they last
-_BIAS_SHARE, _BIAS_H = 0.018, 2.0  # systematic error of a gauge in the middle of a charge, and how long it lasts
+_BEND_SHARE = 0.02  # of a gauge's curve at half charge, the same every day
+_BIAS_SHARE, _BIAS_H = 0.013, 2.0  # error of a gauge that comes and goes, and how long it lasts
 _SURE_BELOW, _SURE_SHARE = 0.3, 0.3  # below so much charge a gauge sees it in the voltage, down to such a part at empty
 _FIRST_VOLTS = 0.06  # share of energy by which a first guess from the voltage errs
 _BREAK = 4.0  # standard deviations beyond which a gauge and the count cannot both be right
@@ -59,6 +60,8 @@ class Learned:
     resistance_spread: float = RESISTANCE_SPREAD
     offset_v: float = 0.0  # of a cell's rest voltage against the table
     offset_spread_v: float = _OFFSET_V
+    bend: float = 0.0  # of the gauge's curve at half charge, share of a charge
+    bend_spread: float = _BEND_SHARE
 
 
 def from_prior(prior: Prior, full_wh: float, full_spread: float) -> Learned:
@@ -72,11 +75,13 @@ class EnergyFilter:
 
     def __init__(self, learned: Learned) -> None:
         costs = np.array(learned.costs.values)
-        known = [0.0, learned.full_wh, *costs, learned.resistance_ohm, learned.offset_v, 0.0]
-        self._x: NDArray[np.float64] = np.array(known)  # (9,)
-        shares = np.array([0.0, learned.full_spread, *learned.spreads, learned.resistance_spread, 0.0, 0.0])
-        spread = shares * self._x + np.array([0.0] * _OFFSET + [learned.offset_spread_v, _BIAS_SHARE])
-        self._p: NDArray[np.float64] = np.diag(spread**2)  # (9, 9)
+        known = [0.0, learned.full_wh, *costs, learned.resistance_ohm, learned.offset_v, learned.bend, 0.0]
+        self._x: NDArray[np.float64] = np.array(known)  # (10,)
+        shares = np.array([0.0, learned.full_spread, *learned.spreads, learned.resistance_spread, 0.0, 0.0, 0.0])
+        spread = shares * self._x + np.array(
+            [0.0] * _OFFSET + [learned.offset_spread_v, learned.bend_spread, _BIAS_SHARE]
+        )
+        self._p: NDArray[np.float64] = np.diag(spread**2)  # (10, 10)
         self._floor = 0.2 * costs  # a stage that seems free has not been exercised
         self._floor[1:] *= 0.25
         self._started = False
@@ -120,9 +125,17 @@ class EnergyFilter:
         full = float(np.clip(spread[_FULL], 0.02, 1.0))
         ohm = float(np.clip(spread[_OHM], 0.1, RESISTANCE_SPREAD))
         a, b, c, d = map(float, stages)
-        offset = math.sqrt(max(float(self._p[_OFFSET, _OFFSET]), 0.005**2))
         return Learned(
-            self.full_wh, full, self.costs, (a, b, c, d), float(self._x[_OHM]), ohm, float(self._x[_OFFSET]), offset
+            full_wh=self.full_wh,
+            full_spread=full,
+            costs=self.costs,
+            spreads=(a, b, c, d),
+            resistance_ohm=float(self._x[_OHM]),
+            resistance_spread=ohm,
+            offset_v=float(self._x[_OFFSET]),
+            offset_spread_v=math.sqrt(max(float(self._p[_OFFSET, _OFFSET]), 0.005**2)),
+            bend=float(self._x[_BEND]),
+            bend_spread=math.sqrt(max(float(self._p[_BEND, _BEND]), 0.003**2)),
         )
 
     def restart(self) -> None:
@@ -133,7 +146,7 @@ class EnergyFilter:
         """Draw what was drawn: what a meter says, else what the activity (frames, looks, embeddings a second) costs."""
         if hours <= 0.0:
             return
-        u = np.array([0.0, 0.0, 1.0, *activity, 0.0, 0.0, 0.0])
+        u = np.array([0.0, 0.0, 1.0, *activity, 0.0, 0.0, 0.0, 0.0])
         self._p.ravel()[:: _STATES + 1] += (_DRIFT * self._x) ** 2 * hours  # the diagonal
         self._wander(hours)
         if power_w is not None:
@@ -162,8 +175,9 @@ class EnergyFilter:
             return
         full, left = self._x[_FULL], self._x[_LEFT]
         h = np.zeros(_STATES)
-        h[_LEFT], h[_FULL], h[_BIAS] = 1.0 / full, -left / full**2, doubt
-        innovation = share - left / full - doubt * self._x[_BIAS]
+        bent = 4.0 * charge * (1.0 - charge)
+        h[_LEFT], h[_FULL], h[_BIAS], h[_BEND] = 1.0 / full, -left / full**2, doubt, bent
+        innovation = share - left / full - doubt * self._x[_BIAS] - bent * self._x[_BEND]
         expected = float(h @ self._p @ h) + _GAUGE**2
         if innovation**2 > _BREAK**2 * max(expected, _BIAS_SHARE**2):
             self.restarts += 1

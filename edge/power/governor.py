@@ -28,11 +28,13 @@ from edge.records import Rates
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
 _FRESH_S = 10.0  # older readings teach nothing
-_SAVER_SHARE = 0.25  # of the full rates, while no undecided face is in view
+_SAVER_LOOKS, _SAVER_FRAMES = 0.2, 0.3  # of the full rates, while no undecided face is in view
 _SAVER_MIN_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame
 
 # What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
-_UNSEEN, _NEWCOMER = 0.6, 0.3  # half an interval and some misses; the share of faces that come while others are in view
+_UNSEEN = 0.6  # half an interval and some misses
+_FRAMES_TO_SWITCH = 2.0  # until a camera that delivers seldom delivers faster
+_NEWCOMER = 0.3  # share of the faces that come while others are in view
 _LOOKS_TO_MEET, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0
 
 _SHORT = next(cause.begins for cause in CAUSES if cause.reason == "infeasible")
@@ -191,36 +193,53 @@ class Governor:
         )
 
     def _levers(self, mode: Mode) -> list[Lever]:
-        """Return watch, meet, follow and embed, with what each costs given how the day goes."""
+        """Return what may be chosen and what it costs, given how the day goes.
+
+        Looks while watching, meeting and following; embeddings; frames while watching and following. Frames are more
+        than looks where they are cheap: they tell whether a look is worth it, and how soon the camera can deliver more.
+        """
         full, costs, day = self.limits.full, self.energy.costs, self._day
         look_j = costs.look_j * (self._detector_px(mode) / self.limits.detector_px) ** 2
-        frames = full.capture_fps / full.detector_hz
-        low = min(self.limits.floor_hz, full.detector_hz)
-        most = full.detector_hz * (_SAVER_SHARE if mode == "saver" else 1.0)
-        share, use = day.shares, day.use
-        arrivals = share[0] + _NEWCOMER * share[2]
-        weights = (_UNSEEN * share[0] / arrivals, _LOOKS_TO_MEET, _UNSEEN * _NEWCOMER * share[2] / arrivals)
-        highs = (max(low, most), full.detector_hz, max(low, most))
-        levers = [
-            Lever(weights[i], share[i] * (costs.capture_j * frames + look_j * use[i]), low, highs[i]) for i in range(3)
+        looks, frames = (_SAVER_LOOKS, _SAVER_FRAMES) if mode == "saver" else (1.0, 1.0)
+        ratio = full.capture_fps / full.detector_hz
+        low = self._floor_hz
+        (watch, meet, follow), use = day.shares, day.use
+        arrivals = watch + _NEWCOMER * follow
+        part = (watch / arrivals, _NEWCOMER * follow / arrivals)  # of the faces that come while watching, and following
+        most_hz, most_fps = max(low, looks * full.detector_hz), max(low, frames * full.detector_hz) * ratio
+        meeting_w = meet * (costs.capture_j * ratio + look_j * use[1])
+        embedding_w = (meet + follow) * costs.embed_j * day.embed_use
+        return [
+            Lever(_UNSEEN * part[0], watch * look_j * use[0], low, most_hz),
+            Lever(_LOOKS_TO_MEET, meeting_w, low, full.detector_hz),
+            Lever(_UNSEEN * part[1], follow * look_j * use[2], low, most_hz),
+            Lever(_EMBEDDINGS_TO_DECIDE, embedding_w, min(low, full.embeddings_hz), full.embeddings_hz),
+            Lever(_FRAMES_TO_SWITCH * part[0], watch * costs.capture_j, low * ratio, most_fps),
+            Lever(_FRAMES_TO_SWITCH * part[1], follow * costs.capture_j, low * ratio, most_fps),
         ]
-        embed_w = (share[1] + share[2]) * costs.embed_j * day.embed_use
-        floor_embed = min(low, full.embeddings_hz)
-        return [*levers, Lever(_EMBEDDINGS_TO_DECIDE, embed_w, floor_embed, full.embeddings_hz)]
+
+    @property
+    def _floor_hz(self) -> float:
+        return min(self.limits.floor_hz, self.limits.full.detector_hz)
 
     def _rates(self, mode: Mode, budget: _Budget | None) -> tuple[Rates, Rates, Rates]:
-        full = self.limits.full
+        full, floor_hz = self.limits.full, self._floor_hz
         if mode == "suspended":
             return _NO_RATES
         if mode == "critical":
-            return (_scaled(full, self.limits.critical_hz, self.limits.critical_hz),) * 3
+            near = _scaled(full, floor_hz, floor_hz, 0.0)  # else nobody would be seen often enough to be recognised
+            return _scaled(full, self.limits.critical_hz, self.limits.critical_hz, 0.0), near, near
         levers = self._levers(mode)
         if budget is None:
             hertz: Sequence[float] = [lever.high_hz for lever in levers]
         else:
             hertz = allocate(levers, budget.power_w - self.energy.costs.base_w)
-        watch, meet, follow = (_scaled(full, hertz[i], hertz[3]) for i in range(3))
-        return watch, meet, follow
+        watch, meet, follow, embed, watch_fps, follow_fps = hertz
+        return (
+            _scaled(full, watch, embed, watch_fps),
+            _scaled(full, meet, embed, 0.0),
+            _scaled(full, follow, embed, follow_fps),
+        )
 
     # ---- mode and explanation
 
@@ -262,7 +281,9 @@ class Governor:
         feasible = orders.reason != "infeasible" and budget.shortfall < _SHORT
         planned_w = budget.floor_w
         if feasible and orders.mode in {"active", "saver"}:
-            hertz = [rates.detector_hz for rates in orders.rates] + [orders.rates[1].embeddings_hz]
+            watch, meet, follow = orders.rates
+            hertz = [watch.detector_hz, meet.detector_hz, follow.detector_hz, meet.embeddings_hz]
+            hertz += [watch.capture_fps, follow.capture_fps]
             planned_w = self.energy.costs.base_w + spent_w(self._levers(orders.mode), hertz)
         return replace(
             orders,
@@ -278,11 +299,11 @@ def rates_for(orders: Orders, demand: Demand) -> Rates:
     return orders.rates[DEMANDS.index(demand)]
 
 
-def _scaled(full: Rates, detector_hz: float, embeddings_hz: float) -> Rates:
-    """Return rates with a capture rate that follows the detector's, so that no frame is taken to be thrown away."""
+def _scaled(full: Rates, detector_hz: float, embeddings_hz: float, capture_fps: float) -> Rates:
+    """Return rates within the full ones, with at least the frames that the looks need."""
     looks_hz = min(detector_hz, full.detector_hz)
-    capture_fps = full.capture_fps * looks_hz / full.detector_hz
-    return Rates(capture_fps, looks_hz, min(embeddings_hz, full.embeddings_hz))
+    needed_fps = min(full.capture_fps, full.capture_fps * looks_hz / full.detector_hz)
+    return Rates(max(needed_fps, min(capture_fps, full.capture_fps)), looks_hz, min(embeddings_hz, full.embeddings_hz))
 
 
 def _fresh(measured: Measured | None, now_s: float) -> float | None:

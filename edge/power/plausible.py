@@ -14,6 +14,7 @@ class Limits:
     """Between what a quantity can be, and by how much it may change from one reading to the next.
 
     A change of more than `jump`, and `drift` for each second between the two, is believed once a later reading agrees.
+    So is the very first reading: a gauge that wakes up may say anything.
     """
 
     low: float
@@ -24,7 +25,7 @@ class Limits:
 
 LIMITS: dict[str, Limits] = {
     "percent": Limits(0.0, 100.0, 5.0, 0.05),  # faster than 3 % a minute empties no battery that serves a device
-    "full_wh": Limits(0.1, 10_000.0, 1.0),
+    "full_wh": Limits(0.1, 10_000.0, math.inf),
     "voltage_v": Limits(2.0, 60.0, 0.5, 0.005),
     "current_a": Limits(0.0, 50.0, math.inf),  # load may jump
     "power_w": Limits(0.0, 500.0, math.inf),
@@ -64,7 +65,7 @@ class Plausibility:
         if not limits.low <= new.value <= limits.high:  # NaN is in no range
             self.rejected += 1
             return self._instead(last, new)
-        if last is not None and not _near(new, last, limits):
+        if not (math.isinf(limits.jump) or (last is not None and _near(new, last, limits))):
             doubted = self._doubted.get(name)
             if doubted is None or not _near(new, doubted, limits):
                 self._doubted[name] = new

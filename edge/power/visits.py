@@ -22,7 +22,7 @@ EMBEDDINGS = 3
 _WINDOW_S = 0.2  # the best of the crops of so long is embedded
 _RECHECK_HZ = 1 / 3.0  # embeddings of a decided face
 _EGO_HZ, _STILL_HZ = 2.0, 0.5  # looks of the schedule where only the camera moves, and where nothing does
-_SWITCH_S = 0.3  # until a camera delivers at another rate
+_SWITCH_FRAMES = 2.0  # of the slow rate, until a camera delivers at the fast one
 MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is
 SMALL_PENALTY = 0.97  # share of the faces that a detector at half size still finds
 
@@ -40,6 +40,12 @@ class Setting:
     def sight(self) -> float:
         """How much of a look at full size one look is worth."""
         return 1.0 if self.area >= 1.0 else SMALL_PENALTY
+
+    @property
+    def switch_s(self) -> float:
+        """How long the camera needs to go from watching to meeting; the rates stay those of watching for that long."""
+        fps = self.watch.capture_fps
+        return 0.0 if self.meet == self.watch or fps <= 0.0 else _SWITCH_FRAMES / fps
 
 
 def constant(rates: Rates, area: float = 1.0) -> Setting:
@@ -78,11 +84,11 @@ class Visit:
             self.to_see = 0.0
         met_s = 0.0
         if self.progress < 1.0 and self.met_s < MEET_S:
-            switch_s = 0.0 if self.met_s > 0.0 or setting.meet is setting.watch else _SWITCH_S
-            met_s = switch_s + self._gather(
-                max(0.0, min(left_s, MEET_S - self.met_s) - switch_s), setting.meet, setting.sight
-            )
-            met_s = min(met_s, left_s)
+            limit_s = min(left_s, MEET_S - self.met_s)
+            slow_s = max(0.0, min(limit_s, setting.switch_s - self.met_s))
+            met_s = self._gather(slow_s, setting.watch, setting.sight)
+            if self.progress < 1.0:
+                met_s += self._gather(limit_s - slow_s, setting.meet, setting.sight)
             self.met_s += met_s
         if self.progress < 1.0:
             self._gather(left_s - met_s, setting.follow, setting.sight)

@@ -116,7 +116,7 @@ def draw_wearer(rng: np.random.Generator) -> Wearer:
         sensor=SENSORS[int(rng.integers(len(SENSORS)))],
         label_wh=label_wh,
         full_wh=label_wh * rng.normal(1.0, 0.04) * rng.uniform(0.70, 1.0),
-        resistance_ohm=rng.uniform(0.06, 0.20),
+        resistance_ohm=(0.03 + 0.4 / label_wh) * rng.uniform(0.6, 1.6),  # of a larger pack it is smaller
         rest_v=rest_v,
         energy=area / area[-1],
         meter_gain=rng.normal(1.0, 0.015),

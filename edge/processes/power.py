@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ class Keeper:
         end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
         previous = getattr(self, "orders", None)
         self.orders = self._governor.update(self.reading, self._usage(), now_s, end_s)
+        if not self._config.governor:
+            self.orders = unrestrained(self.orders, self._governor.limits)
         if previous is None or (previous.mode, previous.reason) != (self.orders.mode, self.orders.reason):
             _log.info("power: %s", explain(told(self.orders, now_s), self.orders.mode, self.orders.reason))
         if now_s - self._saved_s >= _SAVE_S:
@@ -116,6 +118,21 @@ class Keeper:
         usage = Usage(three("seconds"), three("frames"), three("looks"), self._embeddings)
         self._embeddings = 0.0
         return usage
+
+
+def unrestrained(orders: Orders, limits: Limits) -> Orders:
+    """Return what is measured, with full rates: the owner wants no governor."""
+    return replace(
+        orders,
+        mode="active",
+        reason="mains" if orders.supply == "mains" else "normal",
+        rates=(limits.full,) * 3,
+        detector_px=limits.detector_px,
+        threads=limits.threads,
+        budget_w=None,
+        wanted_end_s=None,
+        forecast_end_s=None,
+    )
 
 
 def limits_of(config: Config, full: Rates) -> Limits:

@@ -103,8 +103,8 @@ class _Vision:
 
     @property
     def capture_fps(self) -> float:
-        """What is asked of the camera now."""
-        return self._rates.capture_fps
+        """What is asked of the camera now: whoever is being enrolled does not wait for the governor."""
+        return self._config.camera.fps if self.steward.wants_frames else self._rates.capture_fps
 
     def step(self, frame: Frame | None) -> None:
         """Take one frame through the pipeline and its decisions to the outbox; None: no frame came."""
