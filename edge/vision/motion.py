@@ -263,8 +263,9 @@ def _turned(moved: _Explanation, gray: Gray) -> Warp:
 
     Pixels too far off for a step of a few px are left out, so that what moves by itself does not pull.
     """
+    down, across = moved.valid
+    every = np.s_[down.start : down.stop : _TURN_STRIDE, across.start : across.stop : _TURN_STRIDE]
     rows, columns = (np.arange(part.start, part.stop, _TURN_STRIDE) for part in moved.valid)
-    every = np.ix_(rows, columns)
     expected = moved.expected
     gx, gy = (cv2.Sobel(expected, cv2.CV_32F, *axis, scale=1 / 8)[every] for axis in ((1, 0), (0, 1)))
     left = expected[every].astype(np.float32) - gray[every]
