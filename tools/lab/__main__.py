@@ -13,7 +13,7 @@ import onnx
 
 from edge.errors import EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import data
+from tools.lab import data, sequential
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -65,6 +65,16 @@ def evaluate_command(*, model: Path, data_dir: Path, weights: Path | None, as_js
 def card_command(data_dir: Path) -> None:
     """Measure the model in place again, and rewrite the figures of docs/model-card.md."""
     click.echo(json.dumps(write_card(data_dir)))
+
+
+@lab.command("sequential")
+@_MODEL
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def sequential_command(model: Path, data_dir: Path, as_json: bool) -> None:
+    """Count strangers whom the running mean of an encounter lets through (ADR 0004)."""
+    figures = sequential.measure(model, data_dir)
+    click.echo(json.dumps(figures) if as_json else sequential.table(figures))
 
 
 @lab.command("train")

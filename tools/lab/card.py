@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
-from tools.lab.report import evaluation, markdown
+from tools.lab.report import evaluation, markdown, percent
 
 CARD = Path(__file__).parents[2] / "docs/model-card.md"
 BEGIN, END = "<!-- figures: begin, written by `python -m tools.lab make-model` -->", "<!-- figures: end -->"
@@ -29,14 +29,17 @@ def rewrite(figures: Mapping[str, Any], path: Path = CARD) -> None:
 
 def table(figures: Mapping[str, Any]) -> str:
     """Return the Markdown of one evaluation; times are left out, they belong to the machine."""
+    exports = figures["exports"]
     cosines = [
         [engines, f"{c['mean']:.4f}", f"{c['p01']:.4f}", f"{c['least']:.4f}", str(c["crops"])]
-        for engines, c in figures["cosine"].items()
+        for engines, c in exports["cosine"].items()
     ]
+    worth = [[name, percent(tar)] for name, tar in exports["tar_at_far_1e-3"].items()]
+    sizes = [f"{backend} {size / 1e6:.2f} MB" for backend, size in exports["size_bytes"].items()]
     made = f"Model id `{figures['model']}`, made from weights with SHA-256 `{figures['weights']}`."
-    sizes = [f"{backend} {size / 1e6:.2f} MB" for backend, size in figures["size_bytes"].items()]
     parts = [
         evaluation(figures),
+        markdown(["The same network in three forms", f"TAR at FAR 1e-3, {exports['people']} validation people"], worth),
         markdown(["Cosine between embeddings of the same crop", "mean", "1st percentile", "least", "crops"], cosines),
         f"{made} Size: {', '.join(sizes)}.",
     ]

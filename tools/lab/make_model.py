@@ -47,7 +47,7 @@ def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, ob
     source = origin(path, data_dir, weights_path)
     if source is None:
         raise ModelError(f"{path}: the weights that it was made from are not at hand", "name them with --weights")
-    figures = {**evaluate(path, data_dir, source.path), **compare_exports(source.model, path, data_dir)}
+    figures = {**evaluate(path, data_dir, source.path), "exports": compare_exports(source.model, path, data_dir)}
     card.rewrite(figures)
     return figures
 

@@ -63,7 +63,7 @@ def save(figure: Any, path: Path) -> None:
 
 def _verification(f: Mapping[str, Any]) -> str:
     def shares(key: str) -> list[str]:
-        return [percent(f.get(prefix + key)) for prefix in ("", "fp32_")]
+        return [percent(f[key]), percent(f[f"fp32_{key}"]) if f"fp32_{key}" in f else "–"]
 
     accuracy = [percent(f.get(f"{p}lfw_accuracy"), f.get(f"{p}lfw_std")) for p in ("", "fp32_")]
     rows = [["LFW, 6,000 pairs, 10 folds", *accuracy]]

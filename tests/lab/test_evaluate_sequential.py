@@ -1,0 +1,70 @@
+"""Decisions on running means, tried on strangers whose scores are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.identity.calibration import OperatingPoint
+from tests.lab.faces import make_data
+from tools.lab import data, sequential
+from tools.lab.figures import unit
+
+
+def point(threshold: float) -> OperatingPoint:
+    one = np.array([threshold], np.float32)
+    return OperatingPoint("m", 1e-3, 1e-4, 1e-3, np.ones(1, np.float32), one, one)
+
+
+def encounter(*cosines: float) -> sequential.Encounters:
+    """One stranger (person 9) whose pictures have these cosines to the person enrolled, along the first axis."""
+    vectors = np.array([[c, (1 - c * c) ** 0.5] for c in cosines], np.float32)
+    return sequential.Encounters(vectors[None], np.array([9]))
+
+
+GALLERY, MEANS = np.array([1]), np.array([[1.0, 0.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("cosines", "first", "any_mean"),
+    [
+        ([0.9] + [0.0] * 7, 1, 0),  # one lookalike picture alone decides nothing
+        ([0.0, 0.0, 0.0, 0.9, 0.9, 0.9, 0.9, 0.9], 0, 1),  # late, but within eight
+        ([0.6, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1, 0),  # the mean of two would match, and is not asked
+        ([0.6] * 3 + [0.0] * 5, 1, 1),  # at the third, though not at the last
+    ],
+)
+def test_any_mean_from_the_third_to_the_eighth_counts(cosines: list[float], first: int, any_mean: int) -> None:
+    found = sequential.rates(encounter(*cosines), GALLERY, MEANS, point(0.5))
+    assert (found["first_picture"], found["any_mean"], found["comparisons"]) == (first, any_mean, 1)
+
+
+def test_the_person_enrolled_is_no_stranger() -> None:
+    both = sequential.Encounters(np.repeat(encounter(*[0.9] * 8).vectors, 2, axis=0), np.array([1, 9]))
+    found = sequential.rates(both, GALLERY, MEANS, point(0.5))
+    assert found["comparisons"] == 1
+    assert found["any_mean"] == 1
+
+
+def test_strangers_of_many_pictures_meet_every_stranger_enrolled() -> None:
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(5), 17)
+    vectors = unit(rng.normal(0, 1, (85, 8)).astype(np.float32))
+    met = sequential.unlike(vectors, person, rng)
+    assert np.bincount(met.person).tolist() == [2] * 5
+    gallery, means = sequential.enrol(vectors, person, 4, rng)
+    assert sequential.rates(met, gallery, means, point(2.0))["comparisons"] == 10 * 4
+    assert sequential.rates(met, gallery, means, point(-2.0))["any_mean"] == 1
+    np.testing.assert_allclose(met.running_means()[-1], met.vectors.mean(axis=1), atol=1e-6)
+
+
+def test_a_glimpse_is_the_same_face_but_never_the_same_picture(tmp_path: Path) -> None:
+    stored = dict(data.stored(make_data(tmp_path), "val"))["000024"]
+    rng = np.random.default_rng(0)
+    one, two = (sequential.glimpse(stored, rng) for _ in range(2))
+    assert one.shape == (128, 128)
+    assert one.dtype == np.uint8
+    assert not np.array_equal(one, two)
+    assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.8

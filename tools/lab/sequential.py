@@ -1,0 +1,157 @@
+"""Does deciding again and again raise the false match rate? The runtime's rule, tried on strangers' encounters.
+
+The runtime compares the running mean of an encounter's embeddings with everybody enrolled, from the third to the
+eighth, and reports the first match. A stranger has six chances instead of one. Here the share of encounters in which
+any of the six reaches the threshold is counted, beside the share in which the first picture alone does, which is what
+the stated false match rate (FMR) is about.
+
+Two kinds of encounter bound what a camera sees: `unlike` is made of different pictures of one person, `burst` of one
+picture over and over, moved, relit and blurred a little. Thresholds are those that the model ships with. The validation
+people are the ones that it was calibrated on, so that the first picture alone must come out near the stated rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import RecognitionConfig
+from edge.identity import calibration
+from edge.identity.calibration import OperatingPoint, clustered_upper
+from tools.lab import data
+from tools.lab.augment import contrast, defocus, gamma, low_light, placed, side_light
+from tools.lab.embeddings import CACHE, embed_split
+from tools.lab.engines import Embed, subject
+from tools.lab.evaluate import stacked, val_people
+from tools.lab.figures import Labels, Vectors
+from tools.lab.report import markdown
+
+FMRS = (1e-3, 1e-4)
+TEMPLATES = (1, 4, 12)
+FIRST, LAST = RecognitionConfig().min_embeddings, RecognitionConfig().max_embeddings
+_BURSTS = 4  # a person
+_RESAMPLES = 500
+_SEED = 20_240_301
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encounters:
+    """What strangers showed: `vectors` (E, LAST, D) unit rows in the order seen, `person` (E,) who it was."""
+
+    vectors: NDArray[np.float32]
+    person: Labels
+
+    def running_means(self) -> NDArray[np.float32]:
+        """Return (LAST, E, D): the mean after each embedding, not renormalized, as the runtime has it."""
+        sums = np.cumsum(self.vectors, axis=1, dtype=np.float32)
+        return np.moveaxis(sums / np.arange(1, LAST + 1, dtype=np.float32)[:, None], 1, 0)
+
+
+def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:
+    """Return one record for each kind of encounter, number of templates and stated rate."""
+    network = subject(model)
+    keys, person = val_people(folder)
+    vectors = stacked(embed_split(network, folder, "val", keys, cache=cache), keys)
+    shipped = calibration.parse(
+        (model.parent / f"{model.stem.removesuffix('-int8')}-calibration.json").read_bytes(), network.digest
+    )
+    rng = np.random.default_rng(_SEED)
+    kinds = {"unlike": unlike(vectors, person, rng), "burst": bursts(network.open(), folder, keys, person, rng)}
+    rows: list[dict[str, Any]] = []
+    for k in TEMPLATES:
+        gallery, means = enrol(vectors, person, k, rng)
+        rows += [
+            {"encounters": kind, "templates": k, **rates(encounters, gallery, means, shipped.at(fmr))}
+            for kind, encounters in kinds.items()
+            for fmr in FMRS
+        ]
+    return {"model": network.digest, "first": FIRST, "last": LAST, "rows": rows}
+
+
+def enrol(vectors: Vectors, person: Labels, templates: int, rng: np.random.Generator) -> tuple[Labels, Vectors]:
+    """Return everybody with so many pictures, and the mean of as many drawn at random: (G,), (G, D)."""
+    labels, counts = np.unique(person, return_counts=True)
+    gallery = labels[counts >= templates]
+    chosen = [rng.permutation(np.flatnonzero(person == who))[:templates] for who in gallery]
+    return gallery, np.stack([vectors[c].mean(axis=0) for c in chosen])
+
+
+def unlike(vectors: Vectors, person: Labels, rng: np.random.Generator) -> Encounters:
+    """Return encounters of LAST different pictures each, as many as there are."""
+    groups = []
+    for who in np.unique(person):
+        pictures = rng.permutation(np.flatnonzero(person == who))
+        groups += [pictures[i : i + LAST] for i in range(0, len(pictures) - LAST + 1, LAST)]
+    members = np.stack(groups)
+    return Encounters(vectors[members], person[members[:, 0]])
+
+
+def bursts(embed: Embed, folder: Path, keys: list[str], person: Labels, rng: np.random.Generator) -> Encounters:
+    """Return encounters of one picture each, seen LAST times."""
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(person == who))[:_BURSTS] for who in np.unique(person)])
+    stored = dict(data.stored(folder, "val", [keys[i] for i in chosen]))
+    seen = [[embed(glimpse(stored[keys[i]], rng)) for _ in range(LAST)] for i in chosen]
+    return Encounters(np.array(seen, np.float32), person[chosen])
+
+
+def glimpse(stored: NDArray[np.uint8], rng: np.random.Generator) -> data.Crop:
+    """Return (128, 128) uint8: the same face a moment later."""
+    shift = (rng.uniform(-3, 3), rng.uniform(-3, 3))
+    x = placed(stored, rng.uniform(-0.06, 0.06), 1 + rng.uniform(-0.05, 0.05), shift, flip=False)
+    x = side_light(x, rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3))
+    x = contrast(gamma(x, rng.uniform(0.85, 1.15)), rng.uniform(0.9, 1.1), rng.uniform(-0.05, 0.05))
+    x = low_light(defocus(x, rng.uniform(0.3, 1.2)), rng.uniform(0.2, 1.0), 0.02, rng)
+    return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def rates(encounters: Encounters, gallery: Labels, means: Vectors, point: OperatingPoint) -> dict[str, float]:
+    """Return the share of (encounter, stranger enrolled) that match: at the first picture, and at any running mean."""
+    thresholds, _ = point.thresholds(np.linalg.norm(means, axis=1).astype(np.float32))
+    hits = np.stack([mean @ means.T >= thresholds for mean in encounters.running_means()])  # (LAST, E, G)
+    impostor: NDArray[np.bool_] = np.not_equal.outer(encounters.person, gallery)
+    first = hits[0]
+    every: NDArray[np.bool_] = np.asarray(hits[FIRST - 1 :].any(axis=0))
+    return {
+        "fmr": point.fmr,
+        "comparisons": int(impostor.sum()),
+        "first_picture": _rounded(first[impostor].mean()),
+        "any_mean": _rounded(every[impostor].mean()),
+        "any_mean_upper": _rounded(_upper(every & impostor, impostor, encounters.person, gallery)),
+    }
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return the records as Markdown."""
+    head = ["Encounter", "templates", "stated FMR", "first picture", f"any mean of {FIRST} to {LAST}", "its upper 95 %"]
+    rows = [
+        [row["encounters"], str(row["templates"])]
+        + [_spelled(row[name]) for name in ("fmr", "first_picture", "any_mean", "any_mean_upper")]
+        for row in figures["rows"]
+    ]
+    return markdown(head, rows)
+
+
+def _upper(errors: NDArray[np.bool_], tried: NDArray[np.bool_], probe: Labels, gallery: Labels) -> float:
+    """Return the upper bound of the rate when people, not comparisons, are the sample."""
+    labels = np.union1d(probe, gallery)
+    row, column = np.searchsorted(labels, probe), np.searchsorted(labels, gallery)
+    counts = []
+    for hits in (errors, tried):
+        cells = np.zeros((len(labels), len(labels)))
+        np.add.at(cells, (row[:, None], column[None, :]), hits)
+        counts.append(cells)
+    rng = np.random.default_rng(_SEED)
+    weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), _RESAMPLES).astype(np.float64)
+    return clustered_upper(counts[0], counts[1], weights)
+
+
+def _spelled(x: float) -> str:
+    return f"{x:.1e}".replace("e-0", "e-")
+
+
+def _rounded(x: float) -> float:
+    return float(f"{float(x):.3g}")
