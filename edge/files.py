@@ -74,7 +74,8 @@ def read(path: Path, limit_bytes: int) -> bytes:
     """Return the whole of a file that `replace` may exchange meanwhile; OSError (EFBIG) beyond the limit."""
     while True:
         with path.open("rb") as file:
-            content = file.read(limit_bytes + 1)
+            # Asked for the limit, Python takes that much memory first: hundreds of megabytes for a few people.
+            content = file.read(min(limit_bytes, os.fstat(file.fileno()).st_size) + 1)
             # A writer wipes a file only after it lost its name. Still named: what was read is what was written.
             if os.fstat(file.fileno()).st_nlink == 0:
                 continue

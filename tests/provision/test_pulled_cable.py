@@ -25,7 +25,7 @@ from tests.provision.harness import SIGNER, Cable, OnTable, client, enrol_man
 
 UNCUT = 1 << 40
 RANDOM_PLACES = 200
-SHARE = 1 if os.environ.get("EDGE_FULL") else 10  # of the places, one in so many
+SHARE = 1 if os.environ.get("EDGE_FULL") else 16  # of the places, one in so many
 
 
 @pytest.fixture
