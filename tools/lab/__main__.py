@@ -13,7 +13,7 @@ import onnx
 
 from edge.errors import EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import data, sequential
+from tools.lab import cleaning, data, sequential
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -75,6 +75,16 @@ def sequential_command(model: Path, data_dir: Path, as_json: bool) -> None:
     """Count strangers whom the running mean of an encounter lets through (ADR 0004)."""
     figures = sequential.measure(model, data_dir)
     click.echo(json.dumps(figures) if as_json else sequential.table(figures))
+
+
+@lab.command("clean")
+@_DATA
+@click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
+@click.option("--confidence/--no-confidence", default=True, help="run the detector on every labelled crop")
+def clean_command(data_dir: Path, split: str, confidence: bool) -> None:
+    """Say which labelled crops to drop and which identities to merge, as one JSON object."""
+    _, cleaned = cleaning.clean_split(data_dir, split, measured=confidence)
+    click.echo(json.dumps(cleaned.report()))
 
 
 @lab.command("train")
