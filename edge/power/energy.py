@@ -45,7 +45,7 @@ _BEND_SHARE = 0.02  # of a gauge's curve at half charge, the same every day
 _BIAS_SHARE, _BIAS_H = 0.013, 2.0  # error of a gauge that comes and goes, and how long it lasts
 _SURE_BELOW, _SURE_SHARE = 0.3, 0.3  # below so much charge a gauge sees it in the voltage, down to such a part at empty
 _FIRST_VOLTS = 0.06  # share of energy by which a first guess from the voltage errs
-_BREAK = 4.0  # standard deviations beyond which a gauge and the count cannot both be right
+_BREAK, _BREAKS = 4.0, 2  # standard deviations beyond which gauge and count cannot both be right; in so many readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class EnergyFilter:
         self._floor = 0.2 * costs  # a stage that seems free has not been exercised
         self._floor[1:] *= 0.25
         self._started = False
+        self._breaks = 0
         self.restarts = 0  # how often gauge and count could not both be right
 
     @property
@@ -180,9 +181,12 @@ class EnergyFilter:
         innovation = share - left / full - doubt * self._x[_BIAS] - bent * self._x[_BEND]
         expected = float(h @ self._p @ h) + _GAUGE**2
         if innovation**2 > _BREAK**2 * max(expected, _BIAS_SHARE**2):
-            self.restarts += 1
-            self._start(share, _BIAS_SHARE * doubt)
+            self._breaks += 1
+            if self._breaks >= _BREAKS:
+                self.restarts, self._breaks = self.restarts + 1, 0
+                self._start(share, _BIAS_SHARE * doubt)
             return
+        self._breaks = 0
         self._update(h, innovation, _GAUGE**2 * max(1.0, 2.0 * _GAUGE_H / max(hours, 1e-6)))
         self._settle()
 
