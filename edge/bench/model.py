@@ -32,7 +32,7 @@ _SHIPPED, _PLAIN, _FLOAT, _FLOAT_SAME = "int8", "int8 plain QDQ", "fp32", "fp32 
 _END_S = 5.0  # of a sustained run: its first and last seconds are compared
 
 
-def measure(name: str, *, rounds: int = 200, sustain_s: float = 60.0) -> dict[str, Any]:
+def measure(name: str, *, rounds: int = 100, sustain_s: float = 60.0) -> dict[str, Any]:
     """Return every figure of one embedder and of the detector; raises EdgeError."""
     entry = load_manifest().embedder(name)
     report: dict[str, Any] = {"model": name, "id": entry.id}

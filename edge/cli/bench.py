@@ -71,7 +71,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--model", "name", default="lightcnn9", show_default=True, help="The embedder of the manifest.")
-@click.option("--rounds", default=200, show_default=True, help="Runs of each subject, side by side.")
+@click.option("--rounds", default=100, show_default=True, help="Runs of each subject, side by side.")
 @click.option("--sustain", "sustain_s", default=60.0, show_default=True, help="Seconds of the sustained run; 0: none.")
 @with_output
 def model(name: str, rounds: int, sustain_s: float, output: Output) -> None:
