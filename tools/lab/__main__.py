@@ -13,7 +13,7 @@ import onnx
 
 from edge.errors import EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import cleaning, data, sequential
+from tools.lab import cleaning, data, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -85,6 +85,30 @@ def clean_command(data_dir: Path, split: str, confidence: bool) -> None:
     """Say which labelled crops to drop and which identities to merge, as one JSON object."""
     _, cleaned = cleaning.clean_split(data_dir, split, measured=confidence)
     click.echo(json.dumps(cleaned.report()))
+
+
+@lab.command("robustness")
+@_MODEL
+@_DATA
+@click.option("--weights", type=_EXISTING, help="weights that the model was made from; found by themselves at hand")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+@click.option("--report", type=click.Path(path_type=Path), help="folder for robustness.json, .md and .png")
+def robustness_command(model: Path, data_dir: Path, weights: Path | None, as_json: bool, report: Path | None) -> None:
+    """Measure recognition against blur, resolution, light, cover and yaw, float32 beside int8."""
+    figures = robustness.measure(model, data_dir, weights)
+    if report is not None:
+        robustness.write_report(figures, report)
+    click.echo(json.dumps(figures) if as_json else robustness.table(figures))
+
+
+@lab.command("yale")
+@click.argument("folder", type=_EXISTING)
+@_MODEL
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def yale_command(folder: Path, model: Path, as_json: bool) -> None:
+    """Enrol by frontal light and recognise by light from aside, in FOLDER with the layout of Extended Yale B."""
+    figures = yale.measure(folder, model)
+    click.echo(json.dumps(figures) if as_json else yale.table(figures))
 
 
 @lab.command("train")

@@ -69,7 +69,7 @@ def near_centre(vectors: Vectors, identity: Labels, farthest: float = FARTHEST) 
     for _ in range(_ROUNDS):
         labels, centre = centres(vectors[kept], identity[kept])
         place = np.minimum(np.searchsorted(labels, identity), len(labels) - 1)
-        near = 1 - np.einsum("nd,nd->n", vectors, centre[place]) <= farthest
+        near: Mask = 1 - np.einsum("nd,nd->n", vectors, centre[place]) <= farthest
         near &= labels[place] == identity  # a class that has lost every crop has no centre
         if not near.any() or (near == kept).all():
             return near

@@ -45,14 +45,25 @@ def percent(value: float | None, std: float | None = None) -> str:
 
 def axes(title: str, x: str, y: str) -> tuple[Any, Any]:
     """Return a figure and its axes; raises DependencyError where matplotlib is not installed."""
+    figure = _figure(6, 4)
+    plot = figure.add_subplot(title=title, xlabel=x, ylabel=y)
+    plot.grid(alpha=0.3)
+    return figure, plot
+
+
+def grid(count: int, columns: int) -> tuple[Any, list[Any]]:
+    """Return a figure and `count` axes in rows; raises DependencyError where matplotlib is not installed."""
+    rows = -(-count // columns)
+    figure = _figure(3 * columns, 2.6 * rows)
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def _figure(width_in: float, height_in: float) -> Any:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # without it, all figures are still made
     except ModuleNotFoundError:
         raise DependencyError("plots need matplotlib", "pip install 'edge-face-runtime[lab]'") from None
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    plot = figure.add_subplot(title=title, xlabel=x, ylabel=y)
-    plot.grid(alpha=0.3)
-    return figure, plot
+    return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
 def save(figure: Any, path: Path) -> None:
