@@ -247,7 +247,8 @@ def simulate(video: Path | None, folder: Path | None, serve: bool) -> None:
             click.echo(json.dumps({"port": str(device.port), "code": device.code, "log": str(device.log)}))
             sys.stdin.read()  # until its end, or Ctrl-C
             return
-        console.talk.print(f"The simulated device is at {device.port}; on its label stands [bold]{device.code}[/]")
+        console.talk.print(f"The simulated device is plugged in at {device.port}", soft_wrap=True)
+        console.talk.print(f"On its label stands [bold]{device.code}[/]")
         with Options(str(device.port), None, as_json=False, yes=False).device() as client:
             wizard.run(client)
         click.pause("The device runs on until you press a key …", err=True)

@@ -1,0 +1,97 @@
+"""A photo sent in is used and forgotten: neither disk nor the memory of a process holds a piece of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.provision import messages
+from edge.provision.arming import canonical
+from edge.provision.host import Client
+from edge.provision.messages import Progress
+from edge.provision.port import SerialPort
+from edge.provision.simulator import Simulated, device
+from tests.footage import path_of
+from tests.provision.harness import photo_of_woman, send_all
+
+PIECE_BYTES = 48
+MARK = b"a marker that only this test has written: 7f3c"
+
+
+@pytest.fixture
+def simulated(tmp_path: Path) -> Iterator[Simulated]:
+    """The real processes; their camera sees somebody else."""
+    with device(path_of("carphone"), tmp_path / "device") as made:
+        yield made
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Those processes of this folder's device through which a photo goes: provisioning and vision."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder / "edge.toml").encode() in command and (
+                b"\0vision\0" in command or b"\0provision" in command
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def memory_of(process: int) -> Iterator[bytes]:
+    """All private writable memory of a process, area by area."""
+    with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            start, end = (int(x, 16) for x in span.split("-"))
+            if rights.startswith("rw"):
+                try:
+                    memory.seek(start)
+                    yield memory.read(end - start)
+                except OSError:
+                    continue  # an area that cannot be read: [vvar] and the like
+
+
+def pieces_of(photo: bytes) -> list[bytes]:
+    """Pieces of the file, and of the picture that is in it, as decoded: rows of pixels, with some texture in them."""
+    image = np.asarray(cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR))
+    rows = [row.tobytes() for row in image[30:-30:50, 100:160]]
+    planes = [row[:, 0].astype(np.float32).tobytes() for row in image[30:-30:50, 100:160]]
+    file = [photo[i : i + PIECE_BYTES] for i in range(700, len(photo) - PIECE_BYTES, len(photo) // 12)]
+    pieces = [*file, *(p[:PIECE_BYTES] for p in rows), *(p[:PIECE_BYTES] for p in planes)]
+    return [piece for piece in pieces if len(set(piece)) > 12]
+
+
+def found_in(haystacks: Iterator[bytes], pieces: list[bytes]) -> int:
+    return sum(piece in hay for hay in haystacks for piece in pieces)
+
+
+@pytest.mark.skipif(not os.access("/proc/1/mem", os.R_OK), reason="skipped: reading a process's memory needs root")
+def test_a_photo_leaves_nothing_on_the_disk_and_nothing_in_memory(simulated: Simulated, tmp_path: Path) -> None:
+    photo = photo_of_woman() + MARK
+    pieces = [*pieces_of(photo), MARK]
+    assert len(pieces) > 20
+    processes = processes_of(tmp_path / "device")
+    assert len(processes) == 2
+    with closing(SerialPort(str(simulated.port))) as port:
+        host = Client(port, canonical(simulated.code), os.urandom, time.monotonic)
+        host.connect()
+        host.call(messages.EnrolBegin(name="Eileen", source="photos"), Progress)
+        (made,) = send_all(host, [photo])
+        assert made.accepted == 1
+        host.call(messages.EnrolFinish(), messages.Enrolled)
+        for process in processes:
+            assert found_in(memory_of(process), pieces) == 0, Path(f"/proc/{process}/cmdline").read_bytes()
+        assert found_in((p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()), pieces) == 0
+        assert found_in(memory_of(os.getpid()), pieces) > 0  # the search finds what is there: the host still has it
+        host.close()
