@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from edge.errors import ModelError
 from tests.lab.nets import TINY, Array, forward, random_crops, random_weights
 from tools.lab.export import export
-from tools.lab.quantize import as_input, quantize
+from tools.lab.quantize import RANGES, SHIPPED, as_input, quantize
 from tools.lab.tflite import convert
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="skipped: ai-edge-litert is not there")
@@ -54,6 +54,15 @@ def cosine(a: Array, b: Array) -> float:
 def test_int8_stays_close_to_the_float_network(int8: onnx.ModelProto) -> None:
     for crop in CROPS:
         assert cosine(run_onnx(int8, crop), forward(TINY, WEIGHTS, crop)) > 0.98
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_every_way_to_find_ranges_stays_close_and_differs(name: str, int8: onnx.ModelProto) -> None:
+    other = quantize(export(TINY, WEIGHTS), CROPS, RANGES[name])
+    for crop in CROPS:
+        assert cosine(run_onnx(other, crop), forward(TINY, WEIGHTS, crop)) > 0.95
+    alike = other.SerializeToString(deterministic=True) == int8.SerializeToString(deterministic=True)
+    assert alike == (RANGES[name] is SHIPPED)
 
 
 def test_quantizing_twice_gives_the_same_bytes(int8: onnx.ModelProto, flat: bytes) -> None:

@@ -13,7 +13,7 @@ import onnx
 
 from edge.errors import EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import cleaning, data, robustness, sequential, yale
+from tools.lab import calibrations, cleaning, data, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -109,6 +109,16 @@ def yale_command(folder: Path, model: Path, as_json: bool) -> None:
     """Enrol by frontal light and recognise by light from aside, in FOLDER with the layout of Extended Yale B."""
     figures = yale.measure(folder, model)
     click.echo(json.dumps(figures) if as_json else yale.table(figures))
+
+
+@lab.command("calibrations")
+@_WEIGHTS
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def calibrations_command(weights: Path, data_dir: Path, as_json: bool) -> None:
+    """Compare ways to find the ranges of int8 activations: min-max, percentile, entropy."""
+    figures = calibrations.compare(export(LIGHTCNN9, load_weights(weights)), data_dir)
+    click.echo(json.dumps(figures) if as_json else calibrations.table(figures))
 
 
 @lab.command("train")

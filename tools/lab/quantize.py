@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,29 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from tools.lab.export import INPUT
 
 CALIBRATION_CROPS = 64  # onnxruntime keeps every activation of all of them in memory: 2.6 GB at the peak
-# Share of each activation's values within its grid. The few beyond it saturate; the others get finer steps. Chosen
-# among six settings on 400 validation crops: docs/model-card.md lists them all.
-_PERCENTILE = 99.99
 
 
-def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]]) -> onnx.ModelProto:
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """How the range of each activation is found from what it took on the calibration crops."""
+
+    method: CalibrationMethod
+    options: Mapping[str, float] = field(default_factory=dict)
+
+
+# Percentile: that share of an activation's values lies within its grid. The few beyond it saturate, the others get
+# finer steps. Entropy: the range that loses least information about the distribution (Kullback–Leibler).
+RANGES = {
+    "min-max": Ranges(CalibrationMethod.MinMax),
+    "percentile 99.99": Ranges(CalibrationMethod.Percentile, {"CalibPercentile": 99.99}),
+    "percentile 99.9": Ranges(CalibrationMethod.Percentile, {"CalibPercentile": 99.9}),
+    "entropy": Ranges(CalibrationMethod.Entropy),
+}
+# Chosen among six settings on 400 validation crops, docs/model-card.md lists them all; `calibrations` compares again.
+SHIPPED = RANGES["percentile 99.99"]
+
+
+def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges: Ranges = SHIPPED) -> onnx.ModelProto:
     """Return the int8 form of `model`; the ranges of the activations come from `crops`, (S, S) uint8 each.
 
     The same model and crops give the same bytes. Pixels enter exactly: the input's scale is 1/255.
@@ -37,9 +55,9 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]]) -> onnx
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.Percentile,
+            calibrate_method=ranges.method,
             extra_options={
-                "CalibPercentile": _PERCENTILE,
+                **ranges.options,
                 "TensorQuantOverrides": {INPUT: [_pixel_grid()]},
             },
         )
