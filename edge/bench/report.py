@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edge.bench import text
+from edge.bench.timeline import battery_plots
 
 Rows = Sequence[Mapping[str, Any]]
 Bar = tuple[str, float]  # label, length
@@ -146,4 +147,10 @@ def _plot_peers(report: Mapping[str, Any]) -> str:
     return bars("Processor time for one recognized encounter", values, "ms")
 
 
-_PLOTS = {"model": _plot_model, "pipeline": _plot_pipeline, "match": _plot_match, "peers": _plot_peers}
+_PLOTS = {
+    "model": _plot_model,
+    "pipeline": _plot_pipeline,
+    "match": _plot_match,
+    "peers": _plot_peers,
+    "battery": battery_plots,
+}

@@ -1,4 +1,4 @@
-"""`edge-bench`: model, pipeline, match, peers, report. Argument parsing only."""
+"""`edge-bench`: model, pipeline, match, peers, battery, report. Argument parsing only."""
 
 from __future__ import annotations
 
@@ -133,6 +133,38 @@ def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     out.write_text(report.page([(r, _rows(r)) for r in found]), encoding="utf-8")
     done = {"command": "report", "page": str(out), "reports": [r.get("command") for r in found]}
     click.echo(json.dumps(done) if as_json else f"{out} is written")
+
+
+@cli.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/edge/edge.toml"),
+    show_default=True,
+    help="The configuration file of the device that is measured.",
+)
+@click.option("--seconds", default=300.0, show_default=True, help="How long to measure, over all phases.")
+@click.option("--simulate", is_flag=True, help="Run simulated days with the real governor instead.")
+@click.option("--days", default=100, show_default=True, help="Simulated days.")
+@click.option("--seed", default=1, show_default=True, help="Of the simulated wearers and days.")
+@click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
+def battery(
+    *, config_path: Path, seconds: float, simulate: bool, days: int, seed: int, page: Path | None, as_json: bool
+) -> None:
+    """Measure what the battery gives for each stage; or simulate days with the governor and without."""
+    from edge import config
+    from edge.bench import battery as bench
+    from edge.bench import report, text
+
+    def take() -> dict[str, Any]:
+        return bench.simulate(days, seed) if simulate else bench.measure(config.load(config_path), seconds)
+
+    found = _measured("battery", take)
+    if page is not None:
+        page.write_text(report.page([(found, bench.table(found))]), encoding="utf-8")
+    click.echo(json.dumps(found) if as_json else text.as_text(found, bench.table(found)))
 
 
 def _everything() -> dict[str, Callable[[], dict[str, Any]]]:

@@ -11,6 +11,7 @@ exactly. Sans-IO.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,28 +27,26 @@ class Lever:
     low_hz: float
     high_hz: float
 
-    @property
-    def gain(self) -> float:
-        """Its rate at s = 1, limits aside."""
-        return math.sqrt(self.weight / max(self.cost_w, _NO_COST_W))
-
-    def rate(self, s: float) -> float:
-        """Return its rate at s."""
-        return min(max(self.gain * s, self.low_hz), self.high_hz)
-
 
 def allocate(levers: Sequence[Lever], power_w: float) -> list[float]:
     """Return the rate of each lever such that together they draw `power_w`, or as near as the limits allow."""
-    knees = sorted(limit / lever.gain for lever in levers for limit in (lever.low_hz, lever.high_hz))
-    below, spent_below = knees[0], spent_w(levers, [lever.low_hz for lever in levers])
-    for knee in knees:
-        spent = spent_w(levers, [lever.rate(knee) for lever in levers])
-        if spent >= power_w:
-            part = (power_w - spent_below) / (spent - spent_below) if spent > spent_below else 0.0
-            s = below + max(0.0, part) * (knee - below)
-            return [lever.rate(s) for lever in levers]
-        below, spent_below = knee, spent
-    return [lever.high_hz for lever in levers]
+    rows = [
+        (math.sqrt(lever.weight / max(lever.cost_w, _NO_COST_W)), lever.cost_w, lever.low_hz, lever.high_hz)
+        for lever in levers
+    ]
+
+    def rates(s: float) -> list[float]:
+        return [low if gain * s < low else min(gain * s, high) for gain, _, low, high in rows]
+
+    def spent(s: float) -> float:
+        return sum([row[1] * rate for row, rate in zip(rows, rates(s), strict=True)])
+
+    knees = sorted([limit / row[0] for row in rows for limit in row[2:]])
+    i = bisect_left(knees, power_w, key=spent)  # the first knee at which enough is spent
+    if i == 0 or i == len(knees):
+        return rates(knees[min(i, len(knees) - 1)])
+    least, most = spent(knees[i - 1]), spent(knees[i])
+    return rates(knees[i - 1] + (power_w - least) / max(most - least, 1e-12) * (knees[i] - knees[i - 1]))
 
 
 def spent_w(levers: Sequence[Lever], rates_hz: Sequence[float]) -> float:

@@ -88,6 +88,7 @@ class Trace:
     budget_w: list[float]
     watch_hz: list[float]
     modes: list[str]
+    air_c: list[float]
 
 
 def simulate(days: int, seed: int, progress: Callable[[int], None] | None = None) -> list[DayResult]:
@@ -116,6 +117,20 @@ def simulate_wearer(rng: np.random.Generator, number: int, days: int) -> list[Da
         learned = run.governor.learned()
         results.append(run.result(number, i))
     return results
+
+
+def example_day(seed: int) -> dict[str, list[float] | list[str]]:
+    """Return the second day of the first wearer step by step, for a plot."""
+    rng = np.random.default_rng([seed, 0])
+    person = draw_wearer(rng)
+    learned = first_knowledge(person)
+    trace = Trace([], [], [], [], [], [])
+    for _ in range(2):
+        day = draw_day(rng)
+        run = Run(person, day, ask(rng, person, day), learned, rng)
+        run.play()
+        learned, trace = run.governor.learned(), run.trace
+    return asdict(trace) | {"hour": [step * STEP_S / _HOUR_S for step in range(len(trace.share))]}
 
 
 def first_knowledge(person: Wearer) -> Learned:
@@ -188,7 +203,7 @@ class Run:
         self.mode_changes = 0
         self.governor_s = 0.0
         self._moves = list(zip(day.scene.tolist(), day.ego.tolist(), strict=True))
-        self.trace = Trace([], [], [], [], [])
+        self.trace = Trace([], [], [], [], [], [])
 
     def play(self) -> None:
         """Play the day to its asked end."""
@@ -210,7 +225,7 @@ class Run:
             if self.ended_s is None and self._left_wh - used_wh < reserve_wh:
                 self.ended_s = now_s + STEP_S * (self._left_wh - reserve_wh) / used_wh
             self._left_wh = max(0.0, self._left_wh - used_wh)
-            self._note(orders, watts)
+            self._note(orders, watts, float(self.day.air_c[step]))
 
     def _govern(self, step: int, now_s: float, watts: float, usage: Usage) -> Orders:
         share = self._left_wh / self.person.full_wh
@@ -240,7 +255,8 @@ class Run:
         self._visits = [visit for visit, _ in began if visit.end_s > end_s]
         return usage_of(setting, (met_s, followed_s), self._moves[step], STEP_S)
 
-    def _note(self, orders: Orders, watts: float) -> None:
+    def _note(self, orders: Orders, watts: float, air_c: float) -> None:
+        self.trace.air_c.append(air_c)
         self.trace.share.append(self._left_wh / self.person.full_wh)
         self.trace.power_w.append(watts)
         self.trace.budget_w.append(orders.budget_w or 0.0)
