@@ -13,23 +13,12 @@ from typing import Any
 import click
 
 from edge import __version__
-from edge.errors import EdgeError
+from edge.cli.ending import run_to_end
 
 
 def main() -> None:
     """Run the command; an EdgeError ends it with its exit code and no traceback."""
-    try:
-        cli(standalone_mode=False)
-    except EdgeError as e:
-        click.echo(f"error: {e}", err=True)
-        sys.exit(e.exit_code)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
-    except click.Abort:
-        sys.exit(130)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
+    run_to_end(cli)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from edge import __version__, config
-from edge.errors import EdgeError
+from edge.cli.ending import run_to_end
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
@@ -20,18 +20,7 @@ DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
 
 def main() -> None:
     """Run the command; an EdgeError ends it with its exit code and no traceback."""
-    try:
-        cli(standalone_mode=False)
-    except EdgeError as e:
-        click.echo(f"error: {e}", err=True)
-        sys.exit(e.exit_code)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
-    except click.Abort:
-        sys.exit(130)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
+    run_to_end(cli)
 
 
 def with_config(command: _F) -> _F:

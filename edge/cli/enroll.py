@@ -14,36 +14,21 @@ from typing import Any
 import click
 
 from edge import __version__
+from edge.cli.ending import fail, run_to_end
 from edge.cli.enroll_options import Options, done, with_device
 from edge.cli.enroll_people import people
-from edge.errors import DependencyError, EdgeError
-
-_INTERRUPTED = 130
+from edge.errors import DependencyError
 
 
 def main() -> None:
     """Run the command; an EdgeError ends it with its exit code and no traceback."""
     try:
-        cli(standalone_mode=False)
-    except EdgeError as e:
-        _fail(str(e), e.exit_code)
+        run_to_end(cli, interrupted="interrupted; the device is as it was before this step")
     except ModuleNotFoundError as e:
         if e.name not in {"cobs", "spake2", "rich", "serial"}:
             raise
         missing = DependencyError(f"edge-enroll needs {e.name}", "pip install 'edge-face-runtime[enroll]'")
-        _fail(str(missing), missing.exit_code)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; the device is as it was before this step", _INTERRUPTED)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(e.exit_code)
-
-
-def _fail(text: str, code: int) -> None:
-    click.echo(f"error: {text}", err=True)
-    sys.exit(code)
+        fail(str(missing), missing.exit_code)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,35 @@
+"""How a command ends: an error of ours with its exit code, a line that names it, and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from edge.errors import EdgeError
+
+INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+
+
+def run_to_end(cli: click.Command, interrupted: str = "") -> None:
+    """Run a command line; `interrupted` is what is said where the user ends it."""
+    try:
+        cli(standalone_mode=False)
+    except EdgeError as e:
+        fail(str(e), e.exit_code)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        if interrupted:
+            fail(interrupted, INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Say what is wrong and end with this code."""
+    click.echo(f"error: {text}", err=True)
+    sys.exit(code)
