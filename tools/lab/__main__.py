@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 import onnx
 
-from edge.errors import EdgeError
+from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
 from tools.lab import calibrations, cleaning, data, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
@@ -134,12 +135,47 @@ def train_command(run_file: Path, data_dir: Path, folder: Path | None) -> None:
     train(run, data_dir, folder or Path.home() / ".cache/edge-train" / run_file.stem)
 
 
+@lab.command("operators")
+@_DATA
+def operators_command(data_dir: Path) -> None:
+    """Train every operator alike on a small budget, time it, and rewrite its table; goes on where it was stopped."""
+    _need_torch()
+    from tools.lab import operators_table  # noqa: PLC0415  # needs torch
+
+    click.echo(json.dumps(operators_table.compare(data_dir)))
+
+
+@lab.command("latency")
+def latency_command() -> None:
+    """Time every network on this machine, and rewrite the table beside the published times."""
+    _need_torch()
+    from tools.lab import latency_table  # noqa: PLC0415  # needs torch
+
+    click.echo(json.dumps(latency_table.measure()))
+
+
+@lab.command("bootstrap")
+@_WEIGHTS
+@_DATA
+def bootstrap_command(weights: Path, data_dir: Path) -> None:
+    """Correct labels that were made wrong on purpose, train again, and rewrite the table."""
+    _need_torch()
+    from tools.lab import bootstrap  # noqa: PLC0415  # needs torch
+
+    click.echo(json.dumps(bootstrap.show(weights, data_dir)))
+
+
 @lab.command("export")
 @_WEIGHTS
 @click.argument("target", type=click.Path(path_type=Path))
 def export_command(weights: Path, target: Path) -> None:
     """Write the float32 network as ONNX."""
     onnx.save(export(LIGHTCNN9, load_weights(weights)), target)
+
+
+def _need_torch() -> None:
+    if find_spec("torch") is None:
+        raise DependencyError("this command trains or builds networks, which needs torch", "pip install -e '.[lab]'")
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tools.lab.networks import (
     efficientnet_b0,
@@ -54,3 +55,21 @@ NETWORKS = {
 def weight_count(network: nn.Module) -> int:
     """Return the number of learned weights and biases."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def gigamacs(network: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Return how many billion products of a weight and a value one run takes; activations and sums do not count."""
+    products: list[int] = []
+
+    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        weight = layer.get_parameter("weight")
+        per_channel = weight[0].numel()
+        products.append(output.numel() * per_channel)
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        network.eval()(torch.zeros(input_shape))
+    for hook in hooks:
+        hook.remove()
+    return sum(products) / 1e9

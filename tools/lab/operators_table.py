@@ -1,0 +1,304 @@
+"""Every operator in LightCNN-9, trained alike on one small budget and judged on validation people; and its time.
+
+Small inputs and half of the channels, so that the whole comparison fits into twenty minutes of one core. It says which
+operator learns faster from the same pictures in the same steps; how good one can become after days, it does not say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name by which every reader knows it
+from torch import Tensor, nn
+
+from tools.lab import data, page
+from tools.lab.embeddings import CACHE
+from tools.lab.evaluate import VAL_PEOPLE, val_people
+from tools.lab.figures import Labels, tars_at_fars
+from tools.lab.losses import distillation
+from tools.lab.networks.lightcnn9 import DIMENSION, LightCNN9
+from tools.lab.operators import OPERATORS, Operator
+from tools.lab.report import axes, markdown, save
+from tools.lab.timing import interleaved_ms, runner, traced
+from tools.lab.train import scale_layers
+
+_FULL_SHAPE = (1, 1, 128, 128)
+_FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What every operator is given."""
+
+    side_px: int = 48
+    width: float = 0.5  # share of LightCNN-9's channels
+    crops: int = 8192  # of the training split, at even steps
+    batch: int = 64
+    steps: int = 240
+    warmup_steps: int = 20
+    rate: float = 2e-3  # of AdamW, after the warm-up, falling to nothing in a straight line
+    seeds: tuple[int, ...] = (1, 2)
+
+    @property
+    def margin_px(self) -> int:
+        """How far the input's window may move in a picture."""
+        return 2 * round(self.side_px * data.BORDER_PX / (data.STORED_PX - 2 * data.BORDER_PX))
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, from 0."""
+        rising = min(1.0, (step + 1) / self.warmup_steps)
+        return self.rate * rising * (self.steps - step) / self.steps
+
+    def said(self) -> str:
+        """Return the budget as a sentence for the table."""
+        return (
+            f"Budget: inputs of {self.side_px}×{self.side_px} px, {self.width:.0%} of the channels, "
+            f"{self.crops:,} training crops, {self.steps} steps of {self.batch} "
+            f"({self.steps * self.batch / self.crops:.1f} passes), seeds {', '.join(map(str, self.seeds))}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one operator reached with one seed."""
+
+    operator: str
+    seed: int
+    loss: float  # mean of the last 20 steps
+    val_cosine: float  # mean over validation pictures, to the teacher
+    val_tar_at_far: dict[str, float]  # over all pairs
+    cpu_s: float  # processor time of the training
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Shrunk pictures in memory."""
+
+    train: Tensor  # (N, S + margin, S + margin) uint8
+    teacher: Tensor  # (N, D) float32, unit rows
+    val: Tensor  # (M, S, S) uint8
+    val_teacher: Tensor  # (M, D) float32
+    val_person: Labels  # (M,)
+
+    @staticmethod
+    def read(folder: Path, budget: Budget) -> Faces:
+        """Read what the budget allows; raises DataError."""
+        names = data.keys(folder, "train")
+        count = min(budget.crops, len(names))
+        names = [names[i * len(names) // count] for i in range(count)]
+        val_names, person = val_people(folder, VAL_PEOPLE)
+        stored = data.stored(folder, "train", names)
+        return Faces(
+            _shrunk([image for _, image in stored], budget.side_px + budget.margin_px),
+            torch.from_numpy(data.teacher(folder, names)),
+            _shrunk([crop for _, crop in data.crops(folder, "val", val_names)], budget.side_px),
+            torch.from_numpy(data.teacher(folder, val_names)),
+            person,
+        )
+
+    def batch(self, budget: Budget, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return the pictures (B, 1, S, S) in 0..1 and teacher embeddings (B, D) of a step, for all operators alike."""
+        a_pass = len(self.train) // budget.batch
+        order = np.random.default_rng([seed, step // a_pass]).permutation(len(self.train))
+        at = torch.from_numpy(order[step % a_pass * budget.batch :][: budget.batch])
+        rng = np.random.default_rng([seed, 1, step])
+        top, left = (int(n) for n in rng.integers(0, budget.margin_px + 1, 2))
+        window = self.train[at, top : top + budget.side_px, left : left + budget.side_px].float() / 255
+        mirrored = torch.from_numpy(rng.random(len(at)) < 0.5)[:, None, None]
+        return torch.where(mirrored, window.flip(2), window)[:, None], self.teacher[at]
+
+
+def compare(data_dir: Path, cache: Path = CACHE, budget: Budget | None = None) -> dict[str, Any]:
+    """Train and time every operator, write docs/lab.md's table with its JSON and plot, return the figures.
+
+    Every finished training is kept in the cache at once: a comparison that was stopped goes on with the next one.
+    """
+    budget = budget or Budget()
+    torch.set_num_threads(1)
+    outcomes = trained(data_dir, cache / "operators.jsonl", budget)
+    figures = collected(outcomes, inference_ms(OPERATORS), budget)
+    draw(figures, page.FOLDER / "operators.png")
+    page.publish("operators", figures, table(figures, budget))
+    return figures
+
+
+def trained(data_dir: Path, kept: Path, budget: Budget) -> list[Outcome]:
+    """Return every operator's outcome with every seed: those that were kept, and the missing ones, trained now."""
+    outcomes = [o for o in known(kept, budget) if o.operator in OPERATORS and o.seed in budget.seeds]
+    done = {(o.operator, o.seed) for o in outcomes}
+    missing = [(name, seed) for seed in budget.seeds for name in OPERATORS if (name, seed) not in done]
+    if not missing:
+        return outcomes
+    faces = Faces.read(data_dir, budget)
+    for name, seed in missing:
+        outcomes.append(train(name, seed, budget, faces))
+        keep(kept, budget, outcomes[-1])
+        print(f"{name}, seed {seed}: {outcomes[-1]}", file=sys.stderr, flush=True)
+    return outcomes
+
+
+def train(name: str, seed: int, budget: Budget, faces: Faces) -> Outcome:
+    """Train one operator by the distillation loss, and judge it."""
+    torch.manual_seed(seed)
+    net = LightCNN9(OPERATORS[name], width=budget.width, side_px=budget.side_px)
+    projection = nn.Linear(DIMENSION, faces.teacher.shape[1], bias=False)
+    scale_layers(net, faces.batch(budget, seed, 0)[0])
+    optimizer = torch.optim.AdamW([*net.parameters(), *projection.parameters()], betas=(0.9, 0.98), weight_decay=0.02)
+    losses: list[float] = []
+    started_s = time.process_time()
+    for step in range(budget.steps):
+        pictures, teacher = faces.batch(budget, seed, step)
+        for group in optimizer.param_groups:
+            group["lr"] = budget.rate_at(step)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            embeddings = net(pictures.contiguous(memory_format=torch.channels_last))
+        embeddings = embeddings.float()
+        loss = distillation(embeddings, projection(embeddings), teacher)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+        losses.append(loss.item())
+    cpu_s = time.process_time() - started_s
+    cosine, tars = judge(net, projection, faces)
+    return Outcome(name, seed, round(mean(losses[-20:]), 4), cosine, tars, round(cpu_s, 1))
+
+
+@torch.no_grad()
+def judge(net: nn.Module, projection: nn.Module, faces: Faces) -> tuple[float, dict[str, float]]:
+    """Return the validation people's mean cosine to the teacher, and TAR at each FAR over all pairs."""
+    net.eval()
+    embeddings = torch.cat([net(chunk.float()[:, None] / 255) for chunk in faces.val.split(64)])
+    cosine = F.cosine_similarity(projection(embeddings), faces.val_teacher).mean()
+    unit = F.normalize(embeddings, dim=1).numpy()
+    tars = tars_at_fars(unit, faces.val_person, list(_FARS.values()))
+    return round(float(cosine), 4), dict(zip(_FARS, tars, strict=True))
+
+
+def inference_ms(operators: dict[str, Operator], rounds: int = 40) -> dict[str, float]:
+    """Return the median time of the full LightCNN-9 with each operator: onnxruntime, fp32, one picture, one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        calls = {n: runner(traced(LightCNN9(o), _FULL_SHAPE, path), _FULL_SHAPE) for n, o in operators.items()}
+    return {name: round(ms, 2) for name, ms in interleaved_ms(calls, rounds).items()}
+
+
+def known(path: Path, budget: Budget) -> list[Outcome]:
+    """Return what was trained on this budget before; a line that was cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    mine = json.loads(json.dumps(asdict(budget)))
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if entry["budget"] == mine:
+                found.append(Outcome(**entry["outcome"]))
+    return found
+
+
+def keep(path: Path, budget: Budget, outcome: Outcome) -> None:
+    """Append one outcome, on a line of its own whatever a kill has left before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as f:
+        f.write(f"\n{json.dumps({'budget': asdict(budget), 'outcome': asdict(outcome)})}\n")
+
+
+def collected(outcomes: Sequence[Outcome], times_ms: dict[str, float], budget: Budget) -> dict[str, Any]:
+    """Return one entry an operator: means over the seeds, the best at FAR 1e-2 first; and how far seeds lie apart."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, ms in times_ms.items():
+        mine = sorted((o for o in outcomes if o.operator == name), key=lambda o: o.seed)
+        tars = {far: [o.val_tar_at_far[far] for o in mine] for far in mine[0].val_tar_at_far}
+        rows[name] = {
+            **{f"val_tar_at_far_{far}": round(mean(values), 4) for far, values in tars.items()},
+            "val_cosine": round(mean(o.val_cosine for o in mine), 4),
+            "loss": round(mean(o.loss for o in mine), 4),
+            "trained_images_per_cpu_s": round(budget.steps * budget.batch / mean(o.cpu_s for o in mine)),
+            "inference_ms": ms,
+            "seeds": [asdict(o) for o in mine],
+        }
+    ranked = sorted(rows.items(), key=lambda item: float(item[1]["val_tar_at_far_1e-2"]), reverse=True)
+    return {
+        "budget": asdict(budget),
+        "cpu_minutes": round(sum(o.cpu_s for o in outcomes) / 60, 1),
+        "seed_deviation_tar_at_far_1e-2": seed_deviation(outcomes, "1e-2"),
+        "machine": platform.machine(),
+        "operators": dict(ranked),
+    }
+
+
+def seed_deviation(outcomes: Sequence[Outcome], far: str) -> float:
+    """Return the standard deviation between the seeds of one operator, pooled over the operators."""
+    squares, free = 0.0, 0
+    for name in {o.operator for o in outcomes}:
+        tars = [o.val_tar_at_far[far] for o in outcomes if o.operator == name]
+        squares += sum((tar - mean(tars)) ** 2 for tar in tars)
+        free += len(tars) - 1
+    return round(math.sqrt(squares / free), 4) if free else math.nan
+
+
+def table(figures: dict[str, Any], budget: Budget) -> str:
+    """Return the Markdown of the comparison."""
+    head = [
+        "Operator",
+        "TAR at FAR 1e-2",
+        "TAR at FAR 1e-3",
+        "cosine to the teacher",
+        "trained, images/s",
+        "inference, ms",
+        "against max",
+    ]
+    reference = figures["operators"]["max"]["inference_ms"]
+    rows = [
+        [
+            name,
+            f"{row['val_tar_at_far_1e-2']:.3f}",
+            f"{row['val_tar_at_far_1e-3']:.3f}",
+            f"{row['val_cosine']:.3f}",
+            str(row["trained_images_per_cpu_s"]),
+            f"{row['inference_ms']:.1f}",
+            f"{row['inference_ms'] / reference:.2f}",
+        ]
+        for name, row in figures["operators"].items()
+    ]
+    spread = figures["seed_deviation_tar_at_far_1e-2"]
+    notes = (
+        f"{budget.said()} {figures['cpu_minutes']} minutes of one core in all. Means over the seeds; between the seeds "
+        f"of one operator, TAR at FAR 1e-2 deviates by {spread:.3f}: smaller differences mean nothing. Images a second "
+        "are of processor time, in training, one thread. Inference: the full LightCNN-9 at 128×128 px, float32, "
+        "onnxruntime, one picture, one thread, medians of runs in turns."
+    )
+    return f"{notes}\n\n{markdown(head, rows)}\n\n![Accuracy against time of every operator](lab/operators.png)"
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Plot accuracy over inference time; raises DependencyError without matplotlib."""
+    picture, plot = axes("Operators, trained alike", "inference, ms", "TAR at FAR 1e-2, validation people")
+    for name, row in figures["operators"].items():
+        at = (row["inference_ms"], row["val_tar_at_far_1e-2"])
+        seeds = [o["val_tar_at_far"]["1e-2"] for o in row["seeds"]]
+        plot.plot([at[0]] * len(seeds), seeds, "-", color="0.7")
+        plot.plot(*at, "o")
+        plot.annotate(name, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
+    plot.set_ylim(bottom=0)
+    save(picture, path)
+
+
+def _shrunk(images: Sequence[np.ndarray[Any, np.dtype[np.uint8]]], side_px: int) -> Tensor:
+    small = [cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA) for image in images]
+    return torch.from_numpy(np.stack(small))

@@ -1,0 +1,102 @@
+"""How long networks take for one picture: traced to ONNX, run by onnxruntime, timed in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from torch import nn
+
+from tools.lab.export import INPUT, OUTPUT
+
+_OPSET = 17
+_CALIBRATION_PICTURES = 2  # noise: for times, ranges matter little
+ALL_THREADS = 0  # onnxruntime's word for one thread a core
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+def traced(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> Path:
+    """Write a network in evaluation mode as float32 ONNX of a fixed input; batch normalization is folded."""
+    example = torch.zeros(input_shape)
+    with warnings.catch_warnings():
+        # the exporter that follows needs packages beyond torch; this one is kept for as long as torch is pinned
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network.eval(),
+            (example,),
+            str(path),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    return path
+
+
+def quantized(model: Path, input_shape: tuple[int, ...], path: Path) -> Path:
+    """Write the static int8 form (QDQ, one scale a channel), its ranges from noise: good for times alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        quantize_static(
+            model,
+            path,
+            _Noise(input_shape),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    return path
+
+
+def runner(model: Path | bytes, input_shape: tuple[int, ...], threads: int = 1) -> Callable[[], object]:
+    """Return a call that runs the model once on one picture; `threads` may be ALL_THREADS."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    source = model if isinstance(model, bytes) else str(model)
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    inputs = {session.get_inputs()[0].name: noise(input_shape, seed=0)}
+    return lambda: session.run(None, inputs)
+
+
+def interleaved_ms(
+    calls: Mapping[Name, Callable[[], object]], rounds: int, clock_s: Callable[[], float] = time.perf_counter
+) -> dict[Name, float]:
+    """Return the median time of each call over rounds in which every call runs once.
+
+    In turns, so that whatever else the machine does falls on all of them alike. A round before the first is not timed.
+    """
+    times: dict[Name, list[float]] = {name: [] for name in calls}
+    for timed in (False, *[True] * rounds):
+        for name, call in calls.items():
+            begin_s = clock_s()
+            call()
+            if timed:
+                times[name].append(clock_s() - begin_s)
+    return {name: median(found) * 1e3 for name, found in times.items()}
+
+
+def noise(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Return a picture of noise in 0..1, float32."""
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+class _Noise(CalibrationDataReader):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._rest: Iterator[NDArray[np.float32]] = (noise(shape, seed) for seed in range(_CALIBRATION_PICTURES))
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """Return the next picture, None at the end."""
+        picture = next(self._rest, None)
+        return None if picture is None else {INPUT: picture}
