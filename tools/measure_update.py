@@ -1,0 +1,65 @@
+"""Measure how fast a model update goes over a pty: `python -m tools.measure_update`. The last line is one JSON object.
+
+Both ends are the real ones, in two processes, with encryption, framing and the device's disk; vision is not part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from edge.provision.arming import canonical
+from edge.provision.host import Client
+from edge.provision.port import SerialPort
+
+SIZE_BYTES = 6_000_000
+RUNS = 5
+
+
+def main() -> int:
+    """Measure; returns the exit code."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config, port_path = folder / "edge.toml", folder / "port"
+        config.write_text(f'[device]\ndata_dir = "{folder}/data"\n', encoding="utf-8")
+        daemon = [sys.executable, "-m", "edge.cli.daemon"]
+        where = ["--config", str(config)]
+        device = subprocess.Popen([*daemon, "provision", "--pty", str(port_path), *where], stderr=subprocess.DEVNULL)
+        try:
+            while not port_path.is_symlink():
+                time.sleep(0.05)
+            armed = subprocess.run([*daemon, "arm", "--json", *where], check=True, capture_output=True, text=True)
+            speeds = list(measure(port_path, json.loads(armed.stdout)["code"]))
+        finally:
+            device.terminate()
+            device.wait()
+    median = sorted(speeds)[RUNS // 2]
+    print(json.dumps({"mb_per_s": round(median, 1), "runs": [round(s, 1) for s in speeds], "bytes": SIZE_BYTES}))
+    return 0
+
+
+def measure(path: Path, code: str) -> list[float]:
+    """Send several updates; returns MB/s of each."""
+    speeds: list[float] = []
+    with closing(SerialPort(str(path))) as port:
+        client = Client(port, canonical(code), os.urandom, time.monotonic)
+        client.connect()
+        for seed in range(RUNS):
+            data = random.Random(seed).randbytes(SIZE_BYTES)  # noqa: S311 - the same bytes in every run
+            began_s = time.perf_counter()
+            for _ in client.send_update(data):
+                pass
+            speeds.append(SIZE_BYTES / 1e6 / (time.perf_counter() - began_s))
+        client.close()
+    return speeds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
