@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
     device_file = MANIFEST.parent / "lightcnn9-int8.onnx"
     calls |= _runners(SHIPPED, {"int8": device_file}, NETWORKS["lightcnn9"])
     rows[SHIPPED] = rows[REFERENCE] | {"int8_mb": round(device_file.stat().st_size / 1e6, 1)}
-    times = interleaved_ms(calls, rounds)
+    alone = {key: call for key, call in calls.items() if key[1] in MODES[:2]}
+    together = {key: call for key, call in calls.items() if key not in alone}
+    times = interleaved_ms(alone, rounds) | interleaved_ms(together, rounds, time.perf_counter)
     figures = {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "onnxruntime": ort.__version__,
@@ -86,8 +89,10 @@ def table(figures: dict[str, Any]) -> str:
     ]
     notes = (
         f"Measured on {figures['machine']}, onnxruntime {figures['onnxruntime']}, one picture at a time, medians of "
-        f"{figures['rounds']} rounds in which every network runs once; load average {figures['load_average'][0]} "
-        "meanwhile, so take the ratios. Random weights, int8 ranges from noise: times only, no accuracy. Classifiers "
+        f"{figures['rounds']} rounds in which every network runs once. One thread: processor time, in which other work "
+        "does not count. All threads: wall time, in which it does; the load average was "
+        f"{figures['load_average'][0]} meanwhile, so an idle machine is faster. "
+        "Random weights, int8 ranges from noise: times only, no accuracy. Classifiers "
         "end in 256 outputs instead of 1,000. PReLU and the maximum of Max-Feature-Map have no int8 form in "
         "onnxruntime and are computed in float between the integers."
     )
