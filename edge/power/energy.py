@@ -188,7 +188,6 @@ class EnergyFilter:
             return
         self._breaks = 0
         self._update(h, innovation, _GAUGE**2 * max(1.0, 2.0 * _GAUGE_H / max(hours, 1e-6)))
-        self._settle()
 
     def observe_volts(self, cell_v: float, current_a: float | None, hours: float, predicted_w: float) -> None:
         """Take the voltage of one cell under load; without a measured current the predicted power gives it."""
@@ -205,7 +204,6 @@ class EnergyFilter:
         rest_v = rest_voltage(charge_share(share)) + float(self._x[_OFFSET])
         innovation = cell_v - rest_v + current * float(self._x[_OHM])
         self._update(h, innovation, _VOLTS**2 * max(1.0, 2.0 * _VOLTS_H / max(hours, 1e-6)))
-        self._settle()
 
     def predicted_w(self, activity: tuple[float, float, float]) -> float:
         """Return the power that an activity (frames, looks, embeddings a second) costs."""
@@ -232,6 +230,7 @@ class EnergyFilter:
         gain = ph / (float(h @ ph) + variance)
         self._x = self._x + gain * innovation
         self._p -= np.outer(gain, ph)
+        self._settle()
 
     def _settle(self) -> None:
         """Keep the state in the physical: capacity above nothing, costs above zero, charge between empty and full."""

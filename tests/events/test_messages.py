@@ -66,9 +66,9 @@ def test_any_request_is_taken_or_refused_and_nothing_else(payload: bytes, key: s
 def test_the_largest_state_fits() -> None:
     counters = dict.fromkeys(("frames", "faces", "embeddings", "events", "held"), MAX_SEQ)
     rates = dict.fromkeys(("capture_fps", "detector_hz", "embeddings_hz"), 1000 / 3)
-    vision = vision_state(
-        mode="suspended", reason="battery_low", temperature_c=-100 / 3, battery_percent=100 / 3, **counters, **rates
-    )
+    battery = {"supply": "battery", "power_w": 1000 / 3, "budget_w": 1000 / 3, "wanted_end": rfc3339(NOON_MS)}
+    battery |= {"forecast_end": rfc3339(NOON_MS), "temperature_c": -100 / 3, "battery_percent": 100 / 3}
+    vision = vision_state(mode="suspended", reason="undervoltage", **battery, **counters, **rates)
     numbers = ("depth", "published", "resent", "denied", "dropped", "damaged_files", "bytes_sent", "rejected_sets")
     ours = publisher_state(link="login_refused", oldest=Ack(boot=BOOT, seq=MAX_SEQ), **dict.fromkeys(numbers, MAX_SEQ))
     state = State(device="d" * 32, time=rfc3339(NOON_MS), vision=vision, publisher=ours)

@@ -1,0 +1,76 @@
+"""The simulated world is consistent, and the governor in it does what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.power import simulator
+from edge.power.simulator import Asked, Baselines, Run, ask, first_knowledge, floor_setting, life_s, limits_of, simulate
+from edge.power.visits import constant, course
+from edge.power.world import STEP_S, draw_day, draw_wearer
+
+
+def test_the_same_seed_gives_the_same_days() -> None:
+    def without_time(results: list[simulator.DayResult]) -> list[tuple[object, ...]]:
+        return [(r.asked_h, r.run_h, r.recognised, r.hindsight, r.threshold) for r in results]
+
+    assert without_time(simulate(3, 5)) == without_time(simulate(3, 5))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_at_constant_rates_step_by_step_agrees_with_the_whole_day_at_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    person, day = draw_wearer(rng), draw_day(rng)
+    limits = limits_of(person)
+    whole = course(day, person.costs, constant(limits.full))
+    asked = Asked(6 * 3600.0, 1e9, "ample")
+    run = Run(person, day, asked, first_knowledge(person), rng)
+    run._left_wh = 1e9  # the battery is never empty and the governor is never afraid
+    run.play()
+    steps = round(asked.run_s / STEP_S)
+    full_rate_steps = [i for i in range(steps) if run.trace.watch_hz[i] == limits.full.detector_hz]
+    drawn = np.array(run.trace.power_w)[full_rate_steps]
+    expected = (whole.drain_w / day.loss)[:steps][full_rate_steps]
+    assert len(full_rate_steps) > 0.9 * steps
+    assert drawn.mean() == pytest.approx(expected.mean(), rel=0.03)
+
+
+def test_hindsight_lasts_as_long_as_asked_and_no_constant_rate_does_better() -> None:
+    rng = np.random.default_rng(3)
+    person = draw_wearer(rng)
+    while True:
+        day = draw_day(rng)
+        asked = ask(rng, person, day)
+        if asked.kind == "possible":
+            break
+    limits = limits_of(person)
+    best = Baselines(person, day, asked, limits).hindsight()
+    steps = round(asked.run_s / STEP_S)
+    for hertz in np.linspace(limits.floor_hz, limits.full.detector_hz, 8):
+        tried = course(day, person.costs, simulator.at_rate(limits, float(hertz)))
+        if life_s(tried.drain_w, asked.energy_wh) >= asked.run_s:
+            assert tried.recognised[:steps].sum() <= best + 1
+
+
+def test_days_are_called_what_they_are() -> None:
+    rng = np.random.default_rng(4)
+    person = draw_wearer(rng)
+    limits, kinds = limits_of(person), set()
+    for _ in range(150):
+        day = draw_day(rng)
+        asked = ask(rng, person, day)
+        floor_s = life_s(course(day, person.costs, floor_setting(limits)).drain_w, asked.energy_wh)
+        assert (asked.kind == "impossible") == (asked.run_s > floor_s)
+        kinds.add(asked.kind)
+    assert kinds == {"possible", "impossible", "ample"}
+
+
+def test_days_of_wearers_who_are_known_are_met_and_beat_every_baseline() -> None:
+    results = simulate(25, 11)
+    figures = simulator.summary(results, 1.0, 11)
+    known = [r for r in results if r.kind == "possible" and r.day > 0]
+    assert sum(r.met for r in known) >= 0.9 * len(known)
+    assert float(str(figures["encounters_vs_hindsight"])) > 1.0
+    assert float(str(figures["encounters_vs_threshold_baseline"])) > 1.1
+    assert all(r.run_h >= 0.9 * r.asked_h for r in results if r.kind != "impossible")
