@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,6 +13,7 @@ import numpy as np
 from edge import files
 from edge.config import Config
 from edge.errors import EnrolmentError, ModelError, SourceError
+from edge.events.outbox import Outbox
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import Guide
 from edge.identity.store import checked_name
@@ -34,6 +36,7 @@ _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply
 _MAX_PHOTOS = 100  # more do not make better templates
 _UNASKED_S = 30.0  # a live enrolment that nobody follows ends: meanwhile nobody is recognised
+_ROWS = 1000  # events taken from the outbox at a time
 _SHOWN = 10  # look-alikes named in one reply
 
 
@@ -252,6 +255,7 @@ class Steward:
     def _forget_all(self, _: Forget) -> Done:
         self._forget_enrolment()
         people.forget_all(self._config)
+        _forget_events(self._config)
         self._slots.forget()
         self.reload = True
         return Done()
@@ -278,6 +282,14 @@ class Steward:
 def _person(public: Mapping[str, Any]) -> Person:
     fields = Person.__struct_fields__
     return msgspec.convert({field: public[field] for field in fields}, Person)
+
+
+def _forget_events(config: Config) -> None:
+    """Empty the outbox: what waits for the last owner's broker is not for the next one's."""
+    if config.outbox_path.exists():
+        with closing(Outbox.of(config)) as outbox:
+            while rows := outbox.pending(_ROWS):
+                outbox.delivered(row.event for row in rows)
 
 
 def _nothing_begun() -> EnrolmentError:
