@@ -34,7 +34,7 @@ def drawn_person(number: int, rng: np.random.Generator) -> Image:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def make_data(folder: Path, people: int = 6, pictures: int = 8, dimension: int = 16) -> Path:
+def make_data(folder: Path, people: int = 6, pictures: int = 8, dimension: int = 64) -> Path:
     """Write train (the first half of the people), val (the others), index and teacher embeddings."""
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 1, (people, dimension))

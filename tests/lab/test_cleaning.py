@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.footage import shared_data, still
 from tools.lab import data
-from tools.lab.cleaning import clean, confident, enough, merges, near_centre
+from tools.lab.cleaning import clean, confident, enough, merges, near_centre, strangers
 from tools.lab.figures import Labels, Vectors, unit
 from tools.lab.finder import Finder
 
@@ -109,3 +109,8 @@ def test_the_centre_of_a_class_does_not_depend_on_the_order_of_crops() -> None:
     vectors, identity = unit(rng.normal(0, 1, (60, 6)).astype(np.float32)), np.arange(60) % 4
     order = rng.permutation(60)
     assert np.array_equal(near_centre(vectors, identity, 0.9)[order], near_centre(vectors[order], identity[order], 0.9))
+
+
+def test_crops_like_a_held_out_person_are_no_strangers() -> None:
+    held_out, identity = at_degrees(0, 20, 180), np.array([1, 1, 2])  # centres at 10° and 180°
+    assert strangers(at_degrees(10, 62, 64, 126, 128), held_out, identity).tolist() == [False, False, True, True, False]

@@ -127,7 +127,7 @@ def test_every_fault_leaves_a_crop_and_grows_with_its_level() -> None:
 
 def test_templates_are_never_probes_and_people_without_spare_pictures_stay_out() -> None:
     keys, person = [f"{i}" for i in range(15 + 12 + 13)], np.repeat([3, 5, 9], [15, 12, 13])
-    task = robustness.draw(keys, person, 2, np.random.default_rng(0))
+    task = robustness.assign(keys, person, 2, np.random.default_rng(0))
     assert task.gallery.tolist() == [3, 9]
     assert task.persons.tolist() == [3, 3, 9]
     assert not {key for own in task.templates for key in own} & set(task.probes)

@@ -81,33 +81,34 @@ def train_and_kill(step: int, run_file: Path, faces: Path, folder: Path) -> int:
     return subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=root, check=False, timeout=300).returncode
 
 
+def train_and_stop(step: int, run_file: Path, faces: Path, folder: Path) -> None:
+    note = progress.Progress.losses
+
+    def losses_and_signal(self: progress.Progress, at: int, mean: list[float]) -> None:
+        note(self, at, mean)
+        if at == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress.Progress, "losses", losses_and_signal)
+        training.train(read(run_file), faces, folder)
+
+
 def test_a_killed_run_resumes_to_the_same_loss_curve(run_file: Path, faces: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     training.train(read(run_file), faces, whole)
-    for step in (7, 18):  # both between two checkpoints, one in each stage
-        assert train_and_kill(step, run_file, faces, broken) == -signal.SIGKILL
-        assert progress.entries(broken / "log.jsonl")[-1]["step"] == step
-        assert torch.load(broken / "state.pt", weights_only=True)["step"] == step // 5 * 5
+    assert train_and_kill(7, run_file, faces, broken) == -signal.SIGKILL
+    assert progress.entries(broken / "log.jsonl")[-1]["step"] == 7
+    assert torch.load(broken / "state.pt", weights_only=True)["step"] == 5  # two steps are done again
+    train_and_stop(18, run_file, faces, broken)  # in the second stage, with the larger network
+    assert torch.load(broken / "state.pt", weights_only=True)["step"] == 18
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     training.train(read(run_file), faces, broken)
     logs = [progress.entries(folder / "log.jsonl") for folder in (whole, broken)]
     assert logs[0] == logs[1]
     assert [e["step"] for e in logs[0] if "cosine_loss" in e] == list(range(1, 25))
     one, other = (torch.load(folder / "ema.pt", weights_only=True) for folder in (whole, broken))
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_a_run_asked_to_stop_saves_the_step_it_is_at(
-    run_file: Path, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def losses_and_signal(_: progress.Progress, step: int, mean: list[float]) -> None:
-        assert len(mean) == 2
-        if step == 7:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(progress.Progress, "losses", losses_and_signal)
-    training.train(read(run_file), faces, tmp_path)
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 7
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_training_on_few_crops_brings_the_student_to_the_teacher(run_file: Path, faces: Path) -> None:
@@ -158,6 +159,15 @@ def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
     first, again, later = (crops.batch(run, step, 16)[0] for step in (0, 0, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
+
+
+def test_nobody_of_validation_is_trained_on(tmp_path: Path) -> None:
+    folder = make_data(tmp_path)
+    with np.load(folder / "teacher.npz") as archive:
+        embedding = archive["embedding"]
+    embedding[5] = embedding[30]  # a training crop of a validation person, under no name or another
+    np.savez(folder / "teacher.npz", embedding=embedding)
+    assert training.Faces.read(folder).keys == [f"{i:06d}" for i in range(24) if i != 5]
 
 
 def test_the_rate_rises_stays_and_falls() -> None:

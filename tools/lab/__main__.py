@@ -14,7 +14,7 @@ import onnx
 
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import calibrations, cleaning, data, robustness, sequential, yale
+from tools.lab import calibrations, cleaning, data, page, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -30,6 +30,7 @@ _MODEL = click.option(
 )
 _WEIGHTS = click.option("--weights", type=_EXISTING, required=True, help="state dict of the trained student (.pt)")
 _DATA = click.option("--data", "data_dir", type=_EXISTING, default=data.DEFAULT, help="folder of the face crops")
+_PUBLISH = click.option("--publish", is_flag=True, help="write figures and table into docs/lab.md and docs/lab")
 
 
 @click.group(help=__doc__)
@@ -94,11 +95,15 @@ def clean_command(data_dir: Path, split: str, confidence: bool) -> None:
 @click.option("--weights", type=_EXISTING, help="weights that the model was made from; found by themselves at hand")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
 @click.option("--report", type=click.Path(path_type=Path), help="folder for robustness.json, .md and .png")
-def robustness_command(model: Path, data_dir: Path, weights: Path | None, as_json: bool, report: Path | None) -> None:
+@_PUBLISH
+def robustness_command(*, model: Path, data_dir: Path, weights: Path | None, as_json: bool, **where: Any) -> None:
     """Measure recognition against blur, resolution, light, cover and yaw, float32 beside int8."""
     figures = robustness.measure(model, data_dir, weights)
-    if report is not None:
-        robustness.write_report(figures, report)
+    if where["report"] is not None:
+        robustness.write_report(figures, where["report"])
+    if where["publish"]:
+        page.publish("robustness", figures, robustness.table(figures))
+        robustness.draw(figures, page.FOLDER / "robustness.png")
     click.echo(json.dumps(figures) if as_json else robustness.table(figures))
 
 
@@ -116,9 +121,12 @@ def yale_command(folder: Path, model: Path, as_json: bool) -> None:
 @_WEIGHTS
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
-def calibrations_command(weights: Path, data_dir: Path, as_json: bool) -> None:
+@_PUBLISH
+def calibrations_command(weights: Path, data_dir: Path, as_json: bool, publish: bool) -> None:
     """Compare ways to find the ranges of int8 activations: min-max, percentile, entropy."""
     figures = calibrations.compare(export(LIGHTCNN9, load_weights(weights)), data_dir)
+    if publish:
+        page.publish("calibrations", figures, calibrations.table(figures))
     click.echo(json.dumps(figures) if as_json else calibrations.table(figures))
 
 

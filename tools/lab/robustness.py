@@ -73,7 +73,7 @@ class Task:
     persons: Labels  # (P,) who is on each probe
 
 
-def draw(keys: list[str], person: Labels, probes: int | None, rng: np.random.Generator) -> Task:
+def assign(keys: list[str], person: Labels, probes: int | None, rng: np.random.Generator) -> Task:
     """Enrol everybody with pictures to spare; `probes`: so many a person at most, None for all that are left."""
     gallery, place = people_with(person, TEMPLATES + 1), np.array(keys)
     templates, searched, persons = [], [], []
@@ -94,7 +94,7 @@ def measure(model: Path, folder: Path, weights: Path | None = None, cache: Path 
         networks["fp32"] = Exported(source.model.SerializeToString(deterministic=True))
     keys, person = val_people(folder, VAL_PEOPLE)
     known = {n: embed_split(s, folder, "val", keys, cache=cache) for n, s in networks.items()}
-    task = draw(keys, person, PROBES, np.random.default_rng(0))
+    task = assign(keys, person, PROBES, np.random.default_rng(0))
     means = {n: np.stack([stacked(table, own).mean(axis=0) for own in task.templates]) for n, table in known.items()}
     untouched = {n: stacked(table, task.probes) for n, table in known.items()}
     limits = {n: threshold(untouched[n] @ means[n].T, task) for n in networks}
@@ -142,7 +142,7 @@ def _by_yaw(
     limits: Mapping[str, float],
 ) -> dict[str, Any]:
     """Sort every picture that is nobody's template by its yaw; faces without landmarks are left out."""
-    task, finder = draw(keys, person, None, np.random.default_rng(0)), Finder(0.6)
+    task, finder = assign(keys, person, None, np.random.default_rng(0)), Finder(0.6)
     faces = {key: finder.find(crop) for key, crop in data.crops(folder, "val", task.probes)}
     yaw = np.array([np.nan if (f := faces[key]) is None else abs(gates.yaw(f.landmarks_px)) for key in task.probes])
     curves: dict[str, Any] = {"unit": "yaw, up to", "levels": [min(high, 1.0) for high in YAWS[1:]]}
@@ -174,10 +174,15 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def write_report(figures: Mapping[str, Any], folder: Path) -> None:
-    """Write robustness.json, .md and .png; raises DependencyError without matplotlib."""
+    """Write robustness.json, .md and .png."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "robustness.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (folder / "robustness.md").write_text(table(figures) + "\n", encoding="utf-8")
+    draw(figures, folder / "robustness.png")
+
+
+def draw(figures: Mapping[str, Any], path: Path) -> None:
+    """Draw every curve, int8 solid and float32 dashed; raises DependencyError without matplotlib."""
     curves = {name: curve for name, curve in figures["curves"].items() if name != "untouched"}
     picture, plots = grid(len(curves), 4)
     for plot, (name, curve) in zip(plots, curves.items(), strict=True):
@@ -188,7 +193,7 @@ def write_report(figures: Mapping[str, Any], folder: Path) -> None:
         plot.set(title=name, xlabel=curve["unit"], ylim=(0, 1))
         plot.grid(alpha=0.3)
     plots[0].legend(fontsize=7)
-    save(picture, folder / "robustness.png")
+    save(picture, path)
 
 
 def _shares(points: list[dict[str, float] | None]) -> str:

@@ -31,6 +31,8 @@ from edge.errors import EdgeError
 from tools.lab import data
 from tools.lab.augment import augment
 from tools.lab.checkpoint import load_weights
+from tools.lab.cleaning import strangers
+from tools.lab.evaluate import val_people
 from tools.lab.losses import cosine_distillation, relational_distillation
 from tools.lab.networks.lightcnn9 import LightCNN9
 from tools.lab.networks.mfm import FeatureMap
@@ -54,9 +56,11 @@ class Faces:
 
     @staticmethod
     def read(folder: Path) -> Faces:
-        """Read the training split; raises DataError."""
+        """Read the training split without anybody who is like a validation person; raises DataError."""
         keys, files = zip(*data.files(folder, "train"), strict=True)
-        return Faces(list(keys), list(files), torch.from_numpy(data.teacher(folder, keys)))
+        teacher, (val_keys, person) = data.teacher(folder, keys), val_people(folder)
+        at = np.flatnonzero(strangers(teacher, data.teacher(folder, val_keys), person))
+        return Faces([keys[i] for i in at], [files[i] for i in at], torch.from_numpy(teacher[at]))
 
     def batch(self, run: Run, step: int, side_px: int) -> tuple[Tensor, Tensor]:
         """Return the pictures (B, 1, S, S) in 0..1 and teacher embeddings (B, D) of one step, always the same ones."""
