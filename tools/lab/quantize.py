@@ -47,8 +47,9 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges:
     # onnxruntime reports its progress on stdout, which belongs to the figures
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         path = Path(folder) / "int8.onnx"
+        copy = onnx.ModelProto.FromString(model.SerializeToString())  # a large one loses its weights to a file there
         quantize_static(
-            model,
+            copy,
             path,
             _Crops(crops),
             quant_format=QuantFormat.QDQ,
