@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import create_calibrator
 
 from tools.lab.export import INPUT
 
@@ -35,6 +36,7 @@ RANGES = {
     "percentile 99.9": Ranges(CalibrationMethod.Percentile, {"CalibPercentile": 99.9}),
     "entropy": Ranges(CalibrationMethod.Entropy),
 }
+_ENTROPY_BINS = 2048  # the range is searched among these; `quantize_static` has 128, as many as grid points: no choice
 # Chosen among six settings on 400 validation crops, docs/model-card.md lists them all; `calibrations` compares again.
 SHIPPED = RANGES["percentile 99.99"]
 
@@ -47,6 +49,10 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges:
     # onnxruntime reports its progress on stdout, which belongs to the figures
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         path = Path(folder) / "int8.onnx"
+        found, method = {}, ranges.method
+        if method is CalibrationMethod.Entropy:
+            crops = list(crops)
+            found, method = _entropy_ranges(model, crops, Path(folder)), CalibrationMethod.MinMax  # overridden
         copy = onnx.ModelProto.FromString(model.SerializeToString())  # a large one loses its weights to a file there
         quantize_static(
             copy,
@@ -56,10 +62,10 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=ranges.method,
+            calibrate_method=method,
             extra_options={
                 **ranges.options,
-                "TensorQuantOverrides": {INPUT: [_pixel_grid()]},
+                "TensorQuantOverrides": {**found, INPUT: [_pixel_grid()]},
             },
         )
         return onnx.load(path)
@@ -68,6 +74,19 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges:
 def as_input(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what the networks of the lab read: (1, 1, S, S) float32 in 0..1."""
     return crop[None, None].astype(np.float32) / np.float32(255)
+
+
+def _entropy_ranges(
+    model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], folder: Path
+) -> dict[str, list[dict[str, object]]]:
+    onnx.save(model, folder / "float.onnx")
+    bins = {"num_bins": _ENTROPY_BINS}
+    calibrator = create_calibrator(
+        folder / "float.onnx", None, str(folder / "watched.onnx"), CalibrationMethod.Entropy, extra_options=bins
+    )
+    calibrator.collect_data(_Crops(crops))
+    ranges = {name: found.range_value for name, found in calibrator.compute_data().data.items()}
+    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
 
 
 def _pixel_grid() -> dict[str, object]:
