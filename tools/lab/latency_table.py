@@ -47,7 +47,7 @@ def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
     rows[SHIPPED] = rows[REFERENCE] | {"int8_mb": round(device_file.stat().st_size / 1e6, 1)}
     alone = {key: call for key, call in calls.items() if key[1] in MODES[:2]}
     together = {key: call for key, call in calls.items() if key not in alone}
-    times = interleaved_ms(alone, rounds) | interleaved_ms(together, rounds, time.perf_counter)
+    times = interleaved_ms(alone, rounds) | interleaved_ms(together, rounds, time.perf_counter, min)
     figures = {
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "onnxruntime": ort.__version__,
@@ -88,10 +88,10 @@ def table(figures: dict[str, Any]) -> str:
         f"× {REFERENCE} on {IPHONES[-1]}",
     ]
     notes = (
-        f"Measured on {figures['machine']}, onnxruntime {figures['onnxruntime']}, one picture at a time, medians of "
-        f"{figures['rounds']} rounds in which every network runs once. One thread: processor time, in which other work "
-        "does not count. All threads: wall time, in which it does; the load average was "
-        f"{figures['load_average'][0]} meanwhile, so an idle machine is faster. "
+        f"Measured on {figures['machine']}, onnxruntime {figures['onnxruntime']}, one picture at a time, "
+        f"{figures['rounds']} rounds in which every network runs once. One thread: median of the processor time, in "
+        "which other work does not count. All threads: the fastest wall time; threads wait for each other, so other "
+        f"work slows them even so, and the load average was {figures['load_average'][0]} meanwhile. "
         "Random weights, int8 ranges from noise: times only, no accuracy. Classifiers "
         "end in 256 outputs instead of 1,000. PReLU and the maximum of Max-Feature-Map have no int8 form in "
         "onnxruntime and are computed in float between the integers."

@@ -284,8 +284,8 @@ def table(figures: dict[str, Any], budget: Budget) -> str:
     by_seed = [seed["val_tar_at_far_1e-2"] for seed in figures["max_by_seed"].values()]
     notes = (
         f"{budget.said()} {figures['cpu_minutes']} minutes of one core in all. With {len(by_seed)} seeds, `max` "
-        f"reaches {min(by_seed):.3f} to {max(by_seed):.3f} at FAR 1e-2: differences of that size mean nothing. Images a second "
-        "are of processor time, in training, one thread. Inference: the full LightCNN-9 at 128×128 px, float32, "
+        f"reaches {min(by_seed):.3f} to {max(by_seed):.3f} at FAR 1e-2: differences of that size mean nothing. Images "
+        "a second are of processor time, in training, one thread. Inference: the full LightCNN-9 at 128×128 px, fp32, "
         "onnxruntime, one picture, one thread, processor time, medians of runs in turns."
     )
     return f"{notes}\n\n{markdown(head, rows)}\n\n![Accuracy against time of every operator](lab/operators.png)"

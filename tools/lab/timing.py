@@ -71,9 +71,12 @@ def runner(model: Path | bytes, input_shape: tuple[int, ...], threads: int = 1) 
 
 
 def interleaved_ms(
-    calls: Mapping[Name, Callable[[], object]], rounds: int, clock_s: Callable[[], float] = time.thread_time
+    calls: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    clock_s: Callable[[], float] = time.thread_time,
+    of: Callable[[list[float]], float] = median,
 ) -> dict[Name, float]:
-    """Return the median time of each call over rounds in which every call runs once.
+    """Return the median (or another `of`) time of each call over rounds in which every call runs once.
 
     In turns, so that whatever else the machine does falls on all of them alike. A round before the first is not timed.
     The default clock is this thread's processor time: while the thread waits for its turn, it stands still. Without
@@ -87,7 +90,7 @@ def interleaved_ms(
             call()
             if timed:
                 times[name].append(clock_s() - begin_s)
-    return {name: median(found) * 1e3 for name, found in times.items()}
+    return {name: of(found) * 1e3 for name, found in times.items()}
 
 
 def noise(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

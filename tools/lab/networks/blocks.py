@@ -73,7 +73,10 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the shape of `inner`."""
-        y: Tensor = self.activation(self.shortcut(x) + self._scale * self.inner(x))
+        inner: Tensor = self.inner(x)
+        if self._scale != 1.0:  # a product with one would stay in the graph and keep int8 engines from fusing
+            inner = inner * self._scale
+        y: Tensor = self.activation(self.shortcut(x) + inner)
         return y
 
 
