@@ -74,11 +74,11 @@ def test_back_ends_agree_on_real_faces(engines: dict[str, Embedder], real_faces:
 
 def test_int8_agrees_with_float32_on_validation_people(engines: dict[str, Embedder]) -> None:
     pytest.importorskip("onnx", reason="skipped: onnx is not there (pip install 'edge-face-runtime[lab]')")
-    lab = {name: importlib.import_module(f"tools.lab.{name}") for name in ("checkpoint", "data", "evaluate", "export")}
+    lab = {name: importlib.import_module(f"tools.lab.{name}") for name in ("checkpoint", "data", "engines", "export")}
     crops = lab["data"].sample(footage.shared_data(), "val", 200)
     weights = lab["checkpoint"].load_weights(weights_of_the_card())
     network = importlib.import_module("tools.lab.lightcnn9").LIGHTCNN9
-    float32 = lab["evaluate"].float_engine(lab["export"].export(network, weights))
+    float32 = lab["engines"].float_engine(lab["export"].export(network, weights))
     expected = np.stack([float32(crop) for crop in crops])
     faces = [AlignedFace(crop) for crop in crops]
     for backend in BACKENDS:
