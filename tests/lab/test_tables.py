@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import nn
 
 from tools.lab import operators_table, timing
 from tools.lab.networks import NETWORKS, gigamacs
+from tools.lab.operators import OPERATORS
 from tools.lab.operators_table import Budget, Faces, Outcome, collected, keep, table, train
 
 torch.set_num_threads(1)
@@ -36,7 +39,7 @@ def faces(budget: Budget) -> Faces:
 
 
 def outcome(operator: str, seed: int, tar: float) -> Outcome:
-    return Outcome(operator, seed, 1.0, 0.5, {"1e-2": tar, "1e-3": tar / 2}, 2.0)
+    return Outcome(operator, seed, 2.0, TINY.steps, 1.0, 0.5, {"1e-2": tar, "1e-3": tar / 2})
 
 
 def test_the_same_seed_gives_the_same_outcome_and_another_operator_another() -> None:
@@ -78,6 +81,18 @@ def test_rows_are_in_falling_order_and_the_seeds_of_max_tell_the_error() -> None
     assert "| mean | 0.600 | 0.300 | 0.500 | 12 | 8.0 | 0.80 |" in text
     assert "`max` reaches 0.300 to 0.500" in text
     assert TINY.said() in text
+
+
+def test_a_training_that_diverges_ends_and_is_said_to_have_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, rounds_of_scaling, good_steps = 10, 3, 3
+    factors = chain(repeat(1.0, layers * (layers * rounds_of_scaling + good_steps)), repeat(math.inf))
+    monkeypatch.setitem(OPERATORS, "mean", lambda a, b: (a + b) * next(factors))
+    broken = train("mean", 1, TINY, faces(TINY))
+    assert broken.loss is None
+    assert broken.steps == good_steps
+    figures = collected([outcome("max", 1, 0.5), broken], {"max": 10.0, "mean": 8.0}, TINY)
+    assert list(figures["operators"]) == ["max", "mean"]
+    assert "diverged at step 3" in table(json.loads(json.dumps(figures)), TINY)
 
 
 def test_calls_are_timed_in_turns_and_their_medians_returned() -> None:

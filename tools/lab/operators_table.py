@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -81,14 +81,15 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one operator reached with one seed."""
+    """What one operator reached with one seed; nothing where its loss became infinite."""
 
     operator: str
     seed: int
-    loss: float  # mean of the last 20 steps
-    val_cosine: float  # mean over validation pictures, to the teacher
-    val_tar_at_far: dict[str, float]  # over all pairs
     cpu_s: float  # processor time of the training
+    steps: int  # fewer than the budget's where the training ended by itself
+    loss: float | None = None  # mean of the last 20 steps
+    val_cosine: float | None = None  # mean over validation pictures, to the teacher
+    val_tar_at_far: dict[str, float] = field(default_factory=dict)  # over all pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,8 @@ def train(name: str, seed: int, budget: Budget, faces: Faces) -> Outcome:
             embeddings = net(pictures.contiguous(memory_format=torch.channels_last))
         embeddings = embeddings.float()
         loss = distillation(embeddings, projection(embeddings), teacher, budget.relational_weight)
+        if not torch.isfinite(loss):
+            return Outcome(name, seed, round(time.process_time() - started_s, 1), step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -189,7 +192,7 @@ def train(name: str, seed: int, budget: Budget, faces: Faces) -> Outcome:
         losses.append(loss.item())
     cpu_s = time.process_time() - started_s
     cosine, tars = judge(net, projection, faces)
-    return Outcome(name, seed, round(mean(losses[-20:]), 4), cosine, tars, round(cpu_s, 1))
+    return Outcome(name, seed, round(cpu_s, 1), budget.steps, round(mean(losses[-20:]), 4), cosine, tars)
 
 
 @torch.no_grad()
@@ -238,13 +241,14 @@ def collected(outcomes: Sequence[Outcome], times_ms: dict[str, float], budget: B
     for outcome in outcomes:
         if outcome.seed == budget.seed:
             rows[outcome.operator] = {
-                **{f"val_tar_at_far_{far}": tar for far, tar in outcome.val_tar_at_far.items()},
+                **{f"val_tar_at_far_{far}": outcome.val_tar_at_far.get(far) for far in _FARS},
                 "val_cosine": outcome.val_cosine,
                 "loss": outcome.loss,
-                "trained_images_per_cpu_s": round(budget.steps * budget.batch / outcome.cpu_s),
+                "steps": outcome.steps,
+                "trained_images_per_cpu_s": round(outcome.steps * budget.batch / max(outcome.cpu_s, 0.1)),
                 "inference_ms": times_ms[outcome.operator],
             }
-    ranked = sorted(rows.items(), key=lambda item: float(item[1]["val_tar_at_far_1e-2"]), reverse=True)
+    ranked = sorted(rows.items(), key=lambda item: float(item[1]["val_tar_at_far_1e-2"] or 0), reverse=True)
     of_max = [o for o in outcomes if o.operator == "max"]
     return {
         "budget": asdict(budget),
@@ -272,9 +276,7 @@ def table(figures: dict[str, Any], budget: Budget) -> str:
     rows = [
         [
             name,
-            f"{row['val_tar_at_far_1e-2']:.3f}",
-            f"{row['val_tar_at_far_1e-3']:.3f}",
-            f"{row['val_cosine']:.3f}",
+            *_reached(row),
             str(row["trained_images_per_cpu_s"]),
             f"{row['inference_ms']:.1f}",
             f"{row['inference_ms'] / reference:.2f}",
@@ -291,11 +293,17 @@ def table(figures: dict[str, Any], budget: Budget) -> str:
     return f"{notes}\n\n{markdown(head, rows)}\n\n![Accuracy against time of every operator](lab/operators.png)"
 
 
+def _reached(row: dict[str, Any]) -> list[str]:
+    if row["loss"] is None:
+        return [f"diverged at step {row['steps']}", "", ""]
+    return [f"{row[figure]:.3f}" for figure in ("val_tar_at_far_1e-2", "val_tar_at_far_1e-3", "val_cosine")]
+
+
 def draw(figures: dict[str, Any], path: Path) -> None:
     """Plot accuracy over inference time; raises DependencyError without matplotlib."""
     picture, plot = axes("Operators, trained alike", "inference, ms", "TAR at FAR 1e-2, validation people")
     for name, row in figures["operators"].items():
-        at = (row["inference_ms"], row["val_tar_at_far_1e-2"])
+        at = (row["inference_ms"], row["val_tar_at_far_1e-2"] or 0)
         plot.plot(*at, "o")
         plot.annotate(name, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
     by_seed = [seed["val_tar_at_far_1e-2"] for seed in figures["max_by_seed"].values()]
