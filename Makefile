@@ -17,7 +17,7 @@ demo: $(VENV)/.demo  ## recognise one man, report one stranger, end to end, with
 	@$(BIN)/python -m tools.demo
 
 test: $(VENV)/.dev  ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev  ## lint, format, types, import rules
 	$(BIN)/ruff check .
