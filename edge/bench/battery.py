@@ -301,10 +301,10 @@ def _traced(reading: Reading, first_s: float) -> dict[str, float | None]:
     return {"t_s": round(reading.t_s - first_s, 1), **values}
 
 
-def simulate(days: int, seed: int, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+def simulate(days: int, seed: int, per_wearer: int) -> dict[str, Any]:
     """Run seeded days of wearers; returns the figures, each day, and one day step by step."""
     begin_s = time.monotonic()
-    results = simulator.simulate(days, seed, progress)
+    results = simulator.simulate(days, seed, per_wearer)
     return {
         "command": "battery",
         **simulator.summary(results, time.monotonic() - begin_s, seed),

@@ -135,12 +135,27 @@ def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
 )
 @click.option("--seconds", default=300.0, show_default=True, help="How long to measure, over all phases.")
 @click.option("--simulate", is_flag=True, help="Run simulated days with the real governor instead.")
-@click.option("--days", default=100, show_default=True, help="Simulated days.")
+@click.option("--days", default=100, type=click.IntRange(min=1), show_default=True, help="Simulated days.")
+@click.option(
+    "--per-wearer",
+    default=20,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Days of one wearer in a row; the first is unknown.",
+)
 @click.option("--seed", default=1, show_default=True, help="Of the simulated wearers and days.")
 @click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
 def battery(
-    *, config_path: Path, seconds: float, simulate: bool, days: int, seed: int, page: Path | None, as_json: bool
+    *,
+    config_path: Path,
+    seconds: float,
+    simulate: bool,
+    days: int,
+    per_wearer: int,
+    seed: int,
+    page: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure what the battery gives for each stage; or simulate days with the governor and without."""
     from edge import config
@@ -148,7 +163,7 @@ def battery(
     from edge.bench import report, text
 
     def take() -> dict[str, Any]:
-        return bench.simulate(days, seed) if simulate else bench.measure(config.load(config_path), seconds)
+        return bench.simulate(days, seed, per_wearer) if simulate else bench.measure(config.load(config_path), seconds)
 
     found = _measured("battery", take)
     if page is not None:

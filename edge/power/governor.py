@@ -27,8 +27,12 @@ from edge.records import Rates
 
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
+# What is much in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can
+# always be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, of the
+# doubt beyond the share of a full charge that a day mends anyway.
+_HEDGE, _MENDED = 1.0, 0.015
 _FRESH_S = 10.0  # older readings teach nothing
-_SAVER_LOOKS, _SAVER_FRAMES = 0.2, 0.3  # of the full rates, while no undecided face is in view
+_SAVER_LOOKS, _SAVER_FRAMES = 0.25, 0.25  # of the full rates, while no undecided face is in view
 _SAVER_MIN_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame
 
 # What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
@@ -107,6 +111,7 @@ class Governor:
     _observed_s: float | None = None  # when the charge was last seen
     _voltage_s: float | None = None
     _began_s: float | None = None  # when the charger was left
+    _known_levers: dict[Mode, list[Lever]] = field(default_factory=dict)  # of this update
 
     def __post_init__(self) -> None:
         self.energy = EnergyFilter(self.knowledge)
@@ -125,6 +130,7 @@ class Governor:
         hours = 0.0 if self._updated_s is None else max(0.0, now_s - self._updated_s) / 3600.0
         self._updated_s = now_s if self._updated_s is None else max(now_s, self._updated_s)
         self._learn(reading, usage, hours, now_s)
+        self._known_levers.clear()
         on_battery = reading.supply != "mains" and self.energy.started
         budget = self._budget(now_s, wanted_end_s) if on_battery and wanted_end_s is not None else None
         mode, reason = self._modes.update(self._signals(reading, budget, now_s), now_s)
@@ -174,15 +180,21 @@ class Governor:
     # ---- budget
 
     def _budget(self, now_s: float, wanted_end_s: float) -> _Budget:
-        usable_wh, _ = self.energy.usable(self.limits.reserve)
+        usable_wh, doubt_wh = self.energy.usable(self.limits.reserve)
         remaining_h = (wanted_end_s - now_s) / 3600.0
         began_s = now_s if self._began_s is None else self._began_s
         total_h = max((wanted_end_s - began_s) / 3600.0, _HORIZON_H)
         base_w = self.energy.costs.base_w
         sparing = self._levers("saver")
         floor_w = base_w + spent_w(sparing, [lever.low_hz for lever in sparing])
-        power_w = usable_wh / max(remaining_h, _HORIZON_H) if remaining_h > 0.0 else floor_w
-        watch_hz = allocate(self._levers("active"), power_w - base_w)[0]
+        ample = self._levers("active")
+        full_w = base_w + spent_w(ample, [lever.high_hz for lever in ample])
+        hours = max(remaining_h, _HORIZON_H)
+        level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
+        hedge_wh = _HEDGE * max(0.0, doubt_wh - _MENDED * self.energy.full_wh)
+        planned_wh = max(0.0, usable_wh + (2.0 * level - 1.0) * hedge_wh)
+        power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
+        watch_hz = allocate(ample, power_w - base_w)[0]
         return _Budget(
             power_w=power_w,
             usable_wh=usable_wh,
@@ -193,6 +205,11 @@ class Governor:
         )
 
     def _levers(self, mode: Mode) -> list[Lever]:
+        if mode not in self._known_levers:
+            self._known_levers[mode] = self._make_levers(mode)
+        return self._known_levers[mode]
+
+    def _make_levers(self, mode: Mode) -> list[Lever]:
         """Return what may be chosen and what it costs, given how the day goes.
 
         Looks while watching, meeting and following; embeddings; frames while watching and following. Frames are more

@@ -31,7 +31,7 @@ from edge.power.visits import Course, Setting, Visit, constant, course, power_w,
 from edge.power.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_wearer
 from edge.records import Rates
 
-DAYS_PER_WEARER = 5
+DAYS_PER_WEARER = 20  # about a month of working days; the first one begins without any knowledge
 TOLERANCE = 0.02
 _HOUR_S = 3600.0
 _LABEL_SHARE, _LABEL_SPREAD = 0.87, 0.12  # what a battery of unknown age holds of its label
@@ -78,6 +78,11 @@ class DayResult:
     mode_changes: int
     governor_s: float
 
+    @property
+    def tightness(self) -> float:
+        """Where the asked time lies between what full rates last (0) and what the floor lasts (1)."""
+        return (1.0 - self.full_rate_life) / max(1.0 - self.shortage - self.full_rate_life, 1e-9)
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -91,13 +96,15 @@ class Trace:
     air_c: list[float]
 
 
-def simulate(days: int, seed: int, progress: Callable[[int], None] | None = None) -> list[DayResult]:
-    """Return so many days of seeded wearers."""
+def simulate(
+    days: int, seed: int, per_wearer: int = DAYS_PER_WEARER, progress: Callable[[int], None] | None = None
+) -> list[DayResult]:
+    """Return so many days of seeded wearers, each of whom has `per_wearer` days in a row."""
     results: list[DayResult] = []
     wearer = 0
     while len(results) < days:
         rng = np.random.default_rng([seed, wearer])
-        results += simulate_wearer(rng, wearer, min(DAYS_PER_WEARER, days - len(results)))
+        results += simulate_wearer(rng, wearer, min(per_wearer, days - len(results)))
         wearer += 1
         if progress is not None:
             progress(len(results))
@@ -373,11 +380,14 @@ def summary(results: list[DayResult], seconds: float, seed: int) -> dict[str, ob
         "ample_days": len(ample),
         "met_within_2pct": _share(r.met for r in possible),
         "met_first_days": _share(r.met for r in possible if r.day == 0),
+        "met_later_days": _share(r.met for r in possible if r.day > 0),
+        "days_per_wearer": max(r.day for r in results) + 1,
         "ended_early": _share(r.run_h < (1 - TOLERANCE) * r.asked_h for r in possible),
         "left_unused": _share(r.run_h > (1 + TOLERANCE) * r.asked_h for r in possible),
         "met_by_sensor": {s: _share(r.met for r in possible if r.sensor == s) for s in {r.sensor for r in possible}},
         "encounters_vs_hindsight": _ratio(possible, "hindsight"),
         "encounters_vs_threshold_baseline": _ratio(possible, "threshold"),
+        "encounters_vs_threshold_tight_days": _ratio([r for r in possible if r.tightness > 0.5], "threshold"),
         "encounters_recognised": _total(possible, "recognised") / max(1.0, _total(possible, "encounters")),
         "impossible_said_first_hour": _share(r.said_impossible for r in impossible),
         "impossible_by_5pct_said_first_hour": _share(r.said_impossible for r in clear),

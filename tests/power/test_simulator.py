@@ -67,7 +67,7 @@ def test_days_are_called_what_they_are() -> None:
 
 
 def test_days_of_wearers_who_are_known_are_met_and_beat_every_baseline() -> None:
-    results = simulate(25, 11)
+    results = simulate(25, 11, 5)
     figures = simulator.summary(results, 1.0, 11)
     known = [r for r in results if r.kind == "possible" and r.day > 0]
     assert sum(r.met for r in known) >= 0.9 * len(known)
