@@ -146,6 +146,15 @@ class PowerConfig(_Section, frozen=True):
     shutdown_c: Annotated[float, Meta(ge=30, le=120)] = 95.0
     hysteresis_s: Annotated[float, Meta(ge=10, le=3600)] = 60.0
 
+    def __post_init__(self) -> None:
+        """Refuse limits in the wrong order: the stricter mode must come later."""
+        if not self.hot_c < self.overheated_c < self.shutdown_c:
+            raise ValueError("hot_c < overheated_c < shutdown_c is needed")
+        if not self.suspend_percent < self.reserve_percent:
+            raise ValueError("suspend_percent < reserve_percent is needed")
+        if not self.floor_look_s <= self.critical_look_s:
+            raise ValueError("floor_look_s <= critical_look_s is needed")
+
 
 class PrivacyConfig(_Section, frozen=True):
     """What the owner allows to leave beside the opaque id."""
@@ -309,6 +318,8 @@ def _explain(error: msgspec.ValidationError, table: dict[str, Any], text: str, n
     what, _, path = str(error).partition(" - at `$.")
     keys = re.sub(r"\[\.*\d*\]", "", path.rstrip("`")).split(".")
     section, key = keys[0], keys[1] if len(keys) > 1 else None
+    if key is None and isinstance(table.get(section), dict):  # two keys contradict each other: name one that was set
+        key = next((name for name in table[section] if name in what), None)
     value = table.get(section, {}).get(key) if key else table.get(section)
     line = _line_of(text, section, key)
     return ConfigError(

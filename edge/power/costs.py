@@ -73,7 +73,7 @@ _MODELS = {  # what the device tree calls them
 }
 
 
-def this_device(model_file: Path = Path("/proc/device-tree/model")) -> str:
+def this_device(model_file: Path = Path("/sys/firmware/devicetree/base/model")) -> str:
     """Return the key of `PRIORS` for the board this runs on, `generic` where it is none of them."""
     try:
         model = model_file.read_text(encoding="utf-8", errors="replace")

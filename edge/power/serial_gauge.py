@@ -120,6 +120,6 @@ def open_gauge(name: str) -> SerialGauge:
         serial = importlib.import_module("serial")
     except ImportError as e:
         raise DependencyError(
-            f"[power] sensor = 'serial:…' needs pyserial: {e}", "pip install 'edge-face-runtime[serial]'"
+            f"[power] sensor = 'serial:…' needs pyserial: {e}", "pip install 'edge-face-runtime[gauge]'"
         ) from None
     return SerialGauge(_PySerialPort(serial, name), name)

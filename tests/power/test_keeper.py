@@ -68,6 +68,24 @@ def test_a_wish_that_is_none_is_refused_by_its_line(wish: str) -> None:
         config.parse(f'[power]\nrun_time = "{wish}"\n', "test")
 
 
+@pytest.mark.parametrize(
+    ("keys", "line", "shown"),
+    [
+        ("hot_c = 90.0", 2, "hot_c = 90.0: hot_c < overheated_c < shutdown_c is needed"),
+        (
+            "hot_c = 70.0\nsuspend_percent = 40.0",
+            3,
+            "suspend_percent = 40.0: suspend_percent < reserve_percent is needed",
+        ),
+        ("critical_look_s = 1.0", 2, "critical_look_s = 1.0: floor_look_s <= critical_look_s is needed"),
+    ],
+)
+def test_limits_in_the_wrong_order_are_refused_by_a_line_that_is_there(keys: str, line: int, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(f"[power]\n{keys}\n", "edge.toml")
+    assert caught.value.what == f"edge.toml:{line}: [power] {shown}"
+
+
 def test_what_was_learned_and_the_end_survive_a_restart(tmp_path: Path) -> None:
     first = keeper(tmp_path, Battery(80.0))
     first.save(3600.0)
