@@ -29,8 +29,8 @@ _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to fo
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
 # What is much in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can
 # always be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, of the
-# doubt beyond the share of a full charge that a day mends anyway.
-_HEDGE, _MENDED = 1.0, 0.015
+# doubt beyond the share of a full charge that a day mends anyway; at most so much of the way to the floor or to full.
+_HEDGE, _MENDED, _HEDGE_ROOM = 1.0, 0.015, 0.8
 _FRESH_S = 10.0  # older readings teach nothing
 _SAVER_LOOKS, _SAVER_FRAMES = 0.25, 0.25  # of the full rates, while no undecided face is in view
 _SAVER_MIN_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame
@@ -191,7 +191,8 @@ class Governor:
         full_w = base_w + spent_w(ample, [lever.high_hz for lever in ample])
         hours = max(remaining_h, _HORIZON_H)
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
-        hedge_wh = _HEDGE * max(0.0, doubt_wh - _MENDED * self.energy.full_wh)
+        room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
+        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - _MENDED * self.energy.full_wh), _HEDGE_ROOM * room_wh)
         planned_wh = max(0.0, usable_wh + (2.0 * level - 1.0) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
         watch_hz = allocate(ample, power_w - base_w)[0]

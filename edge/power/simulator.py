@@ -166,7 +166,7 @@ def at_rate(limits: Limits, hertz: float) -> Setting:
 def ask(rng: np.random.Generator, person: Wearer, day: Day) -> Asked:
     """Draw a run time: one in six beyond what the floor can do, one in twenty below what full rates last."""
     limits = limits_of(person)
-    energy_wh = (day.start_share - limits.reserve) * person.full_wh
+    energy_wh = float((day.start_share - limits.reserve) * person.full_wh)
     floor_s = life_s(course(day, person.costs, floor_setting(limits)).drain_w, energy_wh)
     full_s = life_s(course(day, person.costs, constant(limits.full)).drain_w, energy_wh)
     draw = rng.random()
@@ -176,7 +176,7 @@ def ask(rng: np.random.Generator, person: Wearer, day: Day) -> Asked:
         run_s = full_s * rng.uniform(0.8, 1.0)
     else:
         run_s = rng.uniform(full_s, floor_s)
-    run_s = min(STEP_S * round(run_s / STEP_S), DAY_S)
+    run_s = float(min(STEP_S * round(run_s / STEP_S), DAY_S))
     kind = "impossible" if run_s > floor_s else "ample" if run_s <= full_s else "possible"
     return Asked(run_s, energy_wh, kind)
 
@@ -292,8 +292,8 @@ class Run:
             sensor=self.person.sensor,
             kind=self.asked.kind,
             asked_h=asked_s / _HOUR_S,
-            run_h=run_s / _HOUR_S,
-            met=abs(run_s - asked_s) <= TOLERANCE * asked_s,
+            run_h=float(run_s / _HOUR_S),
+            met=bool(abs(run_s - asked_s) <= TOLERANCE * asked_s),
             said_impossible=self.said_impossible,
             shortage=1.0 - life_s(floor.drain_w, self.asked.energy_wh) / asked_s,
             recognised=self.recognised,

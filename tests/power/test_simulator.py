@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,7 @@ def test_days_are_called_what_they_are() -> None:
 def test_days_of_wearers_who_are_known_are_met_and_beat_every_baseline() -> None:
     results = simulate(25, 11, 5)
     figures = simulator.summary(results, 1.0, 11)
+    assert json.loads(json.dumps({**figures, "rows": simulator.as_rows(results)}))["days"] == 25
     known = [r for r in results if r.kind == "possible" and r.day > 0]
     assert sum(r.met for r in known) >= 0.9 * len(known)
     assert float(str(figures["encounters_vs_hindsight"])) > 1.0
