@@ -241,7 +241,7 @@ class _Feed:
                 yield from self._pause(_HOUSEKEEPING_S)
                 continue
             try:
-                source = self._source = open_source(self._config)
+                source = self._source = open_source(self._config, self._stop.wait)
                 with closing(source):
                     if self._fps != self._config.fps:
                         source.set_fps(self._fps)

@@ -10,7 +10,7 @@ import importlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,10 +47,14 @@ class FrameSource(Protocol):
         """Give the device or file back; safe to call twice."""
 
 
-def open_source(config: CameraConfig) -> FrameSource:
-    """Open the source that the configuration names; raises SourceError or DependencyError."""
+def open_source(config: CameraConfig, wait: Callable[[float], object] = time.sleep) -> FrameSource:
+    """Open the source that the configuration names; raises SourceError or DependencyError.
+
+    `wait` lets seconds pass until a file's next frame is due; it may return early when nobody wants it any more.
+    """
     if config.source in {"video", "images"}:
-        return FileSource([Path(p) for p in config.paths], fps=config.fps, realtime=config.realtime, loop=config.loop)
+        files = [Path(p) for p in config.paths]
+        return FileSource(files, fps=config.fps, realtime=config.realtime, loop=config.loop, wait=wait)
     if config.source == "v4l2":
         return CaptureSource(config.device, cv2.CAP_V4L2, config)
     if config.source == "mjpeg":
@@ -110,8 +114,17 @@ class FileSource:
 
     live = False
 
-    def __init__(self, paths: Sequence[Path], *, fps: float, realtime: bool = False, loop: bool = False) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        fps: float,
+        realtime: bool = False,
+        loop: bool = False,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._files = expand(paths)
+        self._wait = wait
         self._queue = deque(self._files)
         self._fps, self._realtime, self._loop = fps, realtime, loop
         self._clip: _Video | _Picture | None = None
@@ -180,7 +193,7 @@ class FileSource:
             return True
         late_s = now_s() - self._origin_s - media_s
         if late_s < 0:
-            time.sleep(-late_s)
+            self._wait(-late_s)
         return late_s < 2.0 / self._fps
 
 

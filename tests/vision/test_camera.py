@@ -67,6 +67,16 @@ def test_realtime_skips_what_came_while_nobody_looked() -> None:
         assert second.t_s - first.t_s > 0.8
 
 
+def test_a_wait_for_the_next_frame_ends_when_nobody_wants_it_any_more() -> None:
+    stop = threading.Event()
+    with closing(FileSource([path_of("carphone")], fps=0.01, realtime=True, loop=True, wait=stop.wait)) as source:
+        source.read()
+        threading.Timer(0.1, stop.set).start()
+        began_s = now_s()
+        source.read()
+        assert now_s() - began_s < 50  # half of what a frame lasts at this rate
+
+
 def test_files_play_one_after_the_other_on_one_clock(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), still("astronaut"))
     frames = play(FileSource([path_of("carphone"), tmp_path, path_of("carphone")], fps=60.0))
