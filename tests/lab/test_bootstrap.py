@@ -53,6 +53,16 @@ def test_the_word_on_a_sample_comes_from_a_network_that_has_not_seen_it() -> Non
     assert torch.equal(found, features.repeat(1, 2))  # each row where its sample is
 
 
+def test_every_training_begins_with_the_same_layer() -> None:
+    features, labels = people()
+    layer = nn.Linear(DIMENSION, 8)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    first, second = (fit(layer, features, labels, PEOPLE, Budget(epochs=1)) for _ in range(2))
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert torch.equal(first(features), second(features))
+    assert not torch.equal(first(features), nn.functional.normalize(layer(features), dim=1))
+
+
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_bootstrapping_corrects_most_wrong_labels_of_people_who_can_be_told_apart(share: float) -> None:
     features, true = people()

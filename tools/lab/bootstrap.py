@@ -10,6 +10,7 @@ LightCNN-9, over features of its convolutions that are computed once: that fits 
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -138,11 +139,9 @@ def show(weights_path: Path, data_dir: Path, budget: Budget | None = None) -> di
     network = _network(weights_path)
     features = Features.read(data_dir, network, budget.fewest)
     train, true = features.train, torch.from_numpy(features.labels)
-    start = network.fc.state_dict()
     rows = [{"labels": "none: the start weights", **_val(network.fc, features)}]
 
     def fitted(inputs: Tensor, labels: Tensor) -> Head:
-        network.fc.load_state_dict(start)
         return fit(network.fc, inputs, labels, int(true.max()) + 1, budget)
 
     def judged(name: str, labels: Tensor) -> None:
@@ -165,8 +164,9 @@ def show(weights_path: Path, data_dir: Path, budget: Budget | None = None) -> di
 
 
 def fit(layer: nn.Module, features: Tensor, labels: Tensor, classes: int, budget: Budget) -> Head:
-    """Train the layer from what it is, and class vectors from random, on these labels."""
+    """Train a copy of the layer, and class vectors from random, on these labels."""
     torch.manual_seed(budget.seed)
+    layer = copy.deepcopy(layer)
     with torch.no_grad():
         dimension = layer(features[:1]).shape[1]
     head = Head(layer, classes, dimension, budget.scale)
