@@ -21,6 +21,7 @@ from edge.config import Config
 from edge.errors import ConfigError
 from edge.power import simulator
 from edge.power.costs import PRIORS, Costs, this_device
+from edge.power.days import as_rows, summary
 from edge.power.demand import Day
 from edge.power.readings import Reading
 from edge.power.sensors import Sensors, open_sensors
@@ -307,8 +308,8 @@ def simulate(days: int, seed: int, per_wearer: int) -> dict[str, Any]:
     results = simulator.simulate(days, seed, per_wearer)
     return {
         "command": "battery",
-        **simulator.summary(results, time.monotonic() - begin_s, seed),
-        "rows": simulator.as_rows(results),
+        **summary(results, time.monotonic() - begin_s, seed),
+        "rows": as_rows(results),
         "day": simulator.example_day(seed),
     }
 
