@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -302,14 +303,19 @@ def _reached(row: dict[str, Any]) -> list[str]:
 def draw(figures: dict[str, Any], path: Path) -> None:
     """Plot accuracy over inference time; raises DependencyError without matplotlib."""
     picture, plot = axes("Operators, trained alike", "inference, ms", "TAR at FAR 1e-2, validation people")
+    markers = cycle("os^vDP*X<>hd")
     for name, row in figures["operators"].items():
         at = (row["inference_ms"], row["val_tar_at_far_1e-2"] or 0)
-        plot.plot(*at, "o")
-        plot.annotate(name, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
+        plot.plot(*at, next(markers), label=name)
     by_seed = [seed["val_tar_at_far_1e-2"] for seed in figures["max_by_seed"].values()]
     plot.axhspan(min(by_seed), max(by_seed), color="0.9", label="max, over its seeds")
     plot.set_ylim(bottom=0)
-    plot.legend(fontsize=8)
+    plot.set_xscale("log")
+    plot.minorticks_off()
+    ticks_ms = [10, 20, 50, 100, 200]
+    plot.set_xticks(ticks_ms, [str(tick) for tick in ticks_ms])
+    plot.set_xlim(10, 200)
+    plot.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(picture, path)
 
 
