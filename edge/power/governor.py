@@ -27,13 +27,15 @@ from edge.records import Rates
 
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
-# What is much in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can
-# always be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, of the
-# doubt beyond the share of a full charge that a day mends anyway; at most so much of the way to the floor or to full.
+# What is in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can
+# always be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, at most so
+# much of the way to floor or full. On a tight day waiting costs encounters: there it is only for the doubt beyond the
+# share of a full charge that a day mends anyway.
 _HEDGE, _MENDED, _HEDGE_ROOM = 1.0, 0.015, 0.8
 _FRESH_S = 10.0  # older readings teach nothing
-_SAVER_LOOKS, _SAVER_FRAMES = 0.25, 0.25  # of the full rates, while no undecided face is in view
-_SAVER_MIN_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame
+_SAVER_LOOKS, _SAVER_FRAMES = 0.2, 0.2  # of the full rates, while no undecided face is in view
+_SMALL_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame, for a quarter
+_SMALL_BEGINS, _SMALL_ENDS = 0.6, 0.5  # of restraint: cheaper looks before much fewer looks
 
 # What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
 _UNSEEN = 0.6  # half an interval and some misses
@@ -111,7 +113,8 @@ class Governor:
     _observed_s: float | None = None  # when the charge was last seen
     _voltage_s: float | None = None
     _began_s: float | None = None  # when the charger was left
-    _known_levers: dict[Mode, list[Lever]] = field(default_factory=dict)  # of this update
+    _small: bool = False  # whether the detector sees half the size in `active` too
+    _known_levers: dict[tuple[Mode, int], list[Lever]] = field(default_factory=dict)  # of this update
 
     def __post_init__(self) -> None:
         self.energy = EnergyFilter(self.knowledge)
@@ -133,6 +136,8 @@ class Governor:
         self._known_levers.clear()
         on_battery = reading.supply != "mains" and self.energy.started
         budget = self._budget(now_s, wanted_end_s) if on_battery and wanted_end_s is not None else None
+        restraint = 0.0 if budget is None else budget.restraint
+        self._small = restraint > (_SMALL_ENDS if self._small else _SMALL_BEGINS)
         mode, reason = self._modes.update(self._signals(reading, budget, now_s), now_s)
         if mode == "active" and reading.supply == "mains":
             reason = "mains"
@@ -185,14 +190,15 @@ class Governor:
         began_s = now_s if self._began_s is None else self._began_s
         total_h = max((wanted_end_s - began_s) / 3600.0, _HORIZON_H)
         base_w = self.energy.costs.base_w
-        sparing = self._levers("saver")
+        sparing = self._levers("saver", self._small_px)
         floor_w = base_w + spent_w(sparing, [lever.low_hz for lever in sparing])
-        ample = self._levers("active")
+        ample = self._levers("active", self.limits.detector_px)
         full_w = base_w + spent_w(ample, [lever.high_hz for lever in ample])
         hours = max(remaining_h, _HORIZON_H)
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
         room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
-        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - _MENDED * self.energy.full_wh), _HEDGE_ROOM * room_wh)
+        mended_wh = _MENDED * self.energy.full_wh if level < 0.5 else 0.0
+        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - mended_wh), _HEDGE_ROOM * room_wh)
         planned_wh = max(0.0, usable_wh + (2.0 * level - 1.0) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
         watch_hz = allocate(ample, power_w - base_w)[0]
@@ -205,19 +211,19 @@ class Governor:
             shortfall=(remaining_h - usable_wh / floor_w) / total_h,
         )
 
-    def _levers(self, mode: Mode) -> list[Lever]:
-        if mode not in self._known_levers:
-            self._known_levers[mode] = self._make_levers(mode)
-        return self._known_levers[mode]
+    def _levers(self, mode: Mode, detector_px: int) -> list[Lever]:
+        if (mode, detector_px) not in self._known_levers:
+            self._known_levers[mode, detector_px] = self._make_levers(mode, detector_px)
+        return self._known_levers[mode, detector_px]
 
-    def _make_levers(self, mode: Mode) -> list[Lever]:
+    def _make_levers(self, mode: Mode, detector_px: int) -> list[Lever]:
         """Return what may be chosen and what it costs, given how the day goes.
 
         Looks while watching, meeting and following; embeddings; frames while watching and following. Frames are more
         than looks where they are cheap: they tell whether a look is worth it, and how soon the camera can deliver more.
         """
         full, costs, day = self.limits.full, self.energy.costs, self._day
-        look_j = costs.look_j * (self._detector_px(mode) / self.limits.detector_px) ** 2
+        look_j = costs.look_j * (detector_px / self.limits.detector_px) ** 2
         looks, frames = (_SAVER_LOOKS, _SAVER_FRAMES) if mode == "saver" else (1.0, 1.0)
         ratio = full.capture_fps / full.detector_hz
         low = self._floor_hz
@@ -247,7 +253,7 @@ class Governor:
         if mode == "critical":
             near = _scaled(full, floor_hz, floor_hz, 0.0)  # else nobody would be seen often enough to be recognised
             return _scaled(full, self.limits.critical_hz, self.limits.critical_hz, 0.0), near, near
-        levers = self._levers(mode)
+        levers = self._levers(mode, self._detector_px(mode))
         if budget is None:
             hertz: Sequence[float] = [lever.high_hz for lever in levers]
         else:
@@ -278,9 +284,13 @@ class Governor:
         }
         return signals
 
-    def _detector_px(self, mode: Mode) -> int:
+    @property
+    def _small_px(self) -> int:
         full_px = self.limits.detector_px
-        return full_px if mode == "active" else min(full_px, max(_SAVER_MIN_PX, full_px // 2))
+        return min(full_px, max(_SMALL_PX, full_px // 2))
+
+    def _detector_px(self, mode: Mode) -> int:
+        return self.limits.detector_px if mode == "active" and not self._small else self._small_px
 
     def _orders_of(self, mode: Mode, reason: Reason, reading: Reading, now_s: float) -> Orders:
         return Orders(
@@ -302,7 +312,7 @@ class Governor:
             watch, meet, follow = orders.rates
             hertz = [watch.detector_hz, meet.detector_hz, follow.detector_hz, meet.embeddings_hz]
             hertz += [watch.capture_fps, follow.capture_fps]
-            planned_w = self.energy.costs.base_w + spent_w(self._levers(orders.mode), hertz)
+            planned_w = self.energy.costs.base_w + spent_w(self._levers(orders.mode, orders.detector_px), hertz)
         return replace(
             orders,
             budget_w=budget.power_w,

@@ -50,7 +50,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause("throttled", "saver", "throttled", 0.5, 0.5),  # 0 or 1
     Cause("sensor_lost", "saver", "blind_s", 3.0, 0.0),  # seconds without a battery that was there
     Cause("infeasible", "saver", "shortfall", 0.01, -0.02),  # share of the wanted time that the floor misses
-    Cause("budget", "saver", "restraint", 0.75, 0.60),  # 1 − affordable ÷ full rate while watching
+    Cause("budget", "saver", "restraint", 0.85, 0.78),  # 1 − affordable ÷ full rate while watching
 )
 
 
