@@ -68,13 +68,14 @@ def test_bootstrapping_corrects_most_wrong_labels_of_people_who_can_be_told_apar
     features, true = people()
     rng = np.random.default_rng(3)
     noisy = torch.from_numpy(make_noisy(true.numpy(), share, rng))
-    budget = Budget(epochs=20, batch=16, rate=2e-3, sure=0.4)
+    layer = nn.Linear(DIMENSION, DIMENSION)
+    nn.init.eye_(layer.weight)  # it parts people already, as the start weights do
+    nn.init.zeros_(layer.bias)
 
     def predict(inputs: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
-        torch.manual_seed(0)
-        return fit(nn.Linear(DIMENSION, 8), inputs, labels, PEOPLE, budget).probabilities(unseen)
+        return fit(layer, inputs, labels, PEOPLE, Budget()).probabilities(unseen)
 
-    corrected = relabelled(noisy, cross_predicted(features, noisy, 3, rng, predict), budget.sure)
+    corrected = relabelled(noisy, cross_predicted(features, noisy, 3, rng, predict), Budget().sure)
     wrong_before, wrong_after = int((noisy != true).sum()), int((corrected != true).sum())
     assert wrong_before == round(share * len(true))
-    assert wrong_after < wrong_before / 3
+    assert wrong_after < wrong_before / 10
