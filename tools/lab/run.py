@@ -47,7 +47,7 @@ class Run(_Table, frozen=True):
     weight_decay: float = 0.02
     average: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # of the weights, a step: the moving average is what is used
     largest_gradient: Positive = 5.0
-    bf16: bool = True  # half the time of float32 on processors that have it
+    bf16: bool = True  # where the processor has AVX-512: half the time of float32; elsewhere float32 is used
     threads: Count = 2
     nice: Annotated[int, Meta(ge=0, le=19)] = 19
     log_steps: Count = 50
