@@ -208,7 +208,7 @@ def advance(state: State, run: Run, faces: Faces) -> None:
 def bf16_is_faster() -> bool:
     """Whether this processor computes in bfloat16 faster than in float32: where it has AVX-512.
 
-    Without it bfloat16 is emulated: on an AVX2 processor a step took eight times as long as in float32.
+    Without it bfloat16 is emulated, and a step takes several times as long as in float32.
     """
     capability: str = torch.backends.cpu.get_cpu_capability()
     return capability.startswith("AVX512")
