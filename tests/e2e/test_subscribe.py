@@ -1,0 +1,90 @@
+"""tools/subscribe.py, the example of a consumer, as a process against a real broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.errors import EdgeError
+from edge.events.event import encode
+from tests.brokers import Amqtt, until
+from tests.events.samples import match
+from tests.publishing import add, configured, depth, publishing, vision
+from tools.subscribe import Journal, Subscriber
+
+
+@contextlib.contextmanager
+def subscribing(tmp_path: Path, port: int) -> Iterator[Path]:
+    kept = tmp_path / "kept.jsonl"
+    command = [sys.executable, "-m", "tools.subscribe", "--port", str(port), "--device", "glasses"]
+    with (tmp_path / "said").open("ab") as said:
+        process = subprocess.Popen([*command, "--to", str(kept), "--ack"], stdout=said)
+    try:
+        yield kept
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def kept_seqs(kept: Path) -> list[int]:
+    return [json.loads(line)["seq"] for line in kept.read_text().splitlines()] if kept.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """amqtt meets MQTT 5 with silence."""
+    monkeypatch.setattr("edge.events.link._CONNACK_V5_S", 0.4)
+
+
+def test_events_are_kept_once_and_acknowledged_also_over_a_restart(tmp_path: Path) -> None:
+    broker = Amqtt(tmp_path)
+    broker.start()
+    settings = configured(tmp_path, broker.port, "acks = true")
+    try:
+        with vision(settings) as backlog, publishing(settings):
+            with subscribing(tmp_path, broker.port) as kept:
+                add(backlog, 20)
+                until(lambda: depth(settings) == 0, "20 events acknowledged")
+            add(backlog, 20)
+            with subscribing(tmp_path, broker.port) as kept:
+                until(lambda: depth(settings) == 0, "20 more events acknowledged")
+    finally:
+        broker.kill()
+    assert sorted(kept_seqs(kept)) == list(range(1, 41))
+    assert kept.read_bytes() == (tmp_path / "said").read_bytes()
+
+
+def test_a_half_written_line_is_cut_off_and_its_event_not_acknowledged(tmp_path: Path) -> None:
+    whole = encode(match(seq=1)) + b"\n"
+    path = tmp_path / "kept.jsonl"
+    path.write_bytes(whole + encode(match(seq=2))[:40])
+    device = match().device
+    journal = Journal(path, device)
+    assert path.read_bytes() == whole
+    told = Subscriber(f"edge/{device}", lambda _: None, journal).receive(f"edge/{device}/event", encode(match(seq=2)))
+    assert told is not None
+    assert told.seq == 2
+    assert path.read_bytes() == whole + encode(match(seq=2)) + b"\n"
+
+
+def test_what_is_not_an_event_or_a_state_is_refused_and_kept_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    device = match().device
+    subscriber = Subscriber(f"edge/{device}", lambda _: None, Journal(path, device))
+    for topic in ("event", "state"):
+        with pytest.raises(EdgeError):
+            subscriber.receive(f"edge/{device}/{topic}", b'{"v": 1}')
+    assert path.read_bytes() == b""
+
+
+def test_events_of_another_device_in_the_file_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    path.write_bytes(encode(match()) + b"\n")
+    with pytest.raises(EdgeError, match="one file a device"):
+        Journal(path, "another")

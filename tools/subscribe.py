@@ -1,0 +1,149 @@
+"""Receive one device's events as docs/events.md asks of a consumer: deduplicated, kept, then acknowledged.
+
+    python -m tools.subscribe --device glasses-7 --to events.jsonl --ack
+
+Every event is printed once, as one line of JSON. With `--to` it is appended to a file first, and synced: the file is
+what was received, and is read again at the next start. `--ack` needs it, because the device forgets what is
+acknowledged. A password is read from the environment variable EDGE_MQTT_PASSWORD, never from the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.errors import EdgeError
+from edge.events.event import Event, decode, encode
+from edge.events.ledger import Ledger
+from edge.events.messages import Ack, State
+
+PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105  # its name, not its value
+
+
+class Journal:
+    """Events in a file, one line each; what a power failure left half written is cut off."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        """Open or make the file; raises EdgeError where a whole line is not an event of this device."""
+        self._path = path
+        content = path.read_bytes() if path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        self.events = [decode(line) for line in content[:whole].splitlines()]
+        for event in self.events:
+            if event.device != device:
+                raise EdgeError(f"{path}: holds events of {event.device!r}", "name one file a device")
+        with path.open("ab") as f:
+            f.truncate(whole)
+
+    def append(self, event: Event) -> None:
+        """Return once the event is on the disk; raises OSError."""
+        with self._path.open("ab") as f:
+            f.write(encode(event) + b"\n")
+            f.flush()
+            os.fsync(f.fileno())
+
+
+class Subscriber:
+    """What becomes of each message; `said` takes each event once."""
+
+    def __init__(self, base: str, said: Callable[[Event], None], journal: Journal | None) -> None:
+        self._base, self._said, self._journal = base, said, journal
+        self._device = base.rpartition("/")[2]
+        self._ledger = Ledger()
+        for event in journal.events if journal is not None else ():
+            self._ledger.receive(event)
+
+    def receive(self, topic: str, payload: bytes) -> Ack | None:
+        """Take a message; return what may be acknowledged after it. Raises EdgeError for what is not valid.
+
+        An event is in the journal before it counts as received. OSError passes through: what could not be kept must
+        not be acknowledged, so the caller ends, and the device sends it again.
+        """
+        if topic == f"{self._base}/event":
+            event = decode(payload)
+            if event.device != self._device:
+                raise EdgeError(f"{topic}: holds an event of {event.device!r}", "look who else may publish there")
+            if self._ledger.receive(event):
+                if self._journal is not None:
+                    self._journal.append(event)
+                self._said(event)
+            return self._ledger.ack(event.boot)
+        if topic == f"{self._base}/state":
+            try:
+                oldest = msgspec.json.decode(payload, type=State).publisher.oldest
+            except msgspec.MsgspecError as e:
+                raise EdgeError(f"{topic}: {e}", "see docs/events.md for the schema") from None
+            if oldest is not None:
+                self._ledger.will_not_come(oldest)
+                return self._ledger.ack(oldest.boot)
+        return None
+
+
+def _client(device: str, username: str | None, ca: str | None) -> paho.Client:
+    """Make a client with a lasting session: the broker keeps events while it is away."""
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2, client_id=f"subscribe-{device}", protocol=paho.MQTTv311, clean_session=False
+    )
+    if username:
+        client.username_pw_set(username, os.environ.get(PASSWORD_VARIABLE))
+    if ca:
+        client.tls_set(ca_certs=ca)
+    return client
+
+
+@click.command(help=__doc__)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
+@click.option("--prefix", default="edge", show_default=True)
+@click.option("--device", required=True)
+@click.option("--username")
+@click.option("--ca", type=click.Path(exists=True), help="use TLS, and trust this CA")
+@click.option("--to", type=click.Path(path_type=Path), help="file to append events to")
+@click.option("--ack", is_flag=True, help="acknowledge what is in the file")
+def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack: bool, **access: Any) -> None:
+    """Run until told to stop."""
+    if ack and to is None:
+        raise click.UsageError("--ack needs --to: the device forgets what is acknowledged, so it must be kept first")
+    base = f"{prefix}/{device}"
+    try:
+        journal = Journal(to, device) if to is not None else None
+    except EdgeError as e:
+        raise click.ClickException(str(e)) from None
+    subscriber = Subscriber(base, lambda event: click.echo(encode(event)), journal)
+    client = _client(device, **access)
+
+    def connected(client: paho.Client, *_: Any) -> None:
+        client.subscribe([(f"{base}/event", 1), (f"{base}/state", 1)])
+
+    def message(client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        try:
+            known = subscriber.receive(message.topic, bytes(message.payload))
+        except EdgeError as e:
+            click.echo(f"ignored: {e}", err=True)
+            return
+        if ack and known is not None and known.seq > 0:
+            client.publish(f"{base}/ack", msgspec.json.encode(known), qos=1)
+
+    client.on_connect, client.on_message = connected, message
+    signal.signal(signal.SIGTERM, lambda *_: client.disconnect())
+    try:
+        client.connect(host, port)
+        client.loop_forever()
+    except KeyboardInterrupt:
+        client.disconnect()
+    except OSError as e:
+        click.echo(f"error: {e}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
