@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DependencyError, ModelError
 from edge.models.manifest import MANIFEST, load_manifest, load_verified
+from edge.models.onnxfile import Graph, Node, write
 from edge.records import AlignedFace, Frame
 from edge.vision import embedder as module
 from edge.vision.align import Aligner
@@ -207,3 +208,22 @@ def rewritten_golden(manifest: Path) -> Iterator[dict[str, Any]]:
     path.write_text(json.dumps(golden))
     new = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest.write_text(manifest.read_text().replace(old, new))
+
+
+def test_the_largest_int8_products_do_not_saturate_on_any_processor() -> None:
+    tensors = {
+        "x_scale": np.array(1 / 255, np.float32),
+        "zero": np.array(0, np.uint8),
+        "w": np.full((8, 64, 1, 1), 127, np.int8),
+        "w_scale": np.full(8, 1 / 127, np.float32),
+        "w_zero": np.zeros(8, np.int8),
+        "y_scale": np.array(0.5, np.float32),
+    }
+    nodes = [
+        Node("QuantizeLinear", ("x", "x_scale", "zero"), ("x_u8",)),
+        Node("QLinearConv", ("x_u8", "x_scale", "zero", "w", "w_scale", "w_zero", "y_scale", "zero"), ("y_u8",)),
+        Node("DequantizeLinear", ("y_u8", "y_scale", "zero"), ("y",)),
+    ]
+    network = write(Graph(nodes, tensors, {"x": (1, 64, 4, 4)}, {"y": (1, 8, 4, 4)}))
+    answer = module._OnnxRuntime(network, 1)(np.ones((1, 64, 4, 4), np.float32))
+    assert np.array_equal(answer, np.full((8, 4, 4), 64, np.float32))  # 64 channels of 1 · 1
