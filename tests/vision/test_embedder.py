@@ -211,7 +211,7 @@ def rewritten_golden(manifest: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_the_largest_int8_products_do_not_saturate_on_any_processor() -> None:
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "x_scale": np.array(1 / 255, np.float32),
         "zero": np.array(0, np.uint8),
         "w": np.full((8, 64, 1, 1), 127, np.int8),
