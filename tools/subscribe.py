@@ -10,8 +10,6 @@ acknowledged. A password is read from the environment variable EDGE_MQTT_PASSWOR
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from edge.errors import EdgeError
 from edge.events.event import Event, decode, encode
 from edge.events.ledger import Ledger
 from edge.events.messages import Ack, State
+from edge.processes.signals import stop_on_signals
 
 PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105  # its name, not its value
 
@@ -119,7 +118,7 @@ def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack
     except EdgeError as e:
         raise click.ClickException(str(e)) from None
     subscriber = Subscriber(base, lambda event: click.echo(encode(event)), journal)
-    client = _client(device, **access)
+    client, stop, problems = _client(device, **access), stop_on_signals(), list[OSError]()
 
     def connected(client: paho.Client, *_: Any) -> None:
         client.subscribe([(f"{base}/event", 1), (f"{base}/state", 1)])
@@ -130,19 +129,24 @@ def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack
         except EdgeError as e:
             click.echo(f"ignored: {e}", err=True)
             return
+        except OSError as e:  # it cannot be kept: acknowledge nothing more, the device sends it again
+            problems.append(e)
+            stop.set()
+            return
         if ack and known is not None and known.seq > 0:
             client.publish(f"{base}/ack", msgspec.json.encode(known), qos=1)
 
     client.on_connect, client.on_message = connected, message
-    signal.signal(signal.SIGTERM, lambda *_: client.disconnect())
     try:
         client.connect(host, port)
-        client.loop_forever()
-    except KeyboardInterrupt:
+        client.loop_start()
+        stop.wait()
         client.disconnect()
+        client.loop_stop()
     except OSError as e:
-        click.echo(f"error: {e}", err=True)
-        sys.exit(1)
+        problems.append(e)
+    if problems:
+        raise click.ClickException(str(problems[0]))
 
 
 if __name__ == "__main__":

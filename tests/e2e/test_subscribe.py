@@ -32,6 +32,25 @@ def subscribing(tmp_path: Path, port: int) -> Iterator[Path]:
         assert process.wait(20) == 0
 
 
+def test_what_cannot_be_kept_ends_it_and_is_not_acknowledged(tmp_path: Path) -> None:
+    broker = Amqtt(tmp_path)
+    broker.start()
+    settings = configured(tmp_path, broker.port, "acks = true")
+    command = [sys.executable, "-m", "tools.subscribe", "--port", str(broker.port), "--device", "glasses", "--ack"]
+    try:
+        with vision(settings) as backlog, publishing(settings):
+            add(backlog, 3)
+            # no file of this process may have a single byte
+            limited = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", *command, "--to", str(tmp_path / "kept.jsonl")]
+            done = subprocess.run(limited, capture_output=True, text=True, timeout=30, check=False)
+            assert depth(settings) == 3
+    finally:
+        broker.kill()
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert done.stdout == ""
+
+
 def kept_seqs(kept: Path) -> list[int]:
     return [json.loads(line)["seq"] for line in kept.read_text().splitlines()] if kept.exists() else []
 
