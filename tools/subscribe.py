@@ -19,10 +19,12 @@ import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.errors import EdgeError
+from edge.cli.ending import run_to_end
+from edge.errors import EventError
 from edge.events.event import Event, decode, encode
 from edge.events.ledger import Ledger
 from edge.events.messages import Ack, State
+from edge.files import sync_folder
 from edge.processes.signals import stop_on_signals
 
 PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105  # its name, not its value
@@ -32,16 +34,22 @@ class Journal:
     """Events in a file, one line each; what a power failure left half written is cut off."""
 
     def __init__(self, path: Path, device: str) -> None:
-        """Open or make the file; raises EdgeError where a whole line is not an event of this device."""
+        """Open or make the file; raises EventError where it cannot be, or a whole line is no event of this device."""
         self._path = path
-        content = path.read_bytes() if path.exists() else b""
-        whole = content.rfind(b"\n") + 1
-        self.events = [decode(line) for line in content[:whole].splitlines()]
+        try:
+            content = path.read_bytes() if path.exists() else b""
+            whole = content.rfind(b"\n") + 1
+            self.events = [decode(line) for line in content[:whole].splitlines()]
+            with path.open("ab") as f:
+                f.truncate(whole)
+            sync_folder(path.parent)  # a file that is new must not be gone after a power failure
+        except OSError as e:
+            raise EventError(f"{path}: cannot be opened: {e.strerror}", "name another file with --to") from None
+        except EventError as e:
+            raise EventError(f"{path}: {e.what}", "name another file with --to") from None
         for event in self.events:
             if event.device != device:
-                raise EdgeError(f"{path}: holds events of {event.device!r}", "name one file a device")
-        with path.open("ab") as f:
-            f.truncate(whole)
+                raise EventError(f"{path}: holds events of {event.device!r}", "name one file a device")
 
     def append(self, event: Event) -> None:
         """Return once the event is on the disk; raises OSError."""
@@ -58,33 +66,43 @@ class Subscriber:
         self._base, self._said, self._journal = base, said, journal
         self._device = base.rpartition("/")[2]
         self._ledger = Ledger()
+        self._failed = False  # an event that the ledger has noted could not be kept
         for event in journal.events if journal is not None else ():
             self._ledger.receive(event)
 
     def receive(self, topic: str, payload: bytes) -> Ack | None:
-        """Take a message; return what may be acknowledged after it. Raises EdgeError for what is not valid.
+        """Take a message; return what may be acknowledged after it. Raises EventError for what is not valid.
 
-        An event is in the journal before it counts as received. OSError passes through: what could not be kept must
-        not be acknowledged, so the caller ends, and the device sends it again.
+        OSError passes through where an event cannot be kept. Nothing is taken from then on: an ack is cumulative, so
+        any further one would have the device forget that event. The next start gets it again.
         """
+        if self._failed:
+            return None
         if topic == f"{self._base}/event":
             event = decode(payload)
             if event.device != self._device:
-                raise EdgeError(f"{topic}: holds an event of {event.device!r}", "look who else may publish there")
+                raise EventError(f"{topic}: holds an event of {event.device!r}", "look who else may publish there")
             if self._ledger.receive(event):
                 if self._journal is not None:
-                    self._journal.append(event)
+                    self._keep(self._journal, event)
                 self._said(event)
             return self._ledger.ack(event.boot)
         if topic == f"{self._base}/state":
             try:
                 oldest = msgspec.json.decode(payload, type=State).publisher.oldest
             except msgspec.MsgspecError as e:
-                raise EdgeError(f"{topic}: {e}", "see docs/events.md for the schema") from None
+                raise EventError(f"{topic}: {e}", "see docs/events.md for the schema") from None
             if oldest is not None:
                 self._ledger.will_not_come(oldest)
                 return self._ledger.ack(oldest.boot)
         return None
+
+    def _keep(self, journal: Journal, event: Event) -> None:
+        try:
+            journal.append(event)
+        except OSError:
+            self._failed = True
+            raise
 
 
 def _client(device: str, username: str | None, ca: str | None) -> paho.Client:
@@ -113,10 +131,7 @@ def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack
     if ack and to is None:
         raise click.UsageError("--ack needs --to: the device forgets what is acknowledged, so it must be kept first")
     base = f"{prefix}/{device}"
-    try:
-        journal = Journal(to, device) if to is not None else None
-    except EdgeError as e:
-        raise click.ClickException(str(e)) from None
+    journal = Journal(to, device) if to is not None else None
     subscriber = Subscriber(base, lambda event: click.echo(encode(event)), journal)
     client, stop, problems = _client(device, **access), stop_on_signals(), list[OSError]()
 
@@ -126,10 +141,10 @@ def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack
     def message(client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         try:
             known = subscriber.receive(message.topic, bytes(message.payload))
-        except EdgeError as e:
+        except EventError as e:
             click.echo(f"ignored: {e}", err=True)
             return
-        except OSError as e:  # it cannot be kept: acknowledge nothing more, the device sends it again
+        except OSError as e:
             problems.append(e)
             stop.set()
             return
@@ -150,4 +165,4 @@ def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack
 
 
 if __name__ == "__main__":
-    main()
+    run_to_end(main)

@@ -22,20 +22,9 @@ from tests.brokers import Amqtt, Consumer, Mosquitto, until
 from tests.events.samples import vision_state
 from tests.publishing import add, configured, depth, opened, problem, publisher_process, publishing, vision
 
+pytestmark = pytest.mark.usefixtures("short_silence")
+
 Broker = Amqtt | Mosquitto
-
-
-@pytest.fixture(params=[Amqtt, Mosquitto], ids=["amqtt", "mosquitto"])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    one: Broker = request.param(tmp_path)
-    yield one
-    one.kill()
-
-
-@pytest.fixture(autouse=True)
-def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """amqtt meets MQTT 5 with silence: wait for it 2 s where a process runs, less where a thread does."""
-    monkeypatch.setattr("edge.events.link._CONNACK_V5_S", 0.4)
 
 
 @pytest.fixture
