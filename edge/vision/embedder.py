@@ -19,7 +19,7 @@ Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (1, C, S, S) â†
 
 
 # On x86-64 without VNNI, onnxruntime adds pairs of u8Â·s8 products in 16 bits, where they saturate, and the golden
-# self-test refuses what comes out. This has it shift the weights to u8 there, which is exact; elsewhere nothing.
+# self-test refuses what comes out. With this it shifts the weights to u8 there, which is exact.
 EXACT_INT8 = ("session.x64quantprecision", "1")
 
 

@@ -27,7 +27,7 @@ def interrupted_at(n):
 
     sys.settrace(trace)
     try:
-        came = stop.wait(0.01)
+        stop.wait(0.01)
     finally:
         sys.settrace(None)
     if count >= n and not (stop.is_set() and stop.wait(0)):
