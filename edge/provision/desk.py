@@ -179,7 +179,8 @@ class Desk:
         if (piece.name, piece.size, piece.offset) != wanted or end > piece.size:
             self.forget_photo()
             raise ProvisionError("a piece of a photo out of its place", "send the photo again")
-        self._photo[piece.offset : end] = piece.data
+        # Through a view: the slice of a bytearray would copy the piece first, and free that copy as it is.
+        memoryview(self._photo)[piece.offset : end] = piece.data
         self._photo_filled = end
         if end < piece.size:
             return Stored(offset=end)

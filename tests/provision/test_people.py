@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,22 @@ def test_a_piece_out_of_its_place_is_refused_and_the_photo_can_be_sent_again(tab
         with pytest.raises(DeviceError, match="out of its place"):
             host.call(wrong, Stored)
     assert send_all(host, [bytes(data)])[0].accepted == 1
+
+
+def test_a_piece_of_a_photo_is_copied_to_its_place_and_to_no_other_memory(table: OnTable) -> None:
+    def piece(offset: int) -> messages.Photo:
+        data = memoryview(bytearray(CHUNK_BYTES))
+        return messages.Photo(name="a", size=3 * CHUNK_BYTES, offset=offset, data=data)
+
+    first, second = piece(0), piece(CHUNK_BYTES)
+    table.desk.answer(first)  # makes room for the whole photo
+    tracemalloc.start()
+    try:
+        table.desk.answer(second)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < CHUNK_BYTES
 
 
 @pytest.mark.parametrize("request_", [messages.EnrolFinish(), messages.EnrolLook()])
