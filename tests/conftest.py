@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from hypothesis import settings as hypothesis_settings
 
 from tests.footage import still, video
 from tests.workbench import Bench, write_clip
+
+# A job in the background of a shell ignores Ctrl-C, and so does all that it starts. Some tests send one to a process.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Time is no property: the gate runs on loaded machines too.
 hypothesis_settings.register_profile("gate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
