@@ -23,6 +23,7 @@ from edge.provision.messages import MAX_PHOTO_BYTES, Message, Name, Reply, Small
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
 _LENGTH_BYTES = 4
 _CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models anew after a change of settings
+_TRIES = 3  # on the connection to vision as it was, in the queue of a vision that is ending, and to the new one
 _ANSWER_S = 60.0  # the largest photo on the slowest device, and a camera that delivers nothing
 
 
@@ -144,23 +145,29 @@ class ControlClient:
         self._connection: socket.socket | None = None
 
     def call(self, request: ControlRequest) -> ControlReply:
-        """Ask vision, and wait for its answer; raises ProvisionError when it is not there or goes away."""
-        fresh = self._connection is None
-        connection = self._connection or self._connect()
-        try:
-            send(connection, request)
-            raw = receive(connection)
-        except TimeoutError:
-            self.close()
-            raise _away("no answer") from None
-        except OSError:
+        """Ask vision, and wait for its answer; raises ProvisionError when it is not there or goes away.
+
+        Vision may be restarted at any moment. What it had not answered over an older connection it has not done. Over a
+        new one, an end that is no error means that it had read the request, and is told; any other, that it had not.
+        """
+        for _ in range(_TRIES):
+            fresh, unread = self._connection is None, False
+            connection = self._connection or self._connect()
             raw = None
-        if raw is not None:
-            return self._decoded(raw)
-        self.close()
-        if fresh:
-            raise _away("it hung up")
-        return self.call(request)  # vision was restarted since we last spoke; what it had not answered it has not done
+            try:
+                send(connection, request)
+                raw = receive(connection)
+            except TimeoutError:
+                self.close()
+                raise _away("no answer") from None
+            except OSError:
+                unread = True
+            if raw is not None:
+                return self._decoded(raw)
+            self.close()
+            if fresh and not unread:
+                break
+        raise _away("it hung up")
 
     def close(self) -> None:
         """Hang up; vision forgets an enrolment that was begun."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -171,6 +172,23 @@ def test_a_request_that_vision_was_stopped_over_is_not_done(path: Path, ours: Co
     listening.close()  # before anything polls
     asked.join(30)
     assert told == ["the vision process cannot be asked: it hung up"]
+
+
+def test_a_request_in_the_queue_of_a_vision_that_is_ending_goes_to_the_next_one(
+    path: Path, ours: ControlClient
+) -> None:
+    path.parent.mkdir()
+    told: list[ControlReply] = []
+    asked = threading.Thread(target=lambda: told.append(ours.call(Status())))
+    with socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(str(path))
+        ending.listen(1)
+        asked.start()
+        assert select.select([ending], [], [], 20)[0], "somebody connects"
+        path.unlink()
+    with vision(path):
+        asked.join(30)
+    assert told == [STATUS]
 
 
 def test_where_it_cannot_listen_recognition_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
