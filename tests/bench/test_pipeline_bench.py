@@ -19,7 +19,7 @@ from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
 from tests.footage import path_of
-from tests.workbench import write_clip
+from tools.rig.workbench import write_clip
 
 MAN_FRAMES = 60
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge.bench import thermal
 from edge.bench.thermal import Reading, Watch
-from tests.brokers import until
+from tools.rig.brokers import until
 
 
 def draw(root: Path, *, temperatures: dict[int, str], flags: str | None = None) -> Path:

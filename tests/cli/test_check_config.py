@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workbench import Bench
+from tools.rig.workbench import Bench
 
 SHIPPED = Path(__file__).parents[2] / "config" / "edge.toml"
 

@@ -12,7 +12,7 @@ from edge.identity.keys import load_or_create_key
 from edge.identity.store import Store
 from edge.models.manifest import load_manifest
 from tests.conftest import Clips
-from tests.workbench import Bench, copy_of_package, flip_byte
+from tools.rig.workbench import Bench, copy_of_package, flip_byte
 
 DATA_OF_OTHERS = 0o644
 

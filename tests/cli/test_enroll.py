@@ -15,9 +15,9 @@ import cv2
 import pytest
 
 from edge.provision.simulator import Simulated, device
-from tests.brokers import until
 from tests.footage import path_of, video
-from tests.workbench import Answer
+from tools.rig.brokers import until
+from tools.rig.workbench import Answer
 
 LIMIT_S = 60
 

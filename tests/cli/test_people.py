@@ -15,7 +15,7 @@ from edge.identity.store import Store
 from edge.models.manifest import load_manifest
 from tests.conftest import Clips, Enrolled
 from tests.footage import Image, path_of, still, video
-from tests.workbench import Bench
+from tools.rig.workbench import Bench
 
 
 def side_by_side(left: Image, right: Image) -> Image:

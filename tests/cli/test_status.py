@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conftest import Clips
-from tests.workbench import Bench
+from tools.rig.workbench import Bench
 
 KEYS = {"device", "vision", "publisher", "problem", "outbox"}
 

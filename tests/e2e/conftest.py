@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Amqtt, Mosquitto
+from tools.rig.brokers import Amqtt, Mosquitto
 
 
 @pytest.fixture(params=[Amqtt, Mosquitto], ids=["amqtt", "mosquitto"])

@@ -17,10 +17,10 @@ import pytest
 
 from edge.identity.keys import load_key
 from edge.identity.store import Store
-from tests.brokers import Amqtt, Consumer, until
 from tests.conftest import Clips, Enrolled
 from tests.footage import path_of, still
-from tests.workbench import Bench, Running, copy_of_package, flip_byte
+from tools.rig.brokers import Amqtt, Consumer, until
+from tools.rig.workbench import Bench, Running, copy_of_package, flip_byte
 
 DISK_BYTES = 2 << 20
 OUTBOX_LIMIT_BYTES = 64 << 10  # more than the log of a test grows to, less than the outbox's write-ahead log

@@ -18,8 +18,8 @@ from cryptography.x509.oid import NameOID
 from edge.config import MqttConfig
 from edge.errors import PublisherError
 from edge.events.link import credentials
-from tests.brokers import Consumer, Mosquitto, until
-from tests.publishing import add, configured, depth, problem, publishing, vision
+from tools.rig.brokers import Consumer, Mosquitto, until
+from tools.rig.publishing import add, configured, depth, problem, publishing, vision
 
 Key = ec.EllipticCurvePrivateKey
 

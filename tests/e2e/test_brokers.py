@@ -18,9 +18,9 @@ import pytest
 from edge.events.clock import moment
 from edge.events.waiting import Moment
 from edge.processes.publisher import run
-from tests.brokers import Amqtt, Consumer, Mosquitto, until
 from tests.events.samples import vision_state
-from tests.publishing import add, configured, depth, opened, problem, publisher_process, publishing, vision
+from tools.rig.brokers import Amqtt, Consumer, Mosquitto, until
+from tools.rig.publishing import add, configured, depth, opened, problem, publisher_process, publishing, vision
 
 pytestmark = pytest.mark.usefixtures("short_silence")
 

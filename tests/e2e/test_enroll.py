@@ -10,8 +10,8 @@ import pexpect
 import pytest
 
 from edge.events.event import Event
-from tests.brokers import Amqtt, Consumer, until
 from tests.footage import path_of
+from tools.rig.brokers import Amqtt, Consumer, until
 
 DEADLINE_S = 40
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from edge.events.event import Event
-from tests.brokers import Amqtt, Consumer, until
 from tests.conftest import Clips, Enrolled
-from tests.workbench import Bench, Running
+from tools.rig.brokers import Amqtt, Consumer, until
+from tools.rig.workbench import Bench, Running
 
 STOPS_WITHIN_S = 15.0  # both processes, on a machine that is busy with other tests
 PIXEL_LIBRARIES = re.compile(r"numpy|cv2|onnxruntime|litert|tflite")

@@ -15,9 +15,9 @@ import pytest
 
 from edge.errors import EdgeError
 from edge.events.event import Event, encode
-from tests.brokers import Amqtt, Mosquitto, until
 from tests.events.samples import match
-from tests.publishing import add, configured, depth, publishing, vision
+from tools.rig.brokers import Amqtt, Mosquitto, until
+from tools.rig.publishing import add, configured, depth, publishing, vision
 from tools.subscribe import Journal, Subscriber
 
 pytestmark = pytest.mark.usefixtures("short_silence")

@@ -21,10 +21,10 @@ from edge.identity.store import Store
 from edge.models.manifest import load_manifest
 from edge.processes.assembly import build_aligner, build_detector, build_embedder
 from edge.records import Frame
-from tests.brokers import until
 from tests.conftest import Enrolled
 from tests.footage import Image, still, video
-from tests.workbench import Bench, write_clip
+from tools.rig.brokers import until
+from tools.rig.workbench import Bench, write_clip
 
 KILLS = 100
 LANES = 2  # as many as a small machine has cores

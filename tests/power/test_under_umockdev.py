@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from edge.events.messages import VisionState
-from tests.brokers import until
 from tests.footage import path_of
 from tests.power.scenario import SETTLE_S
-from tests.workbench import Bench
+from tools.rig.brokers import until
+from tools.rig.workbench import Bench
 
 WITHIN_S = 5
 DEADLINE_S = 30.0

@@ -22,7 +22,7 @@ from edge.processes.control import ControlServer
 from edge.provision import control, messages
 from edge.provision.control import ControlClient, ControlReply, ControlRequest, Status, VisionStatus, WholePhoto
 from edge.provision.messages import Done, Failed
-from tests.brokers import until
+from tools.rig.brokers import until
 
 STATUS = VisionStatus(model="m", slot="built-in", people=0, camera="normal")
 

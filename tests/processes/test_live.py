@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from edge.events.event import Event
-from tests.brokers import Amqtt, Consumer, until
 from tests.conftest import Clips, Enrolled
-from tests.workbench import Bench, flip_byte
+from tools.rig.brokers import Amqtt, Consumer, until
+from tools.rig.workbench import Bench, flip_byte
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from edge.health import Notifier
 from tests.conftest import Clips
-from tests.workbench import DEADLINE_S, Bench
+from tools.rig.workbench import DEADLINE_S, Bench
 
 
 class Manager:

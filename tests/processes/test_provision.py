@@ -13,8 +13,8 @@ from edge import config as configuration
 from edge.config import Config
 from edge.processes import following, provision
 from edge.provision.settings import OwnerSettings
-from tests.brokers import until
-from tests.workbench import Bench
+from tools.rig.brokers import until
+from tools.rig.workbench import Bench
 
 
 @pytest.mark.parametrize("module", ["edge.processes.provision", "edge.cli.enroll", "edge.provision.wizard"])

@@ -19,9 +19,9 @@ from edge.provision.host import Client
 from edge.provision.messages import Progress
 from edge.provision.port import SerialPort
 from edge.provision.simulator import Simulated, device
-from tests.brokers import until
 from tests.footage import path_of
 from tests.provision.harness import photo_of_woman, send_all
+from tools.rig.brokers import until
 
 PIECE_BYTES = 48
 MARK = b"a marker that only this test has written: 7f3c"

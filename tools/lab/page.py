@@ -1,4 +1,4 @@
-"""Tables of docs/lab.md, rewritten between markers, and their JSON and plots beside it: never typed by hand."""
+"""Tables of docs/lab.md and docs/VERIFY.md, rewritten between markers, their JSON beside them: never typed by hand."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ PAGE = Path(__file__).parents[2] / "docs/lab.md"
 FOLDER = PAGE.with_suffix("")  # docs/lab: what the page shows
 
 
-def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE) -> None:
+COMMAND = "python -m tools.lab"  # what writes a table, in front of its name
+
+
+def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE, command: str = COMMAND) -> None:
     """Write NAME.json beside the page, and `text` between its markers of this name; raises CardError without them."""
-    rewrite(name, text, page)
+    rewrite(name, text, page, command)
     path = page.with_suffix("") / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def rewrite(name: str, text: str, page: Path = PAGE) -> None:
+def rewrite(name: str, text: str, page: Path = PAGE, command: str = COMMAND) -> None:
     """Put `text` between the page's markers of this name; raises CardError where they are missing."""
-    begin = f"<!-- {name}: begin, written by `python -m tools.lab {name}` -->"
+    begin = f"<!-- {name}: begin, written by `{command} {name}` -->"
     end = f"<!-- {name}: end -->"
     before, found_begin, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""Real brokers for tests: amqtt, which pip installs, mosquitto where the system has it; and a consumer of events."""
+"""Real brokers: amqtt, which pip installs, mosquitto where the system has it; and a consumer of events."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any, Self
 
 import msgspec
 import paho.mqtt.client as paho
-import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.events.event import Event, decode
 from edge.events.ledger import Ledger
 from edge.events.messages import State
+from tools.rig import Missing
 
 _AMQTT = """
 import asyncio, sys
@@ -44,7 +44,7 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) 
     end_s = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end_s:
-            pytest.fail(f"waited {deadline_s:.0f} s in vain: {what}")
+            raise AssertionError(f"waited {deadline_s:.0f} s in vain: {what}")
         time.sleep(0.02)
 
 
@@ -109,7 +109,7 @@ class Mosquitto(_Broker):
         super().__init__(folder)
         self._binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if self._binary is None:
-            pytest.skip("skipped: mosquitto is not installed")
+            raise Missing("mosquitto is not installed (apt install mosquitto)")
         user = ["user root"] if os.geteuid() == 0 else []  # or it could not read the test's folder
         text = [*user, f"listener {self.port} 127.0.0.1", *(lines or ["allow_anonymous true"])]
         (folder / "mosquitto.conf").write_text("\n".join(text) + "\n")

@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edge import config
 from edge.config import Config
 from edge.events.event import Event
 from edge.events.outbox import Outbox
-from tests.brokers import until
-from tests.footage import Image
+from tools.rig.brokers import until
 
 DEADLINE_S = 30.0
 COMMAND_LIMIT_S = 60.0
 
+Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 Sections = Mapping[str, Mapping[str, Any]]
 
 

@@ -1,4 +1,4 @@
-"""Both ends of an outbox for tests with brokers: vision's writing end, and the publisher in a thread or a process."""
+"""Both ends of an outbox beside a broker: vision's writing end, and the publisher in a thread or a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from edge.events.flow import Backoff
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
-from tests.events.samples import MODEL
+
+MODEL = "a9" * 8  # what the events say recognised them
 
 
 def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Config:
