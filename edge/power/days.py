@@ -30,6 +30,7 @@ class DayResult:
     encounters: int
     hindsight: float  # recognised by the best constant rate of the same life
     threshold: float  # recognised by percent thresholds tuned to the same life
+    most: float  # recognised by full rates, were there energy for them: nobody recognises more
     plain_threshold_life: float  # share of the asked time that thresholds of 50 % and 20 % last
     full_rate_life: float
     mode_changes: int
@@ -65,6 +66,7 @@ def summary(results: list[DayResult], seconds: float, seed: int) -> dict[str, ob
         "encounters_vs_hindsight": _ratio(possible, "hindsight"),
         "encounters_vs_threshold_baseline": _ratio(possible, "threshold"),
         "encounters_vs_threshold_tight_days": _ratio([r for r in possible if r.tightness > 0.5], "threshold"),
+        "most_vs_threshold_baseline": _round(_total(possible, "most"), _total(possible, "threshold")),
         "encounters_recognised": _total(possible, "recognised") / max(1.0, _total(possible, "encounters")),
         "impossible_said_first_hour": _share(r.said_impossible for r in impossible),
         "impossible_by_5pct_said_first_hour": _share(r.said_impossible for r in clear),
@@ -93,5 +95,8 @@ def _total(results: list[DayResult], name: str) -> float:
 
 
 def _ratio(results: list[DayResult], baseline: str) -> float | None:
-    other = _total(results, baseline)
-    return round(_total(results, "recognised") / other, 4) if other else None
+    return _round(_total(results, "recognised"), _total(results, baseline))
+
+
+def _round(value: float, other: float) -> float | None:
+    return round(value / other, 4) if other else None

@@ -271,6 +271,7 @@ class Run:
             encounters=int(np.searchsorted(self.day.encounters.arrive_s, asked_s)),
             hindsight=baselines.hindsight() if self.asked.kind == "possible" else 0.0,
             threshold=baselines.thresholds(floor, full) if self.asked.kind == "possible" else 0.0,
+            most=float(full.recognised[: self._steps].sum()) if self.asked.kind == "possible" else 0.0,
             plain_threshold_life=baselines.plain_life(floor, full),
             full_rate_life=life_s(full.drain_w, self.asked.energy_wh) / asked_s,
             mode_changes=self.mode_changes,
