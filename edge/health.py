@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import socket  # AF_UNIX datagrams to the service manager only
 
+from edge.clock import now_s
+
+_ALIVE_EVERY_S = 0.5  # more often tells the manager nothing new
+
 
 class Notifier:
     """Speak the sd_notify protocol: datagrams on the Unix socket that NOTIFY_SOCKET names."""
@@ -12,14 +16,18 @@ class Notifier:
     def __init__(self, address: str | None = None) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._alive_s = float("-inf")
 
     def ready(self, status: str) -> None:
         """Say that start-up is over."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
-        """Feed the watchdog; call this only where work has been done."""
-        self._send(f"WATCHDOG=1\nSTATUS={status}")
+        """Feed the watchdog, twice a second at most; call this only where work has been done."""
+        now = now_s()
+        if now - self._alive_s >= _ALIVE_EVERY_S:
+            self._alive_s = now
+            self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self) -> None:
         """Say that the process ends on purpose."""

@@ -70,12 +70,12 @@ def vision(config_path: Path) -> None:
     else:
         logging.getLogger("edge").info("network: %s", sandbox.leave_network())
     from edge.health import Notifier
-    from edge.processes import signals
+    from edge.processes import following, signals
     from edge.processes import vision as process
 
-    stop, notifier = signals.stop_on_signals(), Notifier()
-    while (code := process.run(settings, stop, notifier)) == process.RELOAD:
-        settings = config.load(config_path)
+    stop, hangup, notifier = signals.stop_on_signals(), signals.reload_on_hangup(), Notifier()
+    while (code := process.run(settings, stop, hangup, notifier)) == process.RELOAD:
+        settings = following.settings_of_now(config_path, settings)
     sys.exit(code)
 
 
@@ -83,9 +83,12 @@ def vision(config_path: Path) -> None:
 @with_config
 def publish(config_path: Path) -> None:
     """Run the process that sends events; it has no pixels."""
+    from edge.health import Notifier
     from edge.processes import following, publisher, signals
 
-    following.follow(config_path, signals.stop_on_signals(), publisher.run)
+    stop, hangup, notifier = signals.stop_on_signals(), signals.reload_on_hangup(), Notifier()
+    following.follow(config_path, stop, hangup, lambda settings, over: publisher.run(settings, over, notifier))
+    notifier.stopping()
 
 
 @cli.command()
@@ -97,10 +100,11 @@ def provision(config_path: Path, pty: Path | None) -> None:
     from edge.processes import sandbox
 
     logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    from edge.health import Notifier
     from edge.processes import provision as process
     from edge.processes import signals
 
-    sys.exit(process.run(settings, config_path, signals.stop_on_signals(), pty))
+    sys.exit(process.run(settings, config_path, signals.stop_on_signals(), Notifier(), pty))
 
 
 @cli.command()

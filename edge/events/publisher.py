@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import UNSET
@@ -35,6 +35,7 @@ _TICK_S = 0.2  # how often the outbox is asked whether vision wrote: one PRAGMA 
 _GOODBYE_S = 1.0  # for the broker to take `offline` when we stop
 _STALL_S = 30.0  # a broker that answers no PUBLISH for so long is as good as gone
 _EXPIRY_EVERY_S = 60.0
+_REST_S = 1.0  # between two signs of life while the broker is away
 _DISK_RETRY_S = 1.0
 _ACK_WAIT_MAX_S = 300.0
 _SAYS_NO = frozenset({"login_refused", "refused", "settings", "tls_failed"})  # asking again soon changes nothing
@@ -44,11 +45,19 @@ class Publisher:
     """Carries the outbox to the broker until told to stop; what goes wrong is said and tried again, never raised.
 
     `ack_wait_s`: with acks on, how long the consumer may be silent before events are sent again; it doubles each time.
+    `alive` is told how it goes in each round of the loop, for a watchdog.
     """
 
     def __init__(
-        self, config: Config, outbox: Outbox, *, backoff: Backoff | None = None, ack_wait_s: float = 10.0
+        self,
+        config: Config,
+        outbox: Outbox,
+        *,
+        backoff: Backoff | None = None,
+        ack_wait_s: float = 10.0,
+        alive: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._alive = alive
         self._mqtt = config.mqtt
         self._publish_names = config.privacy.publish_names
         self._outbox = outbox
@@ -87,9 +96,16 @@ class Publisher:
                 if link in _SAYS_NO:
                     self._backoff.slow_down()
                 self._store()
-                stop.wait(self._backoff.next_s(self._uniform()))
+                self._rest(stop, self._backoff.next_s(self._uniform()))
         self._store()
         self._status.say("stopped")
+
+    def _rest(self, stop: threading.Event, seconds: float) -> None:
+        """Wait until the broker is tried again."""
+        end_s = now_s() + seconds
+        while (left_s := end_s - now_s()) > 0 and not stop.is_set():
+            self._alive(f"the broker is away ({self._status.link}), tried again in {left_s:.0f} s")
+            stop.wait(min(left_s, _REST_S))
 
     def _serve(self, stop: threading.Event) -> None:
         """One connection, from greeting to loss or stop."""
@@ -99,6 +115,7 @@ class Publisher:
             self._welcome(connection)
             while not stop.is_set():
                 self._turn(connection)
+                self._alive(f"{self._status.link}, {self._status.published} events published")
             self._farewell(connection)
         finally:
             connection.close()

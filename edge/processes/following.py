@@ -1,4 +1,4 @@
-"""Run a process again whenever the owner has changed the settings over the cable."""
+"""Run a process again whenever the settings have changed: over the cable, or in the file, which SIGHUP tells of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge import config as configuration
 from edge.config import Config
+from edge.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 _POLL_S = 1.0
@@ -16,26 +17,45 @@ _POLL_S = 1.0
 Mark = tuple[int, int, int] | None
 
 
-def follow(config_path: Path, stop: threading.Event, run: Callable[[Config, threading.Event], None]) -> None:
-    """Call `run(config, stop)` until `stop`, and anew with the settings of now when they have changed."""
+def follow(
+    config_path: Path,
+    stop: threading.Event,
+    hangup: threading.Event,
+    run: Callable[[Config, threading.Event], None],
+) -> None:
+    """Call `run(config, stop)` until `stop`, and anew with the settings of now on a hangup or when they have changed.
+
+    Raises ConfigError where the file is wrong from the beginning.
+    """
+    config = configuration.load(config_path)
     while True:
-        mark = _mark(configuration.load(config_path).settings_path)
-        config = configuration.load(config_path)  # after the mark: a change between the two is followed, not missed
+        hangup.clear()
+        mark = _mark(config.settings_path)
+        config = settings_of_now(config_path, config)  # after the mark: a change between the two is followed
         over = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(config.settings_path, mark, stop, over), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(config.settings_path, mark, stop, hangup, over), daemon=True)
         watcher.start()
         try:
             run(config, over)
         finally:
             over.set()
             watcher.join()
-        if stop.is_set() or _mark(config.settings_path) == mark:
+        if stop.is_set() or not (hangup.is_set() or _mark(config.settings_path) != mark):
             return
-        _log.info("the settings have changed")
+        _log.info("the settings are read anew")
 
 
-def _watch(path: Path, mark: Mark, stop: threading.Event, over: threading.Event) -> None:
-    while not stop.wait(_POLL_S) and not over.is_set() and _mark(path) == mark:
+def settings_of_now(config_path: Path, known: Config) -> Config:
+    """Read the settings again; where they are wrong, say so and return those known so far."""
+    try:
+        return configuration.load(config_path)
+    except ConfigError as e:
+        _log.error("the settings so far stay: %s", e)
+        return known
+
+
+def _watch(path: Path, mark: Mark, stop: threading.Event, hangup: threading.Event, over: threading.Event) -> None:
+    while not stop.wait(_POLL_S) and not over.is_set() and not hangup.is_set() and _mark(path) == mark:
         pass
     over.set()
 

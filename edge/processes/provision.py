@@ -16,6 +16,7 @@ from pathlib import Path
 from edge.clock import now_s
 from edge.config import Config
 from edge.errors import ProvisionError
+from edge.health import Notifier
 from edge.provision.arming import Arming, canonical, load_or_make_code
 from edge.provision.control import ControlClient
 from edge.provision.desk import Clock, Desk
@@ -40,7 +41,7 @@ def arm(config: Config, minutes: float | None = None) -> tuple[str, float]:
     return code, arming_of(config).arm(config.provision.armed_minutes if minutes is None else minutes)
 
 
-def run(config: Config, config_path: Path, stop: threading.Event, pty: Path | None = None) -> int:
+def run(config: Config, config_path: Path, stop: threading.Event, notifier: Notifier, pty: Path | None = None) -> int:
     """Serve the cable until told to stop, or, on a real port, until nobody may come any more."""
     arming = arming_of(config)
     if arming.is_new:
@@ -64,8 +65,10 @@ def run(config: Config, config_path: Path, stop: threading.Event, pty: Path | No
     )
 
     def wanted() -> bool:
+        notifier.alive("in conversation" if device.is_open else "waiting for a host")
         return not stop.is_set() and (pty is not None or device.is_open or arming.left_s() > 0)
 
+    notifier.ready("waiting for a host")
     while wanted():
         try:
             port: Port = PtyPort(pty) if pty else SerialPort(config.provision.port)
@@ -75,6 +78,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, pty: Path | No
             continue
         _log.info("listening on %s", pty or config.provision.port)
         _serve(port, device, wanted)
+    notifier.stopping()
     return 0
 
 

@@ -9,23 +9,25 @@ from edge.config import Config
 from edge.errors import OutboxError
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
+from edge.health import Notifier
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 2.0
 
 
-def run(config: Config, stop: threading.Event) -> None:
-    """Publish until `stop` is set."""
-    outbox = _open(config, stop)
+def run(config: Config, stop: threading.Event, notifier: Notifier) -> None:
+    """Publish until `stop` is set. Start-up waits for nobody: neither for the disk nor for the broker."""
+    notifier.ready("opening the outbox")
+    outbox = _open(config, stop, notifier)
     if outbox is None:
         return
     try:
-        Publisher(config, outbox).run(stop)
+        Publisher(config, outbox, alive=notifier.alive).run(stop)
     finally:
         outbox.close()
 
 
-def _open(config: Config, stop: threading.Event) -> Outbox | None:
+def _open(config: Config, stop: threading.Event, notifier: Notifier) -> Outbox | None:
     """Open or create the outbox, however long it is locked or its disk is away; None if told to stop first."""
     said = ""
     while not stop.is_set():
@@ -35,5 +37,6 @@ def _open(config: Config, stop: threading.Event) -> Outbox | None:
             if str(e) != said:
                 said = str(e)
                 _log.error("%s", e)
+            notifier.alive("waiting for the outbox")
             stop.wait(_RETRY_S)
     return None

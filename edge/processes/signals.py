@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as an event that loops can wait for."""
+"""SIGTERM and SIGINT, and SIGHUP, as events that loops can wait for."""
 
 from __future__ import annotations
 
@@ -55,3 +55,10 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     return stop
+
+
+def reload_on_hangup() -> threading.Event:
+    """Return an event that each SIGHUP sets; whoever reads the settings anew clears it."""
+    hangup = SignalEvent()
+    signal.signal(signal.SIGHUP, lambda *_: hangup.set())
+    return hangup

@@ -32,12 +32,13 @@ _HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
 _RETRY_FIRST_S, _RETRY_MOST_S = 1.0, 30.0  # waits before a lost camera is opened again
 
 
-def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
+def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier: Notifier) -> int:
     """Recognise until told to stop or until a finite source has ended; returns the exit code.
 
     The exit code is 1 when parts of a finite source could not be read, RELOAD when the settings or the model have
-    changed. Raises EdgeError where it cannot begin.
+    changed or `hangup` is set. Raises EdgeError where it cannot begin.
     """
+    hangup.clear()
     vision = _on_trial(config, notifier)
     feed = _Feed(config.camera, stop, vision.wants_frames)
     try:
@@ -48,6 +49,8 @@ def run(config: Config, stop: threading.Event, notifier: Notifier) -> int:
                 vision.step(frame)
                 feed.set_fps(vision.capture_fps)
                 control.poll(vision.steward.handle)
+                if hangup.is_set():
+                    vision.steward.reload = True
                 if vision.steward.reload:
                     return RELOAD
                 vision.keep_house(camera_lost=feed.lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from edge.health import Notifier
 from tests.conftest import Clips
+from tools.rig.brokers import until
 from tools.rig.workbench import DEADLINE_S, Bench
 
 
@@ -76,3 +78,57 @@ def test_vision_says_ready_then_alive_then_stopping(manager: Manager, man_bench:
         while (last := manager.heard()) != {"STOPPING": "1"}:
             assert last["WATCHDOG"] == "1"
         assert running.ends() == 0
+
+
+def test_signs_of_life_in_quick_succession_are_one(manager: Manager, tmp_path: Path) -> None:
+    notifier = Notifier(str(tmp_path / "notify"))
+    for frames in range(100):
+        notifier.alive(f"normal, {frames} frames")
+    notifier.stopping()
+    assert manager.heard() == {"WATCHDOG": "1", "STATUS": "normal, 0 frames"}
+    assert manager.heard() == {"STOPPING": "1"}
+
+
+def test_the_publisher_is_ready_and_alive_while_the_broker_is_away(manager: Manager, bench: Bench) -> None:
+    bench.configure({"mqtt": {"port": 1}})
+    with bench.start("publish", {"NOTIFY_SOCKET": str(bench.folder / "notify")}) as running:
+        assert manager.heard()["READY"] == "1"
+        for _ in range(3):
+            alive = manager.heard()
+            assert alive["WATCHDOG"] == "1"
+            assert alive["STATUS"].startswith("the broker is away (unreachable), tried again in")
+        running.process.terminate()
+        while (last := manager.heard()) != {"STOPPING": "1"}:
+            assert last["WATCHDOG"] == "1"
+        assert running.ends() == 0
+
+
+def test_a_hangup_has_the_publisher_read_its_settings_anew(manager: Manager, bench: Bench) -> None:
+    bench.configure({"mqtt": {"port": 1}})
+    with bench.start("publish", {"NOTIFY_SOCKET": str(bench.folder / "notify")}) as running:
+        assert manager.heard()["READY"] == "1"
+        bench.configure({"mqtt": {"host": "127.0.0.2", "port": 2}})
+        running.process.send_signal(signal.SIGHUP)
+        running.says("broker 127.0.0.2:2: cannot be reached")
+        bench.path.write_text("[mqtt]\nport = 99999999\n")
+        running.process.send_signal(signal.SIGHUP)
+        running.says("the settings so far stay: ")
+        assert running.stop() == 0
+
+
+def test_a_hangup_has_vision_read_its_settings_anew(man_bench: Bench, clips: Clips) -> None:
+    camera = {"source": "video", "paths": [str(clips.man_later)], "fps": 30, "loop": True}
+    man_bench.configure({"camera": camera})
+    with man_bench.start("vision") as running:
+        until(lambda: man_bench.status()["vision"] is not None, "vision says how it is")
+        boot = man_bench.status()["vision"]["boot"]
+        man_bench.configure({"camera": camera | {"fps": 7.0}})
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: man_bench.status()["vision"]["boot"] != boot, "it has begun anew")
+        until(lambda: man_bench.status()["vision"]["capture_fps"] == 7.0, "with the settings of now")
+        boot = man_bench.status()["vision"]["boot"]
+        man_bench.path.with_suffix(".new").write_text(man_bench.path.read_text() + "\nnonsense = 1\n")
+        man_bench.path.with_suffix(".new").replace(man_bench.path)
+        running.process.send_signal(signal.SIGHUP)
+        running.says("the settings so far stay: ")
+        assert running.stop() == 0

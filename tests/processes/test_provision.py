@@ -11,6 +11,7 @@ import pytest
 
 from edge import config as configuration
 from edge.config import Config
+from edge.health import Notifier
 from edge.processes import following, provision
 from edge.provision.settings import OwnerSettings
 from tools.rig.brokers import until
@@ -45,10 +46,10 @@ def test_the_first_start_arms_itself_and_a_later_one_does_not(bench: Bench) -> N
     config = bench.settings
     stop = threading.Event()
     stop.set()
-    assert provision.run(config, bench.path, stop) == 0
+    assert provision.run(config, bench.path, stop, Notifier()) == 0
     assert provision.arming_of(config).left_s() > 0
     provision.arming_of(config).disarm()
-    assert provision.run(config, bench.path, stop) == 0
+    assert provision.run(config, bench.path, stop, Notifier()) == 0
     assert provision.arming_of(config).left_s() == 0
 
 
@@ -73,7 +74,7 @@ def test_a_process_that_follows_the_settings_is_run_again_with_those_of_now(benc
         seen.append(config.mqtt.host)
         over.wait()
 
-    follower = threading.Thread(target=following.follow, args=(bench.path, stop, run))
+    follower = threading.Thread(target=following.follow, args=(bench.path, stop, threading.Event(), run))
     follower.start()
     until(lambda: len(seen) == 1, "the first run")
     OwnerSettings(bench.path).change("mqtt", {"host": "broker.lan"})
@@ -86,7 +87,7 @@ def test_a_process_that_follows_the_settings_is_run_again_with_those_of_now(benc
 
 def test_a_run_that_ends_by_itself_is_not_run_again(bench: Bench) -> None:
     runs: list[int] = []
-    following.follow(bench.path, threading.Event(), lambda *_: runs.append(1))
+    following.follow(bench.path, threading.Event(), threading.Event(), lambda *_: runs.append(1))
     assert runs == [1]
 
 
