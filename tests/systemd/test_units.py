@@ -1,0 +1,114 @@
+"""The units: systemd reads every line of them, they are tight, and all files agree on paths, user and settings."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge import config
+from tools.proof import boot
+from tools.rig import Missing
+
+FOLDER = Path(__file__).parents[2] / "systemd"
+SERVICES = sorted(FOLDER.glob("edge*.service"))
+PROCESSES = ("edge-vision", "edge-publisher", "edge-provision")
+
+
+def unit(name: str) -> str:
+    return (FOLDER / f"{name}.service").read_text(encoding="utf-8")
+
+
+def values(name: str, key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", unit(name), re.MULTILINE)
+
+
+@pytest.fixture
+def analyzer() -> str:
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        raise Missing("systemd-analyze is not installed (apt install systemd)")
+    return found
+
+
+def verified(analyzer: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Have systemd read the units, with programs that are installed here in place of the product's."""
+    for source in [*SERVICES, FOLDER / "edge.target"]:
+        text = source.read_text(encoding="utf-8")
+        text = re.sub(r"/usr/bin/edge-daemon|/usr/lib/edge/edge-gadget", "/bin/true", text)
+        (folder / source.name).write_text(text, encoding="utf-8")
+    command = [analyzer, "verify", "--recursive-errors=yes", "--man=no", *map(str, sorted(folder.iterdir()))]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_systemd_understands_every_line(analyzer: str, tmp_path: Path) -> None:
+    done = verified(analyzer, tmp_path)
+    ours = [line for line in done.stderr.splitlines() if "edge" in line]
+    assert ours == []
+
+
+def test_a_key_that_systemd_does_not_know_is_noticed(analyzer: str, tmp_path: Path) -> None:
+    (tmp_path / "edge-wrong.service").write_text("[Service]\nExecStart=/bin/true\nPrivateNetwrk=yes\n")
+    assert "PrivateNetwrk" in verified(analyzer, tmp_path).stderr
+
+
+def test_each_unit_is_as_tight_as_is_claimed() -> None:
+    told = boot.prove(short=True, say=print)["exposure"]
+    assert set(told) == set(PROCESSES)
+
+
+def test_a_unit_with_a_hole_is_refused(tmp_path: Path) -> None:
+    for name in PROCESSES:
+        text = unit(name)
+        if name == "edge-publisher":
+            text = text.replace("NoNewPrivileges=yes\n", "").replace("CapabilityBoundingSet=\n", "")
+        (tmp_path / f"{name}.service").write_text(text)
+    with pytest.raises(AssertionError, match="edge-publisher: an exposure of"):
+        boot.exposure(tmp_path)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_each_process_is_watched_and_leaves_no_dump(name: str) -> None:
+    assert values(name, "Type") == ["notify"]
+    assert values(name, "NotifyAccess") == ["main"]
+    assert int(values(name, "WatchdogSec")[0]) > 0
+    assert values(name, "WatchdogSignal") == ["SIGKILL"]
+    assert values(name, "LimitCORE") == ["0"]
+    assert values(name, "Restart") == ["on-failure"]
+    assert values(name, "User") == ["edge"]
+
+
+def test_paths_and_user_are_those_of_the_settings() -> None:
+    settings = config.parse("", "edge.toml")
+    data = str(settings.data_dir)
+    user = re.findall(r"^u (\S+) .* (\S+)$", (FOLDER / "edge-sysusers.conf").read_text(), re.MULTILINE)
+    assert user == [("edge", data)]
+    made = re.findall(r"^d (\S+)\s+0700 edge edge$", (FOLDER / "edge-tmpfiles.conf").read_text(), re.MULTILINE)
+    folders = {settings.outbox_path.parent, settings.settings_dir, settings.provision_dir, settings.control_path.parent}
+    assert set(map(Path, made)) == {Path(data), *folders}
+    assert values("edge-vision", "StateDirectory") == [Path(data).name]
+
+
+def test_only_the_publisher_has_a_network() -> None:
+    for name in PROCESSES:
+        private = values(name, "PrivateNetwork") == ["yes"] and values(name, "RestrictAddressFamilies") == ["AF_UNIX"]
+        assert private == (name != "edge-publisher")
+
+
+def test_a_staged_installation_has_every_file_and_removal_takes_each_away(tmp_path: Path) -> None:
+    staged = {"DESTDIR": str(tmp_path), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    subprocess.run([FOLDER / "install", "install"], env=staged, check=True)
+    have = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.name for path in SERVICES} | {"edge.target", "edge-gadget", "edge.toml", "edge.conf"} <= have
+    assert config.load(tmp_path / "usr/share/edge/edge.toml")
+    subprocess.run([FOLDER / "install", "uninstall"], env=staged, check=True, capture_output=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_installer_says_how_it_is_used() -> None:
+    done = subprocess.run([FOLDER / "install", "everything"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "install | uninstall | purge" in done.stderr

@@ -1,0 +1,230 @@
+"""The installed product under a real systemd: it boots, recognises, is killed when it hangs, and is upgraded.
+
+The full form boots a Debian of its own (`tools/rig/machine.py`), installs with `make install`, and replays footage to a
+real mosquitto. The short form stages the system files and has systemd-analyze judge them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tools.demo import make_clips
+from tools.rig import Missing
+from tools.rig.machine import CACHE, Machine, tree
+
+CLAIM = "A real systemd boots the installed product, restarts what hangs or crashes, and keeps each process in its box."
+
+PROJECT = Path(__file__).parents[2]
+UNITS = {"edge-vision": 1.2, "edge-publisher": 1.5, "edge-provision": 1.5}  # the exposure that each may have
+_START_S, _EVENT_S = 120.0, 120.0  # this machine may be slow, and busy; what is reached is among the figures
+_CONFIG = """
+[device]
+id = "proof"
+[camera]
+source = "video"
+paths = ["/srv/footage/man.avi", "/srv/footage/street.mp4"]
+fps = 30.0
+loop = true
+[store]
+key = "{key}"
+[mqtt]
+host = "127.0.0.1"
+state_every_s = 1.0
+"""
+
+
+def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the figures; raises AssertionError where something does not hold, Missing where it cannot be tried."""
+    figures: dict[str, Any] = {"exposure": exposure()}
+    if short:
+        return figures
+    if os.geteuid() != 0:
+        raise Missing("booting a machine needs root")
+    base = tree(say)
+    with tempfile.TemporaryDirectory(prefix="edge-boot-") as name:
+        machine = Machine(Path(name) / "machine", base, [_layer(Path(name) / "layer", say)])
+        try:
+            with machine.booted():
+                figures |= _installed(machine, say)
+            with machine.booted():
+                say("booted again, the target comes up by itself")
+                figures |= _at_work(machine, say)
+                figures |= _upgraded_and_removed(machine, say)
+        finally:
+            machine.remove()
+    return figures
+
+
+def exposure(folder: Path = PROJECT / "systemd") -> dict[str, float]:
+    """Return what `systemd-analyze security` says of each unit; raises AssertionError above what it may be."""
+    if shutil.which("systemd-analyze") is None:
+        raise Missing("systemd-analyze is not installed (apt install systemd)")
+    told = {}
+    for unit, most in UNITS.items():
+        command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(folder / f"{unit}.service")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told[unit] = float(done.stdout.rpartition("service: ")[2].split()[0])
+        assert told[unit] <= most, f"{unit}: an exposure of {told[unit]}, wanted {most} at most"
+    return told
+
+
+def _layer(layer: Path, say: Callable[[str], None]) -> Path:
+    """Return a folder with the project's source, wheels of what it needs, footage, and a broker's configuration."""
+    say("building wheels")
+    wheels = CACHE / "wheels"
+    wanted = [f"{PROJECT}[enroll]", "setuptools>=77", "wheel"]
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels), "--find-links", str(wheels)]
+    subprocess.run([*pip, "-c", str(PROJECT / "tools/constraints.txt"), *wanted], check=True, cwd="/")
+    shutil.copytree(wheels, layer / "wheels")
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):
+        target = layer / "usr/src/edge" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(PROJECT / name, target)
+    footage = layer / "srv/footage"
+    footage.mkdir(parents=True)
+    clips = make_clips(footage)
+    shutil.copy(clips[1].path, footage / "street.mp4")
+    broker = layer / "etc/mosquitto/conf.d"
+    broker.mkdir(parents=True)
+    (broker / "edge.conf").write_text("listener 1883 127.0.0.1\nallow_anonymous true\n")
+    return layer
+
+
+def _installed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
+    """Install, enrol, seal the store key, and start."""
+    say("installing")
+    _make(machine, "install")
+    _configure(machine, "file:store.key")
+    add = ["people", "add", "The man", "--from", "/srv/footage/enrolment", "--json"]
+    machine.do("runuser", "-u", "edge", "--", "edge-daemon", *add)
+    say("sealing the store key with systemd-creds")
+    machine.do("mkdir", "-p", "/etc/credstore.encrypted")
+    sealed = "/etc/credstore.encrypted/edge-store-key"
+    machine.do("systemd-creds", "encrypt", "--name=edge-store-key", "/var/lib/edge/store.key", sealed)
+    machine.do("rm", "/var/lib/edge/store.key")
+    _configure(machine, "credential:edge-store-key")
+    began_s = time.monotonic()
+    machine.do("systemctl", "start", "edge.target")
+    machine.until(lambda: _active(machine), "vision and publisher are active", _START_S)
+    return {"start_to_ready_s": round(time.monotonic() - began_s, 1)}
+
+
+def _at_work(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
+    """Watch what a subscriber receives while processes hang and crash."""
+    machine.until(lambda: _active(machine), "the target comes up at boot", _START_S)
+    figures: dict[str, Any] = {}
+    with _subscriber(machine) as events:
+        say("waiting for a match")
+        figures["first_match_s"] = round(machine.until(lambda: _matches(events()), "a match", _EVENT_S), 1)
+        figures["store_key"] = "decrypted by systemd from /etc/credstore.encrypted"
+        figures |= _boxes(machine)
+        say("vision hangs")
+        figures["hung_vision_back_s"] = _after(machine, "edge-vision", "STOP")
+        say("the publisher crashes")
+        figures["crashed_publisher_back_s"] = _after(machine, "edge-publisher", "SEGV")
+        before = len(_matches(events()))
+        machine.until(lambda: len(_matches(events())) > before, "a match after both", _EVENT_S)
+        figures["events"] = len(events())
+    log = machine.do("journalctl", "--no-pager", "-u", "edge-vision")
+    assert "Watchdog timeout" in log, "vision came back, but not by its watchdog"
+    return figures
+
+
+def _boxes(machine: Machine) -> dict[str, Any]:
+    """Look at the processes from inside: what each can reach."""
+    vision, publisher = machine.main_pid("edge-vision"), machine.main_pid("edge-publisher")
+    devices = machine.do("nsenter", f"--target={vision}", "--net", "cat", "/proc/net/dev").splitlines()[2:]
+    interfaces = [line.split(":")[0].strip() for line in devices]
+    assert interfaces == ["lo"], f"vision has {interfaces}"
+    seen = machine.do("nsenter", f"--target={publisher}", "--mount", "ls", "/var/lib/edge").split()
+    assert sorted(seen) == ["outbox", "settings"], f"the publisher sees {seen}"
+    for pid in (vision, publisher):
+        status = machine.do("cat", f"/proc/{pid}/status")
+        assert "CapEff:\t0000000000000000" in status, status
+        assert "Seccomp:\t2" in status, status
+    return {"vision_interfaces": interfaces, "publisher_sees": sorted(seen), "capabilities": "none"}
+
+
+def _after(machine: Machine, unit: str, number: str) -> float:
+    """Send a signal to a unit's main process; returns after how long another one is ready, s."""
+    old = machine.main_pid(unit)
+    assert old
+    machine.do("kill", f"-{number}", str(old))
+    took_s = machine.until(
+        lambda: machine.main_pid(unit) not in {0, old} and _is_active(machine, unit), f"{unit} is back", _START_S
+    )
+    return round(took_s, 1)
+
+
+def _upgraded_and_removed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
+    say("upgrading")
+    before = machine.do("sh", "-c", "cat /etc/edge/edge.toml; ls /var/lib/edge/outbox; readlink /opt/edge/current")
+    store = machine.do("sha256sum", "/var/lib/edge/templates.edge")
+    _make(machine, "install")
+    after = machine.do("sh", "-c", "cat /etc/edge/edge.toml; ls /var/lib/edge/outbox; readlink /opt/edge/current")
+    assert before.splitlines()[:-1] == after.splitlines()[:-1], "an upgrade changed settings or outbox"
+    assert before.splitlines()[-1] != after.splitlines()[-1], "an upgrade installed nothing"
+    assert machine.do("sha256sum", "/var/lib/edge/templates.edge") == store, "an upgrade changed the store"
+    machine.until(lambda: _active(machine), "both run after the upgrade", _START_S)
+    with _subscriber(machine) as events:
+        machine.until(lambda: _matches(events()), "a match after the upgrade", _EVENT_S)
+    say("removing")
+    _make(machine, "uninstall")
+    assert machine.call("systemctl", "cat", "edge-vision.service").returncode != 0, "the unit is still there"
+    assert machine.call("test", "-e", "/usr/bin/edge-daemon").returncode != 0, "the program is still there"
+    assert machine.do("sha256sum", "/var/lib/edge/templates.edge") == store, "removal touched the store"
+    _make(machine, "purge")
+    left = machine.do("sh", "-c", "ls -d /var/lib/edge /etc/edge 2>/dev/null || true")
+    assert left == "", f"a purge left {left}"
+    return {"upgrade_keeps": "settings, store, outbox", "uninstall_keeps": "settings, data", "purge_keeps": "nothing"}
+
+
+def _make(machine: Machine, target: str) -> None:
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
+    machine.do("make", "--directory=/usr/src/edge", target, **offline)
+
+
+def _configure(machine: Machine, key: str) -> None:
+    path = machine.root.parent / "edge.toml"
+    path.write_text(_CONFIG.format(key=key))
+    text = path.read_text()
+    machine.do("sh", "-c", 'printf %s "$0" > /etc/edge/edge.toml', text)
+
+
+def _active(machine: Machine) -> bool:
+    return _is_active(machine, "edge-vision") and _is_active(machine, "edge-publisher")
+
+
+def _is_active(machine: Machine, unit: str) -> bool:
+    return machine.call("systemctl", "is-active", unit).stdout.strip() == "active"
+
+
+def _matches(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event_type"] == "match"]
+
+
+@contextmanager
+def _subscriber(machine: Machine) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Subscribe as the project's example consumer, in the machine's network; yields what tells the events so far."""
+    kept = machine.root.parent / f"events-{time.monotonic_ns()}.jsonl"
+    inside = ["nsenter", f"--target={machine.pid}", "--net"]
+    command = [*inside, sys.executable, "-m", "tools.subscribe", "--device", "proof", "--to", str(kept)]
+    with (machine.root.parent / "subscriber.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log)
+    try:
+        yield lambda: [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    finally:
+        process.kill()
+        process.wait()
