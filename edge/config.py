@@ -40,10 +40,11 @@ class DeviceConfig(_Section, frozen=True):
 class CameraConfig(_Section, frozen=True):
     """Where frames come from."""
 
-    source: Literal["picamera2", "v4l2", "video", "images", "mjpeg"] = "picamera2"
+    source: Literal["picamera2", "v4l2", "video", "images", "mjpeg", "gstreamer"] = "picamera2"
     paths: list[str] = []
     device: str = "/dev/video0"
     url: str = ""
+    pipeline: str = ""
     width_px: Annotated[int, Meta(ge=64, le=4096)] = 640
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 480
     fps: Annotated[float, Meta(gt=0, le=120)] = 15.0

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
 
 import cv2
 
 from edge.clock import now_s
-from edge.config import CameraConfig, Config
-from edge.errors import EdgeError, ModelError, SourceError
+from edge.config import Config
+from edge.errors import EdgeError, ModelError
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.events.messages import Reason, VisionState
@@ -19,17 +17,16 @@ from edge.health import Notifier
 from edge.models.slots import Slots
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
+from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
 from edge.processes.power import Keeper, told
 from edge.processes.steward import Steward
 from edge.records import Decision, Frame
-from edge.vision.camera import FrameSource, open_source
 
 _log = logging.getLogger(__name__)
 
 RELOAD = -1  # result of `run`: begin anew with the settings of now
 _HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
-_RETRY_FIRST_S, _RETRY_MOST_S = 1.0, 30.0  # waits before a lost camera is opened again
 
 
 def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier: Notifier) -> int:
@@ -40,7 +37,7 @@ def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier
     """
     hangup.clear()
     vision = _on_trial(config, notifier)
-    feed = _Feed(config.camera, stop, vision.wants_frames)
+    feed = Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
         with ControlServer(config.control_path) as control:
@@ -53,7 +50,7 @@ def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier
                     vision.steward.reload = True
                 if vision.steward.reload:
                     return RELOAD
-                vision.keep_house(camera_lost=feed.lost)
+                vision.keep_house(feed.problem)
     finally:
         if not vision.steward.reload:
             notifier.stopping()
@@ -120,8 +117,11 @@ class _Vision:
         self._power.note(pipeline.counters, pipeline.undecided, pipeline.tracker.active, now)
         self._follow_power()
 
-    def keep_house(self, *, camera_lost: bool) -> None:
-        """About once a second: settings, store, watchdog, and the state when it is due or has changed."""
+    def keep_house(self, camera: Reason | None) -> None:
+        """About once a second: settings, store, watchdog, and the state when it is due or has changed.
+
+        `camera`: what ails the camera.
+        """
         now = now_s()
         if now - self._house_s < _HOUSEKEEPING_S:
             return
@@ -132,7 +132,7 @@ class _Vision:
         mode = self._power.orders.mode
         self._power.tick(now)
         self._follow_power()
-        reason = self._reason_now(camera_lost)
+        reason = self._reason_now(camera)
         news = reason != self._reason or mode != self._power.orders.mode
         if news or now - self._reported_s >= self._config.mqtt.state_every_s:
             self.report(reason)
@@ -168,11 +168,11 @@ class _Vision:
         )
         self._backlog.put_state(state)
 
-    def _reason_now(self, camera_lost: bool) -> Reason:
+    def _reason_now(self, camera: Reason | None) -> Reason:
         if not self._recognition:
             return "paused"
-        if camera_lost:
-            return "camera_lost"
+        if camera is not None:
+            return camera
         orders = self._power.orders
         return orders.reason if orders.mode != "active" or self._backlog.problem is None else "disk"
 
@@ -215,72 +215,3 @@ class _Vision:
             if str(e) != self._store_problem:
                 _log.error("the people known so far stay: %s", e)
             self._store_problem = str(e)
-
-
-class _Feed:
-    """The frames of the configured source for as long as the process lives: a lost camera is opened again."""
-
-    def __init__(self, config: CameraConfig, stop: threading.Event, wanted: Callable[[], bool]) -> None:
-        self._config = config
-        self._stop = stop
-        self._wanted = wanted
-        self._retry_s = _RETRY_FIRST_S
-        self._source: FrameSource | None = None
-        self._fps = config.fps
-        self.lost = False  # a live source is away
-        self.damaged = False  # parts of a finite source could not be read
-
-    def set_fps(self, fps: float) -> None:
-        """Ask the source for so many frames a second, and those that are opened later."""
-        if fps != self._fps:
-            self._fps = fps
-            if self._source is not None:
-                self._source.set_fps(fps)
-
-    def frames(self) -> Iterator[Frame | None]:
-        """Yield frames, and None a few times a second while there are none; ends with a finite source or on stop."""
-        while not self._stop.is_set():
-            if not self._wanted():
-                yield from self._pause(_HOUSEKEEPING_S)
-                continue
-            try:
-                source = self._source = open_source(self._config, self._stop.wait)
-                with closing(source):
-                    if self._fps != self._config.fps:
-                        source.set_fps(self._fps)
-                    yield from self._play(source)
-                if not source.live:
-                    return
-            except SourceError as e:
-                if self._config.source in {"video", "images"}:
-                    raise
-                self.lost = True
-                _log.error("%s; trying again in %.0f s", e, self._retry_s)
-                yield from self._pause(self._retry_s)
-                self._retry_s = min(2 * self._retry_s, _RETRY_MOST_S)
-
-    def _play(self, source: FrameSource) -> Iterator[Frame | None]:
-        """Yield the frames of an open source until it ends, is not wanted (a live one), or fails (SourceError)."""
-        while not self._stop.is_set():
-            if not self._wanted():
-                if source.live:
-                    return  # the camera is closed while nobody wants to see
-                yield from self._pause(_HOUSEKEEPING_S)
-                continue
-            try:
-                frame = source.read()
-            except SourceError as e:
-                if source.live:
-                    raise
-                _log.error("%s", e)
-                self.damaged = True
-                continue
-            if frame is None:
-                return
-            self.lost, self._retry_s = False, _RETRY_FIRST_S
-            yield frame
-
-    def _pause(self, seconds: float) -> Iterator[None]:
-        end_s = now_s() + seconds
-        while now_s() < end_s and not self._stop.wait(0.25):
-            yield None

@@ -1,4 +1,6 @@
-"""Frame sources: video files, image folders, V4L2, HTTP-MJPEG, Raspberry Pi camera. Only this module knows picamera2.
+"""Frame sources: video files, image folders, V4L2, HTTP-MJPEG, GStreamer, Raspberry Pi camera.
+
+Only this module knows picamera2.
 
 `read()` gives the next frame, None at the end of a finite source, and raises SourceError where the source fails. After
 an error a finite source goes on with its next file; a live source must be opened anew.
@@ -59,7 +61,18 @@ def open_source(config: CameraConfig, wait: Callable[[float], object] = time.sle
         return CaptureSource(config.device, cv2.CAP_V4L2, config)
     if config.source == "mjpeg":
         return CaptureSource(config.url, cv2.CAP_FFMPEG, config)
+    if config.source == "gstreamer":
+        _need_gstreamer()
+        return CaptureSource(config.pipeline, cv2.CAP_GSTREAMER, config)
     return PiCameraSource(config)
+
+
+def _need_gstreamer() -> None:
+    if not any(line.split()[:2] == ["GStreamer:", "YES"] for line in cv2.getBuildInformation().splitlines()):
+        raise DependencyError(
+            "[camera] source = 'gstreamer' needs an OpenCV that was built with GStreamer; pip's wheels are not",
+            "apt install python3-opencv and use a venv made with --system-site-packages and without pip's OpenCV",
+        )
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -263,17 +276,17 @@ class _Picture:
 
 
 class CaptureSource:
-    """A live source that OpenCV reads: a V4L2 device or an HTTP-MJPEG stream."""
+    """A live source that OpenCV reads: a V4L2 device, an HTTP-MJPEG stream, a GStreamer pipeline."""
 
     live = True
 
     def __init__(self, name: str, api: int, config: CameraConfig) -> None:
         if not name:
-            raise SourceError(f"no address for source '{config.source}'", "set [camera] device or url")
+            raise SourceError(f"no address for source '{config.source}'", "set [camera] device, url or pipeline")
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS]
         self._name = name
         self._is_device = api == cv2.CAP_V4L2
-        self._capture = cv2.VideoCapture(name, api, [] if self._is_device else limits)
+        self._capture = cv2.VideoCapture(name, api, limits if api == cv2.CAP_FFMPEG else [])
         self._index = 0
         self._due_s = 0.0
         self._fps = config.fps
