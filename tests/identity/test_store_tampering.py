@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edge.errors import EdgeError, StoreError, StoreKeyError
 from edge.identity import sealed
 from edge.identity.keys import StoreKey
 from edge.identity.people import PeopleImage
 from edge.identity.store import Store
-
-MODEL = "5f" * 32
-OTHER_MODEL = "a0" * 32
-DIMENSION = 8
-KEY = StoreKey(bytes(range(32)))
-OTHER_KEY = StoreKey(bytes(range(1, 33)))
-
-
-def unit_rows(count: int, seed: int) -> NDArray[np.float32]:
-    rows = np.random.default_rng(seed).normal(size=(count, DIMENSION))
-    unit: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+from tools.proof.tamper import (
+    DIMENSION,
+    FORGERIES,
+    KEY,
+    MODEL,
+    OTHER_KEY,
+    OTHER_MODEL,
+    SWAPS,
+    forge,
+    run,
+    small_store,
+    unit_rows,
+)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A store of two people with two templates each."""
     path = tmp_path / "templates.edge"
-    store = Store.create(path, KEY, MODEL, DIMENSION, model_name="lightcnn9")
-    store.add("Ada", unit_rows(2, 0))
-    store.add("Grace", unit_rows(2, 1), ignored=True)
-    return path
+    return small_store(path)
 
 
 def refusal(path: Path, key: StoreKey = KEY, model: str = MODEL) -> EdgeError:
@@ -176,87 +170,20 @@ def test_damaged_store_is_not_overwritten_by_a_writer_that_read_it_before(path: 
 # ── the image: somebody who has the store key, or a fault of ours, moves records about ──
 
 
-def forge(path: Path, alter: Callable[[sqlite3.Connection], object]) -> None:
-    """Seal the store again, with the right key, after altering its image."""
-    header, image = sealed.unseal(path.read_bytes(), KEY)
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.deserialize(image)
-    alter(db)
-    forged = db.serialize()
-    db.close()
-    path.write_bytes(sealed.seal(forged, KEY, header.store_id, header.generation + 1, bytes(12)))
-
-
-def swap(table: str, column: str, one: str, other: str) -> Callable[[sqlite3.Connection], object]:
-    def alter(db: sqlite3.Connection) -> None:
-        values = [db.execute(f"SELECT {column} FROM {table} WHERE {row}").fetchone()[0] for row in (one, other)]  # noqa: S608
-        for value, row in zip(values, (other, one), strict=True):
-            db.execute(f"UPDATE {table} SET {column} = ? WHERE {row}", (value,))  # noqa: S608
-
-    return alter
-
-
-def run(*statements: str) -> Callable[[sqlite3.Connection], object]:
-    return lambda db: [db.execute(statement) for statement in statements]
-
-
-SWAPS = {
-    "rows of two people": run(
-        "UPDATE people SET seq = 3 WHERE seq = 1",
-        "UPDATE people SET seq = 1 WHERE seq = 2",
-        "UPDATE people SET seq = 2 WHERE seq = 3",
-    ),
-    "wrapped keys": swap("people", "wrapped_key", "seq = 1", "seq = 2"),
-    "profiles": swap("people", "profile", "seq = 1", "seq = 2"),
-    "first templates of two people": swap(
-        "templates", "sealed", "person = 1 AND position = 0", "person = 2 AND position = 0"
-    ),
-    "templates of one person": swap(
-        "templates", "sealed", "person = 1 AND position = 0", "person = 1 AND position = 1"
-    ),
-    "owners of all templates": run(
-        "UPDATE templates SET person = 3 - person, position = position + 10",
-        "UPDATE templates SET position = position - 10",
-    ),
-    "profile and template": run(
-        "UPDATE people SET profile = (SELECT sealed FROM templates WHERE person = seq AND position = 0) WHERE seq = 1"
-    ),
-    "an id made up": run("UPDATE people SET id = 'p-abcdefgh' WHERE seq = 1"),
-}
-
-
 @pytest.mark.parametrize("what", SWAPS)
 def test_swapped_records_are_refused(what: str, path: Path) -> None:
     forge(path, SWAPS[what])
     assert "altered" in refusal(path).what
 
 
-OTHER_FORGERIES = {
-    "template lost": run("DELETE FROM templates WHERE person = 1 AND position = 1"),
-    "template doubled": run("INSERT INTO templates SELECT person, 7, sealed FROM templates WHERE position = 0"),
-    "template cut short": run("UPDATE templates SET sealed = x'00' WHERE person = 1"),
-    "rotation seed cut": run("UPDATE store SET seed = substr(seed, 2)"),
-    "rotation seed taken from a person": run("UPDATE store SET seed = (SELECT wrapped_key FROM people LIMIT 1)"),
-    "dimension": run("UPDATE store SET dimension = 4"),
-    "no settings": run("DELETE FROM store"),
-    "no table": run("DROP TABLE templates"),
-    "settings doubled": run("INSERT INTO store SELECT * FROM store"),
-    "types made loose": run(
-        "CREATE TABLE t AS SELECT * FROM store", "DROP TABLE store", "ALTER TABLE t RENAME TO store"
-    ),
-    "trigger": run("CREATE TRIGGER t AFTER INSERT ON people BEGIN DELETE FROM people; END"),
-    "model": lambda db: db.execute("UPDATE store SET model = ?", (OTHER_MODEL,)),
-}
-
-
-@pytest.mark.parametrize("what", OTHER_FORGERIES)
+@pytest.mark.parametrize("what", FORGERIES)
 def test_forged_image_is_refused(what: str, path: Path) -> None:
-    forge(path, OTHER_FORGERIES[what])
+    forge(path, FORGERIES[what])
     refusal(path)
 
 
 def test_image_relabelled_to_another_model_does_not_open_under_it(path: Path) -> None:
-    forge(path, OTHER_FORGERIES["model"])
+    forge(path, FORGERIES["model"])
     assert "altered" in refusal(path, model=OTHER_MODEL).what
 
 
