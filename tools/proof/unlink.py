@@ -1,10 +1,10 @@
 """Whether templates of the same people on two devices can be linked by whoever holds both stores, opened.
 
 Linkability D_sys: Gomez-Barrero, Galbally, Rathgeb, Busch, "General Framework to Evaluate Unlinkability in Biometric
-Template Protection Systems", IEEE TIFS 2018. With the densities p = p(s|mated) and q = p(s|other) of a score s and equal
-priors, D(s) = max(0, 2·LR / (1 + LR) − 1) with LR = p / q, which is (p − q) / (p + q), and D_sys is its mean over mated
-scores: 0 tells nothing, 1 tells everything. Densities are histograms, which find a little where there is nothing; so the
-same is computed with the pairs shuffled, and both are told.
+Template Protection Systems", IEEE TIFS 2018. With the densities p = p(s|mated) and q = p(s|other) of a score s, and
+equal priors, D(s) = max(0, 2·LR / (1 + LR) − 1) with LR = p / q, which is (p − q) / (p + q), and D_sys is its mean over
+mated scores: 0 tells nothing, 1 tells everything. Densities are histograms, which find a little where there is nothing;
+so the same is computed with the pairs shuffled, and both are told.
 """
 
 from __future__ import annotations

@@ -1,0 +1,229 @@
+"""A file system in memory that writes down what was done to it.
+
+It is a FUSE file system. Programs use it as any other; each change becomes one record, in order, as does each fsync.
+A program that looks for a file called `.mark:TEXT` leaves a mark: so it says what it has acknowledged, and when.
+The log is written when the file system is taken away. From it `tools/proof/power_cut.py` makes what a power cut at any
+moment could have left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import stat
+import time
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import mfusepy as fuse
+
+MARK = ".mark:"
+_HIDDEN = ".fuse_hidden"
+ROOT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that happened. `node` is a file or, for names and `syncdir`, the folder that holds the name."""
+
+    what: str  # make, write, truncate, sync, link, unlink, rename, syncdir, mark
+    node: int = 0
+    name: str = ""
+    other: tuple[int, str] = (0, "")  # rename: where to; link: (new node, "dir" or "file")
+    at: int = 0
+    data: bytes = b""
+
+
+@dataclass(slots=True)
+class Node:
+    """A file, or a folder with its entries."""
+
+    mode: int
+    data: bytearray = field(default_factory=bytearray)
+    names: dict[str, int] = field(default_factory=dict)
+    owner: tuple[int, int] = (0, 0)
+    changed_ns: int = field(default_factory=time.time_ns)
+
+
+class Recorder(fuse.Operations):  # type: ignore[misc]
+    """The file system."""
+
+    use_ns = True
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+        self.nodes: dict[int, Node] = {ROOT: Node(stat.S_IFDIR | 0o755)}
+        self.records: list[Record] = []
+        self._lost: tuple[int, str] | None = None  # a name that an open file has just lost
+
+    def _note(self, record: Record) -> None:
+        """Write a record down, and before it that a name was taken away, unless this very rename has replaced it."""
+        if self._lost is not None and not (record.what == "rename" and record.other == self._lost):
+            self.records.append(Record("unlink", *self._lost))
+        self._lost = None
+        self.records.append(record)
+
+    # ---- names
+
+    def _find(self, path: str) -> int:
+        at = ROOT
+        for part in PurePosixPath(path).parts[1:]:
+            found = self.nodes[at].names.get(part)
+            if found is None:
+                raise fuse.FuseOSError(errno.ENOENT)
+            at = found
+        return at
+
+    def _place(self, path: str) -> tuple[int, str]:
+        pure = PurePosixPath(path)
+        return self._find(str(pure.parent)), pure.name
+
+    def _add(self, path: str, mode: int) -> int:
+        folder, name = self._place(path)
+        number = max(self.nodes) + 1
+        self.nodes[number] = Node(mode)
+        self.nodes[folder].names[name] = number
+        kind = "dir" if stat.S_ISDIR(mode) else "file"
+        self._note(Record("link", folder, name, (number, kind)))
+        return number
+
+    # ---- what programs ask
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        """Attributes; a mark where the name is one."""
+        name = PurePosixPath(path).name
+        if name.startswith(MARK):
+            self._note(Record("mark", name=name.removeprefix(MARK)))
+            raise fuse.FuseOSError(errno.ENOENT)
+        number = fh or self._find(path)
+        node = self.nodes[number]
+        times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), node.changed_ns)
+        return {
+            "st_mode": node.mode,
+            "st_nlink": 0 if name.startswith(_HIDDEN) else 1,
+            "st_size": len(node.data),
+            "st_uid": node.owner[0],
+            "st_gid": node.owner[1],
+            "st_ino": number,
+            **times,
+        }
+
+    def opendir(self, path: str) -> int:
+        """Open a folder."""
+        return self._find(path)
+
+    def readdir(self, _path: str, fh: int) -> list[str]:
+        """Names."""
+        return [".", "..", *(name for name in self.nodes[fh].names if not name.startswith(_HIDDEN))]
+
+    def mkdir(self, path: str, mode: int) -> int:
+        """Make a folder."""
+        self._add(path, stat.S_IFDIR | mode)
+        return 0
+
+    def create(self, path: str, mode: int, _fi: Any = None) -> int:
+        """Make a file and open it; its handle is its number."""
+        return self._add(path, stat.S_IFREG | mode)
+
+    def open(self, path: str, flags: int) -> int:
+        """Open."""
+        number = self._find(path)
+        if flags & os.O_TRUNC:
+            self.truncate(path, 0, number)
+        return number
+
+    def read(self, _path: str, size: int, offset: int, fh: int) -> bytes:
+        """Read."""
+        return bytes(self.nodes[fh].data[offset : offset + size])
+
+    def write(self, _path: str, data: bytes, offset: int, fh: int) -> int:
+        """Write."""
+        node = self.nodes[fh]
+        apply_write(node.data, offset, data)
+        node.changed_ns = time.time_ns()
+        self._note(Record("write", fh, at=offset, data=bytes(data)))
+        return len(data)
+
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
+        """Cut or grow."""
+        number = fh or self._find(path)
+        apply_truncate(self.nodes[number].data, length)
+        self._note(Record("truncate", number, at=length))
+        return 0
+
+    def fsync(self, _path: str, _datasync: bool, fh: int) -> int:
+        """Note that the file's content is safe from here on."""
+        self._note(Record("sync", fh))
+        return 0
+
+    def fsyncdir(self, _path: str, _datasync: bool, fh: int) -> int:
+        """Note that the folder's names are safe from here on."""
+        self._note(Record("syncdir", fh))
+        return 0
+
+    def unlink(self, path: str) -> int:
+        """Take a name away."""
+        folder, name = self._place(path)
+        del self.nodes[folder].names[name]
+        if not name.startswith(_HIDDEN):
+            self._note(Record("unlink", folder, name))
+        return 0
+
+    def rename(self, old: str, new: str, _flags: int = 0) -> int:
+        """Give a file another name, in place of what had it.
+
+        Who has a file open keeps it when its name goes: libfuse then hides it under a name of its own first. What that
+        was for, an unlink or a rename over it, the next record tells.
+        """
+        folder, name = self._place(old)
+        to = self._place(new)
+        self.nodes[to[0]].names[to[1]] = self.nodes[folder].names.pop(name)
+        if to[1].startswith(_HIDDEN):
+            self._lost = (folder, name)
+        else:
+            self._note(Record("rename", folder, name, to))
+        return 0
+
+    def chmod(self, path: str, mode: int) -> int:
+        """Rights are not part of the proof."""
+        node = self.nodes[self._find(path)]
+        node.mode = stat.S_IFMT(node.mode) | mode
+        return 0
+
+    def chown(self, path: str, uid: int, gid: int) -> int:
+        """Neither are owners."""
+        self.nodes[self._find(path)].owner = (uid, gid)
+        return 0
+
+    def utimens(self, _path: str, _times: Any = None) -> int:
+        """Nor times."""
+        return 0
+
+    def destroy(self, _path: str) -> None:
+        """Write the log."""
+        if self._lost is not None:
+            self.records.append(Record("unlink", *self._lost))
+        with open(self._log, "wb") as file:  # noqa: PTH123  # Path is not safe to use at this late hour
+            pickle.dump(self.records, file)
+
+
+def apply_write(data: bytearray, offset: int, content: bytes) -> None:
+    """Do one write; what lies between the end and it is zeros."""
+    if len(data) < offset:
+        data.extend(bytes(offset - len(data)))
+    data[offset : offset + len(content)] = content
+
+
+def apply_truncate(data: bytearray, length: int) -> None:
+    """Do one truncation."""
+    if length < len(data):
+        del data[length:]
+    else:
+        data.extend(bytes(length - len(data)))
+
+
+def serve(mount: str, log: str) -> None:
+    """Serve until the file system is taken away."""
+    fuse.FUSE(Recorder(log), mount, foreground=True, nothreads=True, use_ino=True)
