@@ -17,6 +17,7 @@ import pytest
 
 from edge.events.clock import moment
 from edge.events.waiting import Moment
+from edge.health import Notifier
 from edge.processes.publisher import run
 from tests.events.samples import vision_state
 from tools.rig.brokers import Amqtt, Consumer, Mosquitto, until
@@ -197,7 +198,7 @@ def test_a_locked_outbox_at_start_is_waited_for(tmp_path: Path, caplog: pytest.L
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     stop = threading.Event()
-    process = threading.Thread(target=run, args=(settings, stop))
+    process = threading.Thread(target=run, args=(settings, stop, Notifier("")))
     try:
         broker.start()
         with Consumer(broker.port) as consumer:

@@ -164,17 +164,23 @@ class Consumer:
     def _on_connect(self, client: paho.Client, *_: Any) -> None:
         client.subscribe([(f"{self.base}/#", 1), ("homeassistant/#", 1)])
 
-    def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         payload = bytes(message.payload)
         if message.topic != f"{self.base}/event":
             self.last[message.topic] = payload
+            if self._acks and message.topic == f"{self.base}/state" and self.state.publisher.oldest is not None:
+                self._ledger.will_not_come(self.state.publisher.oldest)
+                self._ack(self.state.publisher.oldest.boot)
             return
         event = decode(payload)
         self.received.append(event)
         if self._ledger.receive(event):
             self.new.append(event)
         if self._acks:
-            client.publish(f"{self.base}/ack", msgspec.json.encode(self._ledger.ack(event.boot)), qos=1)
+            self._ack(event.boot)
+
+    def _ack(self, boot: str) -> None:
+        self.client.publish(f"{self.base}/ack", msgspec.json.encode(self._ledger.ack(boot)), qos=1)
 
     @property
     def availability(self) -> bytes | None:

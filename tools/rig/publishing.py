@@ -35,9 +35,9 @@ def opened(settings: Config) -> Outbox:
 
 
 @contextlib.contextmanager
-def vision(settings: Config) -> Iterator[Backlog]:
+def vision(settings: Config, *, max_events: int = 10_000) -> Iterator[Backlog]:
     """The writing end, as the vision process holds it."""
-    backlog = Backlog(settings.outbox_path, device="glasses", boot=new_boot(), max_events=10_000, max_age_s=86_400)
+    backlog = Backlog(settings.outbox_path, device="glasses", boot=new_boot(), max_events=max_events, max_age_s=1e7)
     try:
         yield backlog
     finally:
