@@ -9,3 +9,6 @@ __version__ = "0.1.0"
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64_000_000))
 # One thread for matrices of 256: waiting for each other costs several threads five times the work (opening a store).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# onnxruntime reports to its maker since 1.29: over the network where there is one, and with an id of this device that
+# it keeps in the home folder. This is its full opt-out; it too is read once. Nobody may undo it by the environment.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
