@@ -26,7 +26,7 @@ from edge.events.waiting import Moment, Row, expired
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-Report = Literal["publisher", "problem"]
+Report = Literal["publisher", "problem", "retained"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Outbox:
         return None if payload is None else decode_vision_state(payload)
 
     def put_report(self, name: Report, payload: bytes) -> None:
-        """Store what the publisher says for `status` on this device: its state, its problem in words. Never sent."""
+        """Store what the publisher says to this device alone: its state, its problem in words, its retained topics."""
         self._put(name, payload)
 
     def get_report(self, name: Report) -> bytes | None:

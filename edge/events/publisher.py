@@ -132,6 +132,7 @@ class Publisher:
         wanted = [self._topics.set_filter]
         if self._mqtt.acks:
             wanted.append(self._topics.ack)
+        self._take_back(connection)
         if self._mqtt.discovery:
             wanted.append(discovery.status_topic(self._mqtt.discovery_prefix))
             self._send_discovery(connection)
@@ -298,9 +299,33 @@ class Publisher:
                 self._status.changed = True
 
     def _send_discovery(self, connection: Connection) -> None:
-        where = discovery.topic(self._mqtt.discovery_prefix, self._topics.device)
-        self._send(connection, where, discovery.payload(self._topics), retain=True)
+        self._send(connection, self._discovery_topic, discovery.payload(self._topics), retain=True)
+
+    @property
+    def _discovery_topic(self) -> str:
+        return discovery.topic(self._mqtt.discovery_prefix, self._topics.device)
+
+    def _take_back(self, connection: Connection) -> None:
+        """Empty the retained topics of a name or a wish of before: Home Assistant then removes what they described."""
+        ours = [self._topics.availability, self._topics.state]
+        if self._mqtt.discovery:
+            ours.append(self._discovery_topic)
+        with self._disk():
+            before = _topics(self._outbox.get_report("retained"))
+            for topic in before:
+                if topic not in ours:
+                    self._send(connection, topic, b"", retain=True)
+            if before != ours:
+                self._outbox.put_report("retained", msgspec.json.encode(ours))
 
     def _send(self, connection: Connection, topic: str, payload: bytes, *, retain: bool = False) -> int:
         self._status.bytes_sent += len(topic.encode()) + len(payload)
         return connection.send(topic, payload, retain=retain)
+
+
+def _topics(report: bytes | None) -> list[str]:
+    """Read the retained topics of before; what cannot be read names none."""
+    try:
+        return msgspec.json.decode(report or b"[]", type=list[str])
+    except msgspec.MsgspecError:
+        return []

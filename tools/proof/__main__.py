@@ -25,9 +25,6 @@ PROOFS = (
     "broker_chaos",
     "tamper",
     "unlink",
-    "faults",
-    "memory",
-    "soak",
 )
 
 

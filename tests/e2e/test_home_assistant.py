@@ -1,0 +1,78 @@
+"""What Home Assistant finds on a real broker: the device, its new name, and nothing of one that is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge import config
+from edge.config import Config
+from tools.rig.brokers import Amqtt, Consumer, Mosquitto, until
+from tools.rig.publishing import configured, publishing
+
+pytestmark = pytest.mark.usefixtures("short_silence")
+
+Broker = Amqtt | Mosquitto
+PREFIX = "homeassistant/device"
+
+
+@contextlib.contextmanager
+def retained(broker: Broker) -> Iterator[Consumer]:
+    """A newcomer to the broker, who sees only what it keeps."""
+    with Consumer(broker.port, device="+") as newcomer:
+        yield newcomer
+
+
+def named(settings: Config, device: str, *, discovery: bool = True) -> Config:
+    text = (Path(settings.device.data_dir) / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
+    return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
+
+
+def test_a_device_with_another_name_takes_the_old_one_along(tmp_path: Path, broker: Broker) -> None:
+    settings = configured(tmp_path, broker.port)
+    broker.start()
+    with Consumer(broker.port, device="+") as watcher:
+        with publishing(named(settings, "glasses")):
+            until(lambda: f"{PREFIX}/edge-glasses/config" in watcher.last, "the first description")
+            until(lambda: "edge/glasses/state" in watcher.last, "its state")
+        with publishing(named(settings, "spectacles")):
+            until(lambda: f"{PREFIX}/edge-spectacles/config" in watcher.last, "the second description")
+            until(lambda: watcher.last.get(f"{PREFIX}/edge-glasses/config") == b"", "the first one taken back")
+            for topic in ("availability", "state"):
+                until(lambda topic=topic: watcher.last.get(f"edge/glasses/{topic}") == b"", topic)  # type: ignore[misc]
+    described = json.loads(watcher.last[f"{PREFIX}/edge-spectacles/config"])
+    assert described["dev"]["ids"] == ["edge-spectacles"]
+    with retained(broker) as newcomer:
+        until(lambda: f"{PREFIX}/edge-spectacles/config" in newcomer.last, "what the broker keeps")
+        assert not [topic for topic in newcomer.last if "glasses" in topic]
+
+
+def test_a_device_that_is_no_longer_announced_is_removed(tmp_path: Path, broker: Broker) -> None:
+    settings = configured(tmp_path, broker.port)
+    broker.start()
+    topic = f"{PREFIX}/edge-glasses/config"
+    with Consumer(broker.port, device="+") as watcher:
+        with publishing(named(settings, "glasses")):
+            until(lambda: watcher.last.get(topic), "the description")
+        with publishing(named(settings, "glasses", discovery=False)):
+            until(lambda: watcher.last.get(topic) == b"", "taken back")
+    with retained(broker) as newcomer:
+        until(lambda: "edge/glasses/state" in newcomer.last, "what the broker keeps")
+        assert topic not in newcomer.last
+
+
+def test_what_stays_is_not_sent_twice(tmp_path: Path, broker: Broker) -> None:
+    settings = configured(tmp_path, broker.port)
+    broker.start()
+    seen: list[str] = []
+    with Consumer(broker.port, device="+") as watcher:
+        for _ in range(2):
+            with publishing(settings):
+                until(lambda: watcher.last.get("edge/glasses/availability") == b"online", "online")
+            seen += [topic for topic, payload in watcher.last.items() if payload == b""]
+            watcher.last.clear()
+    assert seen == []
