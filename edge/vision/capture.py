@@ -166,7 +166,10 @@ class _Child:
 
     def serve(self) -> None:
         """Capture until the parent hangs up or the camera fails."""
-        config = msgspec.json.decode(self._socket.recv(_MESSAGE_BYTES)[1:], type=CameraConfig)
+        first = self._socket.recv(_MESSAGE_BYTES)
+        if not first:
+            return  # the parent thought better of it
+        config = msgspec.json.decode(first[1:], type=CameraConfig)
         try:
             source = open_source(config)
             while self._listen():
@@ -179,7 +182,8 @@ class _Child:
             source.close()
         except (SourceError, DependencyError) as e:
             failure = _Failure(e.what, e.remedy, dependency=isinstance(e, DependencyError))
-            self._socket.send(b"E" + msgspec.json.encode(failure))
+            with suppress(OSError):
+                self._socket.send(b"E" + msgspec.json.encode(failure))
 
     def _listen(self) -> bool:
         """Take what the parent said meanwhile; False where it has hung up."""

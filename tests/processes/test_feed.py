@@ -157,6 +157,13 @@ def test_a_stop_that_hangs_is_cut_short(stream: Stream) -> None:
     assert not Path(f"/proc/{source.pid}").exists()
 
 
+def test_a_camera_that_is_closed_at_once_leaves_quietly(stream: Stream, capfd: pytest.CaptureFixture[str]) -> None:
+    source = CapturedSource(mjpeg(stream))
+    source.close()
+    assert not Path(f"/proc/{source.pid}").exists()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_camera_s_process_ends_with_ours_even_where_it_hangs(stream: Stream) -> None:
     script = (
         "import os, signal, sys, time\n"
