@@ -27,6 +27,7 @@ from edge.provision.staging import Staging
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 2.0
+_REOPEN_S = 0.5  # after the cable went: what took it away, a gadget that is unbound, waits until nobody has it open
 
 
 def arming_of(config: Config) -> Arming:
@@ -78,6 +79,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
             continue
         _log.info("listening on %s", pty or config.provision.port)
         _serve(port, device, wanted)
+        stop.wait(_REOPEN_S)
     notifier.stopping()
     return 0
 

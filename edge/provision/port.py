@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import select
@@ -13,7 +14,15 @@ from typing import Any, Protocol
 
 from edge.errors import DependencyError, ProvisionError
 
+try:
+    import termios
+except ImportError:  # Windows
+    _TERMINAL_ERRORS: tuple[type[Exception], ...] = ()
+else:
+    _TERMINAL_ERRORS = (termios.error,)  # no OSError, and pyserial lets it through while it opens a port
+
 USB_VENDOR, USB_PRODUCT = 0x1D6B, 0x0104  # Linux Foundation, Multifunction Composite Gadget: see systemd/edge-gadget
+_OPENING: tuple[type[Exception], ...] = (OSError, ValueError, *_TERMINAL_ERRORS)
 _WAIT_S = 0.2  # how long a read waits for the first byte
 _WRITE_S = 10.0  # how long the other end may read nothing
 _READ_BYTES = 1 << 16
@@ -61,7 +70,9 @@ class SerialPort:
             self._serial = self._serial_module.Serial(path, 115200, timeout=_WAIT_S, write_timeout=_WRITE_S)
             with suppress(OSError, self._serial_module.SerialException):
                 self._serial.exclusive = True  # where the system can: two programs on one port understand nothing
-        except (OSError, ValueError) as e:  # SerialException is an OSError
+        except _OPENING as e:  # SerialException is an OSError
+            if e.args and e.args[0] == errno.EIO:
+                raise self._gone(e) from None
             raise ProvisionError(
                 f"{path}: cannot be opened: {_reason(e)}", "check the path, and who may use it"
             ) from None
@@ -130,4 +141,6 @@ def _pyserial(name: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, _TERMINAL_ERRORS):
+        return str(error.args[-1])  # (number, words), as of an OSError, but without its attributes
     return getattr(error, "strerror", None) or str(error)
