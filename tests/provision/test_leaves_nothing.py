@@ -22,6 +22,7 @@ from edge.provision.simulator import Simulated, device
 from tests.footage import path_of
 from tests.provision.harness import photo_of_woman, send_all
 from tools.rig.brokers import until
+from tools.rig.memory import memory_of
 
 PIECE_BYTES = 48
 MARK = b"a marker that only this test has written: 7f3c"
@@ -48,20 +49,6 @@ def processes_of(folder: Path) -> list[int]:
             ):
                 found.append(int(entry.name))
     return found
-
-
-def memory_of(process: int) -> Iterator[bytes]:
-    """All private writable memory of a process, area by area."""
-    with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{process}/maps").read_text().splitlines():
-            span, rights, *_ = line.split()
-            start, end = (int(x, 16) for x in span.split("-"))
-            if rights.startswith("rw"):
-                try:
-                    memory.seek(start)
-                    yield memory.read(end - start)
-                except OSError:
-                    continue  # an area that cannot be read: [vvar] and the like
 
 
 def pieces_of(photo: bytes) -> list[bytes]:

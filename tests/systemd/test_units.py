@@ -77,6 +77,7 @@ def test_each_process_is_watched_and_leaves_no_dump(name: str) -> None:
     assert int(values(name, "WatchdogSec")[0]) > 0
     assert values(name, "WatchdogSignal") == ["SIGKILL"]
     assert values(name, "LimitCORE") == ["0"]
+    assert values(name, "MemorySwapMax") == ["0"]
     assert values(name, "Restart") == ["on-failure"]
     assert values(name, "User") == ["edge"]
 
