@@ -32,6 +32,7 @@ CLAIM = "Templates of the same people on two devices cannot be linked by compari
 
 MODEL = "5f" * 32
 MOST = 0.01
+MOST_SHORT = 0.1  # 10 pairs of devices: the histogram alone finds 0.035 ± 0.008 (120 draws); without rotation it is 0.6
 _BINS = 20
 _EACH = 6  # templates a person and device
 _RENEWED = 1000  # templates whose renewal is timed
@@ -63,8 +64,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
     linked = linkability(mated.all, strangers.all)
     shuffled = linkability(*_shuffled(mated.all, strangers.all, rng))
     plain = linkability(plain_mated.all, plain_strangers.all)
-    limit = MOST + (shuffled if short else 0.0)  # few pairs: the histogram alone finds more than the limit
-    assert linked <= limit, f"D_sys is {linked:.4f}"
+    assert linked <= (MOST_SHORT if short else MOST), f"D_sys is {linked:.4f}"
     assert short or renewal_s <= _RENEWAL_S, f"renewal takes {renewal_s:.2f} s"
     return {
         "people": count,
