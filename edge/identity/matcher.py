@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError, StoreError
+from edge.identity.memory import private_array
 from edge.records import Band, Embedding, Match
 
 _NORM_TOLERANCE = 1e-3  # float32 unit vectors are nearer to 1 than this
@@ -155,9 +156,10 @@ def _mean_templates(gallery: Gallery) -> NDArray[np.float32]:
     if (owner[1:] < owner[:-1]).any():  # a store's gallery is in order already: no copy of it is made
         order = np.argsort(owner, kind="stable")
         owner, templates = owner[order], templates[order]
-    sums = np.add.reduceat(templates, np.cumsum(counts) - counts, axis=0, dtype=np.float32)
-    sums /= counts[:, None].astype(np.float32)
-    return np.ascontiguousarray(sums)
+    means = private_array((people, templates.shape[1]), np.float32)
+    np.add.reduceat(templates, np.cumsum(counts) - counts, axis=0, out=means)
+    means /= counts[:, None].astype(np.float32)
+    return means
 
 
 def _norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:

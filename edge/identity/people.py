@@ -11,7 +11,7 @@ import base64
 import difflib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -25,9 +25,12 @@ from numpy.typing import NDArray
 
 from edge.errors import StoreError
 from edge.identity.keys import KEY_BYTES, StoreKey
+from edge.identity.memory import private_array, private_copy, wipe
 from edge.identity.rotation import orthogonal
 
-_NONCE_BYTES = 12
+Octets = bytes | bytearray | memoryview
+
+_NONCE_BYTES, _TAG_BYTES = 12, 16
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE store (
@@ -88,7 +91,7 @@ class _Entry:
 
     seq: int
     id: str
-    key: bytes = field(repr=False)
+    key: bytearray = field(repr=False)  # zeros once the image is closed
     profile: _Profile
 
     def person(self) -> Person:
@@ -97,12 +100,13 @@ class _Entry:
 
 
 class PeopleImage:
-    """One SQLite image in memory. Use as a context: closing it frees the pages."""
+    """One SQLite image in memory. Use as a context: closing it frees the pages and wipes keys and profiles."""
 
     def __init__(self, db: sqlite3.Connection, key: StoreKey, store_id: bytes) -> None:
         self._db = db
         self._wrapping = key.derive("wrap", store_id)
         self._store_id = store_id
+        self._secrets: list[bytearray] = []
         self.model, self.model_name, self.dimension = self._settings()
 
     @classmethod
@@ -141,8 +145,10 @@ class PeopleImage:
         self.close()
 
     def close(self) -> None:
-        """Free the pages."""
+        """Free the pages, and overwrite what was unwrapped."""
         self._db.close()
+        for secret in self._secrets:
+            wipe(secret)
 
     def dump(self) -> bytes:
         """Return the image without a trace of what was deleted from it."""
@@ -157,9 +163,12 @@ class PeopleImage:
         """All templates in one matrix; every record is checked on the way."""
         entries = list(self._entries())
         counts = np.array([e.profile.templates for e in entries], dtype=np.intp)
-        rows = b"".join(row for entry in entries for row in self._templates(entry))
+        templates, begin = private_array((int(counts.sum()), self.dimension), np.float32), 0
+        for entry in entries:
+            self._read_templates(entry, templates[begin : begin + entry.profile.templates])
+            begin += entry.profile.templates
         return Gallery(
-            templates=np.frombuffer(rows, dtype="<f4").reshape(-1, self.dimension).astype(np.float32, copy=False),
+            templates=templates,
             owner=np.repeat(np.arange(len(entries)), counts),
             ids=tuple(e.id for e in entries),
             ignored=np.array([e.profile.ignored for e in entries], dtype=np.bool_),
@@ -170,14 +179,15 @@ class PeopleImage:
         """Enrol a person with (N, D) float32 unit rows, not yet rotated."""
         person_id = self._free_id()
         profile = _Profile(name, created, ignored, len(vectors))
-        key = os.urandom(KEY_BYTES)
+        key = self._kept(bytearray(os.urandom(KEY_BYTES)))
         wrapped = _encrypt(self._wrapping, key, self._place(person_id, "key"))
         cursor = self._db.execute(
             "INSERT INTO people (id, wrapped_key, profile) VALUES (?, ?, ?)",
             (person_id, wrapped, self._seal_profile(person_id, key, profile)),
         )
         entry = _Entry(int(cursor.lastrowid or 0), person_id, key, profile)
-        self._write_templates(entry, vectors.astype(np.float64) @ self._rotation)
+        wide = private_copy(vectors, np.float64)
+        self._write_templates(entry, np.matmul(wide, self._rotation, out=private_array(wide.shape, np.float64)))
         return entry.person()
 
     def remove(self, person_id: str) -> None:
@@ -205,12 +215,13 @@ class PeopleImage:
 
     def renew(self) -> None:
         """Rotate every template under a new seed: the old ones can no longer be linked to them."""
-        plain = [(entry, self._matrix(entry) @ self._rotation.T) for entry in self._entries()]  # (N, D) float64 each
+        plain = [(entry, self._plain(entry)) for entry in self._entries()]
         self._write_seed()
         for entry, vectors in plain:
-            rotated = vectors @ self._rotation
+            rotated = np.matmul(vectors, self._rotation, out=private_array(vectors.shape, np.float64))
             # Rounding to float32 at each renewal must not shorten the templates over the years.
-            self._write_templates(entry, rotated / np.linalg.norm(rotated, axis=1, keepdims=True))
+            rotated /= np.sqrt(np.einsum("nd,nd->n", rotated, rotated))[:, None]
+            self._write_templates(entry, rotated)
 
     # ── rows ──
 
@@ -234,29 +245,39 @@ class PeopleImage:
         return self._opened(*row)
 
     def _opened(self, seq: int, person_id: str, wrapped: bytes, sealed: bytes) -> _Entry:
-        key = _decrypt(self._wrapping, wrapped, self._place(person_id, "key"))
-        profile = _decrypt(key, sealed, self._place(person_id, "profile"))
+        key = self._kept(_decrypt(self._wrapping, wrapped, self._place(person_id, "key")))
+        profile = self._kept(_decrypt(key, sealed, self._place(person_id, "profile")))
         return _Entry(seq, person_id, key, msgspec.msgpack.decode(profile, type=_Profile))
 
-    def _templates(self, entry: _Entry) -> Sequence[bytes]:
+    def _read_templates(self, entry: _Entry, into: NDArray[np.float32]) -> None:
+        """Decrypt a person's templates into (N, D) rows, little-endian as every board of ours is."""
         query = "SELECT position, sealed FROM templates WHERE person = ? ORDER BY position"
         rows = self._db.execute(query, (entry.seq,)).fetchall()
-        if len(rows) != entry.profile.templates:
-            raise _inconsistent(f"{entry.id} has {len(rows)} of {entry.profile.templates} templates")
-        return [_decrypt(entry.key, sealed, self._place(entry.id, "template", n)) for n, sealed in rows]
+        if len(rows) != len(into):
+            raise _inconsistent(f"{entry.id} has {len(rows)} of {len(into)} templates")
+        for row, (position, sealed) in zip(into, rows, strict=True):
+            _decrypt_into(memoryview(row).cast("B"), entry.key, sealed, self._place(entry.id, "template", position))
 
-    def _matrix(self, entry: _Entry) -> NDArray[np.float64]:
-        rows = np.frombuffer(b"".join(self._templates(entry)), dtype="<f4")
-        return rows.reshape(-1, self.dimension).astype(np.float64)
+    def _plain(self, entry: _Entry) -> NDArray[np.float64]:
+        """Return a person's templates as they were before rotation, (N, D) float64."""
+        rows = private_array((entry.profile.templates, self.dimension), np.float32)
+        self._read_templates(entry, rows)
+        wide = private_copy(rows, np.float64)
+        return np.matmul(wide, self._rotation.T, out=private_array(wide.shape, np.float64))
 
     def _write_templates(self, entry: _Entry, rotated: NDArray[np.float64]) -> None:
         rows = [
-            (entry.seq, n, _encrypt(entry.key, row.astype("<f4").tobytes(), self._place(entry.id, "template", n)))
-            for n, row in enumerate(rotated)
+            (entry.seq, n, _encrypt(entry.key, memoryview(row).cast("B"), self._place(entry.id, "template", n)))
+            for n, row in enumerate(private_copy(rotated, np.float32))
         ]
         self._db.executemany("INSERT OR REPLACE INTO templates VALUES (?, ?, ?)", rows)
 
-    def _seal_profile(self, person_id: str, key: bytes, profile: _Profile) -> bytes:
+    def _kept(self, secret: bytearray) -> bytearray:
+        """Remember what was decrypted, so that closing wipes it."""
+        self._secrets.append(secret)
+        return secret
+
+    def _seal_profile(self, person_id: str, key: bytearray, profile: _Profile) -> bytes:
         return _encrypt(key, msgspec.msgpack.encode(profile), self._place(person_id, "profile"))
 
     # ── rotation ──
@@ -264,7 +285,8 @@ class PeopleImage:
     @cached_property
     def _rotation(self) -> NDArray[np.float64]:
         (sealed,) = self._db.execute("SELECT seed FROM store").fetchone()
-        return orthogonal(_decrypt(self._wrapping, sealed, self._place("", "rotation")), self.dimension)
+        seed = self._kept(_decrypt(self._wrapping, sealed, self._place("", "rotation")))
+        return orthogonal(bytes(seed), self.dimension)
 
     def _write_seed(self) -> None:
         sealed = _encrypt(self._wrapping, os.urandom(KEY_BYTES), self._place("", "rotation"))
@@ -315,15 +337,22 @@ def _expected_tables() -> list[tuple[str, str, str | None]]:
         return _tables(db)
 
 
-def _encrypt(key: bytes, plain: bytes, place: bytes) -> bytes:
+def _encrypt(key: Octets, plain: Octets, place: bytes) -> bytes:
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, plain, place)
 
 
-def _decrypt(key: bytes, sealed: bytes, place: bytes) -> bytes:
+def _decrypt(key: Octets, sealed: bytes, place: bytes) -> bytearray:
+    plain = bytearray(max(len(sealed) - _NONCE_BYTES - _TAG_BYTES, 0))
+    _decrypt_into(plain, key, sealed, place)
+    return plain
+
+
+def _decrypt_into(plain: bytearray | memoryview, key: Octets, sealed: bytes, place: bytes) -> None:
+    """Decrypt a record into memory of its length; StoreError where it does not belong."""
     try:
-        return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
-    except (InvalidTag, ValueError):  # ValueError: too short to be a record
+        AESGCM(key).decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place, plain)
+    except (InvalidTag, ValueError):  # ValueError: too short to be a record, or of another length
         store, person, _, _, kind, position = place.decode().split("|")
         raise _inconsistent(f"record '{kind}' {position} of '{person or store}' does not belong there") from None
 

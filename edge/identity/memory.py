@@ -1,0 +1,41 @@
+"""Memory for keys and templates that is given back, not left lying about, when its last user lets go of it.
+
+What the C library frees stays readable until somebody else writes there, for minutes or for months. An array of
+`private_array` has a mapping of its own: freeing it takes the pages out of the process, and no core dump shows them.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Real = TypeVar("Real", bound=np.floating[Any])
+
+_DONTDUMP = getattr(mmap, "MADV_DONTDUMP", None)  # Linux
+
+
+def private_array(shape: tuple[int, ...], dtype: type[Real]) -> NDArray[Real]:
+    """Return zeros (`shape`, `dtype`) in pages that leave the process when the array and all its views are gone."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype)
+    pages = mmap.mmap(-1, size)
+    if _DONTDUMP is not None:
+        pages.madvise(_DONTDUMP)
+    return np.frombuffer(pages, dtype).reshape(shape)
+
+
+def private_copy(array: NDArray[np.floating[Any]], dtype: type[Real]) -> NDArray[Real]:
+    """Return the values of an array in memory of `private_array`."""
+    copy = private_array(array.shape, dtype)
+    copy[...] = array
+    return copy
+
+
+def wipe(secret: bytearray) -> None:
+    """Overwrite a secret in place."""
+    secret[:] = bytes(len(secret))
