@@ -139,8 +139,10 @@ class Publisher:
         connection.subscribe(wanted)
 
     def _farewell(self, connection: Connection) -> None:
-        """Say `offline`, which a clean disconnect leaves unsaid, and take the answers that are still coming."""
+        """Say the last state and `offline`, which a clean disconnect leaves unsaid; take the answers still coming."""
         with contextlib.suppress(LinkError):
+            self._status.refresh()
+            self._send_state(connection, now_s())
             mid = self._send(connection, self._topics.availability, b"offline", retain=True)
             deadline_s = time.monotonic() + _GOODBYE_S
             while time.monotonic() < deadline_s:
@@ -160,9 +162,7 @@ class Publisher:
             with self._disk():
                 self._look(t_s)
                 self._send_events(connection, t_s)
-                state = self._status.message(t_s, moment().wall_ms, settled=not self._flow.in_flight)
-                if state is not None:
-                    self._send(connection, self._topics.state, state, retain=True)
+            self._send_state(connection, t_s)
         if t_s >= self._expiry_s:
             self._drop_expired()
         if self._flow.in_flight and t_s > self._answer_due_s:
@@ -291,6 +291,12 @@ class Publisher:
             self._ack_due_s = t_s + self._ack_wait_s
         mid = self._send(connection, self._topics.event, encode(event))
         self._status.resent += self._flow.sent(mid, row)
+
+    def _send_state(self, connection: Connection, t_s: float) -> None:
+        with self._disk():
+            state = self._status.message(t_s, moment().wall_ms, settled=not self._flow.in_flight)
+            if state is not None:
+                self._send(connection, self._topics.state, state, retain=True)
 
     def _drop_expired(self) -> None:
         self._expiry_s = now_s() + _EXPIRY_EVERY_S

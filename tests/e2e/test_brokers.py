@@ -141,6 +141,19 @@ def test_stopping_says_offline_and_loses_nothing(tmp_path: Path, broker: Broker)
             until(lambda: depth(settings) == 0, "an empty outbox")
 
 
+def test_the_last_state_counts_what_vision_did_until_the_end(tmp_path: Path, broker: Broker) -> None:
+    settings = configured(tmp_path, broker.port, "state_every_s = 600.0")
+    broker.start()
+    with Consumer(broker.port) as consumer, vision(settings) as backlog, publisher_process(tmp_path) as process:
+        until(lambda: consumer.has_state, "a first state")
+        assert backlog.put_state(vision_state(events=1))
+        until(lambda: consumer.state.vision == vision_state(events=1), "vision's state, which is news")
+        assert backlog.put_state(vision_state(events=2))  # a count is none: it would wait for ten minutes
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        until(lambda: consumer.state.vision == vision_state(events=2), "the count of the end")
+
+
 def test_a_killed_publisher_is_said_to_be_offline_by_the_broker(tmp_path: Path, broker: Broker) -> None:
     configured(tmp_path, broker.port)
     broker.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -77,7 +78,8 @@ class Stream:
             return
         finally:
             handler.close_connection = True
-            handler.connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the other end was faster
+                handler.connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         self.start()
