@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,11 +147,14 @@ class Dialler:
     """Opens connections: with MQTT 5 or, where the broker does not speak it, with 3.1.1.
 
     Only version 5 tells a denied event from a delivered one, so it is asked for anew each time. A broker that met it
-    with silence is not asked again for an hour: the silence costs 2 s.
+    with silence is not asked again for an hour: the silence costs 2 s. `waiting` is called all the while.
     """
 
-    def __init__(self, mqtt: MqttConfig, *, client_id: str, will_topic: str) -> None:
+    def __init__(
+        self, mqtt: MqttConfig, *, client_id: str, will_topic: str, waiting: Callable[[], None] = lambda: None
+    ) -> None:
         self._mqtt = mqtt
+        self._waiting = waiting
         self._client_id = client_id
         self._will_topic = will_topic
         self._silent_until_s = 0.0
@@ -172,8 +176,8 @@ class Dialler:
     def _attempt(self, known: Credentials, stop: threading.Event, *, v5: bool) -> Connection:
         connection = Connection(self._mqtt, known, client_id=self._client_id, will_topic=self._will_topic, v5=v5)
         try:
-            connection.dial(stop)
-            connection.greet(stop)
+            connection.dial(stop, self._waiting)
+            connection.greet(stop, self._waiting)
         except LinkError:
             connection.close()
             raise
@@ -210,7 +214,7 @@ class Connection:
         client.on_message = self._on_message
         self._client = client
 
-    def dial(self, stop: threading.Event) -> None:
+    def dial(self, stop: threading.Event, waiting: Callable[[], None]) -> None:
         """TCP and TLS, in a thread of its own: name resolution cannot be interrupted, and a stop must not wait."""
         outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -239,6 +243,7 @@ class Connection:
                 error = outcome.get(timeout=_POLL_S)
                 break
             except queue.Empty:
+                waiting()
                 if stop.is_set() or time.monotonic() > deadline_s:
                     error = TimeoutError("no answer in time")
                     break
@@ -257,11 +262,12 @@ class Connection:
             "unreachable", f"broker {where}: cannot be reached: {reason}", "start it, or check the network"
         )
 
-    def greet(self, stop: threading.Event) -> None:
+    def greet(self, stop: threading.Event, waiting: Callable[[], None]) -> None:
         """Wait for the broker's answer to our CONNECT; raises LinkError."""
         deadline_s = time.monotonic() + (_CONNACK_V5_S if self.v5 else _CONNACK_S)
         while self._connack is None and not self._gone and not stop.is_set() and time.monotonic() < deadline_s:
             self._loop(_POLL_S)
+            waiting()
         where = f"broker {self._mqtt.host}:{self._mqtt.port}"
         if self._connack is None:
             what = f"{where}: " + (f"closed the connection at once: {self._gone}" if self._gone else "does not answer")

@@ -62,7 +62,12 @@ class Publisher:
         self._publish_names = config.privacy.publish_names
         self._outbox = outbox
         self._topics = Topics(config.mqtt.prefix, config.device.id)
-        self._dialler = Dialler(config.mqtt, client_id=f"edge-{config.device.id}", will_topic=self._topics.availability)
+        self._dialler = Dialler(
+            config.mqtt,
+            client_id=f"edge-{config.device.id}",
+            will_topic=self._topics.availability,
+            waiting=lambda: alive("dialling the broker"),
+        )
         self._status = Status(outbox, config.device.id, config.mqtt.state_every_s)
         self._uniform = random.SystemRandom().random
         self._backoff = backoff or Backoff()

@@ -48,7 +48,12 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
     if arming.is_new:
         arm(config)  # the first boot
     code = load_or_make_code(config.provision_dir)
-    control = ControlClient(config.control_path, now_s, stop.wait)
+
+    def pause(seconds: float) -> None:
+        notifier.alive("waiting for vision")
+        stop.wait(seconds)
+
+    control = ControlClient(config.control_path, now_s, pause)
     desk = Desk(
         OwnerSettings(config_path),
         arming,

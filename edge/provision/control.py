@@ -11,7 +11,7 @@ import socket  # AF_UNIX only
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,7 @@ MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
 _LENGTH_BYTES = 4
 _CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models anew after a change of settings
 _TRIES = 3  # on the connection to vision as it was, in the queue of a vision that is ending, and to the new one
+_POLL_S = 1.0
 _ANSWER_S = 60.0  # the largest photo on the slowest device, and a camera that delivers nothing
 
 
@@ -97,7 +98,17 @@ def address_of(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def send(connection: socket.socket, message: ControlRequest | ControlReply) -> None:
+class Wire(Protocol):
+    """What a message goes over: a connected socket, or one that somebody waits for."""
+
+    def sendall(self, data: bytearray, /) -> object:
+        """Send all of it; raises OSError."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Fill some of it, and say how much: 0 when the other end has gone. Raises OSError."""
+
+
+def send(connection: Wire, message: ControlRequest | ControlReply) -> None:
     """Send one message; raises OSError."""
     raw = bytearray(_LENGTH_BYTES)
     _encoder.encode_into(message, raw, _LENGTH_BYTES)
@@ -108,7 +119,7 @@ def send(connection: socket.socket, message: ControlRequest | ControlReply) -> N
         wipe(raw)
 
 
-def receive(connection: socket.socket) -> bytearray | None:
+def receive(connection: Wire) -> bytearray | None:
     """Return the bytes of one message; None when the other end has gone. Raises OSError, ProvisionError if too long."""
     head = _exactly(connection, _LENGTH_BYTES)
     if head is None:
@@ -124,7 +135,7 @@ def wipe(raw: bytearray) -> None:
     raw[:] = bytes(len(raw))
 
 
-def _exactly(connection: socket.socket, count: int) -> bytearray | None:
+def _exactly(connection: Wire, count: int) -> bytearray | None:
     raw = bytearray(count)
     view, got = memoryview(raw), 0
     while got < count:
@@ -135,8 +146,44 @@ def _exactly(connection: socket.socket, count: int) -> bytearray | None:
     return raw
 
 
+class _Patient:
+    """A socket whose other end may take its time: `waiting` is called each second meanwhile, up to _ANSWER_S."""
+
+    def __init__(self, connection: socket.socket, now_s: Callable[[], float], waiting: Callable[[], object]) -> None:
+        connection.settimeout(_POLL_S)
+        self._connection = connection
+        self._now_s = now_s
+        self._waiting = waiting
+        self._deadline_s = now_s() + _ANSWER_S
+
+    def sendall(self, data: bytearray) -> None:
+        """Send all of it."""
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                with view[sent:] as rest:
+                    sent += self._patiently(lambda rest=rest: self._connection.send(rest))  # type: ignore[misc]
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Fill some of it."""
+        return self._patiently(lambda: self._connection.recv_into(buffer))
+
+    def _patiently(self, step: Callable[[], int]) -> int:
+        while True:
+            try:
+                return step()
+            except TimeoutError:
+                if self._now_s() >= self._deadline_s:
+                    raise
+                self._waiting()
+
+
 class ControlClient:
-    """Provisioning's end. Connects when first asked, and again after vision has restarted."""
+    """Provisioning's end. Connects when first asked, and again after vision has restarted.
+
+    `pause` waits for so many seconds; it is called at least once a second while vision lets itself be waited for, with
+    0 where the waiting itself is done elsewhere.
+    """
 
     def __init__(self, path: Path, now_s: Callable[[], float], pause: Callable[[float], object]) -> None:
         self._path = path
@@ -155,8 +202,9 @@ class ControlClient:
             connection = self._connection or self._connect()
             raw = None
             try:
-                send(connection, request)
-                raw = receive(connection)
+                patient = _Patient(connection, self._now_s, lambda: self._pause(0.0))
+                send(patient, request)
+                raw = receive(patient)
             except TimeoutError:
                 self.close()
                 raise _away("no answer") from None
@@ -195,7 +243,6 @@ class ControlClient:
                     raise _away(str(e.strerror or e)) from None
                 self._pause(_CONNECT_POLL_S)
                 continue
-            connection.settimeout(_ANSWER_S)
             self._connection = connection
             return connection
 

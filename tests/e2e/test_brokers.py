@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from edge.events.clock import moment
+from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
 from edge.health import Notifier
 from edge.processes.publisher import run
@@ -152,6 +154,20 @@ def test_the_last_state_counts_what_vision_did_until_the_end(tmp_path: Path, bro
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         until(lambda: consumer.state.vision == vision_state(events=2), "the count of the end")
+
+
+def test_dialling_a_silent_broker_shows_signs_of_life(tmp_path: Path) -> None:
+    said: list[str] = []
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = configured(tmp_path, silent.getsockname()[1])
+        with contextlib.closing(opened(settings)) as outbox:
+            publisher = Publisher(settings, outbox, alive=said.append)
+            dialling = threading.Thread(target=publisher.run, args=(stop,))
+            dialling.start()
+            until(lambda: said.count("dialling the broker") > 5, "signs of life")
+            stop.set()
+            dialling.join(10)
 
 
 def test_a_killed_publisher_is_said_to_be_offline_by_the_broker(tmp_path: Path, broker: Broker) -> None:

@@ -156,6 +156,22 @@ def test_vision_that_never_comes_is_told_with_the_way_out(path: Path) -> None:
         ControlClient(path, lambda: next(hours), lambda _: None).call(Status())
 
 
+def test_who_waits_for_a_slow_vision_is_called_meanwhile(path: Path) -> None:
+    waited: list[float] = []
+    patient = ControlClient(path, time.monotonic, waited.append)
+    with ControlServer(path) as listening:
+        answers: list[ControlReply] = []
+        photo = WholePhoto("a.jpg", memoryview(bytes(3_000_000)))  # more than a socket holds
+        asked = threading.Thread(target=lambda: answers.append(patient.call(photo)))
+        asked.start()
+        until(lambda: len(waited) >= 2, "two seconds of waiting")
+        until(lambda: listening.poll(lambda _: STATUS) or answers, "the answer")
+        asked.join(30)
+    assert answers == [STATUS]
+    assert not any(waited)
+    patient.close()
+
+
 def test_a_request_that_vision_was_stopped_over_is_not_done(path: Path, ours: ControlClient) -> None:
     listening = ControlServer(path)
     told: list[str] = []
