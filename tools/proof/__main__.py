@@ -26,6 +26,7 @@ PROOFS = (
     "tamper",
     "unlink",
     "memory",
+    "faults",
 )
 
 

@@ -134,6 +134,7 @@ def _at_work(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
         figures["hung_vision_back_s"] = _after(machine, "edge-vision", "STOP")
         say("the publisher crashes")
         figures["crashed_publisher_back_s"] = _after(machine, "edge-publisher", "SEGV")
+        figures["restarts_counted_then_forgotten"] = _forgotten(machine, "edge-publisher")
         before = len(_matches(events()))
         machine.until(lambda: len(_matches(events())) > before, "a match after both", _EVENT_S)
         figures["events"] = len(events())
@@ -166,6 +167,20 @@ def _after(machine: Machine, unit: str, number: str) -> float:
         lambda: machine.main_pid(unit) not in {0, old} and _is_active(machine, unit), f"{unit} is back", _START_S
     )
     return round(took_s, 1)
+
+
+def _forgotten(machine: Machine, unit: str) -> list[int]:
+    """Return how often a running unit was restarted, before and after the timer's service has forgotten it."""
+
+    def restarts() -> int:
+        return int(machine.do("systemctl", "show", "--property=NRestarts", "--value", unit))
+
+    assert machine.do("systemctl", "is-active", "edge-steady.timer").strip() == "active"
+    counted = restarts()
+    machine.do("systemctl", "start", "edge-steady.service")
+    assert counted > restarts() == 0, f"{counted} restarts of {unit} are not forgotten"
+    assert _is_active(machine, unit)
+    return [counted, 0]
 
 
 def _upgraded_and_removed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:

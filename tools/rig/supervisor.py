@@ -1,0 +1,111 @@
+"""What systemd does for one unit, without systemd: the watchdog, its signal, the restart, as the unit's file says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+_POLL_S = 0.05
+UNITS = Path(__file__).parents[2] / "systemd"
+
+
+class Supervisor:
+    """Keeps a command running as its unit asks. Times are of `time.monotonic`, which all processes share."""
+
+    def __init__(
+        self, unit: str, command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
+        text = (UNITS / f"{unit}.service").read_text(encoding="utf-8")
+
+        def value(key: str, default: str = "") -> str:
+            found = re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+            return found[-1] if found else default
+
+        assert value("Type") == "notify"
+        assert value("Restart") == "on-failure"
+        self._watchdog_s, self._restart_s = float(value("WatchdogSec")), float(value("RestartSec"))
+        self._start_s = float(value("TimeoutStartSec", "90"))
+        self._signal = signal.Signals[value("WatchdogSignal", "SIGABRT")]
+        self._command, self._environ = list(command), {**os.environ, **(environ or {})}
+        self._folder = folder
+        self.pid = 0
+        self.status = ""  # what the process last said of itself
+        self.starts = 0
+        self.watchdogs = 0  # how often it was silent for too long
+        self.alive_s = 0.0  # when this process first fed the watchdog, having said that it is ready; 0: not yet
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def log(self) -> Path:
+        """What the processes wrote."""
+        return self._folder / "log.txt"
+
+    def _run(self) -> None:
+        address = self._folder / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard, self.log.open("ab") as log:
+            heard.bind(str(address))
+            heard.settimeout(_POLL_S)
+            environ = {**self._environ, "NOTIFY_SOCKET": str(address)}
+            while not self._over.is_set():
+                _drain(heard)
+                self.alive_s = 0.0
+                process = subprocess.Popen(
+                    self._command, env=environ, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
+                )
+                self.pid, self.starts = process.pid, self.starts + 1
+                self._watch(process, heard)
+                self._kill_all(process, signal.SIGKILL)  # its children too, as with a control group
+                if process.returncode == 0:
+                    return
+                self._over.wait(self._restart_s)
+
+    def _watch(self, process: subprocess.Popen[bytes], heard: socket.socket) -> None:
+        """Return when the process has ended, killed or by itself."""
+        deadline_s, ready = time.monotonic() + self._start_s, False
+        while process.poll() is None and not self._over.is_set():
+            try:
+                message = heard.recv(4096).decode()
+            except TimeoutError:
+                message = ""
+            lines = dict(line.partition("=")[::2] for line in message.splitlines())
+            ready = ready or "READY" in lines
+            self.status = lines.get("STATUS", self.status)
+            now_s = time.monotonic()
+            if lines.keys() & {"READY", "WATCHDOG"}:
+                deadline_s = now_s + self._watchdog_s
+            if ready and "WATCHDOG" in lines and not self.alive_s:
+                self.alive_s = now_s
+            if now_s > deadline_s:
+                self.watchdogs += 1
+                self._kill_all(process, self._signal)
+
+    @staticmethod
+    def _kill_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        process.wait()
+
+
+def _drain(heard: socket.socket) -> None:
+    """Forget what a process said that is no more."""
+    with contextlib.suppress(TimeoutError, BlockingIOError):
+        while heard.recv(4096, socket.MSG_DONTWAIT):
+            pass
