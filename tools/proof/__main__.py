@@ -27,6 +27,7 @@ PROOFS = (
     "unlink",
     "memory",
     "faults",
+    "soak",
 )
 
 
