@@ -92,9 +92,10 @@ _DIAGNOSTIC = {"entity_category": "diagnostic"}
 
 
 def _sensor(topics: Topics, path: str) -> dict[str, str]:
-    """Read one field of the state; `vision` is null until the vision process has run, then the entity is unknown."""
+    """Read one field of the state; the entity is unknown while it is null.
+
+    `vision` is null until the vision process has run. A state that is taken back is empty, and no JSON.
+    """
     group, _, field = path.partition(".")
-    return {
-        "state_topic": topics.state,
-        "value_template": f"{{{{ (value_json.{group} or {{}}).get('{field}') }}}}",
-    }
+    template = f"{{{{ (value_json.{group} or {{}}).get('{field}') if value_json is defined else None }}}}"
+    return {"state_topic": topics.state, "value_template": template}

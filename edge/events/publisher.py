@@ -323,7 +323,7 @@ class Publisher:
             ours.append(self._discovery_topic)
         with self._disk():
             before = _topics(self._outbox.get_report("retained"))
-            for topic in before:
+            for topic in reversed(before):  # the description first: nobody then reads what follows
                 if topic not in ours:
                     self._send(connection, topic, b"", retain=True)
             if before != ours:

@@ -84,10 +84,33 @@ def test_home_assistant_is_told_of_an_event_entity_and_reads_fields_that_exist()
     known = {"vision": VisionState.__struct_fields__, "publisher": PublisherState.__struct_fields__}
     for entity in told["cmps"].values():
         template = re.fullmatch(
-            r"\{\{ \(value_json\.(\w+) or \{\}\)\.get\('(\w+)'\) \}\}", entity.get("value_template", "")
+            r"\{\{ \(value_json\.(\w+) or \{\}\)\.get\('(\w+)'\) if value_json is defined else None \}\}",
+            entity.get("value_template", ""),
         )
         assert template is not None or entity is event
         assert template is None or template[2] in known[template[1]]
+
+
+def test_the_description_keeps_home_assistants_rules() -> None:
+    # source: https://www.home-assistant.io/integrations/mqtt/#discovery-messages, for device discovery
+    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", discovery.topic("homeassistant", "glasses-7_b"))
+    told = json.loads(discovery.payload(TOPICS))
+    assert told["dev"]["ids"]
+    assert told["o"]["name"]
+    for key, entity in told["cmps"].items():
+        assert re.fullmatch(r"[a-z_]+", key)
+        assert entity["p"] in {"event", "sensor", "switch"}
+        assert entity["unique_id"]
+        assert entity["state_topic"]
+        assert ("command_topic" in entity) == (entity["p"] == "switch")
+        assert entity.get("entity_category", "diagnostic") == "diagnostic"
+        assert ("unit_of_measurement" in entity) == ("device_class" in entity)
+
+
+def test_the_page_shows_the_description_as_it_is() -> None:
+    page = (ROOT / "docs" / "home-assistant.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```json discovery\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert json.loads(shown) == json.loads(discovery.payload(Topics("edge", "glasses-7")))
 
 
 def test_every_entity_has_a_name_of_its_own_and_the_switch_sends_what_is_taken() -> None:

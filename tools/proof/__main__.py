@@ -25,6 +25,7 @@ PROOFS = (
     "broker_chaos",
     "tamper",
     "unlink",
+    "home_assistant",
     "memory",
     "faults",
     "soak",

@@ -1,0 +1,20 @@
+"""The proof with a real Home Assistant, where the full form has installed it; and that it can fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.events import discovery
+from tools.proof import home_assistant
+
+
+def test_home_assistant_finds_follows_and_forgets_the_device() -> None:
+    figures = home_assistant.prove(short=True, say=print)
+    assert len(figures["entities"]) == 8
+
+
+def test_what_home_assistant_complains_about_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_DIAGNOSTIC", {"entity_category": "diagnostics"})
+    monkeypatch.setattr(home_assistant, "_WAIT_S", 15.0)
+    with pytest.raises(AssertionError, match="all entities"):
+        home_assistant.prove(short=True, say=print)

@@ -1,0 +1,200 @@
+"""A real Home Assistant finds the device, shows it, switches it, and forgets it.
+
+Home Assistant's core and its MQTT integration run from the PyPI package in an environment of their own, with a real
+mosquitto between them and the real publisher. Vision's part is its own writing end of the outbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from edge import config
+from edge.config import Config
+from edge.events import discovery
+from edge.events.backlog import Backlog
+from edge.events.flow import Topics
+from edge.events.messages import VisionState
+from tools.rig import Missing
+from tools.rig.brokers import Mosquitto, until
+from tools.rig.machine import CACHE
+from tools.rig.publishing import add, configured, opened, publishing, vision
+
+CLAIM = "Home Assistant finds the device with all entities, follows and switches it, and forgets what is gone."
+
+PYTHON, RELEASE, MQTT = "python3.13", "homeassistant==2025.4.4", "paho-mqtt==2.1.0"
+_FOLDER = CACHE / RELEASE
+_NODE = "edge-glasses"
+_WAIT_S = 60.0
+_QUIET = ("Detected code that calls async_forward_entry_setups",)  # it is how tools/rig/hass.py sets it up
+
+
+def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return what Home Assistant showed; raises AssertionError where it is not what the device said."""
+    python = installed(say, only_if_there=short)
+    with tempfile.TemporaryDirectory(prefix="edge-hass-") as name:
+        folder = Path(name)
+        broker = Mosquitto(folder)
+        settings = configured(folder, broker.port)
+        broker.start()
+        try:
+            with _Home(python, folder, broker.port) as home:
+                return _lived(home, settings) | {"home_assistant": RELEASE}
+        finally:
+            broker.kill()
+
+
+def installed(say: Callable[[str], None], *, only_if_there: bool) -> Path:
+    """Return the Python that has Home Assistant, installed into the cache first; raises Missing where it cannot be."""
+    python = _FOLDER / "bin/python"
+    if not (_FOLDER / "complete").exists():
+        base = shutil.which(PYTHON)
+        works = base and subprocess.run([base, "-c", "pass"], check=False, capture_output=True).returncode == 0
+        if only_if_there or not works:
+            raise Missing(f"{RELEASE} is not installed; the full form does so, with {PYTHON}")
+        say(f"installing {RELEASE} (some minutes)")
+        subprocess.run([str(base), "-m", "venv", "--clear", str(_FOLDER)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", RELEASE, MQTT], check=True)
+        (_FOLDER / "complete").touch()
+    return python
+
+
+def _lived(home: _Home, settings: Config) -> dict[str, Any]:
+    """Follow a device from its first message to its last."""
+    wanted = json.loads(discovery.payload(Topics(settings.mqtt.prefix, settings.device.id)))["cmps"]
+    ids = {component["unique_id"] for component in wanted.values()}
+    with vision(settings) as backlog, publishing(settings):
+        home.shows(lambda: set(home.entities) == ids, "all entities")
+        expected = {"Edge glasses": {"ids": [_NODE], "model": "Edge Face Runtime"}}
+        assert home.told["devices"] == expected, home.told["devices"]
+        _followed(home, settings, backlog)
+    home.shows(lambda: home.state("mode") == "unavailable", "a device that is offline")
+    with publishing(_changed(settings, device="spectacles")):
+        home.shows(lambda: list(home.told["devices"]) == ["Edge spectacles"], "the new name, and only that")
+        assert set(home.entities) == {unique.replace("glasses", "spectacles") for unique in ids}, home.entities
+    with publishing(_changed(settings, device="spectacles", discovery=False)):
+        home.shows(lambda: not home.told["devices"] and not home.entities, "nothing of a device that is not announced")
+    assert not (said := home.complaints()), said
+    return {
+        "entities": sorted(ids),
+        "states_followed": True,
+        "event_shown": True,
+        "switch_reaches_the_device": True,
+        "offline_is_unavailable": True,
+        "renamed": "old device gone, new one there",
+        "removed": "device and entities gone",
+        "complaints_of_home_assistant": 0,
+    }
+
+
+def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
+    """Show a state, an event, and a switch that is turned."""
+    state = VisionState(
+        boot=backlog.boot,
+        mode="saver",
+        reason="battery_low",
+        recognition=True,
+        capture_fps=10.0,
+        detector_hz=2.0,
+        embeddings_hz=1.0,
+        frames=5400,
+        faces=212,
+        embeddings=31,
+        events=4,
+        temperature_c=48.5,
+        battery_percent=71.0,
+        model="5f" * 8,
+    )
+    assert backlog.put_state(state)
+    shown = {"mode": "saver", "reason": "battery_low", "temperature": "48.5", "battery": "71.0", "outbox": "0"}
+    for key, value in shown.items():
+        home.shows(lambda key=key, value=value: home.state(key) == value, f"{key} {value}")  # type: ignore[misc]
+    home.shows(lambda: home.state("recognition") == "on", "recognition on")
+    add(backlog)
+    home.shows(lambda: home.attributes("event").get("event_type") == "match", "a match")
+    assert home.attributes("event")["person"] == "p1", home.attributes("event")
+    assert home.attributes("event")["band"] == "certain", home.attributes("event")
+    home.ask(f"call switch turn_off {home.entities[f'{_NODE}-recognition']}")
+    with contextlib.closing(opened(settings)) as outbox:
+        until(lambda: not outbox.settings().recognition, "recognition switched off", _WAIT_S)
+
+
+def _changed(settings: Config, *, device: str, discovery: bool = True) -> Config:
+    text = (settings.data_dir / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
+    return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
+
+
+class _Home:
+    """Home Assistant in a process of its own, and what it last told."""
+
+    def __init__(self, python: Path, folder: Path, port: int) -> None:
+        (folder / "hass").mkdir()
+        script = Path(__file__).parents[1] / "rig/hass.py"
+        self._command = [str(python), str(script), str(folder / "hass"), str(port)]
+        self._log = folder / "hass.log"
+        self.told: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1
+            )
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._hear, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _hear(self) -> None:
+        with contextlib.suppress(ValueError):  # closed at the end
+            for line in self._process.stdout or ():
+                self._answers.put(line)
+
+    def ask(self, line: str) -> None:
+        """Send a command; what it tells then is in `told`."""
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin)
+        try:
+            self.told = json.loads(self._answers.get(timeout=_WAIT_S))
+        except queue.Empty:
+            raise AssertionError(f"Home Assistant does not answer: {self._log.read_text()[-2000:]}") from None
+
+    def shows(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until it shows something."""
+
+        def asked() -> object:
+            self.ask("tell")
+            return condition()
+
+        until(asked, f"Home Assistant shows {what}; {self._log.read_text()[-500:]}", _WAIT_S)
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Entity ids by unique id."""
+        return dict(self.told["entities"])
+
+    def attributes(self, key: str) -> dict[str, Any]:
+        """Return state and attributes of one of the device's entities."""
+        return dict(self.told["states"].get(self.entities.get(f"{_NODE}-{key}", ""), {}))
+
+    def state(self, key: str) -> str:
+        """Return the state of one of the device's entities."""
+        return str(self.attributes(key).get("state"))
+
+    def complaints(self) -> list[str]:
+        """Return what it logged as a warning or worse, but for what is said of this test's own start."""
+        lines = self._log.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if line.startswith(("WARNING", "ERROR")) and not any(q in line for q in _QUIET)]

@@ -1,0 +1,72 @@
+"""A real Home Assistant core with its MQTT integration and nothing else: `hass.py FOLDER PORT`, by its own Python.
+
+Each line on standard input is answered by one line of JSON: all devices, entities and states. `tell` asks for no more,
+`call DOMAIN SERVICE ENTITY` calls a service first. What Home Assistant itself complains about goes to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from homeassistant import bootstrap, config_entries, core, loader
+from homeassistant.helpers import device_registry, entity_registry
+from homeassistant.setup import async_setup_component
+
+
+async def serve(folder: Path, port: int) -> None:
+    """Connect to the broker, then answer until standard input ends."""
+    (folder / "configuration.yaml").touch()
+    hass = core.HomeAssistant(str(folder))
+    hass.config.skip_pip = True
+    loader.async_setup(hass)
+    hass.config_entries = config_entries.ConfigEntries(hass, {})
+    await bootstrap.async_load_base_functionality(hass)
+    for unused in ("http", "file_upload"):  # the integration wants them for certificates that are uploaded
+        hass.config.components.add(unused)
+    assert await async_setup_component(hass, "homeassistant", {})
+    await hass.async_start()
+    broker = config_entries.ConfigEntry(
+        domain="mqtt",
+        title="broker",
+        data={"broker": "127.0.0.1", "port": port},
+        options={},
+        entry_id="broker",
+        source="user",
+        unique_id=None,
+        version=1,
+        minor_version=2,
+        discovery_keys={},
+        subentries_data=None,
+    )
+    await hass.config_entries.async_add(broker)
+    await hass.async_block_till_done()
+    assert broker.state is config_entries.ConfigEntryState.LOADED, broker.state
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        command, *rest = line.split()
+        if command == "call":
+            domain, service, entity = rest
+            await hass.services.async_call(domain, service, {"entity_id": entity}, blocking=True)
+        await hass.async_block_till_done()
+        print(json.dumps(_told(hass)), flush=True)
+    await hass.async_stop()
+
+
+def _told(hass: Any) -> dict[str, Any]:
+    devices = device_registry.async_get(hass).devices.values()
+    entities = entity_registry.async_get(hass).entities.values()
+    return {
+        "devices": {d.name: {"ids": sorted(i for _, i in d.identifiers), "model": d.model} for d in devices},
+        "entities": {e.unique_id: e.entity_id for e in entities},
+        "states": {s.entity_id: {"state": s.state} | dict(s.attributes) for s in hass.states.async_all()},
+    }
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
