@@ -20,6 +20,7 @@ from tools.rig import Missing
 PAGE = Path(__file__).parents[2] / "docs/VERIFY.md"
 PROOFS = (
     "boot",
+    "guest",
     "egress",
     "power_cut",
     "broker_chaos",

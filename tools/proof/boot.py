@@ -79,14 +79,19 @@ def exposure(folder: Path = PROJECT / "systemd") -> dict[str, float]:
     return told
 
 
+def wheels(say: Callable[[str], None]) -> Path:
+    """Return a folder with wheels of the product and of all that it needs."""
+    say("building wheels")
+    folder = CACHE / "wheels"
+    wanted = [f"{PROJECT}[enroll]", "setuptools>=77", "wheel"]
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder), "--find-links", str(folder)]
+    subprocess.run([*pip, "-c", str(PROJECT / "tools/constraints.txt"), *wanted], check=True, cwd="/")
+    return folder
+
+
 def _layer(layer: Path, say: Callable[[str], None]) -> Path:
     """Return a folder with the project's source, wheels of what it needs, footage, and a broker's configuration."""
-    say("building wheels")
-    wheels = CACHE / "wheels"
-    wanted = [f"{PROJECT}[enroll]", "setuptools>=77", "wheel"]
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels), "--find-links", str(wheels)]
-    subprocess.run([*pip, "-c", str(PROJECT / "tools/constraints.txt"), *wanted], check=True, cwd="/")
-    shutil.copytree(wheels, layer / "wheels")
+    shutil.copytree(wheels(say), layer / "wheels")
     files = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, files.split("\0")):
         target = layer / "usr/src/edge" / name

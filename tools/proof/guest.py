@@ -1,0 +1,118 @@
+"""A machine of its own in QEMU: a real USB gadget and host, a real V4L2 device, a cable that is really pulled.
+
+The guest is Debian's stock kernel with everything in its initial RAM file system: the bare tree that
+`tools/rig/machine.py` makes, and the product as pip installs it. dummy_hcd is a USB controller whose other end is the
+same machine; vivid is a camera. Without hardware virtualization a boot takes a minute, and times mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tools.proof.boot import wheels
+from tools.rig import Missing
+from tools.rig.machine import CACHE, tree
+
+CLAIM = "On a real USB gadget the device is found, set up, and survives an unplugged cable; a V4L2 camera too."
+
+_PROJECT = Path(__file__).parents[2]
+_INSIDE = _PROJECT / "tools/rig/guest"
+_LIMIT_S = 1800.0
+_MEMORY_MIB = 4096
+_PROGRAMS = ("qemu-system-x86_64", "cpio", "debootstrap")
+_NEEDLESS = ("var/cache", "var/lib/apt", "usr/share/doc", "usr/share/man", "usr/share/locale", "wheels", "boot")
+
+
+def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return what each step told; raises AssertionError where one fails, Missing where it cannot be tried."""
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+    if short or missing or os.geteuid() != 0:
+        raise Missing(f"this needs root and {', '.join(missing or _PROGRAMS)}, and takes minutes: it has no short form")
+    with tempfile.TemporaryDirectory(prefix="edge-guest-", dir=CACHE) as name:
+        folder = Path(name)
+        kernel, system = _built(folder, say)
+        steps = _booted(kernel, system, folder, say)
+    return {step["step"]: step["result"] for step in steps}
+
+
+def _built(folder: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
+    """Return kernel and initial RAM file system."""
+    root, base = folder / "root", tree(say)
+    for part in ("root", "upper", "work"):
+        (folder / part).mkdir()
+    options = f"lowerdir={base},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)], check=True)
+    try:
+        say("installing kernel and product")
+        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+        _inside(root, "apt-get", "update", "-qq")
+        _inside(root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", "kmod")
+        depends = _inside(root, "apt-cache", "depends", "--important", "linux-image-amd64")
+        package = depends.rpartition("Depends:")[2].split()[0]
+        _inside(root, "sh", "-c", f"cd /tmp && apt-get download -qq {package} && dpkg -x {package}_*.deb / && rm *.deb")
+        (kernel,) = (root / "boot").glob("vmlinuz-*")
+        _inside(root, "depmod", kernel.name.removeprefix("vmlinuz-"))
+        shutil.copytree(wheels(say), root / "wheels")
+        _inside(root, "python3", "-m", "venv", "/opt/edge")
+        offline = ["--quiet", "--no-index", "--find-links", "/wheels"]
+        _inside(root, "/opt/edge/bin/pip", "install", *offline, "edge-face-runtime[enroll]")
+        (root / "usr/lib/edge").mkdir(parents=True)
+        shutil.copy(_PROJECT / "systemd/edge-gadget", root / "usr/lib/edge/edge-gadget")
+        shutil.copy(_INSIDE / "inside.py", root / "edge-test.py")
+        shutil.copy(_INSIDE / "init", root / "init")
+        (root / "init").chmod(0o755)
+        shutil.copy(kernel, folder / "kernel")
+        say("packing")
+        for needless in _NEEDLESS:
+            shutil.rmtree(root / needless, ignore_errors=True)
+        with (folder / "system.cpio").open("wb") as packed:
+            find = subprocess.Popen(["find", ".", "-xdev", "-print0"], cwd=root, stdout=subprocess.PIPE)
+            pack = ["cpio", "--quiet", "--null", "--create", "--format=newc"]
+            subprocess.run(pack, cwd=root, stdin=find.stdout, stdout=packed, check=True)
+            assert find.wait() == 0
+    finally:
+        subprocess.run(["umount", "--lazy", str(root)], check=False)
+    return folder / "kernel", folder / "system.cpio"
+
+
+def _inside(root: Path, *command: str) -> str:
+    done = subprocess.run(["chroot", str(root), *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {(done.stdout + done.stderr)[-2000:]}"
+    return done.stdout
+
+
+def _booted(kernel: Path, system: Path, folder: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Boot the guest and follow its console to the end."""
+    say("booting")
+    machine = ["qemu-system-x86_64", "-machine", "accel=tcg", "-cpu", "max", "-smp", "2", "-m", str(_MEMORY_MIB)]
+    quiet = ["-nographic", "-no-reboot", "-nic", "none", "-kernel", str(kernel), "-initrd", str(system)]
+    command = ["timeout", str(_LIMIT_S), *machine, *quiet, "-append", "console=ttyS0 quiet panic=-1 rdinit=/init"]
+    steps, over = [], False
+    with (folder / "console.log").open("w", encoding="utf-8") as log:
+        guest = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace")
+        try:
+            for line in guest.stdout or ():
+                log.write(line)
+                _, ours, told = line.rstrip().partition("EDGE ")
+                if not ours:
+                    continue
+                if told == "end":
+                    over = True
+                    break
+                steps.append(json.loads(told))
+                say(told)
+        finally:
+            guest.kill()
+            guest.communicate()
+    console = (folder / "console.log").read_text(encoding="utf-8")[-3000:]
+    assert over, console
+    last = steps[-1]["step"] if steps else "nothing"
+    assert last == "gadget_removed", f"the last step was {last}: {console}"
+    return steps
