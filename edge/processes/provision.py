@@ -72,7 +72,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
 
     def wanted() -> bool:
         notifier.alive("in conversation" if device.is_open else "waiting for a host")
-        return not stop.is_set() and (pty is not None or device.is_open or arming.left_s() > 0)
+        return not stop.is_set() and (pty is not None or device.is_busy or arming.left_s() > 0)
 
     notifier.ready("waiting for a host")
     while wanted():

@@ -15,6 +15,7 @@ from edge.provision.session import DeviceSession, Ended, Opened, Random, Receive
 
 _log = logging.getLogger(__name__)
 _SILENCE_S = 900.0
+_PROOF_S = 60.0  # the slowest host computes for less
 
 
 class Device:
@@ -42,6 +43,11 @@ class Device:
         """Whether a host has proved that it knows the code."""
         return self._session.state is State.OPEN
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a host has proved that it knows the code, or has taken this arming's guess and is to prove it."""
+        return self._session.state in {State.EXCHANGED, State.OPEN}
+
     def feed(self, data: bytes, write: Callable[[bytes], None]) -> None:
         """Take what came over the cable, and write what follows; `write` may raise ProvisionError."""
         self._heard_s = self._now_s()
@@ -61,7 +67,7 @@ class Device:
 
     def tick(self) -> None:
         """End a conversation in which nothing is said any more: not every cable tells when it is pulled."""
-        if self.is_open and self._now_s() - self._heard_s > _SILENCE_S:
+        if self.is_busy and self._now_s() - self._heard_s > (_SILENCE_S if self.is_open else _PROOF_S):
             self.lost()
 
     def lost(self) -> None:

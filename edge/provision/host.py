@@ -68,11 +68,12 @@ class Client:
             self._write(self._session.start())
             deadline_s = self._now_s() + _GREETING_S
             while self._session.state is not State.OPEN:
-                output = self._next(deadline_s if self._session.state is State.GREETED else deadline_s + _ANSWER_S)
-                if output is None:
-                    break
+                silent = self._session.state is State.GREETED
+                output = self._next(deadline_s if silent else deadline_s + _ANSWER_S)
                 if isinstance(output, Opened):
                     return
+                if output is None and not (silent and self._session.state is not State.GREETED):
+                    break  # else it has just answered, and gets the time of a slow device
         raise ProvisionError("no device answers", "is it plugged in and armed? press its button, or: edge-daemon arm")
 
     def call(self, request: Request, expected: type[_R]) -> _R:

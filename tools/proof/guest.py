@@ -27,7 +27,7 @@ _INSIDE = _PROJECT / "tools/rig/guest"
 _LIMIT_S = 1800.0
 _MEMORY_MIB = 4096
 _PROGRAMS = ("qemu-system-x86_64", "cpio", "debootstrap")
-_NEEDLESS = ("var/cache", "var/lib/apt", "usr/share/doc", "usr/share/man", "usr/share/locale", "wheels", "boot")
+_NEEDLESS = ("var/cache", "var/lib/apt", "usr/share/doc", "usr/share/man", "usr/share/locale", "wheels", "tmp")
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -56,8 +56,11 @@ def _built(folder: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
         _inside(root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", "kmod")
         depends = _inside(root, "apt-cache", "depends", "--important", "linux-image-amd64")
         package = depends.rpartition("Depends:")[2].split()[0]
-        _inside(root, "sh", "-c", f"cd /tmp && apt-get download -qq {package} && dpkg -x {package}_*.deb / && rm *.deb")
-        (kernel,) = (root / "boot").glob("vmlinuz-*")
+        _inside(root, "sh", "-c", f"cd /tmp && apt-get download -qq {package} && dpkg -x {package}_*.deb kernel")
+        unpacked = root / "tmp/kernel"  # not to /: its /lib would take the place of the link to /usr/lib
+        (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
+        shutil.copy(kernel, folder / "kernel")
+        shutil.copytree(unpacked / "lib/modules", root / "usr/lib/modules")
         _inside(root, "depmod", kernel.name.removeprefix("vmlinuz-"))
         shutil.copytree(wheels(say), root / "wheels")
         _inside(root, "python3", "-m", "venv", "/opt/edge")
@@ -68,7 +71,6 @@ def _built(folder: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
         shutil.copy(_INSIDE / "inside.py", root / "edge-test.py")
         shutil.copy(_INSIDE / "init", root / "init")
         (root / "init").chmod(0o755)
-        shutil.copy(kernel, folder / "kernel")
         say("packing")
         for needless in _NEEDLESS:
             shutil.rmtree(root / needless, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""The process at a real port, whose life hangs on the arming, and a host or device that takes its time."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge import config
+from edge.health import Notifier
+from edge.processes import provision
+from edge.provision import messages
+from edge.provision.arming import canonical
+from edge.provision.host import Client
+from edge.provision.session import Kind
+from tools.rig.brokers import until
+
+
+class Line:
+    """The host's end of a line, on which each message may take a while."""
+
+    def __init__(self, master: int, delay: Callable[[], None] = lambda: None) -> None:
+        self._master, self._delay = master, delay
+
+    def read(self) -> bytes:
+        ready, _, _ = select.select([self._master], [], [], 0.2)
+        return os.read(self._master, 4096) if ready else b""
+
+    def write(self, data: bytes) -> None:
+        self._delay()
+        os.write(self._master, data)
+
+
+class Port:
+    """A device at a serial port that is none of its making, as on a gadget."""
+
+    def __init__(self, folder: Path) -> None:
+        self.master, slave = os.openpty()
+        os.set_blocking(self.master, True)
+        path = folder / "edge.toml"
+        path.write_text(f'[device]\nid = "glasses"\ndata_dir = "{folder}"\n[provision]\nport = "{os.ttyname(slave)}"\n')
+        settings = config.load(path)
+        self.stop = threading.Event()
+        self.code, _ = provision.arm(settings)
+        self.ended: list[int] = []
+
+        def serve() -> None:
+            self.ended.append(provision.run(settings, path, self.stop, Notifier("")))
+
+        self.thread = threading.Thread(target=serve)
+        self.thread.start()
+        time.sleep(0.3)  # until the port is raw: what comes before is echoed
+        self._slave = slave
+
+    def close(self) -> None:
+        self.stop.set()
+        self.thread.join(20)
+        os.close(self.master)
+        os.close(self._slave)
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[Port]:
+    made = Port(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_host_may_take_its_time_between_its_guess_and_the_proof(port: Port) -> None:
+    sent: list[None] = []
+
+    def slowly() -> None:
+        sent.append(None)
+        time.sleep(0.0 if len(sent) < 3 else 1.0)  # from its share of the secret on
+
+    client = Client(Line(port.master, slowly), canonical(port.code), random.Random(1).randbytes, time.monotonic)
+    client.connect()
+    assert client.call(messages.Info(), messages.DeviceInfo).name == "glasses"
+    client.close()
+    assert port.ended == []
+
+
+def test_a_device_may_take_longer_than_a_greeting(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.provision.host._GREETING_S", 0.5)
+    reads = 0
+
+    class Slow(Line):
+        def read(self) -> bytes:
+            nonlocal reads
+            data = super().read()
+            if data:
+                reads += 1
+                time.sleep(1.0)  # each answer comes after the time of a greeting
+            return data
+
+    client = Client(Slow(port.master), canonical(port.code), random.Random(1).randbytes, time.monotonic)
+    client.connect()
+    assert reads == len([Kind.WELCOME, Kind.EXCHANGE, Kind.PROOF])
+    client.close()
+
+
+def test_who_takes_the_guess_and_never_proves_is_not_waited_for(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.provision.device._PROOF_S", 1.0)
+
+    class Cut(Line):
+        def write(self, data: bytes) -> None:
+            writes.append(None)
+            if len(writes) < 4:  # an end of frame, a greeting, a share, and no proof
+                super().write(data)
+
+    writes: list[None] = []
+    monkeypatch.setattr("edge.provision.host._ANSWER_S", 0.5)
+    monkeypatch.setattr("edge.provision.host._GREETINGS", 1)
+    client = Client(Cut(port.master), canonical(port.code), random.Random(1).randbytes, time.monotonic)
+    with pytest.raises(Exception, match="no device answers"):
+        client.connect()
+    until(lambda: port.ended == [0], "the process ends: its guess is spent")
