@@ -24,7 +24,7 @@ CLAIM = "On a real USB gadget the device is found, set up, and survives an unplu
 
 _PROJECT = Path(__file__).parents[2]
 _INSIDE = _PROJECT / "tools/rig/guest"
-_LIMIT_S = 1800.0
+_LIMIT_S = 3600.0
 _MEMORY_MIB = 4096
 _PROGRAMS = ("qemu-system-x86_64", "cpio", "debootstrap")
 _NEEDLESS = ("var/cache", "var/lib/apt", "usr/share/doc", "usr/share/man", "usr/share/locale", "wheels", "tmp")

@@ -24,7 +24,7 @@ from edge.provision.port import SerialPort, find
 CONFIG = Path("/etc/edge.toml")
 GADGET = Path("/sys/kernel/config/usb_gadget/edge/UDC")
 TTY, CAMERA = Path("/dev/ttyACM0"), Path("/sys/bus/platform/drivers/vivid")
-WAIT_S = 240.0  # without hardware support the guest is some thirty times slower than its host
+WAIT_S = 900.0  # without hardware support the guest is some thirty times slower than its host
 UPDATE_BYTES = 2_000_000
 
 
