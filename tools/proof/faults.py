@@ -111,7 +111,7 @@ class _Results:
     def judge(self, limit_s: float) -> None:
         """Raise AssertionError where one took longer."""
         for (stage, kind), took_s in self.back_s.items():
-            assert max(took_s) <= limit_s, f"{stage}: back {max(took_s):.1f} s after a {kind}"
+            assert max(took_s) <= limit_s, f"{stage}: back {max(took_s):.1f} s after a {kind}; {self.figures()}"
 
     def figures(self) -> dict[str, Any]:
         def times(chosen: Callable[[str, str], bool]) -> list[float]:
