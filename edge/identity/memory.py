@@ -34,8 +34,3 @@ def private_copy(array: NDArray[np.floating[Any]], dtype: type[Real]) -> NDArray
     copy = private_array(array.shape, dtype)
     copy[...] = array
     return copy
-
-
-def wipe(secret: bytearray) -> None:
-    """Overwrite a secret in place."""
-    secret[:] = bytes(len(secret))

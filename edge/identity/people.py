@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from edge.errors import StoreError
 from edge.identity.keys import KEY_BYTES, StoreKey
-from edge.identity.memory import private_array, private_copy, wipe
+from edge.identity.memory import private_array, private_copy
 from edge.identity.rotation import orthogonal
+from edge.wiping import wipe
 
 Octets = bytes | bytearray | memoryview
 

@@ -17,6 +17,7 @@ from edge.errors import EdgeError, ProvisionError
 from edge.provision import control
 from edge.provision.control import ControlReply, ControlRequest
 from edge.provision.messages import Failed
+from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
 _MAX_TEXT = 1000
@@ -110,7 +111,7 @@ class ControlServer:
             answer = self._answers.get()
         except ProvisionError as e:
             answer = _failed(e)
-        control.wipe(raw)
+        wipe(raw)
         if answer is None:
             raise ProvisionError("vision is stopping")
         return answer

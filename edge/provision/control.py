@@ -19,6 +19,7 @@ from msgspec import Meta
 from edge.errors import ProvisionError
 from edge.provision import messages
 from edge.provision.messages import MAX_PHOTO_BYTES, Message, Name, Reply, Small, Text
+from edge.wiping import wipe
 
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
 _LENGTH_BYTES = 4
@@ -128,11 +129,6 @@ def receive(connection: Wire) -> bytearray | None:
     if length > MAX_BYTES:
         raise ProvisionError(f"a control message of {length} bytes")
     return _exactly(connection, length)
-
-
-def wipe(raw: bytearray) -> None:
-    """Overwrite what may have been a piece of a photo."""
-    raw[:] = bytes(len(raw))
 
 
 def _exactly(connection: Wire, count: int) -> bytearray | None:

@@ -17,10 +17,11 @@ from edge.config import Config
 from edge.errors import EdgeError, ProvisionError
 from edge.provision import messages
 from edge.provision.arming import Arming
-from edge.provision.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto, wipe
+from edge.provision.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
 from edge.provision.messages import Diagnostic, Diagnostics, Done, Failed, Reply, Request, Stored
 from edge.provision.settings import OwnerSettings
 from edge.provision.staging import Staging
+from edge.wiping import wipe
 
 _MAX_TEXT = 1000
 _CLOCK_TOLERANCE_S = 2.0

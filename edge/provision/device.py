@@ -8,10 +8,10 @@ from collections.abc import Callable
 from edge.errors import ProvisionError
 from edge.provision import framing, messages
 from edge.provision.arming import Arming
-from edge.provision.control import wipe
 from edge.provision.desk import Desk
 from edge.provision.messages import Failed
 from edge.provision.session import DeviceSession, Ended, Opened, Random, Received, Send, State
+from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
 _SILENCE_S = 900.0

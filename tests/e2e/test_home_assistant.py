@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import config
-from edge.config import Config
 from tools.rig.brokers import Amqtt, Consumer, Mosquitto, until
-from tools.rig.publishing import configured, publishing
+from tools.rig.publishing import configured, named, publishing
 
 pytestmark = pytest.mark.usefixtures("short_silence")
 
@@ -25,11 +23,6 @@ def retained(broker: Broker) -> Iterator[Consumer]:
     """A newcomer to the broker, who sees only what it keeps."""
     with Consumer(broker.port, device="+") as newcomer:
         yield newcomer
-
-
-def named(settings: Config, device: str, *, discovery: bool = True) -> Config:
-    text = (Path(settings.device.data_dir) / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
-    return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
 
 
 def test_a_device_with_another_name_takes_the_old_one_along(tmp_path: Path, broker: Broker) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edge.identity.keys import StoreKey
-from edge.identity.memory import private_array, private_copy, wipe
+from edge.identity.memory import private_array, private_copy
 from edge.identity.people import PeopleImage
+from edge.wiping import wipe
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from edge import config
 from edge.config import Config
 from edge.events import discovery
 from edge.events.backlog import Backlog
@@ -26,7 +25,7 @@ from edge.events.messages import VisionState
 from tools.rig import Missing
 from tools.rig.brokers import Mosquitto, until
 from tools.rig.machine import CACHE
-from tools.rig.publishing import add, configured, opened, publishing, vision
+from tools.rig.publishing import add, configured, named, opened, publishing, vision
 
 CLAIM = "Home Assistant finds the device with all entities, follows and switches it, and forgets what is gone."
 
@@ -77,10 +76,10 @@ def _lived(home: _Home, settings: Config) -> dict[str, Any]:
         assert home.told["devices"] == expected, home.told["devices"]
         _followed(home, settings, backlog)
     home.shows(lambda: home.state("mode") == "unavailable", "a device that is offline")
-    with publishing(_changed(settings, device="spectacles")):
+    with publishing(named(settings, "spectacles")):
         home.shows(lambda: list(home.told["devices"]) == ["Edge spectacles"], "the new name, and only that")
         assert set(home.entities) == {unique.replace("glasses", "spectacles") for unique in ids}, home.entities
-    with publishing(_changed(settings, device="spectacles", discovery=False)):
+    with publishing(named(settings, "spectacles", discovery=False)):
         home.shows(lambda: not home.told["devices"] and not home.entities, "nothing of a device that is not announced")
     assert not (said := home.complaints()), said
     return {
@@ -125,11 +124,6 @@ def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
     home.ask(f"call switch turn_off {home.entities[f'{_NODE}-recognition']}")
     with contextlib.closing(opened(settings)) as outbox:
         until(lambda: not outbox.settings().recognition, "recognition switched off", _WAIT_S)
-
-
-def _changed(settings: Config, *, device: str, discovery: bool = True) -> Config:
-    text = (settings.data_dir / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
-    return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
 
 
 class _Home:

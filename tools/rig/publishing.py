@@ -30,6 +30,12 @@ def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Con
     return config.parse(text, "edge.toml")
 
 
+def named(settings: Config, device: str, *, discovery: bool = True) -> Config:
+    """The device of `configured` under another name, or announced no longer."""
+    text = (settings.data_dir / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
+    return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
+
+
 def opened(settings: Config) -> Outbox:
     return Outbox.open(settings.outbox_path, max_events=10_000, max_age_s=86_400)
 
