@@ -21,9 +21,18 @@ from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
 from edge.health import Notifier
 from edge.processes.publisher import run
-from tests.events.samples import vision_state
 from tools.rig.brokers import Amqtt, Consumer, Mosquitto, until
-from tools.rig.publishing import add, configured, depth, opened, problem, publisher_process, publishing, vision
+from tools.rig.publishing import (
+    add,
+    configured,
+    depth,
+    opened,
+    problem,
+    publisher_process,
+    publishing,
+    vision,
+    vision_state,
+)
 
 pytestmark = pytest.mark.usefixtures("short_silence")
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from edge.events.event import Event, rfc3339, uuid7
-from edge.events.messages import PublisherState, VisionState
+from edge.events.messages import PublisherState
 from edge.events.waiting import Moment
 
 BOOT = "0123456789abcdef"
@@ -35,26 +35,6 @@ def match(seq: int = 1, **changes: Any) -> Event:
 
 def moment(wall_ms: int = NOON_MS, uptime_s: float = 1000.0, kernel_boot: str = "kernel-1") -> Moment:
     return Moment(wall_ms, int(uptime_s * 1000), kernel_boot)
-
-
-def vision_state(**changes: Any) -> VisionState:
-    state = VisionState(
-        boot=BOOT,
-        mode="active",
-        reason="normal",
-        recognition=True,
-        capture_fps=15.0,
-        detector_hz=5.0,
-        embeddings_hz=2.5,
-        frames=5400,
-        faces=212,
-        embeddings=31,
-        events=4,
-        temperature_c=48.5,
-        battery_percent=71.0,
-        model=MODEL,
-    )
-    return msgspec.structs.replace(state, **changes)
 
 
 def publisher_state(**changes: Any) -> PublisherState:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edge.errors import EventError
 from edge.events.event import MAX_SEQ, rfc3339
 from edge.events.messages import MAX_STATE_BYTES, Ack, State, decode_vision_state, encode_state, parse_ack, parse_set
-from tests.events.samples import BOOT, NOON_MS, publisher_state, vision_state
+from tests.events.samples import BOOT, NOON_MS, publisher_state
+from tools.rig.publishing import vision_state
 
 
 @pytest.mark.parametrize(("payload", "value"), [(b"true", True), (b"false", False), (b" true ", True)])

@@ -15,7 +15,8 @@ from edge.errors import EventError, OutboxError
 from edge.events.event import MAX_BYTES
 from edge.events.messages import Ack, Settings
 from edge.events.outbox import Outbox
-from tests.events.samples import BOOT, NOON_MS, match, moment, vision_state
+from tests.events.samples import BOOT, NOON_MS, match, moment
+from tools.rig.publishing import vision_state
 
 WEEK_S = 7 * 86_400.0
 Opener = Callable[..., Outbox]

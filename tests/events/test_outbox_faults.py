@@ -18,7 +18,8 @@ from edge.errors import EventError, OutboxError
 from edge.events.backlog import Backlog, new_boot
 from edge.events.messages import Settings
 from edge.events.outbox import Outbox
-from tests.events.samples import BOOT, MODEL, match, moment, vision_state
+from tests.events.samples import BOOT, MODEL, match, moment
+from tools.rig.publishing import vision_state
 
 WEEK_S = 7 * 86_400.0
 _APPEND_FOREVER = """

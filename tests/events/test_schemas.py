@@ -15,8 +15,9 @@ from edge.errors import EventError
 from edge.events.event import decode, encode
 from edge.events.flow import Topics
 from edge.events.messages import State
-from tests.events.samples import match, publisher_state, vision_state
+from tests.events.samples import match, publisher_state
 from tools import schemas
+from tools.rig.publishing import vision_state
 
 FILES = dict(schemas.files())
 EVENT = Draft202012Validator(FILES["schema/event.schema.json"])

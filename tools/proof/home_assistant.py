@@ -21,11 +21,10 @@ from edge.config import Config
 from edge.events import discovery
 from edge.events.backlog import Backlog
 from edge.events.flow import Topics
-from edge.events.messages import VisionState
 from tools.rig import Missing
 from tools.rig.brokers import Mosquitto, until
 from tools.rig.machine import CACHE
-from tools.rig.publishing import add, configured, named, opened, publishing, vision
+from tools.rig.publishing import add, configured, named, opened, publishing, vision, vision_state
 
 CLAIM = "Home Assistant finds the device with all entities, follows and switches it, and forgets what is gone."
 
@@ -96,23 +95,7 @@ def _lived(home: _Home, settings: Config) -> dict[str, Any]:
 
 def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
     """Show a state, an event, and a switch that is turned."""
-    state = VisionState(
-        boot=backlog.boot,
-        mode="saver",
-        reason="battery_low",
-        recognition=True,
-        capture_fps=10.0,
-        detector_hz=2.0,
-        embeddings_hz=1.0,
-        frames=5400,
-        faces=212,
-        embeddings=31,
-        events=4,
-        temperature_c=48.5,
-        battery_percent=71.0,
-        model="5f" * 8,
-    )
-    assert backlog.put_state(state)
+    assert backlog.put_state(vision_state(boot=backlog.boot, mode="saver", reason="battery_low"))
     shown = {"mode": "saver", "reason": "battery_low", "temperature": "48.5", "battery": "71.0", "outbox": "0"}
     for key, value in shown.items():
         home.shows(lambda key=key, value=value: home.state(key) == value, f"{key} {value}")  # type: ignore[misc]

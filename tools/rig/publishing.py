@@ -8,12 +8,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from edge import config
 from edge.config import Config
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.events.flow import Backoff
+from edge.events.messages import VisionState
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
@@ -34,6 +38,27 @@ def named(settings: Config, device: str, *, discovery: bool = True) -> Config:
     """The device of `configured` under another name, or announced no longer."""
     text = (settings.data_dir / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
     return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
+
+
+def vision_state(**changes: Any) -> VisionState:
+    """A valid state of vision, with these fields changed."""
+    state = VisionState(
+        boot="0123456789abcdef",
+        mode="active",
+        reason="normal",
+        recognition=True,
+        capture_fps=15.0,
+        detector_hz=5.0,
+        embeddings_hz=2.5,
+        frames=5400,
+        faces=212,
+        embeddings=31,
+        events=4,
+        temperature_c=48.5,
+        battery_percent=71.0,
+        model=MODEL,
+    )
+    return msgspec.structs.replace(state, **changes)
 
 
 def opened(settings: Config) -> Outbox:
