@@ -325,6 +325,25 @@ class CaptureSource:
         self._capture.release()
 
 
+# What picamera2 delivers → how OpenCV makes BGR of it. Its "RGB888" is BGR in memory already.
+_TO_BGR = {
+    "RGB888": None,
+    "BGR888": cv2.COLOR_RGB2BGR,
+    "XRGB8888": cv2.COLOR_BGRA2BGR,
+    "XBGR8888": cv2.COLOR_RGBA2BGR,
+    "YUV420": cv2.COLOR_YUV2BGR_I420,
+    "NV12": cv2.COLOR_YUV2BGR_NV12,
+    "YUYV": cv2.COLOR_YUV2BGR_YUYV,
+}
+
+
+def to_bgr(image: NDArray[np.uint8], pixel_format: str, size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) uint8 BGR of an array as picamera2 makes it, whose rows may be padded; `size_px` is (W, H)."""
+    conversion, (width, height) = _TO_BGR[pixel_format], size_px
+    converted = image if conversion is None else cv2.cvtColor(image, conversion)
+    return np.ascontiguousarray(converted[:height, :width], np.uint8)
+
+
 class PiCameraSource:
     """The Raspberry Pi camera through picamera2, which Raspberry Pi OS installs from apt."""
 
@@ -339,9 +358,16 @@ class PiCameraSource:
         self._index = 0
         try:
             self._camera = picamera2.Picamera2()
-            # picamera2's "RGB888" is BGR in memory, which is what OpenCV takes.
             main = {"size": (config.width_px, config.height_px), "format": "RGB888"}
-            self._camera.configure(self._camera.create_video_configuration(main=main, buffer_count=4))
+            # Without the raw stream: nobody reads it, and its buffers have the sensor's size.
+            self._camera.configure(self._camera.create_video_configuration(main=main, raw=None, buffer_count=4))
+            given = self._camera.camera_configuration()["main"]  # a camera that cannot do it gives something else
+            self._format, self._size_px = str(given["format"]), given["size"]
+            if self._format not in _TO_BGR:
+                self._camera.close()
+                raise SourceError(
+                    f"the camera delivers {self._format}, which is not read here", f"it must give one of {set(_TO_BGR)}"
+                )
             self.set_fps(config.fps)
             self._camera.start()
         except (RuntimeError, IndexError, OSError) as e:  # IndexError: picamera2 found no camera
@@ -360,7 +386,7 @@ class PiCameraSource:
             raise SourceError(f"the Raspberry Pi camera failed: {e}", "check cable and libcamera") from None
         self._index += 1
         t_s = stamp_ns / 1e9 if stamp_ns else now_s()
-        return Frame(np.ascontiguousarray(image[:, :, :3], np.uint8), t_s, self._index - 1)
+        return Frame(to_bgr(image, self._format, self._size_px), t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
         """Ask the sensor for another frame duration: fewer frames are taken, not thrown away."""

@@ -26,6 +26,7 @@ RUN = """
 seed = 5
 width = 0.1
 batch = 4
+mixed = 0.5
 bf16 = false
 threads = 1
 nice = 0
@@ -151,7 +152,7 @@ def test_a_larger_input_keeps_what_was_learned(faces: Path) -> None:
 
 
 def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
-    run = read(run_file)
+    run = msgspec.structs.replace(read(run_file), mixed=0.0)
     crops = training.Faces.read(faces)  # 24 crops: 6 batches of 4
     for start_of_pass in (0, 6):
         seen = torch.cat([crops.batch(run, start_of_pass + i, 16)[1] for i in range(6)])
@@ -159,6 +160,23 @@ def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
     first, again, later = (crops.batch(run, step, 16)[0] for step in (0, 0, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
+
+
+def test_a_blended_face_lies_between_two_of_the_batch() -> None:
+    eye = torch.eye(4)
+    pictures, teacher = training.mix(eye.reshape(4, 1, 2, 2), eye, 1.0, np.random.default_rng(1))
+    weights = pictures.flatten(1)  # of each face in each picture
+    torch.testing.assert_close(weights.sum(1), torch.ones(4))
+    assert (weights.diagonal() >= 0.5).all()
+    torch.testing.assert_close(teacher, weights / weights.norm(dim=1, keepdim=True))
+    assert ((weights > 0).sum(1) == 2).any(), "no face was blended"
+
+
+def test_pictures_that_are_not_blended_stay_as_they_are() -> None:
+    eye = torch.eye(4)
+    few, teacher = training.mix(eye.reshape(4, 1, 2, 2), eye, 1e-9, np.random.default_rng(1))
+    assert torch.equal(few.flatten(1), eye)
+    assert torch.equal(teacher, eye)
 
 
 def test_nobody_of_validation_is_trained_on(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
-from edge.vision.camera import FileSource, FrameSource, decode_image, expand, open_source, read_image
+from edge.vision.camera import FileSource, FrameSource, decode_image, expand, open_source, read_image, to_bgr
 from tests.footage import path_of, still, video
 
 
@@ -171,6 +171,64 @@ def test_picamera2_without_a_camera_is_an_error_with_a_remedy(monkeypatch: pytes
     monkeypatch.setattr(module, "Picamera2", no_camera, raising=False)
     monkeypatch.setitem(sys.modules, "picamera2", module)
     with pytest.raises(SourceError, match="check cable and libcamera"):
+        open_source(CameraConfig(source="picamera2"))
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "back", "padded"),
+    [
+        ("RGB888", None, False),
+        ("BGR888", cv2.COLOR_BGR2RGB, False),
+        ("XRGB8888", cv2.COLOR_BGR2BGRA, False),
+        ("XBGR8888", cv2.COLOR_BGR2RGBA, False),
+        ("YUV420", cv2.COLOR_BGR2YUV_I420, False),
+        ("YUYV", cv2.COLOR_BGR2YUV_YUYV, False),
+        ("RGB888", None, True),
+        ("YUYV", cv2.COLOR_BGR2YUV_YUYV, True),
+    ],
+)
+def test_what_a_pi_camera_gives_becomes_bgr(pixel_format: str, back: int | None, padded: bool) -> None:
+    view = np.zeros((48, 64, 3), np.uint8)
+    view[:24], view[24:, :32], view[24:, 32:] = (200, 60, 20), (20, 180, 60), (40, 50, 220)
+    given: Any = view if back is None else cv2.cvtColor(view, back)
+    if padded:
+        given = np.concatenate([given, np.zeros_like(given[:, :16])], axis=1)
+    found = to_bgr(given, pixel_format, (64, 48))
+    assert found.shape == view.shape
+    assert found.flags["C_CONTIGUOUS"]
+    assert np.abs(found.astype(int) - view).mean() < 3
+
+
+def test_nv12_of_a_pi_camera_becomes_bgr() -> None:
+    view = np.full((48, 64, 3), (200, 60, 20), np.uint8)
+    planes = cv2.cvtColor(view, cv2.COLOR_BGR2YUV_I420)
+    u, v = planes[48:60].reshape(-1), planes[60:].reshape(-1)
+    nv12 = np.concatenate([planes[:48], np.stack([u, v], axis=1).reshape(24, 64)])
+    assert np.abs(to_bgr(nv12, "NV12", (64, 48)).astype(int) - view).mean() < 3
+
+
+def _picamera2_that_gives(pixel_format: str) -> types.ModuleType:
+    class Camera:
+        def create_video_configuration(self, **_: Any) -> dict[str, Any]:
+            return {}
+
+        def configure(self, _: dict[str, Any]) -> None:
+            pass
+
+        def camera_configuration(self) -> dict[str, Any]:
+            return {"main": {"format": pixel_format, "size": (640, 480)}}
+
+        def close(self) -> None:
+            pass
+
+    module = types.ModuleType("picamera2")
+    module.__dict__["Picamera2"] = Camera
+    return module
+
+
+def test_a_pixel_format_that_nobody_reads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "picamera2", _picamera2_that_gives("MJPEG"))
+    with pytest.raises(SourceError, match="MJPEG"):
         open_source(CameraConfig(source="picamera2"))
 
 

@@ -13,10 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs/lab.md"
 FOLDER = PAGE.with_suffix("")  # docs/lab: what the page shows
 
 
-COMMAND = "python -m tools.lab"  # what writes a table, in front of its name
-
-
-def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE, command: str = COMMAND) -> None:
+def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE, command: str = "") -> None:
     """Write NAME.json beside the page, and `text` between its markers of this name; raises CardError without them."""
     rewrite(name, text, page, command)
     path = page.with_suffix("") / f"{name}.json"
@@ -24,9 +21,12 @@ def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE,
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def rewrite(name: str, text: str, page: Path = PAGE, command: str = COMMAND) -> None:
-    """Put `text` between the page's markers of this name; raises CardError where they are missing."""
-    begin = f"<!-- {name}: begin, written by `{command} {name}` -->"
+def rewrite(name: str, text: str, page: Path = PAGE, command: str = "") -> None:
+    """Put `text` between the page's markers of this name; raises CardError where they are missing.
+
+    The markers name the command that writes it: the lab's command of this name, where no other is given.
+    """
+    begin = f"<!-- {name}: begin, written by `{command or f'python -m tools.lab {name}'}` -->"
     end = f"<!-- {name}: end -->"
     before, found_begin, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)

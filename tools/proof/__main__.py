@@ -21,6 +21,8 @@ PAGE = Path(__file__).parents[2] / "docs/VERIFY.md"
 PROOFS = (
     "boot",
     "guest",
+    "picamera",
+    "aarch64",
     "egress",
     "power_cut",
     "broker_chaos",
@@ -59,7 +61,7 @@ def main() -> int:
         results[name] = run(name, short=asked.short)
         _say(f"{name}: {'held' if results[name]['held'] else results[name]['problem']}")
         if asked.write and not asked.short and results[name]["held"]:
-            publish(name, results[name], _table(results[name]), PAGE, "python -m tools.proof --write")
+            publish(name, results[name], _table(results[name]), PAGE, f"python -m tools.proof --write {name}")
     print(json.dumps(results[asked.names[0]] if len(results) == 1 else results))
     return 0 if all(result["held"] for result in results.values()) else 1
 

@@ -59,9 +59,9 @@ exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/syst
 """
 
 
-def tree(say: Callable[[str], None]) -> Path:
-    """Return the bare Debian, made on the first call; raises Missing where it cannot be made."""
-    path = CACHE / RELEASE
+def tree(say: Callable[[str], None], release: str = RELEASE, packages: str = PACKAGES) -> Path:
+    """Return a bare Debian with some packages, made on the first call; raises Missing where it cannot be made."""
+    path = CACHE / release
     if not path.is_dir():
         if os.geteuid() != 0 or shutil.which("debootstrap") is None:
             raise Missing("a Debian tree needs root and debootstrap (apt install debootstrap)")
@@ -69,7 +69,7 @@ def tree(say: Callable[[str], None]) -> Path:
         part = path.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(part)]
+        command = ["debootstrap", "--variant=minbase", f"--include={packages}", release, str(part)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Missing(f"debootstrap failed: {done.stdout[-500:]}")

@@ -1,0 +1,45 @@
+"""The product on aarch64: it installs from wheels alone, computes what it should, and recognises.
+
+A Python for arm64 runs under qemu-user as the processors of three boards, which differ in the int8 kernels that the
+engines choose. It shows results, not times.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tools.rig import Missing
+from tools.rig.arm64 import PROCESSORS, PYTHON, RELEASE, emulated
+
+CLAIM = "On aarch64 all of it installs from wheels, the golden self-test passes, and a man is enrolled and recognised."
+
+_INSIDE = Path(__file__).parents[1] / "rig/arm64_inside.py"
+
+
+def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return what each processor computed; raises AssertionError where one fails, Missing where it cannot be tried."""
+    if short:
+        raise Missing("it takes minutes: it has no short form")
+    with tempfile.TemporaryDirectory(prefix="edge-aarch64-") as name:
+        installed = emulated(Path(name), say)
+        native = [wheel for wheel in installed.wheels if wheel.endswith("_aarch64.whl")]
+        figures: dict[str, Any] = {
+            "debian": RELEASE,
+            "python": PYTHON,
+            "wheels": len(installed.wheels),
+            "of_them_native": len(native),
+            "processors": {},
+        }
+        for processor in PROCESSORS:
+            say(f"{processor.qemu}: {processor.on}")
+            told = json.loads(installed.do(processor, _INSIDE).splitlines()[-1])
+            assert told["machine"] == "aarch64", told
+            assert all(embedding["passes"] for embedding in told["golden"].values()), told
+            assert "match" in told["events"], f"the man was not recognised: {told}"
+            assert told["strangers_matched"] == 0, told
+            figures["processors"][processor.qemu] = told
+    return figures

@@ -1,0 +1,58 @@
+"""What the emulated device does: golden self-tests on both back ends, an enrolment, two scenes. One line of JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+
+from edge.bench import pipeline, scenes
+from edge.config import Config
+from edge.errors import EdgeError
+from edge.models import golden
+from edge.models.manifest import MANIFEST, load_manifest
+from edge.processes import people
+from edge.vision.embedder import load_embedder
+
+_FRAMES = 45
+
+
+def golden_self_test(backend: str) -> dict[str, Any]:
+    """Return the least cosine to the recorded embeddings."""
+    entry = load_manifest().embedder("lightcnn9")
+    embedder = load_embedder(entry, backend, 1, MANIFEST.parent)
+    content = entry.golden.locate(MANIFEST.parent).read_bytes()
+    try:
+        return {"passes": True, "least_cosine": round(golden.check(entry, backend, content, embedder.embed), 5)}
+    except EdgeError as e:
+        return {"passes": False, "said": e.what}
+
+
+def recognised(folder: Path) -> dict[str, Any]:
+    """Enrol the man of the footage, then see him, and a view with nobody."""
+    device = msgspec.structs.replace(Config().device, data_dir=str(folder / "data"))
+    config = msgspec.structs.replace(Config(), device=device)
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i, image in enumerate(scenes.enrolment_pictures()[::5]):
+        cv2.imwrite(str(pictures / f"{i}.png"), image)
+    people.add(config, "The man", [pictures], ignored=False)
+    seen = {scene.name: scene for scene in scenes.scenes(_FRAMES)}
+    events = [pipeline.run(config, seen[name]).events for name in ("one_face", "empty_motion")]
+    return {"events": sorted(set(events[0])), "strangers_matched": events[1].count("match")}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        told = {
+            "machine": platform.machine(),
+            "golden": {backend: golden_self_test(backend) for backend in ("onnxruntime", "litert")},
+            **recognised(Path(name)),
+        }
+    sys.stdout.write(f"\n{json.dumps(told)}\n")

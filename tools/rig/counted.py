@@ -1,0 +1,81 @@
+"""Do one piece of the product's work so many times, and nothing else: `counted.py SUBJECT TIMES`.
+
+What instruction counters are put around. Start-up is in every count; it cancels out in the difference of two.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge.bench import engine, model, scenes
+from edge.config import Config
+from edge.models.manifest import load_manifest, load_verified
+from edge.models.onnxfile import write
+from edge.processes import people
+from edge.processes.assembly import build_detector, build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Frame
+
+Work = Callable[[int], object]  # takes the number of the turn
+_EMBEDDER = "lightcnn9"
+_FORMS = {"embed-plain-int8": "int8 plain QDQ", "embed-fp32": "fp32"}
+
+
+def embedding(subject: str) -> Work:
+    """Return one embedding by the shipped file or by another form of it, on one thread."""
+    entry = load_manifest().embedder(_EMBEDDER)
+    if subject == "embed-int8":
+        content = load_verified(entry, "onnxruntime")
+    else:
+        content = write(model.make_forms(entry)[_FORMS[subject]])
+    session = engine.session(content)
+    (name,) = (i.name for i in session.get_inputs())
+    face = np.random.default_rng(0).random((1, 1, 128, 128), np.float32)
+    return lambda _: session.run(None, {name: face})
+
+
+def detection() -> Work:
+    """Return one look of the detector at a whole view of 640×480."""
+    detector = build_detector(Config())
+    image = next(scenes.one_face())
+    return lambda turn: detector.detect(Frame(image, turn / scenes.FPS, turn))
+
+
+def frame(scene: Callable[[], object], folder: Path) -> Work:
+    """Return one frame through the whole pipeline, with the man of the footage enrolled."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i, image in enumerate(scenes.enrolment_pictures()[::10]):
+        cv2.imwrite(str(pictures / f"{i}.png"), image)
+    device = msgspec.structs.replace(Config().device, data_dir=str(folder / "data"))
+    config = msgspec.structs.replace(Config(), device=device)
+    people.add(config, "The man", [pictures], ignored=False)
+    pipeline = build_pipeline(config, LiveGallery(config))
+    images = list(islice(scene(), 60))  # type: ignore[call-overload]  # every scene yields images
+    return lambda turn: pipeline.process(Frame(images[turn % len(images)], turn / scenes.FPS, turn))
+
+
+def main(subject: str, times: int) -> None:
+    """Do it."""
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        if subject == "detect":
+            work = detection()
+        elif subject in {"still", "one_face"}:
+            work = frame(getattr(scenes, subject), Path(folder))
+        else:
+            work = embedding(subject)
+        for turn in range(times):
+            work(turn)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
