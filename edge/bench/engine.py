@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from edge.models.exact import multiply_exactly
 from edge.models.onnxfile import Graph, Node, write
-from edge.vision.embedder import EXACT_INT8
 
 Array = NDArray[Any]
 # (rows, side) of the products that are tried as the machine's peak: (rows, side) times (side, side). The greatest
@@ -27,7 +27,7 @@ def session(model: bytes, threads: int = 1) -> Any:
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(*EXACT_INT8)
+    multiply_exactly(ort, options)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -55,7 +55,7 @@ def integer_products(threads: int = 1) -> dict[str, tuple[float, Callable[[], ob
 def _products(rows: int, side: int, threads: int) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     tensors: dict[str, Array] = {f"weights{i}": rng.integers(-127, 128, (side, side), np.int8) for i in range(_CHAIN)}
-    # Each has its own zero: onnxruntime cannot shift weights (EXACT_INT8) that share one.
+    # Each has its own zero: onnxruntime cannot shift weights that share one (`edge.models.exact`).
     tensors |= {f"weight_zero{i}": np.array(0, np.int8) for i in range(_CHAIN)}
     tensors |= {"scale": np.array(1 / 128, np.float32), "zero": np.array(128, np.uint8)}
     nodes = [Node("QuantizeLinear", ("x", "scale", "zero"), ("x0",))]

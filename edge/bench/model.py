@@ -6,12 +6,9 @@ options, the same preprocessing and the same noise.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,10 +19,10 @@ from edge.bench.timing import interleaved, memory_mb, ratio, spread, time_one
 from edge.config import Config
 from edge.errors import DependencyError, EdgeError
 from edge.models import golden
-from edge.models.manifest import MANIFEST, EmbedderEntry, ModelFile, load_manifest, load_verified
+from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, load_verified
 from edge.models.onnxfile import Graph, read, write
 from edge.records import Frame
-from edge.vision.embedder import Embedder, load_embedder, open_embedder
+from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder, open_embedder
 
 BACKENDS = ("onnxruntime", "litert")
 _SHIPPED, _PLAIN, _FLOAT, _FLOAT_SAME = "int8", "int8 plain QDQ", "fp32", "fp32 of the int8 graph"
@@ -36,17 +33,16 @@ def measure(name: str, *, rounds: int = 100, sustain_s: float = 60.0) -> dict[st
     """Return every figure of one embedder and of the detector; raises EdgeError."""
     entry = load_manifest().embedder(name)
     report: dict[str, Any] = {"model": name, "id": entry.id}
-    with tempfile.TemporaryDirectory(prefix="edge-bench-") as folder:
-        report |= _compare_forms(entry, Path(folder), rounds)
+    report |= _compare_forms(entry, rounds)
     report["rows"] = _rows(entry, rounds)
     report["sustained"] = sustained(name, sustain_s) if sustain_s > 0 else None
     return report
 
 
-def _compare_forms(entry: EmbedderEntry, folder: Path, rounds: int) -> dict[str, Any]:
+def _compare_forms(entry: EmbedderEntry, rounds: int) -> dict[str, Any]:
     """Time the shipped file, its other forms and bare int8 products in turn, on one thread."""
     made = make_forms(entry)
-    embedders = {form: _as_embedder(entry, form, graph, folder) for form, graph in made.items()}
+    embedders = {form: Embedder(entry, OnnxRuntime(write(graph), 1)) for form, graph in made.items()}
     embedders = {_SHIPPED: load_embedder(entry, "onnxruntime", 1, MANIFEST.parent), **embedders}
     crop = golden.crops(entry.contract)[0]
     products = engine.integer_products()
@@ -171,14 +167,6 @@ def _golden_cosine(entry: EmbedderEntry, backend: str, threads: int) -> float | 
         return round(golden.check(entry, backend, content, embedder.embed), 5)
     except EdgeError as e:
         return e.what
-
-
-def _as_embedder(entry: EmbedderEntry, form: str, graph: Graph, folder: Path) -> Embedder:
-    """Load a form as if it were the shipped file, so that everything around it is the same."""
-    content = write(graph)
-    file = ModelFile(path=f"{form.replace(' ', '-')}.onnx", sha256=hashlib.sha256(content).hexdigest())
-    (folder / file.path).write_bytes(content)
-    return load_embedder(msgspec.structs.replace(entry, files={"onnxruntime": file}), "onnxruntime", 1, folder)
 
 
 def _activations(

@@ -45,6 +45,14 @@ class Node:
                 return _signed(int(values.get(3, 0)))
         return default
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return an attribute that is a list of integers; empty where it is absent."""
+        for attribute in self.attributes:
+            fields = list(_fields(attribute))
+            if _one(fields, 1) == name.encode():
+                return tuple(_signed(v) for number, value in fields if number == 8 for v in _unpacked(value))
+        return ()
+
 
 @dataclass(slots=True)
 class Graph:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edge.errors import ModelError
-from edge.vision.embedder import EXACT_INT8
+from edge.models.exact import multiply_exactly
 from tests.lab.nets import TINY, Array, forward, random_crops, random_weights
 from tools.lab.export import export
 from tools.lab.quantize import RANGES, SHIPPED, as_input, quantize
@@ -37,7 +37,7 @@ def flat(int8: onnx.ModelProto) -> bytes:
 
 def run_onnx(model: onnx.ModelProto, crop: NDArray[np.uint8]) -> Array:
     options = ort.SessionOptions()
-    options.add_session_config_entry(*EXACT_INT8)
+    multiply_exactly(ort, options)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"face": as_input(crop)})[0][0], np.float32)
 

@@ -225,5 +225,5 @@ def test_the_largest_int8_products_do_not_saturate_on_any_processor() -> None:
         Node("DequantizeLinear", ("y_u8", "y_scale", "zero"), ("y",)),
     ]
     network = write(Graph(nodes, tensors, {"x": (1, 64, 4, 4)}, {"y": (1, 8, 4, 4)}))
-    answer = module._OnnxRuntime(network, 1)(np.ones((1, 64, 4, 4), np.float32))
+    answer = module.OnnxRuntime(network, 1)(np.ones((1, 64, 4, 4), np.float32))
     assert np.array_equal(answer, np.full((8, 4, 4), 64, np.float32))  # 64 channels of 1 · 1

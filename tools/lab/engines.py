@@ -14,9 +14,10 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edge.errors import ModelError
+from edge.models.exact import multiply_exactly
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
 from edge.records import AlignedFace
-from edge.vision.embedder import EXACT_INT8, load_embedder
+from edge.vision.embedder import load_embedder
 from tools.lab.data import Crop
 from tools.lab.figures import Vectors, unit
 from tools.lab.quantize import as_input
@@ -76,7 +77,7 @@ class Exported:
         """Return an onnxruntime session as an engine; raises ModelError for other bytes."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        options.add_session_config_entry(*EXACT_INT8)
+        multiply_exactly(ort, options)
         try:
             onnx.load_model_from_string(self.content)
         except DecodeError as e:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import nn
 
-from edge.vision.embedder import EXACT_INT8
+from edge.models.exact import multiply_exactly
 from tools.lab.export import INPUT, OUTPUT
 
 _OPSET = 17
@@ -65,7 +65,7 @@ def runner(model: Path | bytes, input_shape: tuple[int, ...], threads: int = 1) 
     """Return a call that runs the model once on one picture; `threads` may be ALL_THREADS."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry(*EXACT_INT8)
+    multiply_exactly(ort, options)
     source = model if isinstance(model, bytes) else str(model)
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     inputs = {session.get_inputs()[0].name: noise(input_shape, seed=0)}

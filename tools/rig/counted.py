@@ -13,16 +13,17 @@ from pathlib import Path
 
 import cv2
 import msgspec
-import numpy as np
 
-from edge.bench import engine, model, scenes
+from edge.bench import model, scenes
 from edge.config import Config
-from edge.models.manifest import load_manifest, load_verified
+from edge.models import golden
+from edge.models.manifest import MANIFEST, load_manifest
 from edge.models.onnxfile import write
 from edge.processes import people
 from edge.processes.assembly import build_detector, build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
+from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
 
 Work = Callable[[int], object]  # takes the number of the turn
 _EMBEDDER = "lightcnn9"
@@ -33,13 +34,11 @@ def embedding(subject: str) -> Work:
     """Return one embedding by the shipped file or by another form of it, on one thread."""
     entry = load_manifest().embedder(_EMBEDDER)
     if subject == "embed-int8":
-        content = load_verified(entry, "onnxruntime")
+        embedder = load_embedder(entry, "onnxruntime", 1, MANIFEST.parent)
     else:
-        content = write(model.make_forms(entry)[_FORMS[subject]])
-    session = engine.session(content)
-    (name,) = (i.name for i in session.get_inputs())
-    face = np.random.default_rng(0).random((1, 1, 128, 128), np.float32)
-    return lambda _: session.run(None, {name: face})
+        embedder = Embedder(entry, OnnxRuntime(write(model.make_forms(entry)[_FORMS[subject]]), 1))
+    crop = golden.crops(entry.contract)[0]
+    return lambda _: embedder.embed(crop)
 
 
 def detection() -> Work:
