@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.models.onnxfile import Graph, Node, write
 
-_SHIFT_WEIGHTS = ("session.x64quantprecision", "1")
+SHIFT_WEIGHTS = ("session.x64quantprecision", "1")
 _CHANNELS, _SIDE = 64, 8  # enough of them for the kernels that the networks meet
 _OPSETS = {"": 17}
 
@@ -25,7 +25,7 @@ _OPSETS = {"": 17}
 def multiply_exactly(ort: ModuleType, options: Any) -> None:
     """Set session options of `ort`, onnxruntime, so that int8 products are exact here, and as fast as that allows."""
     if _saturates(ort):
-        options.add_session_config_entry(*_SHIFT_WEIGHTS)
+        options.add_session_config_entry(*SHIFT_WEIGHTS)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ def convolved(option: str | None) -> float:
     """Return what the probe's convolution, whose result is 1, gives with and without the option."""
     options = ort.SessionOptions()
     if option is not None:
-        options.add_session_config_entry("session.x64quantprecision", option)
+        options.add_session_config_entry(exact.SHIFT_WEIGHTS[0], option)
     session = ort.InferenceSession(exact._probe(), options, providers=["CPUExecutionProvider"])
     x = np.ones((1, 64, 8, 8), np.float32)
     return float(np.asarray(session.run(None, {"x": x})[0]).ravel()[0])
@@ -44,4 +44,4 @@ def test_the_option_follows_the_probe(saturates: bool, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(exact, "_saturates", said)
     exact.multiply_exactly(ort, Options())
-    assert set_ == ([("session.x64quantprecision", "1")] if saturates else [])
+    assert set_ == ([exact.SHIFT_WEIGHTS] if saturates else [])

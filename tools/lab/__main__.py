@@ -14,7 +14,7 @@ import onnx
 
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import calibrations, cleaning, data, page, robustness, sequential, yale
+from tools.lab import calibrations, cleaning, data, page, rivals, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -160,6 +160,17 @@ def latency_command() -> None:
     from tools.lab import latency_table  # noqa: PLC0415  # needs torch
 
     click.echo(json.dumps(latency_table.measure()))
+
+
+@lab.command("rivals")
+@_PUBLISH
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def rivals_command(*, publish: bool, as_json: bool) -> None:
+    """Time the device's network on every engine that is installed."""
+    figures = rivals.compare()
+    if publish:
+        page.publish("rivals", figures, rivals.table(figures))
+    click.echo(json.dumps(figures) if as_json else rivals.table(figures))
 
 
 @lab.command("bootstrap")
