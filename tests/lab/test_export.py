@@ -26,6 +26,23 @@ def test_the_graph_computes_max_feature_map_as_it_is_defined() -> None:
         np.testing.assert_allclose(embedding[0], forward(TINY, weights, crop), rtol=1e-4, atol=1e-5)
 
 
+def test_a_projection_is_the_last_layer() -> None:
+    weights = random_weights(TINY)
+    rng = np.random.default_rng(4)
+    matrix, bias = rng.normal(size=(5, 12)).astype(np.float32), rng.normal(size=5).astype(np.float32)
+    model = export(TINY, weights | {"proj.weight": matrix, "proj.bias": bias})
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for crop in random_crops(TINY, 5):
+        (embedding,) = session.run(None, {"face": as_input(crop)})
+        wanted = matrix @ forward(TINY, weights, crop) + bias
+        np.testing.assert_allclose(embedding[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_projection_of_another_network_is_named() -> None:
+    with pytest.raises(ModelError, match="proj"):
+        export(TINY, random_weights(TINY) | {"proj.weight": np.ones((5, 13), np.float32)})
+
+
 def test_lightcnn9_has_the_published_number_of_weights() -> None:
     assert LIGHTCNN9.weight_count == 5_480_864
     assert LIGHTCNN9.dimension == 256
@@ -49,7 +66,7 @@ def test_a_checkpoint_is_read_without_torch(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     save_checkpoint(path, {f"net.{n}": w for n, w in weights.items()} | {"proj.weight": np.ones((2, 2), np.float32)})
     found = load_weights(path)
-    assert found.keys() == weights.keys()
+    assert found.keys() == weights.keys() | {"proj.weight"}
     for name, value in weights.items():
         np.testing.assert_array_equal(found[name], value.astype(np.float16).astype(np.float32))
 

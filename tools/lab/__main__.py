@@ -19,6 +19,7 @@ from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
 from tools.lab.export import export
+from tools.lab.head import with_solved_head
 from tools.lab.lightcnn9 import LIGHTCNN9
 from tools.lab.make_model import MODEL, make_model, write_card
 from tools.lab.report import evaluation, write_report
@@ -141,6 +142,18 @@ def train_command(run_file: Path, data_dir: Path, folder: Path | None) -> None:
     run = read(run_file)
     os.nice(run.nice)
     train(run, data_dir, folder or Path.home() / ".cache/edge-train" / run_file.stem)
+
+
+@lab.command("head")
+@_WEIGHTS
+@_DATA
+@click.argument("target", type=click.Path(path_type=Path))
+def head_command(weights: Path, data_dir: Path, target: Path) -> None:
+    """Solve the last layer for these weights, and write all of them to TARGET (.pt, float16)."""
+    _need_torch()
+    from tools.lab.train import save_weights  # noqa: PLC0415  # needs torch
+
+    save_weights(with_solved_head(load_weights(weights), data_dir), target)
 
 
 @lab.command("operators")

@@ -20,11 +20,15 @@ from edge.errors import ModelError
 
 Weights = dict[str, NDArray[np.float32]]  # name → (…) float32, C order
 
+PROJECTION = "proj."
 _DTYPES = {"HalfStorage": np.dtype("<f2"), "FloatStorage": np.dtype("<f4")}
 
 
 def load_weights(path: Path, prefix: str = "net.") -> Weights:
-    """Return the tensors named `prefix`…, as float32 under the rest of their name; raises ModelError."""
+    """Return the tensors named `prefix`…, as float32 under the rest of their name; raises ModelError.
+
+    The projection into the teacher's space, `proj.…`, comes with the network's: it is the network's last layer.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             tensors = _read(archive)
@@ -35,7 +39,7 @@ def load_weights(path: Path, prefix: str = "net.") -> Weights:
     weights = {name.removeprefix(prefix): a for name, a in tensors.items() if name.startswith(prefix)}
     if not weights:
         raise ModelError(f"{path}: no tensor is named {prefix}…", "save the state dict of the whole student")
-    return weights
+    return weights | {name: a for name, a in tensors.items() if name.startswith(PROJECTION)}
 
 
 def _read(archive: zipfile.ZipFile) -> Weights:

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tools.lab.lightcnn9 import Array, Layer, Network, halves
+from tools.lab.lightcnn9 import Array, Layer, Network, halves, projection
 
 INPUT, OUTPUT = "face", "embedding"
 _OPSET, _IR_VERSION = 17, 8  # old enough for every onnxruntime that the project supports
@@ -18,15 +18,19 @@ def export(network: Network, weights: Mapping[str, Array]) -> onnx.ModelProto:
     """Return the network as ONNX: `face` (1, 1, S, S) float32 in 0..1 → `embedding` (1, D) float32, not normalized.
 
     The batch is fixed to one: the runtime embeds one face at a time, and a fixed shape lets an engine plan its memory.
-    Normalization is left to the caller so that it is done once, in float, for every back end. Raises ModelError where
-    the weights do not fit.
+    Normalization is left to the caller so that it is done once, in float, for every back end. Weights that hold a
+    projection (`proj.weight`, `proj.bias`) end in it: D is its outputs then. Raises ModelError where the weights do not
+    fit.
     """
     graph = _Graph()
-    x = INPUT
+    x, dimension = INPUT, network.dimension
     for layer in network.layers:
         x = graph.max_feature_map(x, layer, weights)
+    if "proj.weight" in weights:
+        weight, bias = projection(network, weights)
+        x, dimension = graph.convolution("proj", x, weight, bias), len(weight)
     graph.add("Flatten", OUTPUT, x)
-    shapes = {INPUT: [1, 1, network.size_px, network.size_px], OUTPUT: [1, network.dimension]}
+    shapes = {INPUT: [1, 1, network.size_px, network.size_px], OUTPUT: [1, dimension]}
     face, embedding = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items())
     model = helper.make_model(
         helper.make_graph(graph.nodes, "max_feature_map_network", [face], [embedding], graph.tensors),
@@ -58,9 +62,13 @@ class _Graph:
         return name
 
     def _conv(self, name: str, x: str, layer: Layer, weight: Array, bias: Array) -> str:
+        side = layer.kernel_px
+        return self.convolution(name, x, weight, bias, side // 2 if layer.padded else 0)
+
+    def convolution(self, name: str, x: str, weight: Array, bias: Array, padding_px: int = 0) -> str:
+        """Append one convolution of stride 1 with a square kernel."""
         self.tensors += [
             numpy_helper.from_array(a, f"{name}.{part}") for part, a in (("weight", weight), ("bias", bias))
         ]
-        side = layer.kernel_px
-        pads = [side // 2 if layer.padded else 0] * 4
-        return self.add("Conv", name, x, f"{name}.weight", f"{name}.bias", kernel_shape=[side, side], pads=pads)
+        sides, pads = list(weight.shape[2:]), [padding_px] * 4
+        return self.add("Conv", name, x, f"{name}.weight", f"{name}.bias", kernel_shape=sides, pads=pads)

@@ -92,6 +92,22 @@ def halves(layer: Layer, weights: Mapping[str, Array]) -> tuple[tuple[Array, Arr
     return (weight[:o] - weight[o:], bias[:o] - bias[o:]), (weight[o:], bias[o:])
 
 
+def projection(network: Network, weights: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return weight (D, dimension, 1, 1) and bias (D,) of the layer that leads into the teacher's space.
+
+    Distillation trains it beside the network. It is linear: no Max-Feature-Map follows. Raises ModelError where it does
+    not fit.
+    """
+    weight = _tensor(weights, "proj.weight")
+    bias = _tensor(weights, "proj.bias") if "proj.bias" in weights else np.zeros(len(weight), np.float32)
+    if weight.ndim != 2 or weight.shape[1] != network.dimension or bias.shape != (len(weight),):
+        raise ModelError(
+            f"proj: weights of shape {weight.shape} and {bias.shape}, expected (D, {network.dimension}) and (D,)",
+            "these weights are of another network",
+        )
+    return weight[:, :, None, None], bias
+
+
 def _tensor(weights: Mapping[str, Array], name: str) -> Array:
     if name not in weights:
         raise ModelError(f"the weights hold no tensor {name}", "these weights are of another network")

@@ -85,7 +85,7 @@ def draw(log: list[dict[str, Any]], batch: int, path: Path) -> None:
 
 @torch.no_grad()
 def validate(weights: Mapping[str, Tensor], run: Run, data_dir: Path, step: int) -> dict[str, float]:
-    """Return the validation people's mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs."""
+    """Return the validation people's mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs, both projected."""
     side_px = run.stages[run.place(step)[0]].side_px
     net = LightCNN9(width=run.width, side_px=side_px).eval()
     net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")})
@@ -96,7 +96,8 @@ def validate(weights: Mapping[str, Tensor], run: Run, data_dir: Path, step: int)
         x = F.interpolate(torch.from_numpy(crops[i : i + _BATCH]).float() / 255, size=(side_px, side_px), mode="area")
         found.append(net(x))
     embeddings = torch.cat(found)
-    projected = embeddings @ weights["proj.weight"].T
-    cosine = F.cosine_similarity(projected, torch.from_numpy(data.teacher(data_dir, keys))).mean()
-    unit = F.normalize(embeddings, dim=1).numpy()
+    projected = embeddings @ weights["proj.weight"].T + weights["proj.bias"]
+    teacher = torch.from_numpy(data.teacher(data_dir, keys))
+    cosine = F.cosine_similarity(projected, teacher - teacher.mean(0)).mean()
+    unit = F.normalize(projected, dim=1).numpy()
     return {"val_cosine": round(float(cosine), 4), "val_tar_at_far_1e-3": tar_at_far(unit, person, 1e-3)}

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from edge.errors import EdgeError
 from tools.lab import data
 from tools.lab.augment import augment
-from tools.lab.checkpoint import load_weights
+from tools.lab.checkpoint import PROJECTION, Weights, load_weights
 from tools.lab.cleaning import strangers
 from tools.lab.evaluate import val_people
 from tools.lab.losses import cosine_distillation, relational_distillation
@@ -52,7 +52,7 @@ class Faces:
 
     keys: list[str]
     files: list[bytes]
-    teacher: Tensor  # (N, D) float32, unit rows
+    teacher: Tensor  # (N, D) float32, less its mean: what all faces share tells nobody apart
 
     @staticmethod
     def read(folder: Path) -> Faces:
@@ -60,7 +60,8 @@ class Faces:
         keys, files = zip(*data.files(folder, "train"), strict=True)
         teacher, (val_keys, person) = data.teacher(folder, keys), val_people(folder)
         at = np.flatnonzero(strangers(teacher, data.teacher(folder, val_keys), person))
-        return Faces([keys[i] for i in at], [files[i] for i in at], torch.from_numpy(teacher[at]))
+        told = torch.from_numpy(teacher[at])
+        return Faces([keys[i] for i in at], [files[i] for i in at], told - told.mean(0))
 
     def batch(self, run: Run, step: int, side_px: int) -> tuple[Tensor, Tensor]:
         """Return the pictures (B, 1, S, S) in 0..1 and teacher embeddings (B, D) of one step, always the same ones."""
@@ -90,13 +91,13 @@ def mix(pictures: Tensor, teacher: Tensor, share: float, rng: np.random.Generato
 
 
 class Student(nn.Module):
-    """LightCNN-9 and a projection into the teacher's space, which is not needed once it is trained."""
+    """LightCNN-9 and, as its last layer, a projection into the teacher's space."""
 
     def __init__(self, width: float, side_px: int, teacher_dimension: int) -> None:
         super().__init__()
         self.net = LightCNN9(width=width, side_px=side_px)
         self.left_px = side_px // 16  # side of what the convolutions leave of the picture
-        self.proj = nn.Linear(256, teacher_dimension, bias=False)
+        self.proj = nn.Linear(256, teacher_dimension)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, S, S) → embeddings (B, 256), and where they point in the teacher's space (B, D)."""
@@ -157,6 +158,7 @@ def adopt(model: Student, weights: Mapping[str, Tensor]) -> None:
     by the growth of its area, so that it answers as before.
     """
     weights, wanted = dict(weights), model.state_dict()
+    weights.setdefault("proj.bias", torch.zeros_like(wanted["proj.bias"]))  # older weights have none
     name = "net.fc.f.weight"
     have, want = weights.get(name, torch.empty(0)), wanted[name]
     if have.shape != want.shape and have.ndim == 2 and have.shape[0] == want.shape[0]:
@@ -246,6 +248,12 @@ def _grow(state: State, run: Run, teacher_dimension: int) -> None:
     adopt(model, state.average)
     grown = _state(run, model, state.step)
     state.model, state.optimizer, state.average = grown.model, grown.optimizer, grown.average
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write the network's weights and its projection as a run writes `ema.pt`."""
+    names = {name: name if name.startswith(PROJECTION) else f"net.{name}" for name in weights}
+    _write({names[name]: torch.from_numpy(value).half() for name, value in weights.items()}, path)
 
 
 def _save(state: State, run: Run, folder: Path) -> None:

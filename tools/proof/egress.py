@@ -45,6 +45,8 @@ _FEWEST_DISTINCT = 4  # bytes of a window that says something: a black edge is 1
 _DEVICE, _BROKER = "10.213.77.1", "10.213.77.2"
 _OURS, _THEIRS = "edge-proof-a", "edge-proof-b"
 _STATE_S = 5.0
+_FPS = 30.0  # of the footage, which is played as fast as it goes
+_FOOTAGE_S, _SHORT_FOOTAGE_S = 2 * 3600.0, 10.0
 _SHORT_BYTES = 4 << 20  # of what was seen, a kind, are compared in the short form
 _MOST_PER_ENCOUNTER = 2  # events: match or unknown, and end
 _ODD = np.array([0x9E3779B97F4A7C15, 0x632BE59BD9B4E019, 0xC2B2AE3D27D4EB4F], np.uint64)  # mix the bits of a window
@@ -57,7 +59,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
         raise Missing(f"this needs root and {', '.join(missing) or 'network namespaces'}")
     with tempfile.TemporaryDirectory(prefix="edge-egress-") as name, _wire():
         folder = Path(name)
-        said = _watch(folder, 3.0 if short else 300.0, say)
+        said = _watch(folder, _SHORT_FOOTAGE_S if short else _FOOTAGE_S, say)
         say("decoding what left")
         device = bytes(map(int, _DEVICE.split(".")))
         capture = read(folder / "left.pcap", device, bytes(map(int, _BROKER.split("."))), said.pop("port"))
@@ -122,14 +124,14 @@ def _inside(namespace: str, *command: str) -> list[str]:
     return ["ip", "netns", "exec", namespace, *command]
 
 
-def _watch(folder: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the device for a while with everything captured; returns what it says that it did."""
+def _watch(folder: Path, footage_s: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the device through so much footage with everything captured; returns what it says that it did."""
     bench = Bench(folder)
     broker = Mosquitto(folder, "allow_anonymous true")
     configuration = folder / "mosquitto.conf"
     configuration.write_text(configuration.read_text().replace("127.0.0.1", _BROKER))
     clips = make_clips(folder)
-    camera = {"source": "video", "paths": [str(clip.path) for clip in clips[:3]], "fps": 30.0, "loop": True}
+    camera = {"source": "video", "paths": [str(clip.path) for clip in clips[:3]], "fps": _FPS, "loop": True}
     mqtt = {"host": _BROKER, "port": broker.port, "discovery": True, "state_every_s": _STATE_S}
     recognition = {"encounter_timeout_s": 1.0}
     bench.configure({"camera": camera | {"realtime": False}, "mqtt": mqtt, "recognition": recognition})
@@ -154,11 +156,12 @@ def _watch(folder: Path, seconds: float, say: Callable[[str], None]) -> dict[str
         until(lambda: bench.status()["vision"] is not None, "vision says how it is", 60)
         interfaces = [_interfaces(pid) for pid in _family(vision.pid)]
         assert interfaces[-1] == ["lo"], f"vision has {interfaces}"
-        say(f"watching for {seconds:.0f} s")
+        say(f"watching {footage_s / 60:.0f} minutes of footage")
         began_s = time.monotonic()
-        while time.monotonic() - began_s < seconds or bench.status()["vision"]["events"] < 4:
+        while (seen := bench.status()["vision"])["frames"] < footage_s * _FPS or seen["events"] < 4:
             assert vision.poll() is None, (folder / "log").read_text()[-2000:]
             time.sleep(0.5)
+        watched_s = time.monotonic() - began_s
         os.kill(_family(vision.pid)[-1], signal.SIGTERM)
         vision.wait(30)
         until(lambda: not bench.waiting(), "everything sent", 60)
@@ -168,9 +171,9 @@ def _watch(folder: Path, seconds: float, say: Callable[[str], None]) -> dict[str
     assert "+++ exited" in trace.read_text(), "the trace is empty"
     return {
         "port": broker.port,
-        "seconds_watched": round(seconds),
+        "seconds_watched": round(watched_s),
         "frames": seen["frames"],
-        "footage_minutes": round(seen["frames"] / 30 / 60, 1),
+        "footage_minutes": round(seen["frames"] / _FPS / 60, 1),
         "faces": seen["faces"],
         "embeddings": seen["embeddings"],
         "encounters": _encounters(folder),

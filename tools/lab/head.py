@@ -1,0 +1,67 @@
+"""The last layer, solved instead of trained: the linear map that takes the network's output nearest to the teacher.
+
+Training moves the projection by small steps beside all other layers. Once these stand, the best projection has a closed
+form: least squares of the teacher's embeddings on the network's, with a bias. The teacher's mean is taken away first:
+what all faces have in common tells nobody apart, and without it strangers' cosines lie around zero.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge.bench import progress
+from edge.errors import ModelError
+from edge.vision.embedder import OnnxRuntime
+from tools.lab import data
+from tools.lab.checkpoint import PROJECTION, Weights
+from tools.lab.cleaning import strangers
+from tools.lab.evaluate import val_people
+from tools.lab.export import export
+from tools.lab.lightcnn9 import LIGHTCNN9, Array
+from tools.lab.quantize import as_input
+
+CROPS = 16_384
+_RIDGE = 1e-3  # of the mean square of an output: keeps an output that never speaks from a weight without bound
+
+
+def with_solved_head(weights: Weights, data_dir: Path, crops: int = CROPS) -> Weights:
+    """Return the weights with the projection solved on training crops of nobody who is like a validation person.
+
+    Raises ModelError where the weights do not fit, DataError where the crops are missing.
+    """
+    body = {name: value for name, value in weights.items() if not name.startswith(PROJECTION)}
+    keys = _training_keys(data_dir, crops)
+    network = OnnxRuntime(export(LIGHTCNN9, body).SerializeToString(), threads=1)
+    outputs = []
+    with progress.bar("outputs of the network", len(keys)) as advance:
+        for _, crop in data.crops(data_dir, "train", keys):
+            outputs.append(network(as_input(crop)))
+            advance()
+    weight, bias = solve(np.stack(outputs), data.teacher(data_dir, keys))
+    return body | {"proj.weight": weight, "proj.bias": bias}
+
+
+def solve(outputs: Array, teacher: Array) -> tuple[Array, Array]:
+    """Return weight (D, M) and bias (D,) that take outputs (N, M) nearest to teacher (N, D) less its mean.
+
+    Raises ModelError for fewer samples than weights a row.
+    """
+    count, width = outputs.shape
+    if count <= width:
+        raise ModelError(f"{count} crops do not determine {width} weights a row", "take more crops")
+    centre = outputs.mean(axis=0, dtype=np.float64)
+    x, y = outputs - centre, teacher - teacher.mean(axis=0, dtype=np.float64)
+    ridge = _RIDGE * float((x**2).mean()) * count
+    weight = np.linalg.solve(x.T @ x + ridge * np.eye(width), x.T @ y).T  # (D, M)
+    return weight.astype(np.float32), (-weight @ centre).astype(np.float32)
+
+
+def _training_keys(data_dir: Path, count: int) -> list[str]:
+    """Return `count` keys at even steps through the training crops, in file order."""
+    keys = data.keys(data_dir, "train")
+    held_out, person = val_people(data_dir)
+    keep = strangers(data.teacher(data_dir, keys), data.teacher(data_dir, held_out), person)
+    keys = [key for key, kept in zip(keys, keep, strict=True) if kept]
+    return [keys[i * len(keys) // count] for i in range(count)] if count < len(keys) else keys
