@@ -14,12 +14,11 @@ import onnx
 
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import calibrations, cleaning, data, page, rivals, robustness, sequential, yale
+from tools.lab import calibrations, cleaning, data, head, page, rivals, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
 from tools.lab.export import export
-from tools.lab.head import with_solved_head
 from tools.lab.lightcnn9 import LIGHTCNN9
 from tools.lab.make_model import MODEL, make_model, write_card
 from tools.lab.report import evaluation, write_report
@@ -149,11 +148,14 @@ def train_command(run_file: Path, data_dir: Path, folder: Path | None) -> None:
 @_DATA
 @click.argument("target", type=click.Path(path_type=Path))
 def head_command(weights: Path, data_dir: Path, target: Path) -> None:
-    """Solve the last layer for these weights, and write all of them to TARGET (.pt, float16)."""
+    """Solve the last layer for these weights, write all of them to TARGET (.pt, float16), and say what it brought."""
     _need_torch()
     from tools.lab.train import save_weights  # noqa: PLC0415  # needs torch
 
-    save_weights(with_solved_head(load_weights(weights), data_dir), target)
+    trained = load_weights(weights)
+    solved = head.with_solved_head(trained, data_dir)
+    save_weights(solved, target)
+    click.echo(json.dumps(head.judged(trained, solved, data_dir)))
 
 
 @lab.command("operators")

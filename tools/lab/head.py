@@ -17,8 +17,9 @@ from edge.vision.embedder import OnnxRuntime
 from tools.lab import data
 from tools.lab.checkpoint import PROJECTION, Weights
 from tools.lab.cleaning import strangers
-from tools.lab.evaluate import val_people
+from tools.lab.evaluate import VAL_PEOPLE, val_people
 from tools.lab.export import export
+from tools.lab.figures import tar_at_far, unit
 from tools.lab.lightcnn9 import LIGHTCNN9, Array
 from tools.lab.quantize import as_input
 
@@ -31,16 +32,37 @@ def with_solved_head(weights: Weights, data_dir: Path, crops: int = CROPS) -> We
 
     Raises ModelError where the weights do not fit, DataError where the crops are missing.
     """
-    body = {name: value for name, value in weights.items() if not name.startswith(PROJECTION)}
     keys = _training_keys(data_dir, crops)
-    network = OnnxRuntime(export(LIGHTCNN9, body).SerializeToString(), threads=1)
-    outputs = []
-    with progress.bar("outputs of the network", len(keys)) as advance:
-        for _, crop in data.crops(data_dir, "train", keys):
-            outputs.append(network(as_input(crop)))
+    outputs = _outputs(weights, data_dir, "train", keys)
+    weight, bias = solve(outputs, data.teacher(data_dir, keys))
+    scale = 1 / np.abs(weight).max()  # an embedding's length means nothing, and float16 holds no tiny weights
+    return _body(weights) | {"proj.weight": weight * scale, "proj.bias": bias * scale}
+
+
+def judged(trained: Weights, solved: Weights, data_dir: Path) -> dict[str, float]:
+    """Return TAR at FAR 1e-3 over all pairs of the validation people: before the last layer, and behind either."""
+    keys, person = val_people(data_dir, VAL_PEOPLE)
+    outputs = _outputs(trained, data_dir, "val", keys)
+    vectors = {"before the projection": outputs}
+    for name, weights in (("trained projection", trained), ("solved projection", solved)):
+        if "proj.weight" in weights:
+            vectors[name] = outputs @ weights["proj.weight"].T + weights.get("proj.bias", np.float32(0))
+    return {name: tar_at_far(unit(found), person, 1e-3) for name, found in vectors.items()}
+
+
+def _body(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if not name.startswith(PROJECTION)}
+
+
+def _outputs(weights: Weights, data_dir: Path, split: str, keys: list[str]) -> Array:
+    """Return what the network says of crops before its last layer, (N, M), not normalized."""
+    network = OnnxRuntime(export(LIGHTCNN9, _body(weights)).SerializeToString(), threads=1)
+    found = []
+    with progress.bar(f"{split} crops", len(keys)) as advance:
+        for _, crop in data.crops(data_dir, split, keys):
+            found.append(network(as_input(crop)))
             advance()
-    weight, bias = solve(np.stack(outputs), data.teacher(data_dir, keys))
-    return body | {"proj.weight": weight, "proj.bias": bias}
+    return np.stack(found)
 
 
 def solve(outputs: Array, teacher: Array) -> tuple[Array, Array]:
