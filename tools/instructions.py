@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from tools.lab.page import publish
 from tools.rig import Missing, arm64
 
 _PAGE = Path(__file__).parents[1] / "docs/bench.md"
+_FIGURES = _PAGE.with_suffix("") / "instructions.json"  # million instructions: processor → subject → count
+HERE = "x86_64"
+ALL = (HERE, *(processor.qemu for processor in arm64.PROCESSORS))
 _COUNTED = Path(__file__).parent / "rig/counted.py"
 # Subject → what it is, and the two numbers of times.
 SUBJECTS = {
@@ -69,50 +72,60 @@ def each(count: Count, name: str) -> dict[str, float]:
     found = {}
     for subject, (_, (few, many)) in SUBJECTS.items():
         found[subject] = round((count(subject, many) - count(subject, few)) / (many - few) / 1e6, 2)
-        print(f"{name}: {subject}: {found[subject]} million", file=sys.stderr, flush=True)
+        _say(f"{name}: {subject}: {found[subject]} million")
     return found
 
 
-def measure() -> dict[str, Any]:
-    """Return the counts on this machine and on each emulated processor; what cannot be counted here says why."""
-    told: dict[str, Any] = {"unit": "million instructions"}
-    if platform.machine() == "x86_64" and shutil.which("valgrind") is not None:
-        told["x86_64"] = each(callgrind, "x86_64")
-    else:
-        told["x86_64"] = "not counted: this needs x86-64 and valgrind"
+def measure(processors: Sequence[str]) -> dict[str, Any]:
+    """Return the counts of these processors; what cannot be counted here says why."""
+    told: dict[str, Any] = {}
+    if HERE in processors:
+        able = platform.machine() == HERE and shutil.which("valgrind") is not None
+        told[HERE] = each(callgrind, HERE) if able else "not counted: this needs x86-64 and valgrind"
+    wanted = [processor for processor in arm64.PROCESSORS if processor.qemu in processors]
+    if not wanted:
+        return told
     with tempfile.TemporaryDirectory(prefix="edge-count-") as name:
         folder = Path(name)
         try:
-            plugin = arm64.plugin(folder)
-            installed = arm64.emulated(folder, lambda line: print(line, file=sys.stderr, flush=True))
+            plugin, installed = arm64.plugin(folder), arm64.emulated(folder, _say)
         except Missing as e:
-            return {**told, "aarch64": f"not counted: {e}"}
-        for processor in arm64.PROCESSORS:
+            return told | {processor.qemu: f"not counted: {e}" for processor in wanted}
+        for processor in wanted:
             told[processor.qemu] = each(emulated(processor, installed, plugin), processor.qemu)
     return told
 
 
 def table(told: dict[str, Any]) -> str:
     """Return the counts as a Markdown table: a row a subject, a column a processor."""
-    columns = [name for name, counts in told.items() if isinstance(counts, dict)]
-    head = ["| Million instructions |", *(f" {name} |" for name in columns)]
+    head = ["| Million instructions |", *(f" {name} |" for name in told)]
     rows = [
-        "".join([f"| {title} |", *(f" {told[name][subject]:,.1f} |" for name in columns)])
+        "".join([f"| {title} |", *(f" {counts[subject]:,.1f} |" for counts in told.values())])
         for subject, (title, _) in SUBJECTS.items()
     ]
-    return "\n".join(["".join(head), "| --- |" + " ---: |" * len(columns), *rows])
+    return "\n".join(["".join(head), "| --- |" + " ---: |" * len(told), *rows])
 
 
 def main() -> int:
     """Count, print, and write where asked."""
     parser = argparse.ArgumentParser(prog="python -m tools.instructions", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the counts into docs/bench.md")
+    parser.add_argument("processors", nargs="*", metavar="PROCESSOR", help=f"of {', '.join(ALL)}; all, without any")
+    parser.add_argument("--write", action="store_true", help="write the counts into docs/bench.md; others there stay")
     asked = parser.parse_args()
-    told = measure()
-    if asked.write:
-        publish("instructions", told, table(told), _PAGE, "python -m tools.instructions --write")
+    if unknown := set(asked.processors) - set(ALL):
+        parser.error(f"no such processor: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    told = measure(asked.processors or ALL)
+    counted = {name: counts for name, counts in told.items() if isinstance(counts, dict)}
+    if asked.write and counted:
+        before = json.loads(_FIGURES.read_text(encoding="utf-8")) if _FIGURES.exists() else {}
+        every = {name: counts for name in ALL if (counts := (before | counted).get(name))}
+        publish("instructions", every, table(every), _PAGE, "python -m tools.instructions --write")
     print(json.dumps(told))
-    return 0 if all(isinstance(counts, dict) for name, counts in told.items() if name != "unit") else 1
+    return 0 if len(counted) == len(told) else 1
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
