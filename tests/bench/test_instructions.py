@@ -1,0 +1,38 @@
+"""Counts of instructions: start-up cancels out, what was not counted is an error, the table has a column each."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tools import instructions
+
+
+def done(stderr: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess([], code, "", stderr)
+
+
+def test_start_up_cancels_out() -> None:
+    start_up, a_piece = 5_000_000_000, 3_500_000
+    counts = instructions.each(lambda _, times: start_up + times * a_piece, "a processor")
+    assert counts == dict.fromkeys(instructions.SUBJECTS, 3.5)
+
+
+def test_the_last_count_is_taken() -> None:
+    told = "instructions: 12\n==1== Collected : 34\ninstructions: 56\n"
+    assert instructions._collected(done(told), r"instructions: (\d+)") == 56
+
+
+@pytest.mark.parametrize("failed", [done("nothing"), done("instructions: 3\n", code=139)])
+def test_what_was_not_counted_is_an_error(failed: subprocess.CompletedProcess[str]) -> None:
+    with pytest.raises(RuntimeError, match="nothing was counted"):
+        instructions._collected(failed, r"instructions: (\d+)")
+
+
+def test_the_table_has_a_column_a_processor_and_a_row_a_subject() -> None:
+    one = dict.fromkeys(instructions.SUBJECTS, 1234.5)
+    head, _, *rows = instructions.table({"x86_64": one, "cortex-a76": one}).split("\n")
+    assert head == "| Million instructions | x86_64 | cortex-a76 |"
+    assert len(rows) == len(instructions.SUBJECTS)
+    assert rows[0].endswith("| 1,234.5 | 1,234.5 |")
