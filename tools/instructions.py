@@ -17,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tools.lab.page import publish
 from tools.rig import Missing, arm64
+from tools.rig.counted import write_forms
 
 _PAGE = Path(__file__).parents[1] / "docs/bench.md"
 _FIGURES = _PAGE.with_suffix("") / "instructions.json"  # million instructions: processor → subject → count
@@ -40,21 +42,24 @@ SUBJECTS = {
 Count = Callable[[str, int], int]
 
 
-def callgrind(subject: str, times: int) -> int:
-    """Return the instructions of one process on this x86-64 machine."""
+def callgrind(forms: Path) -> Count:
+    """Return what counts the instructions of one process on this x86-64 machine; `forms`: where they are written."""
+    return partial(_callgrind, forms)
+
+
+def _callgrind(forms: Path, subject: str, times: int) -> int:
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, str(_COUNTED)]
     environ = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(_COUNTED.parents[2])}
-    done = subprocess.run(
-        ["setarch", "-R", *command, subject, str(times)], capture_output=True, text=True, check=False, env=environ
-    )
+    whole = ["setarch", "-R", *command, subject, str(times), str(forms)]
+    done = subprocess.run(whole, capture_output=True, text=True, check=False, env=environ)
     return _collected(done, r"Collected : (\d+)")
 
 
-def emulated(processor: arm64.Processor, installed: arm64.Emulated, plugin: Path) -> Count:
+def emulated(processor: arm64.Processor, installed: arm64.Emulated, plugin: Path, forms: Path) -> Count:
     """Return what counts the instructions of one emulated process."""
 
     def count(subject: str, times: int) -> int:
-        done = installed.run(processor, _COUNTED, subject, str(times), plugin=plugin)
+        done = installed.run(processor, _COUNTED, subject, str(times), forms, plugin=plugin)
         return _collected(done, r"instructions: (\d+)")
 
     return count
@@ -79,20 +84,21 @@ def each(count: Count, name: str) -> dict[str, float]:
 def measure(processors: Sequence[str]) -> dict[str, Any]:
     """Return the counts of these processors; what cannot be counted here says why."""
     told: dict[str, Any] = {}
-    if HERE in processors:
-        able = platform.machine() == HERE and shutil.which("valgrind") is not None
-        told[HERE] = each(callgrind, HERE) if able else "not counted: this needs x86-64 and valgrind"
-    wanted = [processor for processor in arm64.PROCESSORS if processor.qemu in processors]
-    if not wanted:
-        return told
     with tempfile.TemporaryDirectory(prefix="edge-count-") as name:
         folder = Path(name)
+        write_forms(folder)
+        if HERE in processors:
+            able = platform.machine() == HERE and shutil.which("valgrind") is not None
+            told[HERE] = each(callgrind(folder), HERE) if able else "not counted: this needs x86-64 and valgrind"
+        wanted = [processor for processor in arm64.PROCESSORS if processor.qemu in processors]
+        if not wanted:
+            return told
         try:
             plugin, installed = arm64.plugin(folder), arm64.emulated(folder, _say)
         except Missing as e:
             return told | {processor.qemu: f"not counted: {e}" for processor in wanted}
         for processor in wanted:
-            told[processor.qemu] = each(emulated(processor, installed, plugin), processor.qemu)
+            told[processor.qemu] = each(emulated(processor, installed, plugin, folder), processor.qemu)
     return told
 
 
