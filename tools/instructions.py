@@ -36,8 +36,6 @@ SUBJECTS = {
     "embed-plain-int8": ("an embedding, plain QDQ int8", (1, 4)),
     "embed-fp32": ("an embedding, float32", (1, 4)),
     "detect": ("a look of the detector, 640×480", (1, 4)),
-    "still": ("a frame without motion", (15, 45)),
-    "one_face": ("a frame with one enrolled face, mean", (15, 45)),
 }
 Count = Callable[[str, int], int]
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import cv2
-import msgspec
+import numpy as np
 
 from edge.bench import model, scenes
 from edge.config import Config
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
 from edge.models.onnxfile import write
-from edge.processes import people
-from edge.processes.assembly import build_detector, build_pipeline
-from edge.processes.gallery import LiveGallery
+from edge.processes.assembly import build_detector
 from edge.records import Frame
+from edge.vision.camera import read_image
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
 
 Work = Callable[[int], object]  # takes the number of the turn
@@ -54,34 +52,17 @@ def embedding(subject: str, folder: Path) -> Work:
 def detection() -> Work:
     """Return one look of the detector at a whole view of 640×480."""
     detector = build_detector(Config())
-    image = next(scenes.one_face())
-    return lambda turn: detector.detect(Frame(image, turn / scenes.FPS, turn))
-
-
-def frame(scene: Callable[[], object], folder: Path) -> Work:
-    """Return one frame through the whole pipeline, with the man of the footage enrolled."""
-    pictures = folder / "pictures"
-    pictures.mkdir()
-    for i, image in enumerate(scenes.enrolment_pictures()[::10]):
-        cv2.imwrite(str(pictures / f"{i}.png"), image)
-    device = msgspec.structs.replace(Config().device, data_dir=str(folder / "data"))
-    config = msgspec.structs.replace(Config(), device=device)
-    people.add(config, "The man", [pictures], ignored=False)
-    pipeline = build_pipeline(config, LiveGallery(config))
-    images = list(islice(scene(), 60))  # type: ignore[call-overload]  # every scene yields images
-    return lambda turn: pipeline.process(Frame(images[turn % len(images)], turn / scenes.FPS, turn))
+    # A picture, not a film: a film is decoded by threads, whose counts would differ from run to run.
+    image = cv2.resize(read_image(scenes.locate("woman")), (scenes.WIDTH_PX, scenes.HEIGHT_PX))
+    frame = Frame(np.asarray(image, np.uint8), 0.0, 0)
+    return lambda _: detector.detect(frame)
 
 
 def main(subject: str, times: int, forms: Path | None) -> None:
     """Do it."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        if subject == "detect":
-            work = detection()
-        elif subject in {"still", "one_face"}:
-            work = frame(getattr(scenes, subject), Path(folder))
-        else:
-            work = embedding(subject, forms or Path(folder))
+        work = detection() if subject == "detect" else embedding(subject, forms or Path(folder))
         for turn in range(times):
             work(turn)
 
