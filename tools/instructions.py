@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +29,27 @@ _FIGURES = _PAGE.with_suffix("") / "instructions.json"  # million instructions: 
 HERE = "x86_64"
 ALL = (HERE, *(processor.qemu for processor in arm64.PROCESSORS))
 _COUNTED = Path(__file__).parent / "rig/counted.py"
-# Subject → what it is, and the two numbers of times.
+_FEW, _MANY = 1, 4  # times that the work is done
 SUBJECTS = {
-    "embed-int8": ("an embedding, as shipped", (1, 4)),
-    "embed-plain-int8": ("an embedding, plain QDQ int8", (1, 4)),
-    "embed-fp32": ("an embedding, float32", (1, 4)),
-    "detect": ("a look of the detector, 640×480", (1, 4)),
+    "embed-int8": "an embedding, as shipped",
+    "embed-plain-int8": "an embedding, plain QDQ int8",
+    "embed-fp32": "an embedding, float32",
+    "detect": "a look of the detector, 640×480",
 }
 Count = Callable[[str, int], int]
 
 
 def callgrind(forms: Path) -> Count:
     """Return what counts the instructions of one process on this x86-64 machine; `forms`: where they are written."""
-    return partial(_callgrind, forms)
-
-
-def _callgrind(forms: Path, subject: str, times: int) -> int:
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, str(_COUNTED)]
+    valgrind = ["setarch", "-R", "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
     environ = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(_COUNTED.parents[2])}
-    whole = ["setarch", "-R", *command, subject, str(times), str(forms)]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False, env=environ)
-    return _collected(done, r"Collected : (\d+)")
+
+    def count(subject: str, times: int) -> int:
+        command = [*valgrind, sys.executable, str(_COUNTED), subject, str(times), str(forms)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+        return _collected(done, r"Collected : (\d+)")
+
+    return count
 
 
 def emulated(processor: arm64.Processor, installed: arm64.Emulated, plugin: Path, forms: Path) -> Count:
@@ -73,8 +72,8 @@ def _collected(done: subprocess.CompletedProcess[str], pattern: str) -> int:
 def each(count: Count, name: str) -> dict[str, float]:
     """Return millions of instructions of every subject, once each."""
     found = {}
-    for subject, (_, (few, many)) in SUBJECTS.items():
-        found[subject] = round((count(subject, many) - count(subject, few)) / (many - few) / 1e6, 2)
+    for subject in SUBJECTS:
+        found[subject] = round((count(subject, _MANY) - count(subject, _FEW)) / (_MANY - _FEW) / 1e6, 2)
         _say(f"{name}: {subject}: {found[subject]} million")
     return found
 
@@ -105,7 +104,7 @@ def table(told: dict[str, Any]) -> str:
     head = ["| Million instructions |", *(f" {name} |" for name in told)]
     rows = [
         "".join([f"| {title} |", *(f" {counts[subject]:,.1f} |" for counts in told.values())])
-        for subject, (title, _) in SUBJECTS.items()
+        for subject, title in SUBJECTS.items()
     ]
     return "\n".join(["".join(head), "| --- |" + " ---: |" * len(told), *rows])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -76,9 +76,9 @@ def measure(video: Path | None, *, frames: int = 300, watch_s: float = PROCESS_S
     report: dict[str, Any] = {"frame_px": [scenes.WIDTH_PX, scenes.HEIGHT_PX], "fps": scenes.FPS}
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name)
-        config = _configured(folder / "data")
+        config = configured(folder / "data")
         if video is None:
-            _enrol(config, folder / "pictures")
+            enrol(config, folder / "pictures", scenes.enrolment_pictures())
         loads = scenes.scenes(frames) if video is None else iter([scenes.from_video(video, frames)])
         report["scenes"] = {}
         for scene in loads:
@@ -149,15 +149,17 @@ def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **{f"vision_{name}": process.get(name) for name in ("rss_mb", "ready_s") if name in process}}
 
 
-def _configured(data: Path) -> Config:
+def configured(data: Path) -> Config:
+    """Return the defaults, with the data in this folder."""
     config = Config()
     device = msgspec.structs.replace(config.device, data_dir=str(data))
     return msgspec.structs.replace(config, device=device)
 
 
-def _enrol(config: Config, folder: Path) -> None:
+def enrol(config: Config, folder: Path, pictures: Sequence[scenes.Image]) -> None:
+    """Enrol the man of the footage from some of his pictures, which are written into a new folder."""
     folder.mkdir()
-    for i, image in enumerate(scenes.enrolment_pictures()):
+    for i, image in enumerate(pictures):
         cv2.imwrite(str(folder / f"{i:02}.png"), image)
     people.add(config, "The man", [folder], ignored=False)
 

@@ -76,7 +76,7 @@ def _unroll(graph: Graph, quantize: Node, dequantize: Node, convolutions: list[N
     tensors = graph.tensors | layout.tensors
     for node in graph.nodes:
         if node.op == "DequantizeLinear" and node.outputs[0] in weights:
-            tensors[node.inputs[0]] = layout.flat(tensors[node.inputs[0]])
+            tensors[node.inputs[0]] = layout.flat(graph.tensors[node.inputs[0]])
     return Graph(nodes, tensors, graph.inputs, graph.outputs, graph.opsets, graph.ir_version)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.lab import data
+from tools.lab.evaluate import val_people
 from tools.lab.figures import Labels, Vectors
 from tools.lab.finder import Finder
 
@@ -101,6 +102,12 @@ def strangers(vectors: Vectors, held_out: Vectors, identity: Labels, nearest: fl
     """
     _, centre = centres(held_out, identity)
     return np.asarray((vectors @ centre.T).max(axis=1) <= nearest, np.bool_)
+
+
+def unlike_validation(folder: Path, teacher: Vectors) -> Mask:
+    """Return the crops, by the teacher's embeddings (N, D) of them, that are like no validation person."""
+    keys, person = val_people(folder)
+    return strangers(teacher, data.teacher(folder, keys), person)
 
 
 def clean(vectors: Vectors, identity: Labels, confidence: NDArray[np.float32] | None = None) -> Cleaned:

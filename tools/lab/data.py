@@ -78,8 +78,12 @@ def sample(data: Path, split: str, count: int) -> list[Crop]:
     names = keys(data, split)
     if len(names) < count:
         raise DataError(f"{data}: {split} holds {len(names)} crops, {count} are needed", "fetch the whole set")
-    picked = [names[i * len(names) // count] for i in range(count)]
-    return [crop for _, crop in crops(data, split, picked)]
+    return [crop for _, crop in crops(data, split, evenly(names, count))]
+
+
+def evenly(names: Sequence[str], count: int) -> list[str]:
+    """Return `count` of the names, which must be that many, at even steps: the same ones at every run."""
+    return [names[i * len(names) // count] for i in range(count)]
 
 
 def identities(data: Path) -> dict[str, int]:

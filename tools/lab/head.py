@@ -16,7 +16,7 @@ from edge.errors import ModelError
 from edge.vision.embedder import OnnxRuntime
 from tools.lab import data
 from tools.lab.checkpoint import PROJECTION, Weights
-from tools.lab.cleaning import strangers
+from tools.lab.cleaning import unlike_validation
 from tools.lab.evaluate import VAL_PEOPLE, val_people
 from tools.lab.export import export
 from tools.lab.figures import tar_at_far, unit
@@ -83,7 +83,6 @@ def solve(outputs: Array, teacher: Array) -> tuple[Array, Array]:
 def _training_keys(data_dir: Path, count: int) -> list[str]:
     """Return `count` keys at even steps through the training crops, in file order."""
     keys = data.keys(data_dir, "train")
-    held_out, person = val_people(data_dir)
-    keep = strangers(data.teacher(data_dir, keys), data.teacher(data_dir, held_out), person)
+    keep = unlike_validation(data_dir, data.teacher(data_dir, keys))
     keys = [key for key, kept in zip(keys, keep, strict=True) if kept]
-    return [keys[i * len(keys) // count] for i in range(count)] if count < len(keys) else keys
+    return data.evenly(keys, min(count, len(keys)))

@@ -108,7 +108,7 @@ class Faces:
         """Read what the budget allows; raises DataError."""
         names = data.keys(folder, "train")
         count = min(budget.crops, len(names))
-        names = [names[i * len(names) // count] for i in range(count)]
+        names = data.evenly(names, count)
         val_names, person = val_people(folder, VAL_PEOPLE)
         stored = data.stored(folder, "train", names)
         return Faces(

@@ -31,8 +31,7 @@ from edge.errors import EdgeError
 from tools.lab import data
 from tools.lab.augment import augment
 from tools.lab.checkpoint import PROJECTION, Weights, load_weights
-from tools.lab.cleaning import strangers
-from tools.lab.evaluate import val_people
+from tools.lab.cleaning import unlike_validation
 from tools.lab.losses import cosine_distillation, relational_distillation
 from tools.lab.networks.lightcnn9 import LightCNN9
 from tools.lab.networks.mfm import FeatureMap
@@ -58,8 +57,8 @@ class Faces:
     def read(folder: Path) -> Faces:
         """Read the training split without anybody who is like a validation person; raises DataError."""
         keys, files = zip(*data.files(folder, "train"), strict=True)
-        teacher, (val_keys, person) = data.teacher(folder, keys), val_people(folder)
-        at = np.flatnonzero(strangers(teacher, data.teacher(folder, val_keys), person))
+        teacher = data.teacher(folder, keys)
+        at = np.flatnonzero(unlike_validation(folder, teacher))
         told = torch.from_numpy(teacher[at])
         return Faces([keys[i] for i in at], [files[i] for i in at], told - told.mean(0))
 

@@ -9,15 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
-import msgspec
-
 from edge.bench import pipeline, scenes
-from edge.config import Config
 from edge.errors import EdgeError
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
-from edge.processes import people
 from edge.vision.embedder import load_embedder
 
 _FRAMES = 45
@@ -36,13 +31,8 @@ def golden_self_test(backend: str) -> dict[str, Any]:
 
 def recognised(folder: Path) -> dict[str, Any]:
     """Enrol the man of the footage, then see him, and a view with nobody."""
-    device = msgspec.structs.replace(Config().device, data_dir=str(folder / "data"))
-    config = msgspec.structs.replace(Config(), device=device)
-    pictures = folder / "pictures"
-    pictures.mkdir()
-    for i, image in enumerate(scenes.enrolment_pictures()[::5]):
-        cv2.imwrite(str(pictures / f"{i}.png"), image)
-    people.add(config, "The man", [pictures], ignored=False)
+    config = pipeline.configured(folder / "data")
+    pipeline.enrol(config, folder / "pictures", scenes.enrolment_pictures()[::5])
     seen = {scene.name: scene for scene in scenes.scenes(_FRAMES)}
     events = [pipeline.run(config, seen[name]).events for name in ("one_face", "empty_motion")]
     return {"events": sorted(set(events[0])), "strangers_matched": events[1].count("match")}

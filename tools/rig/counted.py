@@ -1,4 +1,4 @@
-"""Do one piece of the product's work so many times, and nothing else: `counted.py SUBJECT TIMES [FOLDER]`.
+"""Do one piece of the product's work so many times, and nothing else: `counted.py SUBJECT TIMES FOLDER`.
 
 What instruction counters are put around. Start-up is in every count; it cancels out in the difference of two. FOLDER
 holds other forms of the model, so that they need not be made anew at a fiftieth of the speed.
@@ -7,7 +7,6 @@ holds other forms of the model, so that they need not be made anew at a fiftieth
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from edge.records import Frame
 from edge.vision.camera import read_image
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
 
-Work = Callable[[int], object]  # takes the number of the turn
+Work = Callable[[], object]
 _EMBEDDER = "lightcnn9"
 _FORMS = {"embed-plain-int8": "int8 plain QDQ", "embed-fp32": "fp32"}
 
@@ -42,11 +41,9 @@ def embedding(subject: str, folder: Path) -> Work:
     if subject == "embed-int8":
         embedder = load_embedder(entry, "onnxruntime", 1, MANIFEST.parent)
     else:
-        if not (folder / f"{subject}.onnx").exists():
-            write_forms(folder)
         embedder = Embedder(entry, OnnxRuntime((folder / f"{subject}.onnx").read_bytes(), 1))
     crop = golden.crops(entry.contract)[0]
-    return lambda _: embedder.embed(crop)
+    return lambda: embedder.embed(crop)
 
 
 def detection() -> Work:
@@ -55,17 +52,16 @@ def detection() -> Work:
     # A picture, not a film: a film is decoded by threads, whose counts would differ from run to run.
     image = cv2.resize(read_image(scenes.locate("woman")), (scenes.WIDTH_PX, scenes.HEIGHT_PX))
     frame = Frame(np.asarray(image, np.uint8), 0.0, 0)
-    return lambda _: detector.detect(frame)
+    return lambda: detector.detect(frame)
 
 
-def main(subject: str, times: int, forms: Path | None) -> None:
+def main(subject: str, times: int, forms: Path) -> None:
     """Do it."""
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        work = detection() if subject == "detect" else embedding(subject, forms or Path(folder))
-        for turn in range(times):
-            work(turn)
+    work = detection() if subject == "detect" else embedding(subject, forms)
+    for _ in range(times):
+        work()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
