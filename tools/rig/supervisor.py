@@ -80,10 +80,13 @@ class Supervisor:
     def _watch(self, process: subprocess.Popen[bytes], heard: socket.socket) -> None:
         """Return when the process has ended, killed or by itself."""
         deadline_s, ready = time.monotonic() + self._start_s, False
-        while process.poll() is None and not self._over.is_set():
+        while not self._over.is_set():
+            ended = process.poll() is not None  # asked before listening: what a process says last is heard too
             try:
                 message = heard.recv(4096).decode()
             except TimeoutError:
+                if ended:
+                    return
                 message = ""
             lines = dict(line.partition("=")[::2] for line in message.splitlines())
             ready = ready or "READY" in lines
