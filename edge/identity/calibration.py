@@ -1,26 +1,24 @@
-"""Impostor cohort → threshold at a stated false match rate (FMR), with the bound that the cohort can vouch for.
+"""The threshold table of a model: which score a stranger's encounter reaches with a stated false match rate (FMR).
 
-FMR is the chance that one comparison of a stranger's face with one enrolled person reaches that person's threshold. A
-gallery of N people is N comparisons: `fmr_for_gallery` turns the rate wanted for a whole gallery into this one.
+FMR is the chance that a stranger's encounter matches one enrolled person. A gallery of N people is N such chances:
+`fmr_for_gallery` turns the rate wanted for a whole gallery into this one. An encounter is decided on the running mean
+of its embeddings, from the third to the eighth by default, and the first match counts: all these chances are in the
+rate.
 
-How high impostors score depends on the templates. The score is the mean cosine to a person's templates, that is the
-product with their mean m, so it scales with ‖m‖: 1 for one picture, 0.5 for twelve unlike ones, close to 1 again for
-twelve frames of one video. Thresholds are therefore calibrated for k = 1, 2, 4, 8 and 12 pictures drawn at random, each
-with the typical ‖m‖ at this k, and a person's threshold is interpolated at that person's ‖m‖: twelve templates that
-look the same are worth hardly more than one. ADR 0004 has the measurement.
-
-The bound counts people, not comparisons. 800,000 comparisons of 200 people share their faces, and a binomial bound that
-takes them for independent is far too narrow. Here whole people are drawn anew, each with one weight in both roles,
-probe and gallery: the bootstrap of a two-way array (Owen 2007), of a graph's vertices (Snijders and Borgatti 1999).
+The score is the cosine between the mean of an encounter's embeddings and the mean of a person's templates. The more
+pictures a mean is made of, the less of it is noise, and the higher strangers who look alike come to score. How much a
+mean knows, its norm tells: 1 for one picture, 0.65 for eight unlike ones, close to 1 again for eight frames of one
+moment. So the table has thresholds for 1 to 12 templates and for 1 to 8 shots, each with its typical norm, and a
+threshold is interpolated at the norms at hand: twelve templates that look the same are worth hardly more than one. ADR
+0004 has the measurement, `tools/lab/thresholds.py` makes the table.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import NormalDist
 
 import msgspec
 import numpy as np
@@ -28,15 +26,8 @@ from numpy.typing import NDArray
 
 from edge.errors import ConfigError, ModelError
 
-TEMPLATE_COUNTS = (1, 2, 4, 8, 12)
-RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 5e-5)
-MIN_ERRORS = 30  # fewer false matches than this say too little about a rate: Doddington's rule of 30 (2000)
 CERTAIN = 0.1  # the band `certain` asks for this share of the FMR
-CONFIDENCE = 0.95  # of the one-sided upper bounds
-_MIN_PEOPLE = 20
-_RESAMPLES = 2000
-_STEPS_PER_UNIT = 10_000  # thresholds are rounded up to this grid: never laxer than computed
-_REMEDY = "make one with: python -m tools.lab.calibrate --model NAME"
+REMEDY = "make one with: python -m tools.lab.calibrate --model NAME"
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,14 +35,14 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Level(_Record, frozen=True):
-    """What one threshold lets through."""
+    """What the thresholds of one rate let through."""
 
-    fmr: float  # the rate asked for; that of the cohort at `threshold` is errors / comparisons, never more
-    threshold: float  # a match is a score ≥ this
+    fmr: float  # the rate asked for; that of the cohort is errors / comparisons, never more
+    thresholds: tuple[float, ...]  # for each number of shots, not falling; a match is a score ≥ this
     errors: int
     upper: float  # upper confidence bound of the FMR, people resampled
     upper_binomial: float  # Clopper–Pearson, as if comparisons were independent: too optimistic, for comparison only
-    tar: float  # share of genuine comparisons that match: what the threshold costs
+    tar: float  # share of genuine encounters that match: what the thresholds cost
 
 
 class Row(_Record, frozen=True):
@@ -70,11 +61,14 @@ class Calibration(_Record, frozen=True):
     model: str  # SHA-256 of the model file that made the embeddings
     cohort: str  # which faces, drawn how
     confidence: float
+    decided_from: int  # embeddings: the running means that an encounter is decided on,
+    decided_to: int  # the last one included
+    shot_norms: tuple[float, ...]  # median norm of the mean of 1, 2, 3, 4, 6, 8 embeddings of one person, falling
     rows: tuple[Row, ...]  # rising number of templates
 
     def __post_init__(self) -> None:
-        if fault := _fault(self.rows):
-            raise ModelError(f"calibration of model {self.model[:12]}…: {fault}", _REMEDY)
+        if fault := next(_faults(self.rows, self.shot_norms), None):
+            raise ModelError(f"calibration of model {self.model[:12]}…: {fault}", REMEDY)
 
     @property
     def smallest_fmr(self) -> float:
@@ -97,15 +91,15 @@ class Calibration(_Record, frozen=True):
                 f"set [recognition] fmr = {self.smallest_fmr:g} or more, or calibrate on more people",
             )
         certain_fmr = max(fmr * CERTAIN, self.smallest_fmr)
-        rows = self.rows[::-1]  # rising norm
         return OperatingPoint(
             model=self.model,
             fmr=fmr,
             certain_fmr=certain_fmr,
-            upper_fmr=max(_interpolate(row, fmr)[1] for row in rows),
-            norms=np.array([row.norm for row in rows], np.float32),
-            likely=np.maximum.accumulate(np.array([_interpolate(row, fmr)[0] for row in rows], np.float32)),
-            certain=np.maximum.accumulate(np.array([_interpolate(row, certain_fmr)[0] for row in rows], np.float32)),
+            upper_fmr=max(_interpolate(row, fmr)[1] for row in self.rows),
+            norms=np.array([row.norm for row in self.rows], np.float32),
+            shot_norms=np.array(self.shot_norms, np.float32),
+            likely=np.stack([_interpolate(row, fmr)[0] for row in self.rows]),
+            certain=np.stack([_interpolate(row, certain_fmr)[0] for row in self.rows]),
         )
 
     def encode(self) -> bytes:
@@ -115,53 +109,28 @@ class Calibration(_Record, frozen=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatingPoint:
-    """The thresholds of one false match rate, as a function of the norm of a person's mean template."""
+    """The thresholds of one false match rate, by the norms of a person's mean template and of an encounter's mean."""
 
     model: str
     fmr: float
     certain_fmr: float
     upper_fmr: float  # upper confidence bound of the FMR, the largest over the numbers of templates
-    norms: NDArray[np.float32]  # (R,) rising
-    likely: NDArray[np.float32]  # (R,) thresholds at `fmr`
-    certain: NDArray[np.float32]  # (R,) thresholds at `certain_fmr`, nowhere lower
+    norms: NDArray[np.float32]  # (R,) of mean templates, falling
+    shot_norms: NDArray[np.float32]  # (S,) of mean embeddings, falling
+    likely: NDArray[np.float32]  # (R, S) thresholds at `fmr`, nowhere falling
+    certain: NDArray[np.float32]  # (R, S) thresholds at `certain_fmr`, nowhere lower
 
-    def thresholds(self, norms: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (likely, certain) for people whose mean templates have these norms, each (P,) float32."""
-        likely, certain = (np.interp(norms, self.norms, at) for at in (self.likely, self.certain))
-        return likely.astype(np.float32), certain.astype(np.float32)
+    def of_people(self, norms: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (likely, certain) of people whose mean templates have these norms, each (S, P) float32.
 
+        `shares(probe norms) @ likely` are their thresholds for these probes.
+        """
+        near = shares_of(norms, self.norms)
+        return self.likely.T @ near.T, self.certain.T @ near.T
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cohort:
-    """Scores of faces against people with k templates each. Equal labels are the same person, all else is impostors."""
-
-    scores: NDArray[np.float32]  # (N, G) score of each probe against each gallery person
-    probes: NDArray[np.intp]  # (N,) label of the person on each probe
-    gallery: NDArray[np.intp]  # (G,) label of each gallery person
-    norms: NDArray[np.float32]  # (G,) norm of each mean template
-    held_out: NDArray[np.bool_]  # (N,) whether the probe is nobody's template; only these count as genuine
-    templates: int  # k
-
-    @property
-    def impostor(self) -> NDArray[np.bool_]:
-        """(N, G): whether probe and gallery person are different people."""
-        return np.not_equal.outer(self.probes, self.gallery)
-
-
-def calibrate(
-    cohorts: Sequence[Cohort], *, model: str, cohort: str, rng: np.random.Generator, rates: Sequence[float] = RATES
-) -> Calibration:
-    """Compute the table from one cohort for each number of templates; rates with too few errors are left out.
-
-    Raises ModelError where no rate is supported.
-    """
-    fewest = min(int(c.impostor.sum()) for c in cohorts)
-    supported = sorted((r for r in rates if r * fewest >= MIN_ERRORS), reverse=True)
-    people = len(np.unique(np.concatenate([c.probes for c in cohorts])))
-    if not supported or people < _MIN_PEOPLE:
-        raise ModelError(f"a cohort of {people} people, {fewest} comparisons is too small", _REMEDY)
-    rows = [_row(c, supported, rng) for c in sorted(cohorts, key=lambda c: c.templates)]
-    return Calibration(model=model, cohort=cohort, confidence=CONFIDENCE, rows=tuple(rows))
+    def shares(self, probe_norms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (N, S) float32, rows of sum 1: how much each number of shots counts for probes of these norms."""
+        return shares_of(probe_norms, self.shot_norms)
 
 
 def parse(data: bytes, model: str) -> Calibration:
@@ -169,11 +138,11 @@ def parse(data: bytes, model: str) -> Calibration:
     try:
         calibration = msgspec.json.decode(data, type=Calibration)
     except msgspec.DecodeError as e:
-        raise ModelError(f"not a calibration file: {e}", _REMEDY) from None
+        raise ModelError(f"not a calibration file: {e}", REMEDY) from None
     if calibration.model != model:
         raise ModelError(
             f"the calibration is for model {calibration.model[:12]}…, in use is {model[:12]}…",
-            "thresholds of one model mean nothing for another: " + _REMEDY,
+            "thresholds of one model mean nothing for another: " + REMEDY,
         )
     return calibration
 
@@ -190,108 +159,48 @@ def fmr_for_gallery(false_alarm_rate: float, people: int) -> float:
     return -math.expm1(math.log1p(-false_alarm_rate) / people)
 
 
-def binomial_upper(errors: int, trials: int, confidence: float = CONFIDENCE) -> float:
-    """Return the Clopper–Pearson upper bound of a rate: where `errors` or fewer has probability 1 − confidence."""
-    if errors >= trials:
-        return 1.0
-    i = np.arange(errors + 1, dtype=np.float64)
-    log_choose = np.concatenate([[0.0], np.cumsum(np.log((trials - i[1:] + 1) / i[1:]))])
-    low, high = errors / trials, 1.0
-    while high - low > 1e-7 * high:
-        p = (low + high) / 2
-        tail = np.logaddexp.reduce(log_choose + i * math.log(p) + (trials - i) * math.log1p(-p))
-        low, high = (p, high) if tail > math.log1p(-confidence) else (low, p)
-    return float(high)
+def shares_of(x: NDArray[np.float32], grid: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N, S), rows of sum 1: linear interpolation of each x on a falling grid; the ends hold beyond it."""
+    grid = grid[::-1]
+    at = np.clip(np.searchsorted(grid, x), 1, max(len(grid) - 1, 1)) - 1  # the interval's lower end
+    shares = np.zeros((len(x), len(grid)), np.float32)
+    if len(grid) == 1:
+        return shares + 1
+    upper = np.clip((x - grid[at]) / (grid[at + 1] - grid[at]), 0, 1)
+    shares[np.arange(len(x)), at] = 1 - upper
+    shares[np.arange(len(x)), at + 1] = upper
+    return shares[:, ::-1]
 
 
-def threshold_at(scores: NDArray[np.float32], fmr: float) -> float:
-    """Return the lowest threshold on the grid that at most a share `fmr` of these impostor `scores` reaches."""
-    allowed = int(fmr * len(scores))
-    highest_refused = np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed]
-    step = math.floor(float(highest_refused) * _STEPS_PER_UNIT) + 1
-    while np.float32(step / _STEPS_PER_UNIT) <= highest_refused:  # scores are float32, and so is the comparison
-        step += 1
-    return step / _STEPS_PER_UNIT
+def _faults(rows: Sequence[Row], shot_norms: Sequence[float]) -> Iterator[str]:
+    """Say what is wrong with a table: its interpolation must be stricter wherever asked to be."""
+    levels = [level for row in rows for level in row.levels]
+    if not levels:
+        yield "the table is empty"
+        return
+    for norms in ([row.norm for row in rows], shot_norms):
+        if any(a <= b for a, b in pairwise(norms)) or not all(0 < norm <= 1.001 for norm in norms):
+            yield "norms must fall as pictures are added"
+    rates = [level.fmr for level in rows[0].levels]
+    if any([level.fmr for level in row.levels] != rates for row in rows) or any(a <= b for a, b in pairwise(rates)):
+        yield "rates must fall, and be the same in each row"
+        return
+    if any(len(level.thresholds) != len(shot_norms) for level in levels):
+        yield f"each level needs {len(shot_norms)} thresholds"
+        return
+    table = np.array([[level.thresholds for level in row.levels] for row in rows])  # (R, rates, S)
+    if not (np.abs(table) <= 1).all() or not all(0 < level.fmr < 1 and 0 < level.upper <= 1 for level in levels):
+        yield "a rate or threshold is out of range"
+    for axis, name in enumerate(("more templates", "a smaller false match rate", "more shots")):
+        if (np.diff(table, axis=axis) < 0).any():
+            yield f"{name} must not lower a threshold"
 
 
-def _row(cohort: Cohort, rates: Sequence[float], rng: np.random.Generator) -> Row:
-    impostor = cohort.impostor
-    labels, index = np.unique(np.concatenate([cohort.probes, cohort.gallery]), return_inverse=True)
-    probes, gallery = np.split(index, [len(cohort.probes)])
-    weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), _RESAMPLES).astype(np.float64)
-
-    def count(hits: NDArray[np.bool_]) -> NDArray[np.float64]:  # (L, L): probe person × gallery person
-        n, g = np.nonzero(hits)
-        cells = np.bincount(probes[n] * len(labels) + gallery[g], minlength=len(labels) ** 2)
-        return cells.reshape(len(labels), len(labels)).astype(np.float64)
-
-    comparisons = count(impostor)
-    genuine = cohort.scores[~impostor & cohort.held_out[:, None]]
-    levels = []
-    for rate in rates:
-        threshold = threshold_at(cohort.scores[impostor], rate)
-        errors = count(impostor & (cohort.scores >= threshold))
-        level = Level(
-            fmr=rate,
-            threshold=threshold,
-            errors=int(errors.sum()),
-            upper=_rounded(clustered_upper(errors, comparisons, weights)),
-            upper_binomial=_rounded(binomial_upper(int(errors.sum()), int(comparisons.sum()))),
-            tar=_rounded(float((genuine >= threshold).mean()) if len(genuine) else 0.0),
-        )
-        levels.append(level)
-    return Row(
-        templates=cohort.templates,
-        norm=_rounded(float(np.median(cohort.norms))),
-        people=len(cohort.gallery),
-        comparisons=int(comparisons.sum()),
-        levels=tuple(levels),
-    )
-
-
-def clustered_upper(
-    errors: NDArray[np.float64],
-    comparisons: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    confidence: float = CONFIDENCE,
-) -> float:
-    """Return the upper bound of errors / comparisons when people, not comparisons, are the sample.
-
-    `errors` and `comparisons` are (L, L) counts, probe person × gallery person; `weights` are (B, L): how often each of
-    B resamples draws each person. The rate is taken as log-normal over the resamples: of the bounds compared on
-    simulated cohorts it came nearest to its promise (ADR 0004).
-    """
-    drawn_errors, drawn = (((weights @ table) * weights).sum(axis=1) for table in (errors, comparisons))
-    log_rates = np.log(np.maximum(drawn_errors, 0.5) / np.maximum(drawn, 1.0))  # half an error stands for none
-    rate = max(float(errors.sum()), 0.5) / float(comparisons.sum())
-    return min(1.0, rate * math.exp(NormalDist().inv_cdf(confidence) * float(log_rates.std())))
-
-
-def _fault(rows: Sequence[Row]) -> str:
-    """Return what is wrong with a table, or an empty text: its interpolation must be stricter wherever asked to be."""
-    if not rows or not rows[0].levels:
-        return "the table is empty"
-    norms, rates = [row.norm for row in rows], [level.fmr for level in rows[0].levels]
-    if any(a <= b for a, b in pairwise(norms)) or not all(0 < norm <= 1.001 for norm in norms):
-        return "norms must fall as templates are added"
-    for row in rows:
-        if [level.fmr for level in row.levels] != rates or any(a <= b for a, b in pairwise(rates)):
-            return f"{row.templates} templates: rates must fall, and be the same in each row"
-        if any(a.threshold > b.threshold for a, b in pairwise(row.levels)):
-            return f"{row.templates} templates: a smaller false match rate must not lower the threshold"
-        if not all(0 < level.fmr < 1 and 0 < level.upper <= 1 and abs(level.threshold) <= 1 for level in row.levels):
-            return f"{row.templates} templates: a rate or threshold is out of range"
-    return ""
-
-
-def _interpolate(row: Row, fmr: float) -> tuple[float, float]:
-    """Return (threshold, upper bound of the FMR) at a rate inside the table, linear in log FMR."""
+def _interpolate(row: Row, fmr: float) -> tuple[NDArray[np.float32], float]:
+    """Return ((S,) thresholds, upper bound of the FMR) at a rate inside the table, linear in log FMR."""
     levels = row.levels[::-1]  # rising FMR
     log_rates = [math.log(level.fmr) for level in levels]
-    threshold = np.interp(math.log(fmr), log_rates, [level.threshold for level in levels])
+    by_shots = zip(*(level.thresholds for level in levels), strict=True)
+    thresholds = [np.interp(math.log(fmr), log_rates, column) for column in by_shots]
     log_upper = np.interp(math.log(fmr), log_rates, [math.log(level.upper) for level in levels])
-    return float(threshold), math.exp(float(log_upper))
-
-
-def _rounded(x: float) -> float:
-    return float(f"{x:.4g}")
+    return np.array(thresholds, np.float32), math.exp(float(log_upper))

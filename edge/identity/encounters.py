@@ -37,7 +37,7 @@ class _Encounter:
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """Mean of the unit embeddings, not renormalized: its product with a template is the mean cosine."""
+        """Mean of the unit embeddings, not renormalized: its norm tells the matcher how much it knows."""
         return self.total / np.float32(max(self.count, 1))
 
     @property

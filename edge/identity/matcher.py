@@ -1,11 +1,13 @@
-"""1:N matching, open set: the mean cosine to a person's templates, a threshold for each person, a margin to the second.
+"""1:N matching, open set: the cosine to a person's mean template, a threshold for each person, a margin to the second.
 
-The score of a probe x against a person with unit templates t₁ … t_k is mean(x·tᵢ) = x·m with m = mean(tᵢ), not
-renormalized. All means lie in one matrix, so a match is one matrix-vector product whatever the number of templates.
-The probe may itself be the mean of several unit embeddings of one face: the score is then the mean over all pairs.
+A person with unit templates t₁ … t_k is the direction of their mean m, and a probe x, the mean of the embeddings of one
+encounter, is compared as cos(x, m). How much two means know tell their norms, and the threshold follows both
+(`calibration`). All directions lie in one matrix, so a match is one matrix-vector product whatever the number of
+templates. What a score is worth is how far it is above the person's threshold: a person with one template and one with
+twelve are so compared alike.
 
-A probe is a person when the best score reaches that person's threshold and leads the second person's by the margin.
-Higher is stricter, for both. Nothing here does I/O, and nothing is remembered between probes.
+A probe is a person when the score reaches that person's threshold and is worth more than the second person's by the
+margin. Higher is stricter, for both. Nothing here does I/O, and nothing is remembered between probes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from edge.identity.memory import private_array
 from edge.records import Band, Embedding, Match
 
 _NORM_TOLERANCE = 1e-3  # float32 unit vectors are nearer to 1 than this
+_SMALLEST_NORM = np.float32(1e-6)
 
 
 class Gallery(Protocol):
@@ -53,27 +56,30 @@ class Thresholds(Protocol):
     def model(self) -> str:
         """SHA-256 of the model whose scores these are."""
 
-    def thresholds(self, norms: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(likely, certain) for people whose mean templates have these norms, each (P,); certain ≥ likely."""
+    def of_people(self, norms: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(likely, certain) of people whose mean templates have these norms, each (S, P); certain ≥ likely."""
+
+    def shares(self, probe_norms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, S): weights that turn these into the thresholds for probes of these norms."""
 
 
 class Matcher:
     """Find the nearest person of a gallery.
 
-    `margin` is the lead, in cosine, that the best person needs over the second. An ignored person competes like any
-    other: who wins is flagged `ignored`. Where several are closer to the best than the margin, nobody is matched,
-    unless one of them is ignored and reaches that person's threshold: then silence wins, and the match is that person,
-    flagged, because the face may be theirs.
+    `margin` is how much more the best score must be worth than the second person's, in cosine. An ignored person
+    competes like any other: who wins is flagged `ignored`. Where several are closer to the best than the margin, nobody
+    is matched, unless one of them is ignored and reaches that person's threshold: then silence wins, and the match is
+    that person, flagged, because the face may be theirs.
     Raises StoreError where the gallery is malformed.
     """
 
     def __init__(self, gallery: Gallery, thresholds: Thresholds, margin: float) -> None:
         if not margin >= 0:
             raise ValueError(f"margin {margin}: must be 0 or more")
-        self._means = _mean_templates(gallery)  # (P, D) float32, rows of norm 0..1
-        self._likely, self._certain = thresholds.thresholds(_norms(self._means))
+        self._directions, self._norms = _mean_templates(gallery)  # (P, D) float32 unit rows, (P,)
+        self._thresholds, self._likely = thresholds, thresholds.of_people(self._norms)[0]  # (S, P)
         self._ids, self._ignored, self._rotate = tuple(gallery.ids), gallery.ignored, gallery.rotate
-        self._model, self._margin = thresholds.model, float(margin)
+        self._margin = float(margin)
 
     def match(self, probe: NDArray[np.float32]) -> Match:
         """Return the nearest person and whether it is near enough; with nobody enrolled every face is unknown.
@@ -81,24 +87,25 @@ class Matcher:
         `probe` is (D,) float32: a unit embedding, or the mean of several of one face. Raises ModelError where it is
         of another length, not finite, zero, or longer than a mean of unit vectors can be.
         """
-        self._check(probe)
+        norm = self._checked_norm(probe)
         if not self._ids:
             return Match(None, None, score=-1.0, threshold=float("inf"), margin=float("inf"))
-        scores = self._means @ self._rotate(probe)  # (P,)
-        best = int(np.argmax(scores))
-        contenders = np.flatnonzero(scores[best] - scores < self._margin)  # includes the best, unless the margin is 0
+        scores, likely = self._scores(probe, norm)
+        worth = scores - likely  # (P,)
+        best = int(np.argmax(worth))
+        contenders = np.flatnonzero(worth[best] - worth < self._margin)  # includes the best, unless the margin is 0
         if len(contenders) > 1:
-            silent = contenders[self._ignored[contenders] & (scores[contenders] >= self._likely[contenders])]
-            winner = int(silent[np.argmax(scores[silent])]) if len(silent) else None
+            silent = contenders[self._ignored[contenders] & (scores[contenders] >= likely[contenders])]
+            winner = int(silent[np.argmax(worth[silent])]) if len(silent) else None
         else:
-            winner = best if scores[best] >= self._likely[best] else None
+            winner = best if scores[best] >= likely[best] else None
         shown = best if winner is None else winner
         return Match(
             person=None if winner is None else self._ids[winner],
-            band=None if winner is None else self._band(scores, winner),
+            band=None if winner is None else self._band(float(scores[winner]), winner, norm),
             score=float(scores[shown]),
-            threshold=float(self._likely[shown]),
-            margin=_lead(scores, best),
+            threshold=float(likely[shown]),
+            margin=_lead(worth, best),
             ignored=winner is not None and bool(self._ignored[winner]),
         )
 
@@ -108,26 +115,33 @@ class Matcher:
         For enrolment: whom would the new person be taken for? Raises ModelError for embeddings of another model.
         """
         for embedding in embeddings:
-            if embedding.model != self._model:
+            if embedding.model != self._thresholds.model:
                 raise ModelError(
-                    f"an embedding of model {embedding.model[:12]}…, the gallery is of {self._model[:12]}…",
+                    f"an embedding of model {embedding.model[:12]}…, the gallery is of {self._thresholds.model[:12]}…",
                     "embed with the model that [recognition] names",
                 )
         probe = np.stack([e.vector for e in embeddings]).mean(axis=0)
-        self._check(probe)
+        norm = self._checked_norm(probe)
         if not self._ids:
             return []
-        scores = self._means @ self._rotate(probe)
-        near = np.flatnonzero(scores >= self._likely)
+        scores, likely = self._scores(probe, norm)
+        near = np.flatnonzero(scores >= likely)
         return [(self._ids[i], float(scores[i])) for i in near[np.argsort(-scores[near], kind="stable")]]
 
-    def _band(self, scores: NDArray[np.float32], person: int) -> Band:
-        return "certain" if scores[person] >= self._certain[person] else "likely"
+    def _scores(self, probe: NDArray[np.float32], norm: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return everybody's score for the probe, and the threshold that it must reach, each (P,)."""
+        scores = self._directions @ self._rotate(probe / np.float32(norm))
+        return scores, (self._thresholds.shares(np.array([norm], np.float32)) @ self._likely)[0]
 
-    def _check(self, probe: NDArray[np.float32]) -> None:
-        if probe.ndim != 1 or (self._ids and probe.shape != self._means.shape[1:]):
+    def _band(self, score: float, person: int, norm: float) -> Band:
+        _, certain = self._thresholds.of_people(self._norms[person : person + 1])
+        (limit,) = self._thresholds.shares(np.array([norm], np.float32)) @ certain
+        return "certain" if score >= limit[0] else "likely"
+
+    def _checked_norm(self, probe: NDArray[np.float32]) -> float:
+        if probe.ndim != 1 or (self._ids and probe.shape != self._directions.shape[1:]):
             raise ModelError(
-                f"a probe of shape {probe.shape}, the gallery has ({self._means.shape[1]},)",
+                f"a probe of shape {probe.shape}, the gallery has ({self._directions.shape[1]},)",
                 "embed with the model that the store was made for",
             )
         norm = float(np.linalg.norm(probe))
@@ -136,10 +150,11 @@ class Matcher:
                 f"a probe of norm {norm:g}: not the mean of unit embeddings",
                 "check the embedder with 'edge-daemon doctor'",
             )
+        return norm
 
 
-def _mean_templates(gallery: Gallery) -> NDArray[np.float32]:
-    """Return (P, D) float32, C order: the mean of each person's templates."""
+def _mean_templates(gallery: Gallery) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the direction of each person's mean template, (P, D) float32 unit rows in C order, and its norm, (P,)."""
     templates, owner, people = gallery.templates, gallery.owner, len(gallery.ids)
     remedy = "put the store back from a backup, or enrol again"
     if templates.ndim != 2 or owner.shape != templates.shape[:1] or gallery.ignored.shape != (people,):
@@ -152,14 +167,16 @@ def _mean_templates(gallery: Gallery) -> NDArray[np.float32]:
     if not counts.all():
         raise StoreError(f"{gallery.ids[int(counts.argmin())]} has no template", remedy)
     if not people:
-        return np.ascontiguousarray(templates, np.float32)
+        return np.ascontiguousarray(templates, np.float32), np.empty(0, np.float32)
     if (owner[1:] < owner[:-1]).any():  # a store's gallery is in order already: no copy of it is made
         order = np.argsort(owner, kind="stable")
         owner, templates = owner[order], templates[order]
     means = private_array((people, templates.shape[1]), np.float32)
     np.add.reduceat(templates, np.cumsum(counts) - counts, axis=0, out=means)
     means /= counts[:, None].astype(np.float32)
-    return means
+    norms = _norms(means)
+    means /= np.maximum(norms, _SMALLEST_NORM)[:, None]  # templates that cancel out point nowhere, and match nobody
+    return means, norms
 
 
 def _norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -167,7 +184,7 @@ def _norms(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.einsum("nd,nd->n", rows, rows)), np.float32)
 
 
-def _lead(scores: NDArray[np.float32], best: int) -> float:
-    """Return how far the best score is above the second person's; infinite where there is no second."""
-    others = np.delete(scores, best)
-    return float(scores[best] - others.max()) if len(others) else float("inf")
+def _lead(worth: NDArray[np.float32], best: int) -> float:
+    """Return how much more the best score is worth than the second person's; infinite where there is no second."""
+    others = np.delete(worth, best)
+    return float(worth[best] - others.max()) if len(others) else float("inf")

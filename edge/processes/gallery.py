@@ -52,8 +52,8 @@ class LiveGallery:
     @property
     def same_face_cosine(self) -> float:
         """The cosine at which two single faces are the same person, at the configured false match rate."""
-        likely, _ = self.operating_point.thresholds(np.ones(1, np.float32))
-        return float(likely[0])
+        likely, _ = self.operating_point.of_people(np.ones(1, np.float32))
+        return float(likely[0, 0])
 
     def name_of(self, person_id: str) -> str | None:
         """Return a person's display name; None for one who was removed meanwhile."""

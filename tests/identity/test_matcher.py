@@ -35,16 +35,23 @@ class People:
 
 @dataclass(frozen=True)
 class Fixed:
-    """One threshold for all."""
+    """One threshold for all, raised by `rise` for a probe that is made of unlike pictures (norm 0.5)."""
 
     likely: float
     certain: float
     model: str = MODEL
+    rise: float = 0.0
     asked: list[NDArray[np.float32]] = field(default_factory=list)
 
-    def thresholds(self, norms: Vectors) -> tuple[Vectors, Vectors]:
+    def of_people(self, norms: Vectors) -> tuple[Vectors, Vectors]:
         self.asked.append(norms)
-        return np.full(len(norms), self.likely, np.float32), np.full(len(norms), self.certain, np.float32)
+        bands = np.array([[self.likely, self.likely + self.rise], [self.certain, self.certain + self.rise]], np.float32)
+        likely, certain = np.repeat(bands[:, :, None], len(norms), axis=2)
+        return likely, certain
+
+    def shares(self, probe_norms: Vectors) -> Vectors:
+        many = np.clip(2 - 2 * probe_norms, 0, 1)
+        return np.stack([1 - many, many], axis=1)
 
 
 def unit(*values: float) -> Vectors:
@@ -69,21 +76,38 @@ def matcher(gallery: People, likely: float = 0.5, certain: float = 0.8, margin: 
 X, Y, Z = unit(1, 0, 0), unit(0, 1, 0), unit(0, 0, 1)
 
 
-def test_score_is_the_mean_cosine_to_all_templates_of_a_person() -> None:
+def test_score_is_the_cosine_to_the_mean_of_a_persons_templates() -> None:
     thresholds = Fixed(0.5, 0.8)
     found = Matcher(people(anna=[X, Y], bob=Z), thresholds, 0.1).match(unit(3, 4, 0))
     assert found.person == "anna"
-    assert found.band == "likely"
-    assert found.score == pytest.approx((3 / 5 + 4 / 5) / 2)
-    assert found.margin == pytest.approx(0.7)
+    assert found.band == "certain"
+    assert found.score == pytest.approx((3 / 5 + 4 / 5) / math.sqrt(2))
+    assert found.margin == pytest.approx(found.score)
     assert thresholds.asked[0] == pytest.approx([math.sqrt(0.5), 1.0])  # norms of the mean templates
 
 
-def test_a_probe_of_several_shots_scores_the_mean_over_all_pairs() -> None:
-    shots = [unit(1, 0.2, 0), unit(0.3, 1, 0.1), unit(0.5, 0.5, 0.7)]
-    templates = [X, unit(1, 1, 1)]
-    found = matcher(people(anna=templates)).match(np.mean(shots, axis=0, dtype=np.float32))
-    assert found.score == pytest.approx(np.mean([s @ t for s in shots for t in templates]), abs=1e-6)
+def test_a_probe_of_several_shots_scores_by_its_direction_and_is_asked_for_more() -> None:
+    shots = [X, Y]
+    probe = np.asarray(np.mean(shots, axis=0), np.float32)  # of norm 0.71
+    found = Matcher(people(anna=[X, unit(1, 1, 0)]), Fixed(0.5, 0.8, rise=0.2), 0.1).match(probe)
+    assert found.score == pytest.approx(math.cos(math.pi / 8), abs=1e-6)
+    assert found.threshold == pytest.approx(0.5 + 0.2 * (2 - math.sqrt(2)), abs=1e-6)
+
+
+def test_who_is_further_above_the_own_threshold_wins() -> None:
+    class ByNorm(Fixed):
+        def of_people(self, norms: Vectors) -> tuple[Vectors, Vectors]:
+            likely = np.broadcast_to(np.float32(1.3) - norms, (2, len(norms)))
+            return likely, likely
+
+    many = [unit(1, 0.9, 0.5), unit(1, -0.9, -0.5)]  # threshold 0.6
+    found = Matcher(people(one=X, many=many), ByNorm(0, 0), 0.05).match(unit(1, 0.3, 0.2))
+    assert found.person == "one"  # the same cosine, and a threshold of 0.3
+    assert found.threshold == pytest.approx(0.3)
+
+
+def test_templates_that_cancel_out_match_nobody() -> None:
+    assert matcher(people(anna=[X, -X])).match(X).person is None
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 from edge.identity.calibration import OperatingPoint
 from tests.lab.faces import make_data
 from tools.lab import data, sequential
+from tools.lab.calibrate import running
 from tools.lab.figures import unit
 
 
 def point(threshold: float) -> OperatingPoint:
-    one = np.array([threshold], np.float32)
-    return OperatingPoint("m", 1e-3, 1e-4, 1e-3, np.ones(1, np.float32), one, one)
+    one, table = np.ones(1, np.float32), np.array([[threshold]], np.float32)
+    return OperatingPoint("m", 1e-3, 1e-4, 1e-3, one, one, table, table)
 
 
 def encounter(*cosines: float) -> sequential.Encounters:
@@ -57,7 +58,10 @@ def test_strangers_of_many_pictures_meet_every_stranger_enrolled() -> None:
     gallery, means = sequential.enrol(vectors, person, 4, rng)
     assert sequential.rates(met, gallery, means, point(2.0))["comparisons"] == 10 * 4
     assert sequential.rates(met, gallery, means, point(-2.0))["any_mean"] == 1
-    np.testing.assert_allclose(met.running_means()[-1], met.vectors.mean(axis=1), atol=1e-6)
+    scores, norms = running(met.vectors, unit(means))
+    last = met.vectors.mean(axis=1)
+    np.testing.assert_allclose(norms[-1], np.linalg.norm(last, axis=1), atol=1e-6)
+    np.testing.assert_allclose(scores[-1], unit(last) @ unit(means).T, atol=1e-6)
 
 
 def test_a_glimpse_is_the_same_face_but_never_the_same_picture(tmp_path: Path) -> None:

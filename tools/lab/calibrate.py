@@ -1,8 +1,8 @@
 """Thresholds of one model from the validation people: python -m tools.lab.calibrate --data DIR --model NAME.
 
-Embeds the validation crops with the runtime's own embedder, scores every face against every other person with
-1, 2, 4, 8 and 12 templates, and writes `edge/models/NAME-calibration.json`: tables and counts, no score and no
-embedding. Prints one JSON object with what the thresholds cost. LFW is never read.
+Embeds the validation crops with the runtime's own embedder, makes encounters of them, decides each against every other
+person with 1, 2, 4, 8 and 12 templates, and writes `edge/models/NAME-calibration.json`: tables and counts, no score and
+no embedding. Prints one JSON object with what the thresholds cost. LFW is never read.
 """
 
 from __future__ import annotations
@@ -10,23 +10,26 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.config import RecognitionConfig
 from edge.errors import ModelError
-from edge.identity.calibration import TEMPLATE_COUNTS, Calibration, Cohort
-from edge.identity.calibration import calibrate as compute
+from edge.identity.calibration import Calibration
 from edge.records import AlignedFace
 from edge.vision.embedder import Embedder, open_embedder
 from tools.lab import data
+from tools.lab.thresholds import SHOT_COUNTS, TEMPLATE_COUNTS, Cohort
+from tools.lab.thresholds import calibrate as compute
 
 MODELS = Path(__file__).parents[2] / "edge/models"
-COHORT = "validation split (CelebA): templates of a person drawn at random, probes are all other people's pictures"
+COHORT = (
+    "validation split (CelebA): templates of a person drawn at random, encounters are of all other people's pictures"
+)
+FIRST, LAST = RecognitionConfig().min_embeddings, RecognitionConfig().max_embeddings  # running means that decide
 _SEED = 20_240_229
-_SHOTS = 3  # pictures averaged into one probe, to see what several embeddings of one track do to the tail
 
 Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
 Labels = NDArray[np.intp]  # (N,) the person on each
@@ -40,16 +43,15 @@ def calibrate(data_dir: Path, model_name: str) -> None:
     embedded_s = time.monotonic()
     rng = np.random.default_rng(_SEED)
     cohorts = [draw(vectors, labels, k, rng) for k in TEMPLATE_COUNTS]
-    calibration = compute(cohorts, model=embedder.model, cohort=COHORT, rng=rng)
+    calibration = compute(cohorts, model=embedder.model, cohort=COHORT, decided=(FIRST, LAST), rng=rng)
     (MODELS / f"{model_name}-calibration.json").write_bytes(calibration.encode())
-    averaged = [draw(vectors, labels, k, np.random.default_rng(_SEED), shots=_SHOTS) for k in TEMPLATE_COUNTS]
     report = {
         "model": model_name,
         "faces": len(labels),
         "people": len(np.unique(labels)),
         "embed_s": round(embedded_s - started_s, 1),
         "calibrate_s": round(time.monotonic() - embedded_s, 1),
-        "table": table(calibration, averaged),
+        "table": table(calibration),
     }
     print(json.dumps(report))
 
@@ -62,7 +64,7 @@ def embed(embedder: Embedder, data_dir: Path) -> tuple[Vectors, Labels]:
     if (embedder.contract.size_px, embedder.contract.channels) != (128, 1):
         raise ModelError(
             "the validation crops are 128×128 gray, this model reads another kind",
-            "calibrate it on pictures aligned for it, with edge.identity.calibration.calibrate",
+            "calibrate it on pictures aligned for it, with tools.lab.thresholds.calibrate",
         )
     person = data.identities(data_dir)
     found = [(embedder.embed(AlignedFace(crop)).vector, person[key]) for key, crop in data.crops(data_dir, "val")]
@@ -70,11 +72,8 @@ def embed(embedder: Embedder, data_dir: Path) -> tuple[Vectors, Labels]:
     return np.stack(vectors), np.array(labels, np.intp)
 
 
-def draw(vectors: Vectors, labels: Labels, templates: int, rng: np.random.Generator, shots: int = 1) -> Cohort:
-    """Draw `templates` pictures of each person who has more, and score all pictures against these people.
-
-    With `shots` above 1 the probes are means of that many pictures of one person, none of them a template.
-    """
+def draw(vectors: Vectors, labels: Labels, templates: int, rng: np.random.Generator) -> Cohort:
+    """Draw `templates` pictures of each person who has more, and score encounters of everybody against these people."""
     means, gallery, held_out = [], [], np.ones(len(labels), bool)
     for person in np.unique(labels):
         pictures = np.flatnonzero(labels == person)
@@ -84,51 +83,61 @@ def draw(vectors: Vectors, labels: Labels, templates: int, rng: np.random.Genera
             means.append(vectors[chosen].mean(axis=0))
             gallery.append(person)
     mean = np.stack(means)  # (G, D)
-    if shots > 1:
-        vectors, labels = average(vectors[held_out], labels[held_out], shots, rng)
-        held_out = np.ones(len(labels), bool)
+    norms = np.linalg.norm(mean, axis=1)
+    members = encounters(labels, held_out, rng)
+    scores, shot_norms = running(vectors[members], mean / norms[:, None])
     return Cohort(
-        scores=vectors @ mean.T,
-        probes=labels,
+        scores=scores,
+        shot_norms=shot_norms,
+        probes=labels[members[:, 0]],
         gallery=np.array(gallery, np.intp),
-        norms=np.linalg.norm(mean, axis=1),
-        held_out=held_out,
+        norms=norms,
+        held_out=np.asarray(held_out[members].all(axis=1), np.bool_),
         templates=templates,
     )
 
 
-def average(vectors: Vectors, labels: Labels, shots: int, rng: np.random.Generator) -> tuple[Vectors, Labels]:
-    """Return means of `shots` pictures of one person each, drawn without return; leftovers are dropped."""
-    groups = []
+def encounters(labels: Labels, held_out: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return (N, LAST): pictures of one person in the order seen, one encounter that begins with each picture.
+
+    The others are drawn from the person's pictures that are no templates, if there are enough. People with fewer than
+    LAST pictures have none.
+    """
+    members = []
     for person in np.unique(labels):
-        pictures = rng.permutation(np.flatnonzero(labels == person))
-        groups += [pictures[i : i + shots] for i in range(0, len(pictures) - shots + 1, shots)]
-    members = np.stack(groups)  # (M, shots)
-    return vectors[members].mean(axis=1), labels[members[:, 0]]
+        own = np.flatnonzero(labels == person)
+        rest = own[held_out[own]]
+        for first in own if len(own) >= LAST else ():
+            pool = rest if held_out[first] and len(rest) >= LAST else own
+            others = rng.permutation(pool[pool != first])[: LAST - 1]
+            members.append(np.concatenate([[first], others]))
+    return np.stack(members)
 
 
-def table(calibration: Calibration, averaged: Sequence[Cohort]) -> list[dict[str, float]]:
-    """Return one flat record a threshold, with what a probe of several shots does at the same threshold."""
-    lines = []
-    for row, cohort in zip(calibration.rows, averaged, strict=True):
-        impostor = cohort.impostor
-        for level in row.levels:
-            hit = cohort.scores >= level.threshold
-            lines.append(
-                {
-                    "templates": row.templates,
-                    "norm": row.norm,
-                    "fmr": level.fmr,
-                    "threshold": level.threshold,
-                    "errors": level.errors,
-                    "upper": level.upper,
-                    "upper_binomial": level.upper_binomial,
-                    "tar": level.tar,
-                    f"fmr_of_{_SHOTS}": round(float(hit[impostor].mean()), 7),
-                    f"tar_of_{_SHOTS}": round(float(hit[~impostor].mean()), 4),
-                }
-            )
-    return lines
+def running(shots: NDArray[np.float32], directions: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return scores (J, N, G) and norms (J, N) of the running means of encounters (N, J, D) against people (G, D)."""
+    counts = np.arange(1, shots.shape[1] + 1, dtype=np.float32)
+    means = np.moveaxis(np.cumsum(shots, axis=1, dtype=np.float32) / counts[:, None], 1, 0)  # (J, N, D)
+    norms = np.linalg.norm(means, axis=2)
+    return (means / norms[:, :, None]) @ directions.T, norms
+
+
+def table(calibration: Calibration) -> list[dict[str, float]]:
+    """Return one flat record for each number of templates and rate."""
+    return [
+        {
+            "templates": row.templates,
+            "norm": row.norm,
+            "fmr": level.fmr,
+            **{f"threshold_{shots}": t for shots, t in zip(SHOT_COUNTS, level.thresholds, strict=True)},
+            "errors": level.errors,
+            "upper": level.upper,
+            "upper_binomial": level.upper_binomial,
+            "tar": level.tar,
+        }
+        for row in calibration.rows
+        for level in row.levels
+    ]
 
 
 def main() -> None:
