@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch", reason="skipped: torch is not installed (ex
 from tools.lab import progress
 from tools.lab import train as training
 from tools.lab.networks.lightcnn9 import LightCNN9
+from tools.lab.optimizer import Muon
 
 RUN = """
 seed = 5
@@ -95,7 +96,11 @@ def train_and_stop(step: int, run_file: Path, faces: Path, folder: Path) -> None
         training.train(read(run_file), faces, folder)
 
 
-def test_a_killed_run_resumes_to_the_same_loss_curve(run_file: Path, faces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_resumes_to_the_same_loss_curve(
+    optimizer: str, run_file: Path, faces: Path, tmp_path: Path
+) -> None:
+    run_file.write_text(f'optimizer = "{optimizer}"\n{RUN}')
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     training.train(read(run_file), faces, whole)
     assert train_and_kill(7, run_file, faces, broken) == -signal.SIGKILL
@@ -112,8 +117,10 @@ def test_a_killed_run_resumes_to_the_same_loss_curve(run_file: Path, faces: Path
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_training_on_few_crops_brings_the_student_to_the_teacher(run_file: Path, faces: Path) -> None:
-    run = msgspec.structs.replace(read(run_file), stages=(Stage(side_px=16, steps=60, rate=3e-3, warmup_steps=5),))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_on_few_crops_brings_the_student_to_the_teacher(optimizer: str, run_file: Path, faces: Path) -> None:
+    stage = Stage(side_px=16, steps=60, rate=3e-3, warmup_steps=5)
+    run = msgspec.structs.replace(read(run_file), stages=(stage,), optimizer=optimizer)
     crops = training.Faces.read(faces)
     state = training.start(run, crops)
     losses = []
@@ -122,6 +129,26 @@ def test_training_on_few_crops_brings_the_student_to_the_teacher(run_file: Path,
         training.advance(state, run, crops)
         losses.append(state.sums[0])
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+
+
+def test_muon_moves_all_directions_of_a_kernel_alike() -> None:
+    layer = torch.nn.Conv2d(4, 8, 3)
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    before = layer.weight.detach().clone()
+    optimizer = Muon(layer, rate=0.1, weight_decay=0.0)
+    u, _, v = torch.linalg.svd(torch.randn(8, 36, generator=torch.Generator().manual_seed(1)), full_matrices=False)
+    gradient = u @ torch.diag(torch.logspace(0, -1, 8)) @ v  # one direction is ten times as strong as another
+    layer.weight.grad = gradient.view(8, 3, 3, 4).permute(0, 3, 1, 2)
+    optimizer.step()
+    step = (layer.weight.detach() - before).permute(0, 2, 3, 1).flatten(1)
+    strengths = torch.linalg.svdvals(step)
+    assert strengths.min() > 0.5 * strengths.max()
+    assert step.square().mean().sqrt().item() == pytest.approx(0.2 * 0.1, rel=0.3)  # as long as a step of AdamW
+
+
+def test_muon_refuses_kernels_that_it_would_only_copy() -> None:
+    with pytest.raises(ValueError, match="channels-last"):
+        Muon(torch.nn.Conv2d(4, 8, 3), rate=0.1, weight_decay=0.0)
 
 
 def test_a_state_of_another_run_is_refused(run_file: Path, faces: Path, tmp_path: Path) -> None:

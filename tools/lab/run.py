@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -44,6 +44,7 @@ class Run(_Table, frozen=True):
     width: Annotated[float, Meta(gt=0, le=1)] = 1.0  # share of LightCNN-9's channels
     batch: Annotated[int, Meta(ge=2)] = 64
     mixed: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of a batch's pictures with another face laid over them
+    optimizer: Literal["adamw", "muon"] = "adamw"
     relational_weight: float = 20.0
     weight_decay: float = 0.02
     average: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # of the weights, a step: the moving average is what is used

@@ -35,6 +35,7 @@ from tools.lab.cleaning import unlike_validation
 from tools.lab.losses import cosine_distillation, relational_distillation
 from tools.lab.networks.lightcnn9 import LightCNN9
 from tools.lab.networks.mfm import FeatureMap
+from tools.lab.optimizer import Muon, Optimizer, adamw
 from tools.lab.progress import Progress, validate
 from tools.lab.run import Run
 
@@ -110,7 +111,7 @@ class State:
 
     step: int
     model: Student
-    optimizer: torch.optim.AdamW
+    optimizer: Optimizer
     average: dict[str, Tensor]
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0])  # of the losses since the last line of the log
 
@@ -236,9 +237,8 @@ def _state(run: Run, model: Student, step: int) -> State:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     if run.compiled:
         model.compile()
-    kernels, biases = ([p for p in model.parameters() if (p.ndim > 1) == many] for many in (True, False))
-    groups = [{"params": kernels, "weight_decay": run.weight_decay}, {"params": biases, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=run.stages[0].rate, betas=(0.9, 0.98))
+    make = Muon if run.optimizer == "muon" else adamw
+    optimizer = make(model, run.stages[0].rate, run.weight_decay)
     return State(step, model, optimizer, {name: value.clone() for name, value in model.state_dict().items()})
 
 
