@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from edge.errors import ModelError
+from edge.models.manifest import load_manifest
+from edge.processes.gallery import load_calibration
 from tests.footage import shared_data
 from tests.lab.faces import encoded, write_tar
 from tools.lab import card, data
@@ -21,6 +23,7 @@ FIGURES = {
     "fp32_lfw_accuracy": None,
     **{f"{p}tar_at_far_{far}": 0.5 for p in ("", "val_") for far in ("1e-2", "1e-3", "1e-4")},
     **{f"rank{r}_{s}": 0.8 for r in (1, 5, 10) for s in ("val", "lfw")},
+    **{f"rank1_matched_{s}": 0.85 for s in ("val", "lfw")},
     **{f"people_{s}": 30 for s in ("val", "lfw")},
     **{f"tpir_at_fpir_{f}{s}": 0.3 for f in ("1e-2", "1e-3") for s in ("", "_std", "_lfw", "_std_lfw")},
 }
@@ -106,6 +109,7 @@ def test_the_card_is_rewritten_between_its_markers_only(tmp_path: Path) -> None:
     path.write_text(f"before\n{card.BEGIN}\nold\n{card.END}\nafter\n")
     figures = {
         **FIGURES,
+        "encounters": load_calibration(load_manifest().embedder("lightcnn9")),
         "exports": {
             "people": 70,
             "tar_at_far_1e-3": {"fp32": 0.25, "int8 onnxruntime": 0.249},
@@ -120,6 +124,8 @@ def test_the_card_is_rewritten_between_its_markers_only(tmp_path: Path) -> None:
     assert text.endswith(f"{card.END}\nafter\n")
     assert "| LFW, 6,000 pairs, 10 folds | 90.00 % ± 1.00 | not measured |" in text
     assert "onnxruntime 9.50 MB" in text
+    assert "| Rank 1, as the device compares | 85.00 % | 85.00 % |" in text
+    assert "\n| 12 | " in text
     assert "\nold\n" not in text
     path.write_text("no markers")
     with pytest.raises(card.CardError, match="markers"):

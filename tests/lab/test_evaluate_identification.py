@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,16 @@ def crowd(people: int, pictures: int, spread: float, seed: int = 0) -> tuple[Vec
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), pictures)
     return unit((np.eye(people)[person] + rng.normal(0, spread, (len(person), people))).astype(np.float32)), person
+
+
+class FirstTwo(np.random.Generator):
+    """Draws what comes first."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def permutation(self, x: Any, axis: int = 0) -> Any:
+        return np.take(x, np.arange(len(x)), axis)
 
 
 def test_people_far_apart_are_all_found() -> None:
@@ -64,9 +75,21 @@ def test_a_hit_is_the_right_person_first_and_above_the_strangers() -> None:
 
 def test_nobodys_template_is_searched_for() -> None:
     vectors, person = crowd(4, 16, 0.1)
-    found = search(vectors, person, np.array([0, 2]), 12, np.random.default_rng(0))
-    assert found.scores.shape == (2 * 4 + 2 * 16, 2)
-    assert np.bincount(found.probes).tolist() == [4, 16, 4, 16]
+    for found in search(vectors, person, np.array([0, 2]), 12, np.random.default_rng(0)):
+        assert found.scores.shape == (2 * 4 + 2 * 16, 2)
+        assert np.bincount(found.probes).tolist() == [4, 16, 4, 16]
+
+
+def test_a_person_of_unlike_templates_loses_by_mean_similarity_and_not_by_direction() -> None:
+    unlike, alike = np.array([[1, 1, 0, 0.0], [1, -1, 0, 0]]), np.array([[0.8, 0, 0.6, 0]] * 2)
+    probe = np.array([[1, 0, 0, 0.0]])
+    vectors = unit(np.concatenate([unlike, probe, alike]).astype(np.float32))
+    person = np.array([0, 0, 0, 1, 1])
+    first_two = FirstTwo()
+    by_mean, by_direction = search(vectors, person, np.array([0, 1]), 2, first_two)
+    assert by_mean.scores[0] == pytest.approx([np.sqrt(0.5), 0.8])
+    assert by_direction.scores[0] == pytest.approx([1.0, 0.8])
+    assert (ranks_of_mates(by_mean)[0], ranks_of_mates(by_direction)[0]) == (1, 0)
 
 
 def test_an_open_search_has_half_of_the_people_as_strangers() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import EdgeError
+from edge.identity.calibration import Calibration
+from tools.lab.identification import name
 from tools.lab.report import evaluation, markdown, percent
 
 CARD = Path(__file__).parents[2] / "docs/model-card.md"
@@ -39,8 +41,22 @@ def table(figures: Mapping[str, Any]) -> str:
     made = f"Model id `{figures['model']}`, made from weights with SHA-256 `{figures['weights']}`."
     parts = [
         evaluation(figures),
+        encounters(figures["encounters"]),
         markdown(["The same network in three forms", f"TAR at FAR 1e-3, {exports['people']} validation people"], worth),
         markdown(["Cosine between embeddings of the same crop", "mean", "1st percentile", "least", "crops"], cosines),
         f"{made} Size: {', '.join(sizes)}.",
     ]
     return "\n\n".join(parts)
+
+
+def encounters(calibration: Calibration) -> str:
+    """Return what share of the enrolled people's encounters the device recognises, by templates and rate."""
+    rates = [level.fmr for level in calibration.rows[0].levels]
+    head = [
+        "Encounters recognised (3 to 8 unlike pictures), by templates a person",
+        *(f"FMR {name(rate)}" for rate in rates),
+    ]
+    return markdown(
+        head,
+        [[str(row.templates), *(percent(level.tar) for level in row.levels)] for row in calibration.rows],
+    )

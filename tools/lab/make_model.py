@@ -13,6 +13,7 @@ import msgspec
 from edge.errors import ModelError
 from edge.models import golden
 from edge.models.manifest import MANIFEST, EmbedderEntry, Manifest, ModelFile, load_manifest
+from edge.processes.gallery import load_calibration
 from edge.vision.embedder import load_embedder
 from tools.lab import card, data
 from tools.lab.calibrate import calibrate
@@ -48,7 +49,7 @@ def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, ob
     if source is None:
         raise ModelError(f"{path}: the weights that it was made from are not at hand", "name them with --weights")
     figures = {**evaluate(path, data_dir, source.path), "exports": compare_exports(source.model, path, data_dir)}
-    card.rewrite(figures)
+    card.rewrite({**figures, "encounters": load_calibration(load_manifest().embedder(MODEL))})
     return figures
 
 

@@ -25,7 +25,7 @@ from tools.lab.data import Crop
 from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Embed, Exported, Subject, subject
 from tools.lab.evaluate import VAL_PEOPLE, origin, stacked, val_people
-from tools.lab.figures import Labels, Vectors
+from tools.lab.figures import Labels, Vectors, unit
 from tools.lab.finder import Finder
 from tools.lab.identification import TEMPLATES, Search, people_with, ranks_of_mates
 from tools.lab.report import grid, markdown, save
@@ -95,7 +95,7 @@ def measure(model: Path, folder: Path, weights: Path | None = None, cache: Path 
     keys, person = val_people(folder, VAL_PEOPLE)
     known = {n: embed_split(s, folder, "val", keys, cache=cache) for n, s in networks.items()}
     task = assign(keys, person, PROBES, np.random.default_rng(0))
-    means = {n: np.stack([stacked(table, own).mean(axis=0) for own in task.templates]) for n, table in known.items()}
+    means = {n: directions(table, task) for n, table in known.items()}
     untouched = {n: stacked(table, task.probes) for n, table in known.items()}
     limits = {n: threshold(untouched[n] @ means[n].T, task) for n in networks}
     crops = dict(data.crops(folder, "val", task.probes))
@@ -109,6 +109,11 @@ def measure(model: Path, folder: Path, weights: Path | None = None, cache: Path 
         curves[name] = {"unit": fault.unit, "levels": fault.levels, **points}
     curves["yaw"] = _by_yaw(folder, keys, person, known, limits)
     return {"model": networks["int8"].digest, "people": len(task.gallery), "probes": len(task.probes), "curves": curves}
+
+
+def directions(table: Mapping[str, NDArray[np.float32]], task: Task) -> Vectors:
+    """Return the direction of each person's mean template, (G, D) unit rows: what the device compares with."""
+    return unit(np.stack([np.stack([table[key] for key in own]).mean(axis=0) for own in task.templates]))
 
 
 def spoil(fault: Fault, level: float, crops: list[Crop]) -> list[Crop]:
@@ -147,8 +152,7 @@ def _by_yaw(
     yaw = np.array([np.nan if (f := faces[key]) is None else abs(gates.yaw(f.landmarks_px)) for key in task.probes])
     curves: dict[str, Any] = {"unit": "yaw, up to", "levels": [min(high, 1.0) for high in YAWS[1:]]}
     for n, table in known.items():
-        means = np.stack([np.stack([table[key] for key in own]).mean(axis=0) for own in task.templates])
-        scores = np.stack([table[key] for key in task.probes]) @ means.T
+        scores = np.stack([table[key] for key in task.probes]) @ directions(table, task).T
         curves[n] = []
         for low, high in pairwise(YAWS):
             here = (yaw >= low) & (yaw < high)
