@@ -106,5 +106,6 @@ class Pipeline:
             return []
         track_id, crop = shot
         self.counters.embeddings += 1
-        evidence = self.encounters.add(track_id, self.embedder.embed(crop), now_s)
+        view = crop.mirrored if self.encounters.mirrors(track_id) else crop
+        evidence = self.encounters.add(track_id, self.embedder.embed(view), now_s)
         return self.encounters.decide(track_id, self.matcher.match(evidence), now_s)

@@ -82,6 +82,11 @@ class AlignedFace:
 
     pixels: NDArray[np.uint8]  # (S, S) gray or (S, S, 3) BGR, uint8, 0..255; S from the model's manifest
 
+    @property
+    def mirrored(self) -> AlignedFace:
+        """The same face, left and right exchanged."""
+        return AlignedFace(np.ascontiguousarray(self.pixels[:, ::-1]))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:

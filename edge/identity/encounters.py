@@ -91,6 +91,14 @@ class Encounters:
             return True
         return t_s - encounter.embedded_s >= self._recheck_s
 
+    def mirrors(self, track_id: int) -> bool:
+        """Whether the next embedding of this track should be of the mirrored face: every second one.
+
+        A mirrored face is the same person, and says more about who it is than the same picture once more.
+        """
+        encounter = self._of_track.get(track_id)
+        return encounter is not None and encounter.count % 2 == 1
+
     def seen(self, track_id: int, t_s: float) -> None:
         """Note that the face of a track is in view."""
         encounter = self._of_track.get(track_id)

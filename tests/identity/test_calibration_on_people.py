@@ -6,20 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edge.identity.calibration import Calibration
 from edge.records import AlignedFace
 from edge.vision.embedder import open_embedder
 from tests.footage import shared_data
 from tools.lab import data
-from tools.lab.calibrate import FIRST, draw, encounters, running
+from tools.lab.calibrate import FIRST, Faces, draw, encounters, running
 from tools.lab.thresholds import Cohort, calibrate
 
 PEOPLE, PICTURES = 90, 16
 RATE = 3e-3
-
-Faces = tuple[NDArray[np.float32], NDArray[np.intp]]  # (N, D) unit rows, (N,) the person on each
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +30,23 @@ def faces() -> Faces:
     often = sorted(pictures, key=lambda p: (-len(pictures[p]), p))[:PEOPLE]
     wanted = [key for p in often for key in pictures[p][:PICTURES]]
     embedder = open_embedder("lightcnn9", "onnxruntime", 1)
-    found = [(embedder.embed(AlignedFace(crop)).vector, person[key]) for key, crop in data.crops(folder, "val", wanted)]
-    return np.stack([vector for vector, _ in found]), np.array([p for _, p in found], np.intp)
+    crops = [(key, AlignedFace(crop)) for key, crop in data.crops(folder, "val", wanted)]
+    plain, mirrored = (
+        np.stack([embedder.embed(crop.mirrored if way else crop).vector for _, crop in crops]) for way in (False, True)
+    )
+    return Faces(plain, mirrored, np.array([person[key] for key, _ in crops], np.intp))
 
 
 def halves(faces: Faces, times: int) -> Iterator[tuple[Faces, Faces, np.random.Generator]]:
     """Split the people in two, at random, several times."""
-    vectors, labels = faces
     for seed in range(times):
         rng = np.random.default_rng(seed)
-        ours = np.isin(labels, rng.permutation(np.unique(labels))[: PEOPLE // 2])
-        yield (vectors[ours], labels[ours]), (vectors[~ours], labels[~ours]), rng
+        ours = np.isin(faces.person, rng.permutation(np.unique(faces.person))[: PEOPLE // 2])
+        yield faces.of(ours), faces.of(~ours), rng
 
 
 def calibrated(half: Faces, counts: tuple[int, ...], rng: np.random.Generator) -> Calibration:
-    cohorts = [draw(*half, k, rng) for k in counts]
+    cohorts = [draw(half, k, rng) for k in counts]
     return calibrate(cohorts, model="ab" * 32, cohort="half", rng=rng, rates=[1e-2, RATE])
 
 
@@ -66,14 +65,14 @@ def test_unseen_people_stay_below_the_stated_bound_in_most_splits(faces: Faces, 
     held = []
     for seen, unseen, rng in halves(faces, 40):
         calibration = calibrated(seen, (templates,), rng)
-        held.append(fmr(draw(*unseen, templates, rng), calibration) <= calibration.at(RATE).upper_fmr)
+        held.append(fmr(draw(unseen, templates, rng), calibration) <= calibration.at(RATE).upper_fmr)
     assert np.mean(held) >= 0.75
 
 
 def test_several_pictures_recognise_more_at_the_same_rate(faces: Faces) -> None:
     once, often = (
         calibrate(
-            [draw(*faces, 4, np.random.default_rng(1))],
+            [draw(faces, 4, np.random.default_rng(1))],
             model="ab" * 32,
             cohort="",
             decided=decided,
@@ -90,30 +89,30 @@ def test_templates_that_look_the_same_stay_near_the_rate_only_by_their_norm(face
     by_norm, by_count, many_by_one = [], [], []
     for seen, unseen, rng in halves(faces, 20):
         calibration = calibrated(seen, (1, 2, 4, 8), rng)
-        alike = draw_alike(*unseen, 4, rng)
+        alike = draw_alike(unseen, 4, rng)
         by_norm.append(fmr(alike, calibration))
         by_count.append(fmr(alike, calibration, row=2))
-        many_by_one.append(fmr(draw(*unseen, 8, rng), calibration, row=0))
+        many_by_one.append(fmr(draw(unseen, 8, rng), calibration, row=0))
     assert np.mean(by_norm) < 1.8 * RATE  # near the stated bound, with half of the people
     assert np.mean(by_norm) > np.mean(by_count)  # who looks alike needs less than who does not
     assert np.mean(many_by_one) > 1.8 * RATE  # nor may unlike templates have the laxer one of a single picture
 
 
-def draw_alike(vectors: NDArray[np.float32], labels: NDArray[np.intp], k: int, rng: np.random.Generator) -> Cohort:
+def draw_alike(faces: Faces, k: int, rng: np.random.Generator) -> Cohort:
     """As `draw`, with the k pictures of a person that look the most like one of them: an enrolment from one sitting."""
-    people, means = np.unique(labels), []
+    people, means = np.unique(faces.person), []
     for person in people:
-        own = vectors[labels == person]
+        own = faces.templates[faces.person == person]
         nearest = np.argsort(-(own @ own[rng.integers(len(own))]))[:k]
         means.append(own[nearest].mean(axis=0))
     mean = np.stack(means)
     norms = np.linalg.norm(mean, axis=1)
-    members = encounters(labels, np.ones(len(labels), bool), rng)
-    scores, shot_norms = running(vectors[members], mean / norms[:, None])
+    members = encounters(faces.person, np.ones(len(faces.person), bool), rng)
+    scores, shot_norms = running(faces.seen(members), mean / norms[:, None])
     return Cohort(
         scores=scores,
         shot_norms=shot_norms,
-        probes=labels[members[:, 0]],
+        probes=faces.person[members[:, 0]],
         gallery=people,
         norms=norms,
         held_out=np.ones(len(members), bool),

@@ -87,6 +87,16 @@ def test_a_visit_cut_short_is_decided_on_what_there_is() -> None:
     assert visit.told == [("unknown", 1, None), ("end", 1, None)]
 
 
+def test_every_second_embedding_of_a_visit_is_of_the_mirrored_face() -> None:
+    visit = Visit()
+    asked = [visit.encounters.mirrors(1)]
+    for _ in range(3):
+        visit.show(1, 0, NOBODY, times=1)
+        asked.append(visit.encounters.mirrors(1))
+    assert asked == [False, True, False, True]
+    assert not visit.encounters.mirrors(2)
+
+
 @pytest.mark.parametrize("match", [ANNA, NOBODY])
 def test_a_glimpse_is_no_evidence(match: Match) -> None:
     visit = Visit()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError
-from edge.identity.enrolment import NEAR_DUPLICATE, Enrolment, Stages, agreeing, choose, enrol
+from edge.identity.enrolment import NEAR_DUPLICATE, Enrolment, Stages, agreeing, both_ways, choose, enrol
 from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery
+from edge.models import golden
 from edge.models.manifest import load_manifest
 from edge.processes.assembly import (
     build_aligner,
@@ -110,6 +111,16 @@ def test_the_order_of_pictures_changes_neither_who_agrees_nor_the_choice(seed: i
     order = rng.permutation(pictures)
     assert sorted(order[agreeing(vectors[order])]) == agreeing(vectors)
     assert [int(order[i]) for i in choose(vectors[order], quality[order], 4)] == choose(vectors, quality, 4)
+
+
+def test_a_template_is_the_same_for_a_face_and_its_mirror_image() -> None:
+    embedder = build_embedder(CONFIG)
+    crop = golden.crops(embedder.contract)[0]
+    template = both_ways(embedder, crop)
+    assert np.linalg.norm(template.vector) == pytest.approx(1, abs=1e-6)
+    assert both_ways(embedder, crop.mirrored).vector @ template.vector == pytest.approx(1, abs=1e-6)
+    to_plain, to_mirrored = (template.vector @ embedder.embed(view).vector for view in (crop, crop.mirrored))
+    assert to_plain == pytest.approx(to_mirrored, abs=1e-6)
 
 
 # ── real pictures through the real stages ──

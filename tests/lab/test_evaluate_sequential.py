@@ -10,7 +10,7 @@ import pytest
 from edge.identity.calibration import OperatingPoint
 from tests.lab.faces import make_data
 from tools.lab import data, sequential
-from tools.lab.calibrate import running
+from tools.lab.calibrate import Faces, running
 from tools.lab.figures import unit
 
 
@@ -53,7 +53,7 @@ def test_strangers_of_many_pictures_meet_every_stranger_enrolled() -> None:
     rng = np.random.default_rng(0)
     person = np.repeat(np.arange(5), 17)
     vectors = unit(rng.normal(0, 1, (85, 8)).astype(np.float32))
-    met = sequential.unlike(vectors, person, rng)
+    met = sequential.unlike(Faces(vectors, vectors, person), rng)
     assert np.bincount(met.person).tolist() == [2] * 5
     gallery, means = sequential.enrol(vectors, person, 4, rng)
     assert sequential.rates(met, gallery, means, point(2.0))["comparisons"] == 10 * 4

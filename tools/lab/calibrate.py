@@ -1,8 +1,8 @@
 """Thresholds of one model from the validation people: python -m tools.lab.calibrate --data DIR --model NAME.
 
-Embeds the validation crops with the runtime's own embedder, makes encounters of them, decides each against every other
-person with 1, 2, 4, 8 and 12 templates, and writes `edge/models/NAME-calibration.json`: tables and counts, no score and
-no embedding. Prints one JSON object with what the thresholds cost. LFW is never read.
+Embeds the validation crops with the runtime's own model, as they are and mirrored, makes encounters of them, decides
+each against every other person with 1, 2, 4, 8 and 12 templates, and writes `edge/models/NAME-calibration.json`: tables
+and counts, no score and no embedding. Prints one JSON object with what the thresholds cost. LFW is never read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from edge.config import RecognitionConfig
 from edge.errors import ModelError
 from edge.identity.calibration import Calibration
-from edge.records import AlignedFace
-from edge.vision.embedder import Embedder, open_embedder
+from edge.models.manifest import EmbedderEntry, load_manifest
 from tools.lab import data
+from tools.lab.embeddings import embed_split
+from tools.lab.engines import Shipped
+from tools.lab.evaluate import stacked, val_people
+from tools.lab.figures import Labels, Vectors, unit
 from tools.lab.thresholds import SHOT_COUNTS, TEMPLATE_COUNTS, Cohort
 from tools.lab.thresholds import calibrate as compute
 
@@ -31,24 +35,44 @@ COHORT = (
 FIRST, LAST = RecognitionConfig().min_embeddings, RecognitionConfig().max_embeddings  # running means that decide
 _SEED = 20_240_229
 
-Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
-Labels = NDArray[np.intp]  # (N,) the person on each
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Faces:
+    """Embeddings of pictures as they are and mirrored."""
+
+    plain: Vectors  # (N, D) float32, unit rows
+    mirrored: Vectors  # (N, D)
+    person: Labels  # (N,) who is on each
+
+    @property
+    def templates(self) -> Vectors:
+        """(N, D) unit rows: what an enrolment makes of each picture, looked at both ways."""
+        return unit(self.plain + self.mirrored)
+
+    def seen(self, members: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(E, J, D): the embeddings of encounters (E, J) of pictures, every second one mirrored."""
+        every_second = (np.arange(members.shape[1]) % 2 == 1)[None, :, None]
+        return np.where(every_second, self.mirrored[members], self.plain[members])
+
+    def of(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
+        """Return some of the pictures."""
+        return Faces(self.plain[chosen], self.mirrored[chosen], self.person[chosen])
 
 
 def calibrate(data_dir: Path, model_name: str) -> None:
     """Write `edge/models/<model_name>-calibration.json` from the validation crops under `data_dir`."""
     started_s = time.monotonic()
-    embedder = open_embedder(model_name, "onnxruntime", 1)
-    vectors, labels = embed(embedder, data_dir)
+    entry = load_manifest().embedder(model_name)
+    faces = embed(entry, data_dir)
     embedded_s = time.monotonic()
     rng = np.random.default_rng(_SEED)
-    cohorts = [draw(vectors, labels, k, rng) for k in TEMPLATE_COUNTS]
-    calibration = compute(cohorts, model=embedder.model, cohort=COHORT, decided=(FIRST, LAST), rng=rng)
+    cohorts = [draw(faces, k, rng) for k in TEMPLATE_COUNTS]
+    calibration = compute(cohorts, model=entry.id, cohort=COHORT, decided=(FIRST, LAST), rng=rng)
     (MODELS / f"{model_name}-calibration.json").write_bytes(calibration.encode())
     report = {
         "model": model_name,
-        "faces": len(labels),
-        "people": len(np.unique(labels)),
+        "faces": len(faces.person),
+        "people": len(np.unique(faces.person)),
         "embed_s": round(embedded_s - started_s, 1),
         "calibrate_s": round(time.monotonic() - embedded_s, 1),
         "table": table(calibration),
@@ -56,27 +80,30 @@ def calibrate(data_dir: Path, model_name: str) -> None:
     print(json.dumps(report))
 
 
-def embed(embedder: Embedder, data_dir: Path) -> tuple[Vectors, Labels]:
+def embed(entry: EmbedderEntry, data_dir: Path) -> Faces:
     """Return the embeddings and people of all validation crops, in file order.
 
     Raises ModelError for a model of another geometry: the crops are 128×128 gray, no other kind can be cut from them.
     """
-    if (embedder.contract.size_px, embedder.contract.channels) != (128, 1):
+    if (entry.contract.size_px, entry.contract.channels) != (128, 1):
         raise ModelError(
             "the validation crops are 128×128 gray, this model reads another kind",
             "calibrate it on pictures aligned for it, with tools.lab.thresholds.calibrate",
         )
-    person = data.identities(data_dir)
-    found = [(embedder.embed(AlignedFace(crop)).vector, person[key]) for key, crop in data.crops(data_dir, "val")]
-    vectors, labels = zip(*found, strict=True)
-    return np.stack(vectors), np.array(labels, np.intp)
+    network = Shipped(entry, "onnxruntime", MODELS)
+    keys, person = val_people(data_dir)
+    plain, mirrored = (
+        stacked(embed_split(network, data_dir, "val", keys, mirrored=way), keys) for way in (False, True)
+    )
+    return Faces(plain, mirrored, person)
 
 
-def draw(vectors: Vectors, labels: Labels, templates: int, rng: np.random.Generator) -> Cohort:
+def draw(faces: Faces, templates: int, rng: np.random.Generator) -> Cohort:
     """Draw `templates` pictures of each person who has more, and score encounters of everybody against these people."""
-    means, gallery, held_out = [], [], np.ones(len(labels), bool)
-    for person in np.unique(labels):
-        pictures = np.flatnonzero(labels == person)
+    means, gallery, held_out = [], [], np.ones(len(faces.person), bool)
+    vectors = faces.templates
+    for person in np.unique(faces.person):
+        pictures = np.flatnonzero(faces.person == person)
         if len(pictures) > templates:
             chosen = rng.permutation(pictures)[:templates]
             held_out[chosen] = False
@@ -84,12 +111,12 @@ def draw(vectors: Vectors, labels: Labels, templates: int, rng: np.random.Genera
             gallery.append(person)
     mean = np.stack(means)  # (G, D)
     norms = np.linalg.norm(mean, axis=1)
-    members = encounters(labels, held_out, rng)
-    scores, shot_norms = running(vectors[members], mean / norms[:, None])
+    members = encounters(faces.person, held_out, rng)
+    scores, shot_norms = running(faces.seen(members), mean / norms[:, None])
     return Cohort(
         scores=scores,
         shot_norms=shot_norms,
-        probes=labels[members[:, 0]],
+        probes=faces.person[members[:, 0]],
         gallery=np.array(gallery, np.intp),
         norms=norms,
         held_out=np.asarray(held_out[members].all(axis=1), np.bool_),

@@ -26,18 +26,26 @@ _CHUNK = 500  # crops a task: some ten tasks a process, so that both end at abou
 Table = dict[str, Vectors]  # key → (D,) float32, norm 1
 
 
-def embed_split(
-    subject: Subject, folder: Path, split: str, wanted: Sequence[str], *, cache: Path | None = CACHE, workers: int = 2
+def embed_split(  # what, of what, and how
+    subject: Subject,
+    folder: Path,
+    split: str,
+    wanted: Sequence[str],
+    *,
+    mirrored: bool = False,
+    cache: Path | None = CACHE,
+    workers: int = 2,
 ) -> Table:
     """Return the embeddings of these crops of one split; computes what the cache does not hold, and keeps it there.
 
-    What is done is kept at once: a measurement that was stopped goes on where it was.
+    `mirrored`: of the crops with left and right exchanged. What is done is kept at once: a measurement that was stopped
+    goes on where it was.
     """
-    path = None if cache is None else cache / f"{_name(subject, folder, split)}.npz"
+    path = None if cache is None else cache / f"{_name(subject, folder, split)}{'-mirrored' * mirrored}.npz"
     known = {} if path is None else _read(path)
     missing = [key for key in wanted if key not in known]
     started_s = time.monotonic()
-    for table in _compute(subject, folder, split, missing, workers):
+    for table in _compute(subject, folder, split, missing, mirrored=mirrored, workers=workers):
         known |= table
         if path is not None:
             _write(path, known)
@@ -47,20 +55,23 @@ def embed_split(
     return {key: known[key] for key in wanted}
 
 
-def _compute(subject: Subject, folder: Path, split: str, keys: Sequence[str], workers: int) -> Iterator[Table]:
+def _compute(
+    subject: Subject, folder: Path, split: str, keys: Sequence[str], *, mirrored: bool, workers: int
+) -> Iterator[Table]:
     chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
     if workers == 1 or len(chunks) <= 1:
-        yield from (_embed(subject, folder, split, chunk) for chunk in chunks)
+        yield from (_embed(subject, folder, split, chunk, mirrored) for chunk in chunks)
         return
     spawn = multiprocessing.get_context("spawn")  # an engine's threads do not survive a fork
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        for job in as_completed([pool.submit(_embed, subject, folder, split, chunk) for chunk in chunks]):
+        for job in as_completed([pool.submit(_embed, subject, folder, split, chunk, mirrored) for chunk in chunks]):
             yield job.result()
 
 
-def _embed(subject: Subject, folder: Path, split: str, keys: Sequence[str]) -> Table:
+def _embed(subject: Subject, folder: Path, split: str, keys: Sequence[str], mirrored: bool) -> Table:
     embed = subject.open()
-    return {key: embed(crop) for key, crop in data.crops(folder, split, keys)}
+    crops = data.crops(folder, split, keys)
+    return {key: embed(np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop) for key, crop in crops}
 
 
 def _name(subject: Subject, folder: Path, split: str) -> str:

@@ -24,7 +24,7 @@ from edge.identity import calibration
 from edge.identity.calibration import OperatingPoint
 from tools.lab import data
 from tools.lab.augment import contrast, defocus, gamma, low_light, placed, side_light
-from tools.lab.calibrate import FIRST, LAST, running
+from tools.lab.calibrate import FIRST, LAST, Faces, running
 from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Embed, subject
 from tools.lab.evaluate import stacked, val_people
@@ -51,20 +51,23 @@ def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, 
     """Return one record for each kind of encounter, number of templates and stated rate."""
     network = subject(model)
     keys, person = val_people(folder)
-    vectors = stacked(embed_split(network, folder, "val", keys, cache=cache), keys)
+    plain, mirrored = (
+        stacked(embed_split(network, folder, "val", keys, mirrored=way, cache=cache), keys) for way in (False, True)
+    )
     shipped = calibration.parse(
         (model.parent / f"{model.stem.removesuffix('-int8')}-calibration.json").read_bytes(), network.digest
     )
     rng = np.random.default_rng(_SEED)
     enrolling, seen = halves(person, rng)
-    seen_keys = [keys[i] for i in seen]
+    faces = Faces(plain, mirrored, person)
+    templates, others = faces.of(enrolling), faces.of(seen)
     kinds = {
-        "unlike": unlike(vectors[seen], person[seen], rng),
-        "burst": bursts(network.open(), folder, seen_keys, person[seen], rng),
+        "unlike": unlike(others, rng),
+        "burst": bursts(network.open(), folder, [keys[i] for i in seen], others.person, rng),
     }
     rows: list[dict[str, Any]] = []
     for k in TEMPLATES:
-        gallery, means = enrol(vectors[enrolling], person[enrolling], k, rng)
+        gallery, means = enrol(templates.templates, templates.person, k, rng)
         rows += [
             {"encounters": kind, "templates": k, **rates(encounters, gallery, means, shipped.at(fmr))}
             for kind, encounters in kinds.items()
@@ -90,22 +93,27 @@ def enrol(vectors: Vectors, person: Labels, templates: int, rng: np.random.Gener
     return gallery, np.stack([vectors[c].mean(axis=0) for c in chosen])
 
 
-def unlike(vectors: Vectors, person: Labels, rng: np.random.Generator) -> Encounters:
+def unlike(faces: Faces, rng: np.random.Generator) -> Encounters:
     """Return encounters of LAST different pictures each, as many as there are."""
     groups = []
-    for who in np.unique(person):
-        pictures = rng.permutation(np.flatnonzero(person == who))
+    for who in np.unique(faces.person):
+        pictures = rng.permutation(np.flatnonzero(faces.person == who))
         groups += [pictures[i : i + LAST] for i in range(0, len(pictures) - LAST + 1, LAST)]
     members = np.stack(groups)
-    return Encounters(vectors[members], person[members[:, 0]])
+    return Encounters(faces.seen(members), faces.person[members[:, 0]])
 
 
 def bursts(embed: Embed, folder: Path, keys: list[str], person: Labels, rng: np.random.Generator) -> Encounters:
     """Return encounters of one picture each, seen LAST times."""
     chosen = np.concatenate([rng.permutation(np.flatnonzero(person == who))[:_BURSTS] for who in np.unique(person)])
     stored = dict(data.stored(folder, "val", [keys[i] for i in chosen]))
-    seen = [[embed(glimpse(stored[keys[i]], rng)) for _ in range(LAST)] for i in chosen]
+    seen = [[embed(_way(glimpse(stored[keys[i]], rng), shot)) for shot in range(LAST)] for i in chosen]
     return Encounters(np.array(seen, np.float32), person[chosen])
+
+
+def _way(crop: data.Crop, shot: int) -> data.Crop:
+    """Every second look is mirrored."""
+    return np.ascontiguousarray(crop[:, ::-1]) if shot % 2 else crop
 
 
 def glimpse(stored: NDArray[np.uint8], rng: np.random.Generator) -> data.Crop:
