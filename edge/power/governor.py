@@ -198,7 +198,7 @@ class Governor:
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
         room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
         mended_wh = _MENDED * self.energy.full_wh if level < 0.5 else 0.0
-        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - mended_wh), room_wh)
+        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - mended_wh), _HEDGE_ROOM * room_wh)
         planned_wh = max(0.0, usable_wh + (2.0 * level - 1.0) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
         watch_hz = allocate(ample, power_w - base_w)[0]
