@@ -27,11 +27,12 @@ from edge.records import Rates
 
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
-# What is in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can
-# always be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, at most so
-# much of the way to floor or full. On a tight day waiting costs encounters: there it is only for the doubt beyond the
-# share of a full charge that a day mends anyway.
-_HEDGE, _MENDED, _HEDGE_ROOM = 1.0, 0.015, 0.8
+# What is in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can always
+# be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, at most to the
+# floor or the full rates. From two thirds of the way on all of it is planned for: what is left at the end full rates
+# cannot spend. On a tight day waiting costs encounters: there it is only for the doubt beyond the share of a full
+# charge that a day mends anyway.
+_HEDGE, _MENDED, _EAGER = 2.0, 0.015, 3.0
 _FRESH_S = 10.0  # older readings teach nothing
 _SAVER_LOOKS, _SAVER_FRAMES = 0.2, 0.2  # of the full rates, while no undecided face is in view
 _SMALL_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame, for a quarter
@@ -198,8 +199,9 @@ class Governor:
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
         room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
         mended_wh = _MENDED * self.energy.full_wh if level < 0.5 else 0.0
-        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - mended_wh), _HEDGE_ROOM * room_wh)
-        planned_wh = max(0.0, usable_wh + (2.0 * level - 1.0) * hedge_wh)
+        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - mended_wh), room_wh)
+        lean = 2.0 * level - 1.0
+        planned_wh = max(0.0, usable_wh + min(1.0, max(lean, _EAGER * lean)) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
         watch_hz = allocate(ample, power_w - base_w)[0]
         return _Budget(
