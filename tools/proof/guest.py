@@ -18,7 +18,7 @@ from typing import Any
 
 from tools.proof.boot import wheels
 from tools.rig import Missing
-from tools.rig.machine import CACHE, tree
+from tools.rig.machine import CACHE, laid_over, tree
 
 CLAIM = "On a real USB gadget the device is found, set up, and survives an unplugged cable; a V4L2 camera too."
 
@@ -44,11 +44,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _built(folder: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
     """Return kernel and initial RAM file system."""
-    root, base = folder / "root", tree(say)
-    for part in ("root", "upper", "work"):
-        (folder / part).mkdir()
-    options = f"lowerdir={base},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)], check=True)
+    root = laid_over(folder, tree(say))
     try:
         say("installing kernel and product")
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")

@@ -23,7 +23,7 @@ import cv2
 
 from edge.bench import scenes
 from tools.rig import Missing
-from tools.rig.machine import tree
+from tools.rig.machine import laid_over, tree
 
 CLAIM = "Through real libcamera and picamera2 a man is enrolled and recognised."
 
@@ -71,11 +71,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 @contextmanager
 def _system(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
     """Lay a folder over the tree, with what a process expects of its system."""
-    base, root = tree(say, _RELEASE, _PACKAGES), folder / "root"
-    for part in ("root", "upper", "work"):
-        (folder / part).mkdir()
-    options = f"lowerdir={base},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, root], check=True)
+    root = laid_over(folder, tree(say, _RELEASE, _PACKAGES))
     try:
         subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], check=True)
         for part in ("dev", "sys"):

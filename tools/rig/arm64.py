@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tools.rig import Missing
-from tools.rig.machine import CACHE
+from tools.rig.machine import CACHE, debootstrap, made_once
 
 PROJECT = Path(__file__).parents[2]
 EXTRAS = "enroll,gauge,tflite"
@@ -134,18 +134,11 @@ def _tree(say: Callable[[str], None]) -> Path:
     path = CACHE / "arm64"
     if not path.is_dir():
         say("unpacking a Debian for arm64 (some minutes, once)")
-        part = path.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        options = ["--arch=arm64", "--foreign", "--variant=minbase", f"--include={_PACKAGES}"]
-        command = ["debootstrap", *options, RELEASE, str(part)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Missing(f"debootstrap failed: {done.stdout[-500:]}")
-        for package in (part / "var/cache/apt/archives").glob("*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", str(package), str(part)], check=True)
-        (part / "proc").mkdir(exist_ok=True)
-        part.rename(path)
+        with made_once(path) as part:
+            debootstrap(part, RELEASE, _PACKAGES, "--arch=arm64", "--foreign")
+            for package in (part / "var/cache/apt/archives").glob("*.deb"):
+                subprocess.run(["dpkg-deb", "--extract", str(package), str(part)], check=True)
+            (part / "proc").mkdir(exist_ok=True)
     return path
 
 

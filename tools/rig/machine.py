@@ -66,27 +66,44 @@ def tree(say: Callable[[str], None], release: str = RELEASE, packages: str = PAC
         if os.geteuid() != 0 or shutil.which("debootstrap") is None:
             raise Missing("a Debian tree needs root and debootstrap (apt install debootstrap)")
         say("making a Debian tree (some minutes, once)")
-        part = path.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={packages}", release, str(part)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Missing(f"debootstrap failed: {done.stdout[-500:]}")
-        part.rename(path)
+        with made_once(path) as part:
+            debootstrap(part, release, packages)
     return path
+
+
+@contextmanager
+def made_once(path: Path) -> Iterator[Path]:
+    """Give a folder to be filled, which is `path` when all went well: a tree that is there is whole."""
+    part = path.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    yield part
+    part.rename(path)
+
+
+def debootstrap(folder: Path, release: str, packages: str, *options: str) -> None:
+    """Put a small Debian with these packages into a folder; raises Missing where it cannot."""
+    command = ["debootstrap", *options, "--variant=minbase", f"--include={packages}", release, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Missing(f"debootstrap failed: {done.stdout[-500:]}")
+
+
+def laid_over(folder: Path, *layers: Path) -> Path:
+    """Mount `folder`/root: what the layers hold, the first one uppermost, and what is written stays in `folder`."""
+    root = folder / "root"
+    for part in (root, folder / "upper", folder / "work"):
+        part.mkdir(parents=True)
+    options = f"lowerdir={':'.join(map(str, layers))},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)], check=True)
+    return root
 
 
 class Machine:
     """One machine over the bare tree and the folders of `layers`; what it writes lies in `folder` until it is gone."""
 
     def __init__(self, folder: Path, base: Path, layers: Sequence[Path] = ()) -> None:
-        self.root = folder / "root"
-        for part in (self.root, folder / "upper", folder / "work"):
-            part.mkdir(parents=True)
-        lower = ":".join(map(str, (*layers, base)))
-        options = f"lowerdir={lower},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)], check=True)
+        self.root = laid_over(folder, *layers, base)
         self._unshare: subprocess.Popen[bytes] | None = None
         self.pid = 0  # of its systemd, as this machine counts
 
