@@ -38,7 +38,8 @@ def adamw(model: nn.Module, rate: float, weight_decay: float) -> Optimizer:
     """Return AdamW for all weights; biases do not decay."""
     kernels, biases = _parted(model)
     groups = [{"params": kernels, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=_BETAS)
+    optimizer: Optimizer = torch.optim.AdamW(groups, lr=rate, betas=_BETAS)
+    return optimizer
 
 
 class Muon:
