@@ -21,8 +21,8 @@ from edge.errors import ModelError
 from edge.identity.calibration import Calibration
 from edge.models.manifest import EmbedderEntry, load_manifest
 from tools.lab import data
-from tools.lab.embeddings import embed_split
-from tools.lab.engines import Shipped
+from tools.lab.embeddings import CACHE, embed_split
+from tools.lab.engines import Shipped, Subject
 from tools.lab.evaluate import stacked, val_people
 from tools.lab.figures import Labels, Vectors, unit
 from tools.lab.thresholds import SHOT_COUNTS, TEMPLATE_COUNTS, Cohort
@@ -63,7 +63,8 @@ def calibrate(data_dir: Path, model_name: str) -> None:
     """Write `edge/models/<model_name>-calibration.json` from the validation crops under `data_dir`."""
     started_s = time.monotonic()
     entry = load_manifest().embedder(model_name)
-    faces = embed(entry, data_dir)
+    check_geometry(entry)
+    _, faces = embedded(Shipped(entry, "onnxruntime", MODELS), data_dir)
     embedded_s = time.monotonic()
     rng = np.random.default_rng(_SEED)
     cohorts = [draw(faces, k, rng) for k in TEMPLATE_COUNTS]
@@ -80,22 +81,22 @@ def calibrate(data_dir: Path, model_name: str) -> None:
     print(json.dumps(report))
 
 
-def embed(entry: EmbedderEntry, data_dir: Path) -> Faces:
-    """Return the embeddings and people of all validation crops, in file order.
-
-    Raises ModelError for a model of another geometry: the crops are 128×128 gray, no other kind can be cut from them.
-    """
+def check_geometry(entry: EmbedderEntry) -> None:
+    """Raise ModelError for a model that reads another kind of picture than the validation crops."""
     if (entry.contract.size_px, entry.contract.channels) != (128, 1):
         raise ModelError(
             "the validation crops are 128×128 gray, this model reads another kind",
             "calibrate it on pictures aligned for it, with tools.lab.thresholds.calibrate",
         )
-    network = Shipped(entry, "onnxruntime", MODELS)
-    keys, person = val_people(data_dir)
+
+
+def embedded(network: Subject, folder: Path, cache: Path | None = CACHE) -> tuple[list[str], Faces]:
+    """Return keys and embeddings of all validation crops, in file order."""
+    keys, person = val_people(folder)
     plain, mirrored = (
-        stacked(embed_split(network, data_dir, "val", keys, mirrored=way), keys) for way in (False, True)
+        stacked(embed_split(network, folder, "val", keys, mirrored=way, cache=cache), keys) for way in (False, True)
     )
-    return Faces(plain, mirrored, person)
+    return keys, Faces(plain, mirrored, person)
 
 
 def draw(faces: Faces, templates: int, rng: np.random.Generator) -> Cohort:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import ModelError
+from edge.records import AlignedFace
 from tools.lab import data
 from tools.lab.engines import Subject
 from tools.lab.figures import Vectors
@@ -71,7 +72,7 @@ def _compute(
 def _embed(subject: Subject, folder: Path, split: str, keys: Sequence[str], mirrored: bool) -> Table:
     embed = subject.open()
     crops = data.crops(folder, split, keys)
-    return {key: embed(np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop) for key, crop in crops}
+    return {key: embed(AlignedFace(crop).mirrored.pixels if mirrored else crop) for key, crop in crops}
 
 
 def _name(subject: Subject, folder: Path, split: str) -> str:

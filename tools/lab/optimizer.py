@@ -19,7 +19,9 @@ _BETAS, _MOMENTUM = (0.9, 0.98), 0.95
 class Optimizer(Protocol):
     """What a training step needs of an optimizer."""
 
-    param_groups: list[dict[str, Any]]
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups, whose rate `lr` may be set."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -55,7 +57,12 @@ class Muon:
             matrices, lr=rate, weight_decay=weight_decay, momentum=_MOMENTUM, adjust_lr_fn="match_rms_adamw"
         )
         self._adamw = torch.optim.AdamW(biases, lr=rate, weight_decay=0.0, betas=_BETAS)
-        self.param_groups: list[dict[str, Any]] = self._muon.param_groups + self._adamw.param_groups
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups, whose rate `lr` may be set."""
+        groups: list[dict[str, Any]] = self._muon.param_groups + self._adamw.param_groups
+        return groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -78,7 +85,6 @@ class Muon:
         """Go on from there."""
         self._muon.load_state_dict(state_dict["muon"])
         self._adamw.load_state_dict(state_dict["adamw"])
-        self.param_groups = self._muon.param_groups + self._adamw.param_groups
 
 
 def _parted(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from edge.identity import calibration
 from edge.identity.calibration import OperatingPoint
+from edge.records import AlignedFace
 from tools.lab import data
 from tools.lab.augment import contrast, defocus, gamma, low_light, placed, side_light
-from tools.lab.calibrate import FIRST, LAST, Faces, running
-from tools.lab.embeddings import CACHE, embed_split
+from tools.lab.calibrate import FIRST, LAST, Faces, embedded, running
+from tools.lab.embeddings import CACHE
 from tools.lab.engines import Embed, subject
-from tools.lab.evaluate import stacked, val_people
 from tools.lab.figures import Labels, Vectors
 from tools.lab.report import markdown
 from tools.lab.thresholds import clustered_upper
@@ -50,16 +50,12 @@ class Encounters:
 def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:
     """Return one record for each kind of encounter, number of templates and stated rate."""
     network = subject(model)
-    keys, person = val_people(folder)
-    plain, mirrored = (
-        stacked(embed_split(network, folder, "val", keys, mirrored=way, cache=cache), keys) for way in (False, True)
-    )
+    keys, faces = embedded(network, folder, cache)
     shipped = calibration.parse(
         (model.parent / f"{model.stem.removesuffix('-int8')}-calibration.json").read_bytes(), network.digest
     )
     rng = np.random.default_rng(_SEED)
-    enrolling, seen = halves(person, rng)
-    faces = Faces(plain, mirrored, person)
+    enrolling, seen = halves(faces.person, rng)
     templates, others = faces.of(enrolling), faces.of(seen)
     kinds = {
         "unlike": unlike(others, rng),
@@ -107,13 +103,13 @@ def bursts(embed: Embed, folder: Path, keys: list[str], person: Labels, rng: np.
     """Return encounters of one picture each, seen LAST times."""
     chosen = np.concatenate([rng.permutation(np.flatnonzero(person == who))[:_BURSTS] for who in np.unique(person)])
     stored = dict(data.stored(folder, "val", [keys[i] for i in chosen]))
-    seen = [[embed(_way(glimpse(stored[keys[i]], rng), shot)) for shot in range(LAST)] for i in chosen]
+    seen = [[embed(_turned(glimpse(stored[keys[i]], rng), shot)) for shot in range(LAST)] for i in chosen]
     return Encounters(np.array(seen, np.float32), person[chosen])
 
 
-def _way(crop: data.Crop, shot: int) -> data.Crop:
+def _turned(crop: data.Crop, shot: int) -> data.Crop:
     """Every second look is mirrored."""
-    return np.ascontiguousarray(crop[:, ::-1]) if shot % 2 else crop
+    return AlignedFace(crop).mirrored.pixels if shot % 2 else crop
 
 
 def glimpse(stored: NDArray[np.uint8], rng: np.random.Generator) -> data.Crop:

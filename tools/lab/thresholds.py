@@ -83,18 +83,18 @@ def calibrate(
     if not supported or people < _MIN_PEOPLE:
         raise ModelError(f"a cohort of {people} people, {fewest} comparisons is too small", REMEDY)
     cohorts = sorted(cohorts, key=lambda c: c.templates)
-    norms = np.array([np.median([np.median(c.shot_norms[s - 1]) for c in cohorts]) for s in SHOT_COUNTS])
-    norms = np.array([_rounded(norm) for norm in norms], np.float32)
+    shot_norms = [_rounded(np.median([np.median(c.shot_norms[s - 1]) for c in cohorts])) for s in SHOT_COUNTS]
+    rule = _Rule(np.array(shot_norms, np.float32), *decided)
     rows: list[Row] = []
     for one in cohorts:
-        rows.append(_row(one, _Rule(norms, *decided), supported, rows[-1] if rows else None, rng))
+        rows.append(_row(one, rule, supported, rows[-1] if rows else None, rng))
     return Calibration(
         model=model,
         cohort=cohort,
         confidence=CONFIDENCE,
         decided_from=decided[0],
         decided_to=decided[1],
-        shot_norms=tuple(_rounded(float(norm)) for norm in norms),
+        shot_norms=tuple(shot_norms),
         rows=tuple(rows),
     )
 
@@ -113,16 +113,11 @@ def binomial_upper(errors: int, trials: int, confidence: float = CONFIDENCE) -> 
     return float(high)
 
 
-def threshold_at(scores: NDArray[np.float32], fmr: float) -> float:
-    """Return the lowest threshold on the grid that at most a share `fmr` of these impostor `scores` reaches."""
-    allowed = int(fmr * len(scores))
-    return _above(float(np.partition(scores, len(scores) - 1 - allowed)[len(scores) - 1 - allowed]))
-
-
-def _above(score: float) -> float:
-    """Return the lowest threshold on the grid that this score does not reach."""
-    step = math.floor(score * _STEPS_PER_UNIT) + 1
-    while np.float32(step / _STEPS_PER_UNIT) <= np.float32(score):  # scores are float32, and so is the comparison
+def threshold_at(falling: NDArray[np.float32], allowed: int) -> float:
+    """Return the lowest threshold on the grid that at most so many of these impostor scores, highest first, reach."""
+    highest_refused = falling[allowed]
+    step = math.floor(float(highest_refused) * _STEPS_PER_UNIT) + 1
+    while np.float32(step / _STEPS_PER_UNIT) <= highest_refused:  # scores are float32, and so is the comparison
         step += 1
     return step / _STEPS_PER_UNIT
 
@@ -214,7 +209,7 @@ class _Tail:
 
     def _at(self, share: float, least: NDArray[np.float32]) -> NDArray[np.float32]:
         allowed = int(share * self._comparisons)
-        found = np.array([_above(float(tail[allowed])) for tail in self._tails], np.float32)
+        found = np.array([threshold_at(tail, allowed) for tail in self._tails], np.float32)
         return np.maximum.accumulate(np.maximum(found, least))
 
 
@@ -236,5 +231,5 @@ def clustered_upper(
     return min(1.0, rate * math.exp(NormalDist().inv_cdf(confidence) * float(log_rates.std())))
 
 
-def _rounded(x: float) -> float:
+def _rounded(x: float | np.floating) -> float:
     return float(f"{x:.4g}")
