@@ -26,7 +26,7 @@ class DayResult:
     met: bool
     said_impossible: bool
     shortage: float  # share of the asked time that the floor misses; negative: possible
-    recognised: float
+    recognised: int
     encounters: int
     hindsight: float  # recognised by the best constant rate of the same life
     threshold: float  # recognised by percent thresholds tuned to the same life

@@ -28,7 +28,7 @@ from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders
 from edge.power.plausible import Plausibility
 from edge.power.readings import Usage
-from edge.power.visits import Course, Setting, Visit, constant, course, power_w, usage_of
+from edge.power.visits import Course, Crowd, Setting, constant, course, power_w, usage_of
 from edge.power.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_wearer
 from edge.records import Rates
 
@@ -173,9 +173,8 @@ class Run:
         self._steps = round(asked.run_s / STEP_S)
         self._gauges = Gauges(person, rng, self._steps)
         self._left_wh = day.start_share * person.full_wh
-        self._visits: list[Visit] = []
-        self._next = 0
-        self.recognised = 0.0
+        self._crowd = Crowd(day.encounters)
+        self.recognised = 0
         self.ended_s: float | None = None  # when service at or above the floor ended, None: it held
         self.said_impossible = False
         self.mode_changes = 0
@@ -196,7 +195,7 @@ class Run:
                 self.said_impossible = not orders.feasible
             if self.ended_s is None and orders.reason == "battery_low":
                 self.ended_s = now_s
-            usage = self._live(step, now_s, orders)
+            usage = self._live(step, orders)
             area = (orders.detector_px / self.limits.detector_px) ** 2
             watts = power_w(self.person.costs, usage, area)
             used_wh = watts * self.day.loss[step] * STEP_S / _HOUR_S
@@ -213,24 +212,11 @@ class Run:
         self.governor_s += time.perf_counter() - started_s
         return orders
 
-    def _live(self, step: int, now_s: float, orders: Orders) -> Usage:
+    def _live(self, step: int, orders: Orders) -> Usage:
         """Let one step pass: who comes, who is recognised, what the stages do."""
-        people, end_s = self.day.encounters, now_s + STEP_S
-        area = (orders.detector_px / self.limits.detector_px) ** 2
-        setting = Setting(*orders.rates, area)
-        met_s = followed_s = 0.0
-        began: list[tuple[Visit, float]] = [(visit, now_s) for visit in self._visits]
-        while self._next < len(people.arrive_s) and people.arrive_s[self._next] < end_s:
-            i, self._next = self._next, self._next + 1
-            at_s = float(people.arrive_s[i])
-            leaves_s = at_s + float(people.stay_s[i])
-            began.append((Visit(leaves_s, float(people.looks_to_see[i]), float(people.looks_to_fit[i])), at_s))
-        for visit, at_s in began:
-            undecided = visit.progress < 1.0
-            met, followed = visit.advance(min(visit.end_s, end_s) - at_s, setting)
-            met_s, followed_s = met_s + met, followed_s + followed
-            self.recognised += undecided and visit.progress >= 1.0
-        self._visits = [visit for visit, _ in began if visit.end_s > end_s]
+        setting = Setting(*orders.rates, (orders.detector_px / self.limits.detector_px) ** 2)
+        met_s, followed_s, recognised = self._crowd.advance(step, setting)
+        self.recognised += recognised
         return usage_of(setting, (met_s, followed_s), self._moves[step], STEP_S)
 
     def _note(self, orders: Orders, watts: float, air_c: float) -> None:

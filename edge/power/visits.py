@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.power.costs import Costs
 from edge.power.readings import Usage
-from edge.power.world import STEP_S, Day
+from edge.power.world import STEP_S, Day, Encounters
 from edge.records import Rates
 
 EMBEDDINGS = 3
@@ -105,6 +105,34 @@ class Visit:
         return used_s
 
 
+class Crowd:
+    """Who is in view, step by step."""
+
+    def __init__(self, people: Encounters) -> None:
+        self._people = people
+        self._visits: list[Visit] = []
+        self._next = 0
+
+    def advance(self, step: int, setting: Setting) -> tuple[float, float, int]:
+        """Let a step pass; returns the seconds of undecided and of decided faces, and how many were recognised."""
+        people, begin_s = self._people, step * STEP_S
+        end_s = begin_s + STEP_S
+        began = [(visit, begin_s) for visit in self._visits]
+        while self._next < len(people.arrive_s) and people.arrive_s[self._next] < end_s:
+            i, self._next = self._next, self._next + 1
+            at_s = float(people.arrive_s[i])
+            leaves_s = at_s + float(people.stay_s[i])
+            began.append((Visit(leaves_s, float(people.looks_to_see[i]), float(people.looks_to_fit[i])), at_s))
+        met_s, followed_s, recognised = 0.0, 0.0, 0
+        for visit, at_s in began:
+            undecided = visit.progress < 1.0
+            met, followed = visit.advance(min(visit.end_s, end_s) - at_s, setting)
+            met_s, followed_s = met_s + met, followed_s + followed
+            recognised += undecided and visit.progress >= 1.0
+        self._visits = [visit for visit, _ in began if visit.end_s > end_s]
+        return met_s, followed_s, recognised
+
+
 def usage_of(setting: Setting, faces_s: tuple[float, float], moves: tuple[float, float], span_s: float) -> Usage:
     """Return what the stages do in a span with (undecided, decided) faces for so long and (scene, ego) motion."""
     scene, ego = moves
@@ -146,9 +174,9 @@ def course(day: Day, costs: Costs, setting: Setting) -> Course:
         people.looks_to_fit / looks_hz, EMBEDDINGS * max(1.0 / rates.embeddings_hz, _WINDOW_S)
     )
     ends_s = people.arrive_s + people.stay_s
-    decided_s = np.minimum(seen_s + need_s, ends_s)
-    met = np.minimum(_cover(np.minimum(seen_s, ends_s), decided_s, steps), STEP_S)
-    followed = np.minimum(_cover(decided_s, ends_s, steps), STEP_S - met)
+    met_until_s = np.minimum(seen_s + np.minimum(need_s, MEET_S), ends_s)
+    met = np.minimum(_cover(np.minimum(seen_s, ends_s), met_until_s, steps), STEP_S)
+    followed = np.minimum(_cover(met_until_s, ends_s, steps), STEP_S - met)
     hertz = rates.detector_hz
     watching_hz = day.scene * hertz + day.ego * min(hertz, _EGO_HZ) + (1 - day.scene - day.ego) * min(hertz, _STILL_HZ)
     looks = (STEP_S - met - followed) * watching_hz + (met + followed) * hertz
