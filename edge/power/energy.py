@@ -32,14 +32,16 @@ _LEFT, _FULL, _BASE, _OHM, _OFFSET, _BEND, _BIAS = 0, 1, 2, 6, 7, 8, 9
 _STATES = 10
 _STAGES = slice(_BASE, _OHM)
 # relative change to expect in an hour, standard deviation
-_DRIFT = np.array([0.0, 0.002, 0.04, 0.02, 0.02, 0.02, 0.12, 0.0, 0.0, 0.0])
+_DRIFT = np.array([0.0, 0.002, 0.015, 0.02, 0.02, 0.02, 0.12, 0.0, 0.0, 0.0])
+_COSTS_KNOWN = np.array([0.02, 0.05, 0.05, 0.05])  # how well one day can tell another's costs, at best
 _METER_SPREAD = 0.10  # of one power reading against the mean power around it
 _METER_S = 20.0  # how long readings of one meter err alike
 _UNMODELLED = 0.05  # of the power that the costs predict, where nothing measures it
 _UNMODELLED_H = 0.5  # how long that errs alike
 _COUNT, _COUNT_H = 0.025, 1.0  # of metered energy, which the cold and the battery's own losses add to; alike so long
 _VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and how long it lasts
-_OFFSET_V, _OFFSET_DRIFT_V = 0.015, 0.008  # of a cell's rest voltage against the table, and its change in an hour
+# Of a cell's rest voltage against the table, and its change in an hour: the curve has another shape too.
+_OFFSET_V, _OFFSET_DRIFT_V, _OFFSET_KNOWN_V = 0.015, 0.005, 0.010  # the last: where another day begins on the curve
 _GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and how long they last
 _BEND_SHARE = 0.02  # of a gauge's curve at half charge, the same every day
 _BIAS_SHARE, _BIAS_H = 0.013, 2.0  # error of a gauge that comes and goes, and how long it lasts
@@ -122,7 +124,7 @@ class EnergyFilter:
     def learned(self) -> Learned:
         """Return what the next day may start from."""
         spread = np.sqrt(np.maximum(np.diag(self._p), 0.0)) / np.maximum(np.abs(self._x), 1e-9)
-        stages = np.clip(spread[_STAGES], 0.05, 1.0)
+        stages = np.clip(spread[_STAGES], _COSTS_KNOWN, 1.0)
         full = float(np.clip(spread[_FULL], 0.02, 1.0))
         ohm = float(np.clip(spread[_OHM], 0.1, RESISTANCE_SPREAD))
         a, b, c, d = map(float, stages)
@@ -134,7 +136,7 @@ class EnergyFilter:
             resistance_ohm=float(self._x[_OHM]),
             resistance_spread=ohm,
             offset_v=float(self._x[_OFFSET]),
-            offset_spread_v=math.sqrt(max(float(self._p[_OFFSET, _OFFSET]), 0.005**2)),
+            offset_spread_v=math.sqrt(max(float(self._p[_OFFSET, _OFFSET]), _OFFSET_KNOWN_V**2)),
             bend=float(self._x[_BEND]),
             bend_spread=math.sqrt(max(float(self._p[_BEND, _BEND]), 0.003**2)),
         )
