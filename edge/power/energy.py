@@ -1,12 +1,13 @@
 """How much energy is left, how much fits in, and what each stage costs: one filter learns all of it while running.
 
-The state is (energy left, energy of a full charge; base power, joules a frame, a look, an embedding; resistance and
-voltage offset of a cell, the gauge's lasting and its passing error). Its covariance says what each reading teaches: a
-power reading teaches the costs; a gauge or a voltage teaches the ratio of the first two and, as time passes, their
-difference from what was drawn: the capacity that is really there. With a gauge and no power reading only ratios are
-learned, and ratios are all that a budget needs. It is recursive least squares (an extended Kalman filter) with priors,
-forgetting by process noise, and costs that are never negative. A gauge that errs by two percent errs so for hours: that
-error is a state of its own, so a thousand readings are no surer than a few. Sans-IO.
+The state is (energy left, energy of a full charge; base power, joules a frame, a look, an embedding; a cell's
+resistance and how far its rest voltage is off the table at six charges; the gauge's lasting and its passing error). Its
+covariance says what each reading teaches: a power reading teaches the costs; a gauge or a voltage teaches the ratio of
+the first two and, as time passes, their difference from what was drawn: the capacity that is really there. With a gauge
+and no power reading only ratios are learned, and ratios are all that a budget needs. It is recursive least squares (an
+extended Kalman filter) with priors, forgetting by process noise, and costs that are never negative. A gauge that errs
+by two percent errs so for hours: that error is a state of its own, so a thousand readings are no surer than a few.
+Sans-IO.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from edge.power.battery import (
 )
 from edge.power.costs import Costs, Prior
 
-_LEFT, _FULL, _BASE, _OHM, _OFFSET, _BEND, _BIAS = 0, 1, 2, 6, 7, 8, 9
-_STATES = 10
-_STAGES = slice(_BASE, _OHM)
+_LEFT, _FULL, _BASE, _OHM = 0, 1, 2, 6
+_KNOTS = 6  # of a cell's curve, at charges of 0, 20, … 100 %
+_STAGES, _CURVE = slice(_BASE, _OHM), slice(_OHM + 1, _OHM + 1 + _KNOTS)
+_BEND, _BIAS = _CURVE.stop, _CURVE.stop + 1
+_STATES = _BIAS + 1
 # relative change to expect in an hour, standard deviation
-_DRIFT = np.array([0.0, 0.002, 0.015, 0.02, 0.02, 0.02, 0.12, 0.0, 0.0, 0.0])
+_DRIFT = np.array([0.0, 0.002, 0.015, 0.02, 0.02, 0.02, 0.12, *[0.0] * (_KNOTS + 2)])
 _COSTS_KNOWN = np.array([0.02, 0.05, 0.05, 0.05])  # how well one day can tell another's costs, at best
 _METER_SPREAD = 0.10  # of one power reading against the mean power around it
 _METER_S = 20.0  # how long readings of one meter err alike
@@ -40,14 +43,18 @@ _UNMODELLED = 0.05  # of the power that the costs predict, where nothing measure
 _UNMODELLED_H = 0.5  # how long that errs alike
 _COUNT, _COUNT_H = 0.025, 1.0  # of metered energy, which the cold and the battery's own losses add to; alike so long
 _VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and how long it lasts
-# Of a cell's rest voltage against the table, and its change in an hour: the curve has another shape too.
-_OFFSET_V, _OFFSET_DRIFT_V, _OFFSET_KNOWN_V = 0.015, 0.005, 0.010  # the last: where another day begins on the curve
+# Of a cell's rest voltage against the table: how far off it is, how alike at charges 0 and 20 % apart, its change in an
+# hour, and how well one day can tell another's.
+_CURVE_V, _CURVE_ALIKE, _CURVE_DRIFT_V, _CURVE_KNOWN_V = 0.013, 0.8, 0.002, 0.004
+_ALIKE = _CURVE_ALIKE ** np.abs(np.subtract.outer(np.arange(_KNOTS), np.arange(_KNOTS)))
 _GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and how long they last
 _BEND_SHARE = 0.02  # of a gauge's curve at half charge, the same every day
 _BIAS_SHARE, _BIAS_H = 0.013, 2.0  # error of a gauge that comes and goes, and how long it lasts
 _SURE_BELOW, _SURE_SHARE = 0.3, 0.3  # below so much charge a gauge sees it in the voltage, down to such a part at empty
 _FIRST_VOLTS = 0.06  # share of energy by which a first guess from the voltage errs
 _BREAK, _BREAKS = 4.0, 2  # standard deviations beyond which gauge and count cannot both be right; in so many readings
+
+Curve = tuple[float, float, float, float, float, float]  # V, at the knots
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,8 @@ class Learned:
     spreads: tuple[float, float, float, float]  # of the costs, as shares
     resistance_ohm: float = RESISTANCE_OHM  # of a cell
     resistance_spread: float = RESISTANCE_SPREAD
-    offset_v: float = 0.0  # of a cell's rest voltage against the table
-    offset_spread_v: float = _OFFSET_V
+    curve_v: Curve = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # of a cell's rest voltage against the table
+    curve_spread_v: Curve = (_CURVE_V, _CURVE_V, _CURVE_V, _CURVE_V, _CURVE_V, _CURVE_V)
     bend: float = 0.0  # of the gauge's curve at half charge, share of a charge
     bend_spread: float = _BEND_SHARE
 
@@ -77,13 +84,14 @@ class EnergyFilter:
 
     def __init__(self, learned: Learned) -> None:
         costs = np.array(learned.costs.values)
-        known = [0.0, learned.full_wh, *costs, learned.resistance_ohm, learned.offset_v, learned.bend, 0.0]
-        self._x: NDArray[np.float64] = np.array(known)  # (10,)
-        shares = np.array([0.0, learned.full_spread, *learned.spreads, learned.resistance_spread, 0.0, 0.0, 0.0])
-        spread = shares * self._x + np.array(
-            [0.0] * _OFFSET + [learned.offset_spread_v, learned.bend_spread, _BIAS_SHARE]
+        known = [0.0, learned.full_wh, *costs, learned.resistance_ohm, *learned.curve_v, learned.bend, 0.0]
+        self._x: NDArray[np.float64] = np.array(known)  # (15,)
+        shares = np.array([0.0, learned.full_spread, *learned.spreads, learned.resistance_spread])
+        spread = np.array(
+            [*(shares * self._x[: len(shares)]), *learned.curve_spread_v, learned.bend_spread, _BIAS_SHARE]
         )
-        self._p: NDArray[np.float64] = np.diag(spread**2)  # (10, 10)
+        self._p: NDArray[np.float64] = np.diag(spread**2)  # (15, 15)
+        self._p[_CURVE, _CURVE] = _ALIKE * np.outer(learned.curve_spread_v, learned.curve_spread_v)
         self._floor = 0.2 * costs  # a stage that seems free has not been exercised
         self._floor[1:] *= 0.25
         self._started = False
@@ -135,8 +143,8 @@ class EnergyFilter:
             spreads=(a, b, c, d),
             resistance_ohm=float(self._x[_OHM]),
             resistance_spread=ohm,
-            offset_v=float(self._x[_OFFSET]),
-            offset_spread_v=math.sqrt(max(float(self._p[_OFFSET, _OFFSET]), _OFFSET_KNOWN_V**2)),
+            curve_v=_curve(self._x[_CURVE]),
+            curve_spread_v=_curve(np.sqrt(np.maximum(np.diag(self._p)[_CURVE], _CURVE_KNOWN_V**2))),
             bend=float(self._x[_BEND]),
             bend_spread=math.sqrt(max(float(self._p[_BEND, _BEND]), 0.003**2)),
         )
@@ -149,7 +157,7 @@ class EnergyFilter:
         """Draw what was drawn: what a meter says, else what the activity (frames, looks, embeddings a second) costs."""
         if hours <= 0.0:
             return
-        u = np.array([0.0, 0.0, 1.0, *activity, 0.0, 0.0, 0.0, 0.0])
+        u = np.array([0.0, 0.0, 1.0, *activity, *[0.0] * (_STATES - _OHM)])
         self._p.ravel()[:: _STATES + 1] += (_DRIFT * self._x) ** 2 * hours  # the diagonal
         self._wander(hours)
         if power_w is not None:
@@ -202,8 +210,10 @@ class EnergyFilter:
         doubt = math.sqrt(max(float(self._p[_LEFT, _LEFT]), 0.0)) / float(full)
         steep = slope_v(share, min(max(doubt, 0.01), 0.1))
         h = np.zeros(_STATES)
-        h[_LEFT], h[_FULL], h[_OHM], h[_OFFSET] = steep / full, -steep * left / full**2, -current, 1.0
-        rest_v = rest_voltage(charge_share(share)) + float(self._x[_OFFSET])
+        h[_LEFT], h[_FULL], h[_OHM] = steep / full, -steep * left / full**2, -current
+        charge = charge_share(share)
+        h[_CURVE] = np.maximum(0.0, 1.0 - np.abs(charge * (_KNOTS - 1) - np.arange(_KNOTS)))
+        rest_v = rest_voltage(charge) + float(h[_CURVE] @ self._x[_CURVE])
         innovation = cell_v - rest_v + current * float(self._x[_OHM])
         self._update(h, innovation, _VOLTS**2 * max(1.0, 2.0 * _VOLTS_H / max(hours, 1e-6)))
 
@@ -213,7 +223,7 @@ class EnergyFilter:
 
     def _wander(self, hours: float) -> None:
         """Let the systematic errors change: the cell's slowly, the gauge's within some hours."""
-        self._p[_OFFSET, _OFFSET] += _OFFSET_DRIFT_V**2 * hours
+        self._p[_CURVE, _CURVE] += _CURVE_DRIFT_V**2 * hours * _ALIKE
         keep = math.exp(-hours / _BIAS_H)
         self._x[_BIAS] *= keep
         self._p[_BIAS, :] *= keep
@@ -242,3 +252,8 @@ class EnergyFilter:
         x[_FULL] = max(x[_FULL], 0.05)
         x[_LEFT] = min(max(x[_LEFT], 0.0), x[_FULL])
         self._p = 0.5 * (self._p + self._p.T)  # rounding must not make it lopsided
+
+
+def _curve(values: NDArray[np.float64]) -> Curve:
+    a, b, c, d, e, f = map(float, values)
+    return a, b, c, d, e, f

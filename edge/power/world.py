@@ -108,7 +108,7 @@ def draw_wearer(rng: np.random.Generator) -> Wearer:
     stages = np.array(prior.values[1:]) * np.exp(rng.normal(0, 0.4, 3))
     costs = Costs(base, *map(float, stages))
     label_wh = costs.base_w * rng.uniform(9.0, 16.0)
-    bumps = np.interp(_CHARGE, np.linspace(0.0, 1.0, 6), rng.normal(0, 0.005, 6))  # no cell follows a table's shape
+    bumps = np.interp(_CHARGE, np.linspace(0.0, 1.0, 9), rng.normal(0, 0.006, 9))  # no cell has a table's shape
     rest_v = _REST_V + rng.normal(0, 0.010) + rng.normal(0, 0.010) * (_CHARGE - 0.5) + bumps
     area = np.concatenate([[0.0], np.cumsum((rest_v[1:] + rest_v[:-1]) / 2)])
     return Wearer(

@@ -223,6 +223,10 @@ def _remember(path: Path, battery: str) -> Memory | None:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
         _log.warning("%s: not used: %s", path, e)
         return None
-    numbers = [memory.learned.full_wh, *asdict(memory.learned.costs).values(), *memory.learned.spreads]
-    usable = memory.battery == battery and all(0.0 <= number < 1e5 for number in numbers) and numbers[0] > 0.0
+    learned = memory.learned
+    sizes = [learned.full_wh, *asdict(learned.costs).values(), *learned.spreads, learned.full_spread]
+    sizes += [learned.resistance_ohm, learned.resistance_spread, *learned.curve_spread_v, learned.bend_spread]
+    shifts = [*learned.curve_v, learned.bend]
+    sane = all(0.0 <= size < 1e5 for size in sizes) and all(abs(shift) < 1.0 for shift in shifts)
+    usable = memory.battery == battery and sane and learned.full_wh > 0.0
     return memory if usable else None

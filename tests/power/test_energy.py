@@ -49,6 +49,28 @@ def test_the_knee_of_the_voltage_curve_tells_an_empty_battery() -> None:
     assert known.share == pytest.approx(energy_share(0.03), abs=0.015)
 
 
+def test_a_cell_whose_curve_is_not_the_table_s_is_learned_and_read_by_it_the_next_day() -> None:
+    def volts(charge: float) -> float:
+        return rest_voltage(charge) + (0.025 if charge < 0.5 else 0.0)
+
+    learned = from_prior(PRIOR, 10.0, 0.1)
+    for _ in range(4):
+        today = EnergyFilter(learned)
+        for percent in range(100, 4, -1):
+            today.pass_time(0.1, (0.0, 0.0, 0.0), 1.0)
+            today.observe_gauge(percent / 100.0, 0.1)
+            today.observe_volts(volts(percent / 100.0), 0.0, 0.1, 1.0)
+        learned = today.learned()
+    assert learned.curve_v[1:2] == pytest.approx([0.025], abs=0.008)
+    assert learned.curve_v[4:5] == pytest.approx([0.0], abs=0.008)
+    for known, close in ((learned, True), (from_prior(PRIOR, 10.0, 0.1), False)):
+        by_voltage = EnergyFilter(known)
+        by_voltage.observe_gauge(0.33, 0.1)
+        for _ in range(60):
+            by_voltage.observe_volts(volts(0.3), 0.0, 0.1, 1.0)
+        assert (abs(by_voltage.share - energy_share(0.3)) < 0.02) == close
+
+
 def test_charge_and_energy_are_each_other_s_inverse() -> None:
     for percent in range(101):
         assert charge_share(energy_share(percent / 100)) == pytest.approx(percent / 100, abs=1e-9)

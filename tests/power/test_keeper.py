@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edge.pipeline import Counters
 from edge.power.readings import Measured, Reading, Supply
 from edge.power.sensors import Facts, Sensors
 from edge.power.words import explain
-from edge.processes.power import MEET_S, Keeper, told, wanted_end_s
+from edge.processes.power import MEET_S, Keeper, _remember, told, wanted_end_s
 from edge.records import Rates
 
 FULL = Rates(15.0, 15.0, 5.0)
@@ -110,6 +111,20 @@ def test_a_charge_begins_a_new_day(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_not_used_and_no_fault(tmp_path: Path, memory: bytes) -> None:
     (tmp_path / "power.json").write_bytes(memory)
     assert keeper(tmp_path, Battery(80.0)).orders.mode in {"active", "saver"}
+
+
+def test_no_number_of_the_memory_is_believed_beyond_reason(tmp_path: Path) -> None:
+    path = tmp_path / "power.json"
+    keeper(tmp_path, Battery(80.0)).save(10.0)
+    saved = json.loads(path.read_text())
+    assert _remember(path, saved["battery"]) is not None
+    for name, value in saved["learned"].items():
+        if isinstance(value, dict):
+            wrong: object = {**value, min(value): -1e9}
+        else:
+            wrong = [*value[:-1], -1e9] if isinstance(value, list) else -1e9
+        path.write_text(json.dumps({**saved, "learned": {**saved["learned"], name: wrong}}))
+        assert _remember(path, saved["battery"]) is None, name
 
 
 def test_a_folder_that_cannot_be_written_costs_the_memory_and_no_more(tmp_path: Path) -> None:
