@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.power.battery import LABEL_SHARE, LABEL_SPREAD
 from edge.power.costs import PRIORS
 from edge.power.days import TOLERANCE, DayResult
 from edge.power.energy import Learned, from_prior
@@ -34,7 +35,6 @@ from edge.records import Rates
 
 DAYS_PER_WEARER = 20  # about a month of working days; the first one begins without any knowledge
 _HOUR_S = 3600.0
-_LABEL_SHARE, _LABEL_SPREAD = 0.87, 0.12  # what a battery of unknown age holds of its label
 _SMALL_AREA = 0.25  # of the detector at half size
 _NO_USAGE = Usage((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
 
@@ -113,7 +113,7 @@ def example_day(seed: int) -> dict[str, list[float] | list[str]]:
 
 def first_knowledge(person: Wearer) -> Learned:
     """Return what a governor knows of a device it has never run on: the board's prior and the battery's label."""
-    return from_prior(PRIORS[person.board], _LABEL_SHARE * person.label_wh, _LABEL_SPREAD)
+    return from_prior(PRIORS[person.board], LABEL_SHARE * person.label_wh, LABEL_SPREAD)
 
 
 def limits_of(person: Wearer) -> Limits:

@@ -14,6 +14,7 @@ import msgspec
 from edge.config import Config, PowerConfig
 from edge.events.event import rfc3339
 from edge.pipeline import Counters
+from edge.power.battery import LABEL_SHARE, LABEL_SPREAD
 from edge.power.costs import PRIORS, this_device
 from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders, rates_for
@@ -26,7 +27,6 @@ _log = logging.getLogger(__name__)
 
 MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is: it is turned away or too dark
 _SAVE_S = 300.0
-_LABEL_SHARE, _LABEL_SPREAD = 0.87, 0.12  # what a battery of unknown age holds of its label
 _GAUGE_SPREAD = 0.10  # of what a gauge says of the capacity
 _ANY_WH, _ANY_SPREAD = 20.0, 0.6  # nobody has said anything
 
@@ -157,7 +157,7 @@ def limits_of(config: Config, full: Rates) -> Limits:
 def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
     """Return what is known before anything was measured: the board's prior, and the label's or the gauge's capacity."""
     if config.battery_wh > 0.0:
-        full = (_LABEL_SHARE * config.battery_wh, _LABEL_SPREAD)
+        full = (LABEL_SHARE * config.battery_wh, LABEL_SPREAD)
     elif reading.full_wh is not None:
         full = (reading.full_wh.value, _GAUGE_SPREAD)
     else:
