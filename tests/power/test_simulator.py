@@ -36,7 +36,7 @@ def test_a_constant_policy_step_by_step_is_the_whole_day_at_once(seed: int, hert
         usage = usage_of(setting, (met_s, followed_s), (float(day.scene[step]), float(day.ego[step])), STEP_S)
         drain_w.append(power_w(person.costs, usage, setting.area) * loss)
     assert drain_w == pytest.approx(whole.drain_w, rel=1e-9)
-    assert recognised == whole.recognised.sum() > 20
+    assert recognised == whole.recognised.sum() > 0
 
 
 def test_hindsight_lasts_as_long_as_asked_and_no_constant_rate_does_better() -> None:
