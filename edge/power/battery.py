@@ -1,7 +1,7 @@
 """A lithium-ion cell's open-circuit voltage against its charge, and charge against energy. Sans-IO.
 
-The table is the usual one of a lithium polymer cell at rest; a real cell's differs by some 15 mV. What the load takes
-away over the inner resistance is learned (`energy.py`).
+The table is the usual one of a lithium polymer cell at rest; a real cell's differs by some 15 mV. By how much, and what
+the load takes away over the inner resistance, is learned (`energy.py`).
 """
 
 from __future__ import annotations

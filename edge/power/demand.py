@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from edge.power.readings import Usage
 from edge.records import Rates
 
+MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is: it is turned away or too dark
 _MEMORY_S = 2.0 * 3600.0
 _GUESS_S = 1800.0  # how much the guess weighs
 _SHARES = (0.88, 0.02, 0.10)  # no face, an undecided one, decided ones: an ordinary office day

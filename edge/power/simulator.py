@@ -195,9 +195,9 @@ class Run:
                 self.said_impossible = not orders.feasible
             if self.ended_s is None and orders.reason == "battery_low":
                 self.ended_s = now_s
-            usage = self._live(step, orders)
-            area = (orders.detector_px / self.limits.detector_px) ** 2
-            watts = power_w(self.person.costs, usage, area)
+            setting = Setting(*orders.rates, (orders.detector_px / self.limits.detector_px) ** 2)
+            usage = self._live(step, setting)
+            watts = power_w(self.person.costs, usage, setting.area)
             used_wh = watts * self.day.loss[step] * STEP_S / _HOUR_S
             if self.ended_s is None and self._left_wh - used_wh < reserve_wh:
                 self.ended_s = now_s + STEP_S * (self._left_wh - reserve_wh) / used_wh
@@ -212,9 +212,8 @@ class Run:
         self.governor_s += time.perf_counter() - started_s
         return orders
 
-    def _live(self, step: int, orders: Orders) -> Usage:
+    def _live(self, step: int, setting: Setting) -> Usage:
         """Let one step pass: who comes, who is recognised, what the stages do."""
-        setting = Setting(*orders.rates, (orders.detector_px / self.limits.detector_px) ** 2)
         met_s, followed_s, recognised = self._crowd.advance(step, setting)
         self.recognised += recognised
         return usage_of(setting, (met_s, followed_s), self._moves[step], STEP_S)

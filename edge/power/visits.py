@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.power.costs import Costs
+from edge.power.demand import MEET_S
 from edge.power.readings import Usage
 from edge.power.world import STEP_S, Day, Encounters
 from edge.records import Rates
@@ -23,7 +24,6 @@ _WINDOW_S = 0.2  # the best of the crops of so long is embedded
 _RECHECK_HZ = 1 / 3.0  # embeddings of a decided face
 _EGO_HZ, _STILL_HZ = 2.0, 0.5  # looks of the schedule where only the camera moves, and where nothing does
 _SWITCH_FRAMES = 2.0  # of the slow rate, until a camera delivers at the fast one
-MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is
 SMALL_PENALTY = 0.97  # share of the faces that a detector at half size still finds
 
 

@@ -16,6 +16,7 @@ from edge.events.event import rfc3339
 from edge.pipeline import Counters
 from edge.power.battery import LABEL_SHARE, LABEL_SPREAD
 from edge.power.costs import PRIORS, this_device
+from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders, rates_for
 from edge.power.readings import DEMANDS, Demand, Reading, Usage
@@ -25,7 +26,6 @@ from edge.records import Rates
 
 _log = logging.getLogger(__name__)
 
-MEET_S = 8.0  # a face that is not decided by then is looked at as a decided one is: it is turned away or too dark
 _SAVE_S = 300.0
 _GAUGE_SPREAD = 0.10  # of what a gauge says of the capacity
 _ANY_WH, _ANY_SPREAD = 20.0, 0.6  # nobody has said anything

@@ -13,10 +13,11 @@ from edge.config import Config
 from edge.errors import ConfigError
 from edge.events.messages import VisionState
 from edge.pipeline import Counters
+from edge.power.demand import MEET_S
 from edge.power.readings import Measured, Reading, Supply
 from edge.power.sensors import Facts, Sensors
 from edge.power.words import explain
-from edge.processes.power import MEET_S, Keeper, _remember, told, wanted_end_s
+from edge.processes.power import Keeper, _remember, told, wanted_end_s
 from edge.records import Rates
 
 FULL = Rates(15.0, 15.0, 5.0)

@@ -9,7 +9,7 @@ import pytest
 
 from edge.power import days, simulator
 from edge.power.days import DayResult
-from edge.power.simulator import Baselines, ask, floor_setting, life_s, limits_of, simulate
+from edge.power.simulator import Asked, Baselines, Run, ask, first_knowledge, floor_setting, life_s, limits_of, simulate
 from edge.power.visits import Crowd, constant, course, power_w, usage_of
 from edge.power.world import STEP_S, draw_day, draw_wearer
 
@@ -37,6 +37,24 @@ def test_a_constant_policy_step_by_step_is_the_whole_day_at_once(seed: int, hert
         drain_w.append(power_w(person.costs, usage, setting.area) * loss)
     assert drain_w == pytest.approx(whole.drain_w, rel=1e-9)
     assert recognised == whole.recognised.sum() > 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_at_constant_rates_step_by_step_agrees_with_the_whole_day_at_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    person, day = draw_wearer(rng), draw_day(rng)
+    limits = limits_of(person)
+    whole = course(day, person.costs, constant(limits.full))
+    asked = Asked(6 * 3600.0, 1e9, "ample")
+    run = Run(person, day, asked, first_knowledge(person), rng)
+    run._left_wh = 1e9  # the battery is never empty and the governor is never afraid
+    run.play()
+    steps = round(asked.run_s / STEP_S)
+    full_rate_steps = [i for i in range(steps) if run.trace.watch_hz[i] == limits.full.detector_hz]
+    drawn = np.array(run.trace.power_w)[full_rate_steps]
+    expected = (whole.drain_w / day.loss)[:steps][full_rate_steps]
+    assert len(full_rate_steps) > 0.9 * steps
+    assert drawn.mean() == pytest.approx(expected.mean(), rel=0.001)
 
 
 def test_hindsight_lasts_as_long_as_asked_and_no_constant_rate_does_better() -> None:
