@@ -46,7 +46,7 @@ def scenes(frames: int) -> Iterator[Scene]:
     """Yield the four loads, each of so many frames; raises SourceError where the footage is missing."""
     makers: tuple[tuple[str, str, Callable[[], Iterator[Image]]], ...] = (
         ("no_motion", "an empty street that stands still, with the noise of a sensor", still),
-        ("empty_motion", "street traffic seen by a moving camera, no face", _street),
+        ("empty_motion", "street traffic seen by a moving camera, no face", street),
         ("one_face", "one enrolled man who talks, his face 96 px wide", one_face),
         ("five_faces", "four times that man and a woman, faces of 52 to 100 px", _five_faces),
     )
@@ -85,7 +85,8 @@ def still() -> Iterator[Image]:
     return cycle(noisy)
 
 
-def _street() -> Iterator[Image]:
+def street() -> Iterator[Image]:
+    """Yield a street seen by a moving camera, without end."""
     return cycle([_fit(image, WIDTH_PX, HEIGHT_PX) for image in _frames(locate("street"))])
 
 

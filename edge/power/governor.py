@@ -15,13 +15,13 @@ the next update.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field, replace
 
-from edge.power.allocate import Lever, allocate, spent_w
 from edge.power.demand import Day
 from edge.power.energy import EnergyFilter, Learned
 from edge.power.modes import CAUSES, Mode, Modes, Reason
+from edge.power.plan import Plan, Planner, scaled
 from edge.power.readings import DEMANDS, Demand, Measured, Reading, Supply, Usage
 from edge.records import Rates
 
@@ -34,16 +34,6 @@ _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
 # charge that a day mends anyway.
 _HEDGE, _MENDED, _EAGER = 2.0, 0.015, 3.0
 _FRESH_S = 10.0  # older readings teach nothing
-_SAVER_LOOKS, _SAVER_FRAMES = 0.2, 0.2  # of the full rates, while no undecided face is in view
-_SMALL_PX = 320  # the detector finds 97 % of the faces of 40 px and more in half of a VGA frame, for a quarter
-_SMALL_BEGINS, _SMALL_ENDS = 0.6, 0.5  # of restraint: cheaper looks before much fewer looks
-
-# What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
-_UNSEEN = 0.6  # half an interval and some misses
-_FRAMES_TO_SWITCH = 2.0  # until a camera that delivers seldom delivers faster
-_NEWCOMER = 0.3  # share of the faces that come while others are in view
-_LOOKS_TO_MEET, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0
-
 _SHORT = next(cause.begins for cause in CAUSES if cause.reason == "infeasible")
 _NO_RATES = (Rates(0.0, 0.0, 0.0),) * 3
 
@@ -95,6 +85,7 @@ class _Budget:
     usable_wh: float
     remaining_h: float
     floor_w: float
+    active: Plan  # that it buys without a mode's limits
     restraint: float
     shortfall: float
 
@@ -110,16 +101,16 @@ class Governor:
     _day: Day = field(default_factory=Day)
     _orders: Orders | None = None
     _updated_s: float | None = None
+    _plan: Plan = field(init=False)  # of now
     _planned_s: float = float("-inf")
     _observed_s: float | None = None  # when the charge was last seen
     _voltage_s: float | None = None
     _began_s: float | None = None  # when the charger was left
-    _small: bool = False  # whether the detector sees half the size in `active` too
-    _known_levers: dict[tuple[Mode, int], list[Lever]] = field(default_factory=dict)  # of this update
 
     def __post_init__(self) -> None:
         self.energy = EnergyFilter(self.knowledge)
         self._modes = Modes(self.limits.hysteresis_s)
+        self._plan = self._planner.plan("active", math.inf)
 
     def learned(self) -> Learned:
         """Return what the next day may start from."""
@@ -134,20 +125,15 @@ class Governor:
         hours = 0.0 if self._updated_s is None else max(0.0, now_s - self._updated_s) / 3600.0
         self._updated_s = now_s if self._updated_s is None else max(now_s, self._updated_s)
         self._learn(reading, usage, hours, now_s)
-        self._known_levers.clear()
         on_battery = reading.supply != "mains" and self.energy.started
         budget = self._budget(now_s, wanted_end_s) if on_battery and wanted_end_s is not None else None
-        restraint = 0.0 if budget is None else budget.restraint
-        self._small = restraint > (_SMALL_ENDS if self._small else _SMALL_BEGINS)
         mode, reason = self._modes.update(self._signals(reading, budget, now_s), now_s)
         if mode == "active" and reading.supply == "mains":
             reason = "mains"
-        orders = self._orders_of(mode, reason, reading, now_s)
         previous = self._orders
-        if previous is not None and previous.mode == mode and 0.0 <= now_s - self._planned_s < _REPLAN_S:
-            orders = replace(orders, rates=previous.rates)
-        else:
-            orders, self._planned_s = replace(orders, rates=self._rates(mode, budget)), now_s
+        if previous is None or previous.mode != mode or not 0.0 <= now_s - self._planned_s < _REPLAN_S:
+            self._plan, self._planned_s = self._plan_for(mode, budget), now_s
+        orders = self._orders_of(mode, reason, reading, now_s)
         if budget is not None and wanted_end_s is not None:
             orders = self._with_forecast(orders, budget, wanted_end_s, now_s)
         self._orders = orders
@@ -190,11 +176,8 @@ class Governor:
         remaining_h = (wanted_end_s - now_s) / 3600.0
         began_s = now_s if self._began_s is None else self._began_s
         total_h = max((wanted_end_s - began_s) / 3600.0, _HORIZON_H)
-        base_w = self.energy.costs.base_w
-        sparing = self._levers("saver", self._small_px)
-        floor_w = base_w + spent_w(sparing, [lever.low_hz for lever in sparing])
-        ample = self._levers("active", self.limits.detector_px)
-        full_w = base_w + spent_w(ample, [lever.high_hz for lever in ample])
+        planner = self._planner
+        floor_w, full_w = planner.plan("saver", 0.0).power_w, planner.plan("active", math.inf).power_w
         hours = max(remaining_h, _HORIZON_H)
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
         room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
@@ -203,69 +186,37 @@ class Governor:
         lean = 2.0 * level - 1.0
         planned_wh = max(0.0, usable_wh + min(1.0, max(lean, _EAGER * lean)) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
-        watch_hz = allocate(ample, power_w - base_w)[0]
+        active = planner.plan("active", power_w, self._plan.detector_px)
         return _Budget(
             power_w=power_w,
             usable_wh=usable_wh,
             remaining_h=max(remaining_h, 0.0),
             floor_w=floor_w,
-            restraint=1.0 - watch_hz / self.limits.full.detector_hz,
+            active=active,
+            restraint=1.0 - active.rates[0].detector_hz / self.limits.full.detector_hz,
             shortfall=(remaining_h - usable_wh / floor_w) / total_h,
         )
 
-    def _levers(self, mode: Mode, detector_px: int) -> list[Lever]:
-        if (mode, detector_px) not in self._known_levers:
-            self._known_levers[mode, detector_px] = self._make_levers(mode, detector_px)
-        return self._known_levers[mode, detector_px]
-
-    def _make_levers(self, mode: Mode, detector_px: int) -> list[Lever]:
-        """Return what may be chosen and what it costs, given how the day goes.
-
-        Looks while watching, meeting and following; embeddings; frames while watching and following. Frames are more
-        than looks where they are cheap: they tell whether a look is worth it, and how soon the camera can deliver more.
-        """
-        full, costs, day = self.limits.full, self.energy.costs, self._day
-        look_j = costs.look_j * (detector_px / self.limits.detector_px) ** 2
-        looks, frames = (_SAVER_LOOKS, _SAVER_FRAMES) if mode == "saver" else (1.0, 1.0)
-        ratio = full.capture_fps / full.detector_hz
-        low = self._floor_hz
-        (watch, meet, follow), use = day.shares, day.use
-        arrivals = watch + _NEWCOMER * follow
-        part = (watch / arrivals, _NEWCOMER * follow / arrivals)  # of the faces that come while watching, and following
-        most_hz, most_fps = max(low, looks * full.detector_hz), max(low, frames * full.detector_hz) * ratio
-        meeting_w = meet * (costs.capture_j * ratio + look_j * use[1])
-        embedding_w = (meet + follow) * costs.embed_j * day.embed_use
-        return [
-            Lever(_UNSEEN * part[0], watch * look_j * use[0], low, most_hz),
-            Lever(_LOOKS_TO_MEET, meeting_w, low, full.detector_hz),
-            Lever(_UNSEEN * part[1], follow * look_j * use[2], low, most_hz),
-            Lever(_EMBEDDINGS_TO_DECIDE, embedding_w, min(low, full.embeddings_hz), full.embeddings_hz),
-            Lever(_FRAMES_TO_SWITCH * part[0], watch * costs.capture_j, low * ratio, most_fps),
-            Lever(_FRAMES_TO_SWITCH * part[1], follow * costs.capture_j, low * ratio, most_fps),
-        ]
+    @property
+    def _planner(self) -> Planner:
+        limits = self.limits
+        return Planner(limits.full, self._floor_hz, limits.detector_px, self.energy.costs, self._day)
 
     @property
     def _floor_hz(self) -> float:
         return min(self.limits.floor_hz, self.limits.full.detector_hz)
 
-    def _rates(self, mode: Mode, budget: _Budget | None) -> tuple[Rates, Rates, Rates]:
-        full, floor_hz = self.limits.full, self._floor_hz
-        if mode == "suspended":
-            return _NO_RATES
+    def _plan_for(self, mode: Mode, budget: _Budget | None) -> Plan:
+        full, planner = self.limits.full, self._planner
+        if mode == "active" and budget is not None:
+            return budget.active
+        if mode in {"active", "saver"}:
+            return planner.plan(mode, math.inf if budget is None else budget.power_w)
+        rates = _NO_RATES
         if mode == "critical":
-            near = _scaled(full, floor_hz, floor_hz, 0.0)  # else nobody would be seen often enough to be recognised
-            return _scaled(full, self.limits.critical_hz, self.limits.critical_hz, 0.0), near, near
-        levers = self._levers(mode, self._detector_px(mode))
-        if budget is None:
-            hertz: Sequence[float] = [lever.high_hz for lever in levers]
-        else:
-            hertz = allocate(levers, budget.power_w - self.energy.costs.base_w)
-        watch, meet, follow, embed, watch_fps, follow_fps = hertz
-        return (
-            _scaled(full, watch, embed, watch_fps),
-            _scaled(full, meet, embed, 0.0),
-            _scaled(full, follow, embed, follow_fps),
-        )
+            far, near = (scaled(full, hertz, hertz, 0.0) for hertz in (self.limits.critical_hz, self._floor_hz))
+            rates = (far, near, near)  # nearer rates, or nobody would be seen often enough to be recognised
+        return replace(planner.plan("saver", 0.0), rates=rates)
 
     # ---- mode and explanation
 
@@ -286,20 +237,12 @@ class Governor:
         }
         return signals
 
-    @property
-    def _small_px(self) -> int:
-        full_px = self.limits.detector_px
-        return min(full_px, max(_SMALL_PX, full_px // 2))
-
-    def _detector_px(self, mode: Mode) -> int:
-        return self.limits.detector_px if mode == "active" and not self._small else self._small_px
-
     def _orders_of(self, mode: Mode, reason: Reason, reading: Reading, now_s: float) -> Orders:
         return Orders(
             mode=mode,
             reason=reason,
-            rates=_NO_RATES,
-            detector_px=self._detector_px(mode),
+            rates=self._plan.rates,
+            detector_px=self._plan.detector_px,
             threads=self.limits.threads if mode == "active" else 1,
             supply=reading.supply,
             percent=_fresh(reading.percent, now_s),
@@ -311,10 +254,7 @@ class Governor:
         feasible = orders.reason != "infeasible" and budget.shortfall < _SHORT
         planned_w = budget.floor_w
         if feasible and orders.mode in {"active", "saver"}:
-            watch, meet, follow = orders.rates
-            hertz = [watch.detector_hz, meet.detector_hz, follow.detector_hz, meet.embeddings_hz]
-            hertz += [watch.capture_fps, follow.capture_fps]
-            planned_w = self.energy.costs.base_w + spent_w(self._levers(orders.mode, orders.detector_px), hertz)
+            planned_w = self._plan.power_w
         return replace(
             orders,
             budget_w=budget.power_w,
@@ -327,13 +267,6 @@ class Governor:
 def rates_for(orders: Orders, demand: Demand) -> Rates:
     """Return the rates of one of DEMANDS."""
     return orders.rates[DEMANDS.index(demand)]
-
-
-def _scaled(full: Rates, detector_hz: float, embeddings_hz: float, capture_fps: float) -> Rates:
-    """Return rates within the full ones, with at least the frames that the looks need."""
-    looks_hz = min(detector_hz, full.detector_hz)
-    needed_fps = min(full.capture_fps, full.capture_fps * looks_hz / full.detector_hz)
-    return Rates(max(needed_fps, min(capture_fps, full.capture_fps)), looks_hz, min(embeddings_hz, full.embeddings_hz))
 
 
 def _fresh(measured: Measured | None, now_s: float) -> float | None:

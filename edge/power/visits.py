@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.power.costs import Costs
 from edge.power.demand import MEET_S
 from edge.power.readings import Usage
-from edge.power.world import STEP_S, Day, Encounters
+from edge.power.world import STEP_S, Day, Encounters, at_area
 from edge.records import Rates
 
 EMBEDDINGS = 3
@@ -24,7 +24,6 @@ _WINDOW_S = 0.2  # the best of the crops of so long is embedded
 _RECHECK_HZ = 1 / 3.0  # embeddings of a decided face
 _EGO_HZ, _STILL_HZ = 2.0, 0.5  # looks of the schedule where only the camera moves, and where nothing does
 _SWITCH_FRAMES = 2.0  # of the slow rate, until a camera delivers at the fast one
-SMALL_PENALTY = 0.97  # share of the faces that a detector at half size still finds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,6 @@ class Setting:
     meet: Rates
     follow: Rates
     area: float = 1.0
-
-    @property
-    def sight(self) -> float:
-        """How much of a look at full size one look is worth."""
-        return 1.0 if self.area >= 1.0 else SMALL_PENALTY
 
     @property
     def switch_s(self) -> float:
@@ -68,14 +62,15 @@ class Visit:
     end_s: float
     to_see: float  # looks still missing until it is detected
     looks_to_fit: float
+    sights: NDArray[np.float64]  # (3,) what a look is worth at each of AREAS
     progress: float = 0.0  # 0..1 of what recognition takes
     met_s: float = 0.0
 
     def advance(self, span_s: float, setting: Setting) -> tuple[float, float]:
         """Let it last for a while; returns the seconds in which it was undecided and in which it was decided."""
-        left_s = span_s
+        left_s, sight = span_s, float(at_area(self.sights, setting.area))
         if self.to_see > 0.0:
-            looks_hz = setting.watch.detector_hz * setting.sight
+            looks_hz = setting.watch.detector_hz * sight
             seen_s = self.to_see / looks_hz if looks_hz > 0.0 else math.inf
             if seen_s >= left_s:
                 self.to_see -= left_s * looks_hz
@@ -86,12 +81,12 @@ class Visit:
         if self.progress < 1.0 and self.met_s < MEET_S:
             limit_s = min(left_s, MEET_S - self.met_s)
             slow_s = max(0.0, min(limit_s, setting.switch_s - self.met_s))
-            met_s = self._gather(slow_s, setting.watch, setting.sight)
+            met_s = self._gather(slow_s, setting.watch, sight)
             if self.progress < 1.0:
-                met_s += self._gather(limit_s - slow_s, setting.meet, setting.sight)
+                met_s += self._gather(limit_s - slow_s, setting.meet, sight)
             self.met_s += met_s
         if self.progress < 1.0:
-            self._gather(left_s - met_s, setting.follow, setting.sight)
+            self._gather(left_s - met_s, setting.follow, sight)
         return met_s, left_s - met_s
 
     def _gather(self, span_s: float, rates: Rates, sight: float) -> float:
@@ -122,7 +117,8 @@ class Crowd:
             i, self._next = self._next, self._next + 1
             at_s = float(people.arrive_s[i])
             leaves_s = at_s + float(people.stay_s[i])
-            began.append((Visit(leaves_s, float(people.looks_to_see[i]), float(people.looks_to_fit[i])), at_s))
+            visit = Visit(leaves_s, float(people.looks_to_see[i]), float(people.looks_to_fit[i]), people.sights[i])
+            began.append((visit, at_s))
         met_s, followed_s, recognised = 0.0, 0.0, 0
         for visit, at_s in began:
             undecided = visit.progress < 1.0
@@ -168,7 +164,7 @@ class Course:
 def course(day: Day, costs: Costs, setting: Setting) -> Course:
     """Return the course of a whole day under one setting that does not look at demand."""
     rates, steps, people = setting.watch, len(day.scene), day.encounters
-    looks_hz = rates.detector_hz * setting.sight
+    looks_hz = rates.detector_hz * at_area(people.sights, setting.area)
     seen_s = people.arrive_s + people.to_see_s(looks_hz)
     need_s = 1.0 / looks_hz + np.maximum(
         people.looks_to_fit / looks_hz, EMBEDDINGS * max(1.0 / rates.embeddings_hz, _WINDOW_S)

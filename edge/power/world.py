@@ -32,6 +32,18 @@ _REST_V = np.array(
 _CHARGE = np.linspace(0.0, 1.0, 21)
 
 
+# Share of the faces that a look finds, by the width of the face and the detector's area relative to the full view's:
+# `python -m tools.lab look-size`, docs/lab.md.
+AREAS = (0.25, 0.5625, 1.0)
+_FACE_PX = (40, 48, 56, 64, 80, 112)
+_FOUND = (
+    (0.34, 0.64, 0.83, 0.92, 0.97, 0.99),
+    (0.85, 0.94, 0.98, 0.98, 0.98, 1.00),
+    (0.84, 0.93, 0.97, 0.98, 0.99, 1.00),
+)
+_NEAREST_M, _FARTHEST_M, _PX_M = 0.7, 2.1, 84.0  # a face of 0.15 m before a lens of 60°, 640 px wide
+
+
 @dataclass(frozen=True, slots=True)
 class Wearer:
     """One device with its battery and its sensor, for all days that it is worn."""
@@ -56,9 +68,10 @@ class Encounters:
     stay_s: NDArray[np.float64]
     looks_to_see: NDArray[np.float64]  # looks until it is first detected, the first one a fraction
     looks_to_fit: NDArray[np.float64]  # looks until three crops were fit; inf: the face is never fit
+    sights: NDArray[np.float64]  # (N, 3) what a look at each of AREAS is worth, in looks at the full view
 
-    def to_see_s(self, looks_hz: float) -> NDArray[np.float64]:
-        """Return the time from arrival to the first detection at a rate, (N,)."""
+    def to_see_s(self, looks_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the time from arrival to the first detection at rates of full looks, (N,) both."""
         return self.looks_to_see / looks_hz
 
 
@@ -160,15 +173,25 @@ def draw_day(rng: np.random.Generator) -> Day:
 def _encounters(rng: np.random.Generator, arrive_s: NDArray[np.float64], stay_s: NDArray[np.float64]) -> Encounters:
     order = np.argsort(arrive_s)
     n = len(order)
+    face_px = _PX_M / rng.uniform(_NEAREST_M, _FARTHEST_M, n)
+    found = np.stack([np.interp(face_px, _FACE_PX, shares) for shares in _FOUND], axis=1)
     fit = np.clip(rng.beta(3.0, 2.0, n), 0.05, 1.0)  # how often a crop of this face is fit
     looks_to_fit = rng.geometric(fit[:, None], (n, 3)).sum(axis=1).astype(float)
     looks_to_fit[rng.random(n) < 0.08] = math.inf  # turned away for as long as it is there
     return Encounters(
         arrive_s=arrive_s[order],
         stay_s=stay_s[order],
-        looks_to_see=rng.random(n) + rng.geometric(0.9, n) - 1.0,
+        looks_to_see=rng.random(n) + rng.geometric(found[:, -1]) - 1.0,
         looks_to_fit=looks_to_fit,
+        sights=found / found[:, -1:],
     )
+
+
+def at_area(shares: NDArray[np.float64], area: float) -> NDArray[np.float64]:
+    """Return what lies between the last axis' values at AREAS: (..., 3) to (...)."""
+    i = int(area >= AREAS[1])
+    part = min(max((area - AREAS[i]) / (AREAS[i + 1] - AREAS[i]), 0.0), 1.0)
+    return np.asarray((1.0 - part) * shares[..., i] + part * shares[..., i + 1])
 
 
 class Gauges:

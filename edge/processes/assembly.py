@@ -16,7 +16,7 @@ from edge.schedule import LookSchedule
 from edge.vision.align import Aligner
 from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
-from edge.vision.focus import FocusedDetector
+from edge.vision.focus import UNSURE, FocusedDetector
 from edge.vision.gates import FaceGate, QualityGate
 from edge.vision.motion import MotionGate
 from edge.vision.tracker import BestShots, Tracker
@@ -32,12 +32,23 @@ def initial_rates(config: Config) -> Rates:
     return Rates(config.camera.fps, config.detector.rate_hz, config.recognition.rate_hz)
 
 
-def build_detector(config: Config) -> YuNetDetector:
-    """Return the face detector, its file verified; raises ModelError or DependencyError."""
+def build_detector(config: Config, min_confidence: float | None = None) -> YuNetDetector:
+    """Return the face detector, its file verified; raises ModelError or DependencyError.
+
+    `min_confidence`: of what it tells, instead of the configured one.
+    """
     cv2.setNumThreads(config.recognition.threads)
     manifest = Slots(config.models_dir).manifest
     model = load_verified(load_manifest(manifest).detector(DETECTOR), "opencv", manifest.parent)
-    return YuNetDetector(model, config.detector.min_confidence, config.detector.max_side_px, config.recognition.threads)
+    least = config.detector.min_confidence if min_confidence is None else min_confidence
+    return YuNetDetector(model, least, config.detector.max_side_px, config.recognition.threads)
+
+
+def build_focused_detector(config: Config) -> FocusedDetector:
+    """Return the detector that looks where the faces are."""
+    least = config.detector.min_confidence
+    detector = build_detector(config, min(UNSURE, least))
+    return FocusedDetector(detector, _WHOLE_VIEW_S, least, config.detector.max_side_px)
 
 
 def build_embedder(config: Config) -> Embedder:
@@ -96,7 +107,7 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
         schedule=LookSchedule(rates, config.motion.still_check_s),
-        detector=FocusedDetector(build_detector(config), _WHOLE_VIEW_S),
+        detector=build_focused_detector(config),
         face_gate=build_face_gate(config),
         tracker=build_tracker(rates),
         quality_gate=build_quality_gate(config),

@@ -14,7 +14,7 @@ import onnx
 
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import calibrations, cleaning, data, head, page, rivals, robustness, sequential, yale
+from tools.lab import calibrations, cleaning, data, head, look_size, page, rivals, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -128,6 +128,18 @@ def calibrations_command(weights: Path, data_dir: Path, as_json: bool, publish: 
     if publish:
         page.publish("calibrations", figures, calibrations.table(figures))
     click.echo(json.dumps(figures) if as_json else calibrations.table(figures))
+
+
+@lab.command("look-size")
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+@_PUBLISH
+def look_size_command(*, data_dir: Path, as_json: bool, publish: bool) -> None:
+    """Count the faces that a look at a shrunk view finds, by the width of the face."""
+    figures = look_size.measure(data_dir)
+    if publish:
+        page.publish("look-size", figures, look_size.table(figures))
+    click.echo(json.dumps(figures) if as_json else look_size.table(figures))
 
 
 @lab.command("train")

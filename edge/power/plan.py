@@ -1,0 +1,111 @@
+"""What a power buys: the detector's size and the rates with the least delay until a face is recognised.
+
+The delay is a sum of weight ÷ rate (`allocate.py`). A shrunk view costs as little as its area says, and shows fewer of
+the far faces: its looks count for less. So each size has its own best rates, and the size with the least delay wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.power.allocate import Lever, allocate, spent_w
+from edge.power.costs import Costs
+from edge.power.demand import Day
+from edge.power.modes import Mode
+from edge.records import Rates
+
+_SAVER_SHARE = 0.2  # of the full looks and frames, while no undecided face is in view
+
+# Longer side of the detector's view as a share of the full one, and what a look at it is worth in looks at the full
+# view: the harmonic mean over faces of 40 to 112 px, evenly far away (`python -m tools.lab look-size`, docs/lab.md).
+_SIZES = ((1.0, 1.0), (0.75, 1.0), (0.5, 0.77))
+_SMALLEST_PX = 320  # smaller views lose faces of 64 px
+_WITHIN = 1.0 + 1e-9  # rounding is no overspending
+_BETTER = 0.95  # another size is worth the change where its delay is below so much of the present one's
+
+# What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
+_UNSEEN = 0.6  # half an interval and some misses
+_FRAMES_TO_SWITCH = 2.0  # until a camera that delivers seldom delivers faster
+_NEWCOMER = 0.3  # share of the faces that come while others are in view
+_LOOKS_TO_MEET, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the stages may do."""
+
+    detector_px: int
+    rates: tuple[Rates, Rates, Rates]  # watch, meet, follow
+    power_w: float  # what that draws on the day's average
+    delay: float = 0.0  # in the unit of the weights
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans for one device, with what is known at the moment of costs and day."""
+
+    full: Rates
+    floor_hz: float
+    detector_px: int
+    costs: Costs
+    day: Day
+
+    def plan(self, mode: Mode, power_w: float, held_px: int = 0) -> Plan:
+        """Return the plan within `active` or `saver` with the least delay that draws no more, or as little as may be.
+
+        `held_px`: the size of now, which is kept where another one is hardly better.
+        """
+        plans = [self._at(px, worth, mode, power_w) for px, worth in self._sizes(mode)]
+        plans = [plan for plan in plans if plan.power_w <= power_w * _WITHIN] or plans[-1:]
+        best = min(plans, key=lambda plan: plan.delay)
+        held = next((plan for plan in plans if plan.detector_px == held_px), best)
+        return best if best.delay < _BETTER * held.delay else held
+
+    def _sizes(self, mode: Mode) -> list[tuple[int, float]]:
+        """Return which longer sides the detector may see in a mode, px, the largest first, and what looks are worth."""
+        worth: dict[int, float] = {}
+        for share, value in _SIZES:
+            worth.setdefault(min(self.detector_px, max(_SMALLEST_PX, round(share * self.detector_px))), value)
+        return list(worth.items()) if mode == "active" else list(worth.items())[-1:]
+
+    def _at(self, detector_px: int, worth: float, mode: Mode, power_w: float) -> Plan:
+        levers = self._levers(mode, (detector_px / self.detector_px) ** 2, worth)
+        watch, meet, follow, embed, watch_fps, follow_fps = hertz = allocate(levers, power_w - self.costs.base_w)
+        rates = (
+            scaled(self.full, watch, embed, watch_fps),
+            scaled(self.full, meet, embed, 0.0),
+            scaled(self.full, follow, embed, follow_fps),
+        )
+        delay = sum(lever.weight / hz for lever, hz in zip(levers, hertz, strict=True))
+        return Plan(detector_px, rates, self.costs.base_w + spent_w(levers, hertz), delay)
+
+    def _levers(self, mode: Mode, area: float, worth: float) -> list[Lever]:
+        """Return what may be chosen and what it costs, given how the day goes.
+
+        Looks while watching, meeting and following; embeddings; frames while watching and following. Frames are more
+        than looks where they are cheap: they tell whether a look is worth it, and how soon the camera can deliver more.
+        """
+        full, costs, day, low = self.full, self.costs, self.day, self.floor_hz
+        look_j = costs.look_j * area
+        ratio = full.capture_fps / full.detector_hz
+        (watch, meet, follow), use = day.shares, day.use
+        arrivals = watch + _NEWCOMER * follow
+        part = (watch / arrivals, _NEWCOMER * follow / arrivals)  # of the faces that come while watching, and following
+        most_hz = max(low, (_SAVER_SHARE if mode == "saver" else 1.0) * full.detector_hz)
+        meeting_w = meet * (costs.capture_j * ratio + look_j * use[1])
+        embedding_w = (meet + follow) * costs.embed_j * day.embed_use
+        return [
+            Lever(_UNSEEN * part[0] / worth, watch * look_j * use[0], low, most_hz),
+            Lever(_LOOKS_TO_MEET / worth, meeting_w, low, full.detector_hz),
+            Lever(_UNSEEN * part[1] / worth, follow * look_j * use[2], low, most_hz),
+            Lever(_EMBEDDINGS_TO_DECIDE, embedding_w, min(low, full.embeddings_hz), full.embeddings_hz),
+            Lever(_FRAMES_TO_SWITCH * part[0], watch * costs.capture_j, low * ratio, most_hz * ratio),
+            Lever(_FRAMES_TO_SWITCH * part[1], follow * costs.capture_j, low * ratio, most_hz * ratio),
+        ]
+
+
+def scaled(full: Rates, detector_hz: float, embeddings_hz: float, capture_fps: float) -> Rates:
+    """Return rates within the full ones, with at least the frames that the looks need."""
+    looks_hz = min(detector_hz, full.detector_hz)
+    needed_fps = min(full.capture_fps, full.capture_fps * looks_hz / full.detector_hz)
+    return Rates(max(needed_fps, min(capture_fps, full.capture_fps)), looks_hz, min(embeddings_hz, full.embeddings_hz))
