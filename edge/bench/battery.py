@@ -1,8 +1,8 @@
-"""What a device draws: drain over a period, joules of each stage by switching stages on, and run time for a day.
+"""What a device draws: drain over a period, joules of each stage by switching stages on and off, run time of a day.
 
-Each phase of a measurement adds one stage: nothing, frames, looks, embeddings, and at last the whole pipeline. Power is
-what the sensors of `[power]` say, once a second; where they say nothing, the answer is "unknown: no sensor", and the
-processor time of each unit of work is what remains. `simulate` runs days of wearers (`edge/power/simulator.py`).
+Power and charge are what the sensors of `[power]` say, once a second; where they say nothing, the answer is "unknown"
+with the reason, and the processor time of each unit of work is what remains. How the phases go, `phases.py` says; how
+the intervals come about, `estimates.py`. `simulate` runs days of wearers (`edge/power/simulator.py`).
 """
 
 from __future__ import annotations
@@ -10,280 +10,248 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby
 from typing import Any
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from edge.clock import now_s
+from edge.bench import progress
+from edge.bench.estimates import Estimate, Finding, as_json, lost_an_hour, mean, step_of
+from edge.bench.phases import PHASES, SHORTEST_S, Bench, Play, Surroundings, Sweep, plan
 from edge.config import Config
 from edge.errors import ConfigError
 from edge.power import simulator
 from edge.power.costs import PRIORS, Costs, this_device
 from edge.power.days import as_rows, summary
 from edge.power.demand import Day
-from edge.power.readings import Reading
-from edge.power.sensors import Sensors, open_sensors
+from edge.power.readings import Measured, Reading
+from edge.power.sensors import open_sensors
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.gallery import LiveGallery
 from edge.processes.power import first_knowledge, limits_of
-from edge.records import AlignedFace, Frame, Rates
-from edge.vision.camera import FrameSource, open_source
+from edge.records import Rates
+from edge.vision.camera import open_source
 
-_SAMPLE_S = 1.0
-_BATCHES = 8  # means of so many stretches give the interval: readings a second apart are not independent
-_T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # Student's t, 1 to 9 degrees of freedom
+_BASE, *_WORK = _UNITS = ("base", "frame", "look", "embedding")  # what each phase but the last adds
 _LOOKS_TO_DECIDE, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0  # of an encounter, where none was seen to measure
-_NO_SENSOR = "unknown: no sensor"
+_NORMAL_975 = 1.96
+_NO_SENSOR, _ON_CHARGER = "unknown: no sensor", "unknown: on the charger"
+_NO_WORK = "unknown: a phase had none of its work to do, measure longer"
+_NO_CAPACITY = "unknown: set [power] battery_wh"
+_TABLE_ROWS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with the half width of its 95 % interval."""
-
-    value: float
-    half_width: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Return it JSON-ready."""
-        return {"value": round(self.value, 5), "ci95": round(self.half_width, 5)}
-
-
-@dataclass(slots=True)
-class Phase:
-    """What was done and read while some stages were on."""
-
-    name: str
-    seconds: float = 0.0
-    cpu_s: float = 0.0
-    frames: int = 0
-    looks: int = 0
-    embeddings: int = 0
-    encounters: int = 0
-    readings: list[Reading] = field(default_factory=list)
-
-    @property
-    def power_w(self) -> Estimate | None:
-        """Mean power, None where nothing measured it."""
-        return mean([r.power_w.value for r in self.readings if r.power_w is not None])
-
-    def rate(self, count: int) -> float:
-        """Return a count a second."""
-        return count / max(self.seconds, 1e-9)
-
-
-def mean(values: Sequence[float]) -> Estimate | None:
-    """Return mean and interval of a series whose neighbours are alike, None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    batches = [float(np.mean(part)) for part in np.array_split(np.array(values), min(_BATCHES, len(values)))]
-    spread = float(np.std(batches, ddof=1)) / math.sqrt(len(batches))
-    return Estimate(float(np.mean(values)), _T_975[min(len(batches) - 1, len(_T_975)) - 1] * spread)
-
-
-def slope(points: Sequence[tuple[float, float]]) -> Estimate | None:
-    """Return the slope of (hours, value) points with its interval, None where it cannot be told."""
-    if len(points) < 3 or points[-1][0] <= points[0][0]:
-        return None
-    x, y = np.array(points).T
-    x, n = x - x.mean(), len(points)
-    gradient = float(x @ y / (x @ x))
-    rest = y - y.mean() - gradient * x
-    error = math.sqrt(float(rest @ rest) / (n - 2) / float(x @ x))
-    return Estimate(gradient, 2.0 * error)
-
-
-def difference(upper: Estimate | None, lower: Estimate | None, per: float) -> Estimate | None:
-    """Return (upper − lower) ÷ per with its interval."""
-    if upper is None or lower is None or per <= 0.0:
-        return None
-    return Estimate((upper.value - lower.value) / per, math.hypot(upper.half_width, lower.half_width) / per)
-
-
-def measure(config: Config, seconds: float, sensors: Sensors | None = None) -> dict[str, Any]:
+def measure(config: Config, seconds: float, around: Surroundings | None = None) -> dict[str, Any]:
     """Measure this device for so long; returns one JSON-ready object; raises EdgeError where the camera fails."""
-    if seconds < 10.0:
-        raise ConfigError(f"--seconds {seconds:g}: too short", "give at least 10")
-    bench = _Bench(config, open_sensors(config.power) if sensors is None else sensors)
-    phases = bench.run(seconds)
-    return _report(config, phases, bench.sensors)
+    if seconds < SHORTEST_S:
+        raise ConfigError(f"--seconds {seconds:g}: too short", f"give at least {SHORTEST_S:g}")
+    if around is None:
+        # files stand in for a camera: they must not end, and not come faster than one
+        camera = msgspec.structs.replace(config.camera, loop=True, realtime=True)
+        around = Surroundings(open_sensors(config.power), lambda: open_source(camera))
+    bench = Bench(build_pipeline(config, LiveGallery(config)), initial_rates(config), around)
+    with progress.bar("battery", plan(seconds)[0]) as advance:
+        sweeps = bench.run(seconds, advance)
+    return report(config, sweeps, bench.readings, around.sensors.rejected)
 
 
-class _Bench:
-    """The real stages, driven without the schedule's economies: each phase does its work at the configured rates."""
-
-    def __init__(self, config: Config, sensors: Sensors) -> None:
-        self._config, self.sensors = config, sensors
-        self._rates = initial_rates(config)
-        self._gallery = LiveGallery(config)
-        self._pipeline = build_pipeline(config, self._gallery)
-        shape = self._pipeline.embedder.contract.shape  # type: ignore[attr-defined]
-        self._crop = AlignedFace(np.full(shape, 128, np.uint8))
-
-    def run(self, seconds: float) -> list[Phase]:
-        """Run every phase for its share of the time."""
-        share = seconds / 5.0
-        phases = [self._play("idle", share, lambda _phase, _frame: None, camera=False)]
-        phases.append(self._play("capture", share, self._capture))
-        phases.append(self._play("detect", share, self._detect))
-        phases.append(self._play("embed", share, self._embed))
-        phases.append(self._play("recognise", share, self._recognise))
-        return phases
-
-    def _play(self, name: str, seconds: float, work: Callable[[Phase, Frame], None], *, camera: bool = True) -> Phase:
-        phase = Phase(name)
-        self._next_look_s = self._next_embed_s = float("-inf")
-        begin_s, begin_cpu_s, sampled_s = time.monotonic(), time.process_time(), float("-inf")
-        source = open_source(self._config.camera) if camera else None
-        try:
-            while (passed_s := time.monotonic() - begin_s) < seconds:
-                if passed_s - sampled_s >= _SAMPLE_S:
-                    sampled_s = passed_s
-                    phase.readings.append(self.sensors.read(now_s()))
-                source = self._step(phase, source, work)
-        finally:
-            if source is not None:
-                source.close()
-        phase.seconds, phase.cpu_s = time.monotonic() - begin_s, time.process_time() - begin_cpu_s
-        return phase
-
-    def _step(
-        self, phase: Phase, source: FrameSource | None, work: Callable[[Phase, Frame], None]
-    ) -> FrameSource | None:
-        if source is None:
-            time.sleep(0.1)
-            return None
-        frame = source.read()
-        if frame is None:  # the file has ended: begin again
-            source.close()
-            return open_source(self._config.camera)
-        phase.frames += 1
-        work(phase, frame)
-        return source
-
-    def _capture(self, _phase: Phase, frame: Frame) -> None:
-        self._pipeline.motion_gate.observe(frame)
-
-    def _detect(self, phase: Phase, frame: Frame) -> None:
-        self._capture(phase, frame)
-        if frame.t_s >= self._next_look_s:
-            self._next_look_s = frame.t_s + 0.75 / self._rates.detector_hz
-            phase.looks += 1
-            self._pipeline.detector.detect(frame)
-
-    def _embed(self, phase: Phase, frame: Frame) -> None:
-        self._detect(phase, frame)
-        if frame.t_s >= self._next_embed_s:
-            self._next_embed_s = frame.t_s + 0.9 / self._rates.embeddings_hz
-            phase.embeddings += 1
-            self._pipeline.embedder.embed(self._crop)
-
-    def _recognise(self, phase: Phase, frame: Frame) -> None:
-        before = self._pipeline.counters.looks, self._pipeline.counters.embeddings
-        decisions = self._pipeline.process(frame)
-        phase.looks += self._pipeline.counters.looks - before[0]
-        phase.embeddings += self._pipeline.counters.embeddings - before[1]
-        phase.encounters += sum(decision.event_type != "end" for decision in decisions)
-
-
-def _report(config: Config, phases: Sequence[Phase], sensors: Sensors) -> dict[str, Any]:
-    idle, capture, detect, embed, whole = phases
-    costs = {
-        "base_w": idle.power_w,
-        "capture_j": difference(capture.power_w, idle.power_w, capture.rate(capture.frames)),
-        "look_j": difference(detect.power_w, capture.power_w, detect.rate(detect.looks)),
-        "embed_j": difference(embed.power_w, detect.power_w, embed.rate(embed.embeddings)),
-    }
-    readings = [reading for phase in phases for reading in phase.readings]
-    first_s = readings[0].t_s
-    drain = slope([((r.t_s - first_s) / 3600.0, r.percent.value) for r in readings if r.percent is not None])
+def report(config: Config, sweeps: Sequence[Sweep], readings: Sequence[Reading], rejected: int) -> dict[str, Any]:
+    """Return the figures of these sweeps; `rejected`: how many values of the sensors were not believed."""
+    plays = sorted((play for sweep in sweeps for play in sweep.values()), key=lambda play: play.start_s)
+    power = Power(sweeps, readings)
+    costs = power.costs()
     return {
         "command": "battery",
-        "seconds": round(sum(phase.seconds for phase in phases), 1),
-        "source": _source(readings),
-        "quality": _quality(readings, sensors),
-        "supply": readings[-1].supply,
-        "joules": {name: None if found is None else found.as_dict() for name, found in costs.items()},
-        "joules_per_encounter": _per_encounter(whole, idle, costs),
-        "cpu_ms": {
-            "frame": _cpu_ms(capture, idle, capture.frames),
-            "look": _cpu_ms(detect, capture, detect.looks),
-            "embedding": _cpu_ms(embed, detect, embed.embeddings),
-        },
-        "drain_percent_per_hour": None if drain is None else Estimate(-drain.value, drain.half_width).as_dict(),
-        "power_w": {phase.name: None if phase.power_w is None else phase.power_w.as_dict() for phase in phases},
-        "run_time": _run_time(config, costs, readings),
-        "rows": [
-            {
-                "phase": phase.name,
-                "seconds": round(phase.seconds, 1),
-                "cpu_s": round(phase.cpu_s, 3),
-                "frames": phase.frames,
-                "looks": phase.looks,
-                "embeddings": phase.embeddings,
-                "encounters": phase.encounters,
-                "power_w": None if phase.power_w is None else round(phase.power_w.value, 4),
-            }
-            for phase in phases
-        ],
-        "trace": [_traced(reading, first_s) for reading in readings],
+        "seconds": round(plays[-1].start_s + plays[-1].played_s, 1),
+        "supply": ", then ".join(supply for supply, _ in groupby(r.supply for r in readings)),
+        "source": {"power": power.source, "charge": _source(readings, "percent") or _NO_SENSOR},
+        "quality": {"power": _quality(readings, "power_w", "W"), "charge": _quality(readings, "percent", "%")},
+        "values_not_believed": rejected,
+        "drain_percent_per_hour": as_json(_drain(readings)),
+        "drain_w": as_json(power.over(_mean_w)),
+        "base_w": as_json(costs[_BASE]),
+        "joules": {unit: as_json(costs[unit]) for unit in _WORK},
+        "joules_per_encounter": _per_encounter(power, costs),
+        "cpu_ms": _cpu_ms(sweeps),
+        "power_w": {phase: as_json(power.of(phase)) for phase in PHASES},
+        "run_time": _run_time(config, power, costs),
+        "rows": [_row(phase, [play for play in plays if play.phase == phase]) for phase in PHASES],
+        "plays": [{"start_s": round(play.start_s, 1), **_row(play.phase, [play])} for play in plays],
+        "trace": [_traced(reading, readings[0].t_s) for reading in readings],
     }
 
 
-def _source(readings: Sequence[Reading]) -> str:
-    return next((r.power_w.source for r in readings if r.power_w is not None), _NO_SENSOR)
+class Power:
+    """What the sweeps say of power, or why they say nothing."""
+
+    def __init__(self, sweeps: Sequence[Sweep], readings: Sequence[Reading]) -> None:
+        self.sweeps, self.readings = sweeps, readings
+        self._step_w = step_of([measured.value for measured in _told(readings, "power_w")])
+
+    @property
+    def source(self) -> str:
+        """Where it was read, or why it was not."""
+        return _source(self.readings, "power_w") or self._unknown(0)
+
+    def over(self, figure: Callable[[Sweep], float | None], rate_hz: float | None = None) -> Finding:
+        """Return the mean of a figure over the sweeps that have it: a power, or a difference of two over a rate.
+
+        Where one sweep goes back and the next one forth, the same phase is played twice in a row: its power errs alike
+        in both, its difference to other phases does not.
+        """
+        found = [value for sweep in self.sweeps if (value := figure(sweep)) is not None]
+        estimate = mean(found, paired=rate_hz is None)
+        if estimate is None:
+            return self._unknown(len(found))
+        if self._step_w is None:
+            return "unknown: the power never changed, its sensor is too coarse"
+        return estimate.widened(self._step_w / (rate_hz or 1.0))  # each power is known to half a step
+
+    def of(self, phase: str) -> Finding:
+        """Return the power of a phase."""
+        return self.over(lambda sweep: sweep[phase].power_w)
+
+    def costs(self) -> dict[str, Finding]:
+        """Return watts of the idle device and joules of each unit of work."""
+        works: dict[str, Finding] = dict.fromkeys(_WORK, _NO_WORK)
+        if _worked(self.sweeps):
+            works = {unit: self._cost(i) for i, unit in enumerate(_WORK, 1)}
+        return {_BASE: self.of(PHASES[0])} | works
+
+    def _cost(self, unit: int) -> Finding:
+        def in_sweep(sweep: Sweep) -> float | None:
+            found = joules_of(sweep)
+            return None if found is None else found[unit]
+
+        return self.over(in_sweep, float(np.mean([_work_of(sweep)[unit, unit] for sweep in self.sweeps])))
+
+    def _unknown(self, sweeps: int) -> str:
+        told = bool(_told(self.readings, "power_w"))
+        if any(reading.supply == "mains" and reading.power_w is None for reading in self.readings):
+            return _ON_CHARGER + (" for a part of the time" if told else "")
+        return f"unknown: power was told in {sweeps} of {len(self.sweeps)} sweeps only" if told else _NO_SENSOR
 
 
-def _quality(readings: Sequence[Reading], sensors: Sensors) -> str:
-    known = [r.power_w.value for r in readings if r.power_w is not None]
-    if not known:
-        return _NO_SENSOR
-    steps = sorted({abs(b - a) for a, b in pairwise(known)} - {0.0})
-    finest = f"smallest step {steps[0]:.4f} W" if steps else "the reading never changed: it may be too coarse"
-    return f"{len(known)} of {len(readings)} readings, {sensors.rejected} values not believed, {finest}"
+def joules_of(sweep: Sweep) -> list[float] | None:
+    """Return base watts, and joules a frame, look and embedding in a sweep; None where it cannot be told."""
+    powers = [power for phase in PHASES[:-1] if (power := sweep[phase].power_w) is not None]
+    return _solved(sweep, powers) if len(powers) == len(_UNITS) and _worked([sweep]) else None
 
 
-def _cpu_ms(phase: Phase, without: Phase, count: int) -> float | None:
-    """Return the processor time of one unit: what the phase used beyond the one before it."""
-    if count == 0:
-        return None
-    return round(1000.0 * (phase.cpu_s - without.cpu_s * phase.seconds / without.seconds) / count, 3)
+def _solved(sweep: Sweep, spent: Sequence[float]) -> list[float]:
+    """Return what the units cost: base + frames + looks + embeddings, a second, is what each phase spent."""
+    costs: list[float] = np.linalg.solve(_work_of(sweep), np.array(spent)).tolist()
+    return costs
 
 
-def _per_encounter(whole: Phase, idle: Phase, costs: Mapping[str, Estimate | None]) -> dict[str, Any] | str:
+def _work_of(sweep: Sweep) -> NDArray[np.float64]:
+    """Return (4, 4) float64: of each phase but the last, 1 and its frames, looks and embeddings a second."""
+    return np.array([(1.0, *sweep[phase].rates_hz) for phase in PHASES[:-1]])
+
+
+def _worked(sweeps: Sequence[Sweep]) -> bool:
+    """Return whether every phase did what it adds to the one before it."""
+    return all(_work_of(sweep).diagonal().all() for sweep in sweeps)
+
+
+def _cpu_ms(sweeps: Sequence[Sweep]) -> dict[str, Mapping[str, Any] | str]:
+    """Return the processor time of each unit of work."""
+    if not _worked(sweeps):
+        return dict.fromkeys(_WORK, _NO_WORK)
+    seconds = [_solved(sweep, [sweep[phase].cpu_share for phase in PHASES[:-1]]) for sweep in sweeps]
+    found = [mean(unit_s) for unit_s in zip(*seconds, strict=True)]
+    return {unit: as_json(e.times(1000.0)) for unit, e in zip(_UNITS, found, strict=True) if e and unit != _BASE}
+
+
+def _drain(readings: Sequence[Reading]) -> Finding:
+    """Return what the battery lost an hour, in percent of a full charge."""
+    charging = sum(reading.supply == "mains" for reading in readings)
+    if charging:
+        return _ON_CHARGER + (" for a part of the time" if charging < len(readings) else "")
+    told = [(reading.t_s, reading.percent.value) for reading in readings if reading.percent is not None]
+    return lost_an_hour(told) if told else _NO_SENSOR
+
+
+def _source(readings: Sequence[Reading], name: str) -> str:
+    return ", ".join(sorted({measured.source for measured in _told(readings, name)}))
+
+
+def _quality(readings: Sequence[Reading], name: str, unit: str) -> str:
+    values = [measured.value for measured in _told(readings, name)]
+    if not values:
+        return "unknown: no reading"
+    step = step_of(values)
+    steps = "always the same value" if step is None else f"steps of {step:.3g} {unit}"
+    return f"{len(values)} of {len(readings)} readings, {steps}"
+
+
+def _told(readings: Sequence[Reading], name: str) -> list[Measured]:
+    return [measured for reading in readings if (measured := getattr(reading, name)) is not None]
+
+
+def _mean_w(sweep: Sweep) -> float | None:
+    """Return the mean power of a sweep, None where a phase was not measured."""
+    powers = [play.power_w for play in sweep.values() if play.power_w is not None]
+    return float(np.mean(powers)) if len(powers) == len(sweep) else None
+
+
+def _above_idle_w(sweep: Sweep) -> float | None:
+    idle_w, whole_w = sweep[PHASES[0]].power_w, sweep[PHASES[-1]].power_w
+    return None if idle_w is None or whole_w is None else whole_w - idle_w
+
+
+def _per_encounter(power: Power, costs: Mapping[str, Finding]) -> dict[str, Any] | str:
     """Return the energy of one recognised encounter: seen where there were some, else added up from its parts."""
-    above = difference(whole.power_w, idle.power_w, 1.0)
-    if above is None:
-        return _NO_SENSOR
-    if whole.encounters:
-        scale = whole.seconds / whole.encounters
-        return {**Estimate(above.value * scale, above.half_width * scale).as_dict(), "from": "encounters seen"}
-    look, embed = costs["look_j"], costs["embed_j"]
-    if look is None or embed is None:
-        return _NO_SENSOR
-    half = math.hypot(_LOOKS_TO_DECIDE * look.half_width, _EMBEDDINGS_TO_DECIDE * embed.half_width)
-    total = Estimate(_LOOKS_TO_DECIDE * look.value + _EMBEDDINGS_TO_DECIDE * embed.value, half)
-    return {**total.as_dict(), "from": "5 looks and 3 embeddings: no encounter was seen"}
+    whole = [sweep[PHASES[-1]] for sweep in power.sweeps]
+    encounters = sum(play.encounters for play in whole)
+    if encounters:
+        above = power.over(_above_idle_w, 1.0)
+        if isinstance(above, str):
+            return above
+        total, made_of = above.times(sum(play.played_s for play in whole) / encounters), f"{encounters} recognised"
+    else:
+        look, embedding = costs["look"], costs["embedding"]
+        if isinstance(look, str):
+            return look
+        if isinstance(embedding, str):
+            return embedding
+        looks, embeddings = look.times(_LOOKS_TO_DECIDE), embedding.times(_EMBEDDINGS_TO_DECIDE)
+        total = Estimate(looks.value + embeddings.value, math.hypot(looks.half_width, embeddings.half_width))
+        made_of = "5 looks and 3 embeddings, nobody was recognised"
+    return {**total.as_dict(), "from": made_of}
 
 
-def _run_time(config: Config, costs: Mapping[str, Estimate | None], readings: Sequence[Reading]) -> dict[str, Any]:
+def _run_time(config: Config, power: Power, costs: Mapping[str, Finding]) -> dict[str, Any]:
     """Return how long a full charge lasts on an ordinary day, at full rates and at the floor."""
     board = this_device() if config.power.device == "auto" else config.power.device
-    prior = PRIORS[board].costs
-    told = {name: found for name, found in costs.items() if found is not None}
-    used = Costs(**{name: max(0.0, told[name].value) if name in told else getattr(prior, name) for name in costs})
-    full_wh = first_knowledge(config.power, readings[0]).full_wh
-    known = config.power.battery_wh > 0.0 or readings[0].full_wh is not None
+    prior = PRIORS[board]
+    gauged = next((reading for reading in power.readings if reading.full_wh is not None), power.readings[0])
+    capacity = first_knowledge(config.power, gauged)
+    known = config.power.battery_wh > 0.0 or gauged.full_wh is not None
     limits = limits_of(config, initial_rates(config))
-    usable_wh = full_wh * (1.0 - limits.reserve)
-    floor = Rates(limits.floor_hz, limits.floor_hz, limits.floor_hz)
+    usable_wh = capacity.full_wh * (1.0 - limits.reserve)
+
+    def hours(rates: Rates) -> Mapping[str, Any] | str | float:
+        drawn_w = power.over(
+            lambda sweep: None if (found := joules_of(sweep)) is None else _day_w(Costs(*found), rates)
+        )
+        if not known:
+            return _NO_CAPACITY
+        if isinstance(drawn_w, str):
+            return round(usable_wh / _day_w(prior.costs, rates), 2)
+        doubt = math.hypot(drawn_w.half_width / drawn_w.value, _NORMAL_975 * capacity.full_spread)
+        lasts_h = usable_wh / drawn_w.value
+        return Estimate(lasts_h, lasts_h * doubt).as_dict()
+
+    measured = all(isinstance(cost, Estimate) for cost in costs.values())
     return {
-        "wanted": config.power.run_time,
-        "full_rates_h": round(usable_wh / _day_w(used, limits.full), 2) if known else None,
-        "floor_h": round(usable_wh / _day_w(used, floor), 2) if known else None,
-        "battery_wh": round(full_wh, 2) if known else "unknown: set [power] battery_wh",
-        "costs_from": "measured" if len(told) == len(costs) else f"prior of {board}: {PRIORS[board].source}",
+        "wanted": config.power.run_time or "as long as it lasts",
+        "full_rates_h": hours(limits.full),
+        "floor_h": hours(Rates(limits.floor_hz, limits.floor_hz, limits.floor_hz)),
+        "battery_wh": round(capacity.full_wh, 2) if known else _NO_CAPACITY,
+        "costs_from": "measured" if measured else f"prior of {board}: {prior.source}",
     }
 
 
@@ -294,6 +262,21 @@ def _day_w(costs: Costs, rates: Rates) -> float:
     embeddings_hz = rates.embeddings_hz * day.embed_use * (day.shares[1] + day.shares[2])
     work_w = costs.capture_j * rates.capture_fps + costs.look_j * looks_hz + costs.embed_j * embeddings_hz
     return max(costs.base_w + work_w, 1e-6)
+
+
+def _row(phase: str, plays: Sequence[Play]) -> dict[str, Any]:
+    """Return what was done in a phase, all its plays together."""
+    watts = [watt for play in plays for watt in play.watts]
+    return {
+        "phase": phase,
+        "seconds": round(sum(play.seconds for play in plays), 1),
+        "cpu_s": round(sum(play.cpu_s for play in plays), 3),
+        "frames": sum(play.frames for play in plays),
+        "looks": sum(play.looks for play in plays),
+        "embeddings": sum(play.embeddings for play in plays),
+        "encounters": sum(play.encounters for play in plays),
+        "power_w": round(float(np.mean(watts)), 4) if watts else None,
+    }
 
 
 def _traced(reading: Reading, first_s: float) -> dict[str, float | None]:
@@ -317,4 +300,4 @@ def simulate(days: int, seed: int, per_wearer: int) -> dict[str, Any]:
 def table(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a report's table: phases, or the first days."""
     rows: Sequence[Mapping[str, Any]] = found["rows"]
-    return rows[:100]
+    return rows[:_TABLE_ROWS]

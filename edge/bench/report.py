@@ -73,7 +73,7 @@ def bars(title: str, values: Sequence[Bar], unit: str) -> str:
     height = _ROW_PX * (len(values) + 1)
     shapes = [f'<text x="0" y="14" font-weight="bold">{html.escape(title)}</text>']
     for i, (label, value) in enumerate(values, 1):
-        y, length = i * _ROW_PX, _BAR_PX * value / top
+        y, length = i * _ROW_PX, _BAR_PX * max(0.0, value) / top
         shapes += [
             f'<text x="{_LABEL_PX - 8}" y="{y + 15}" text-anchor="end">{html.escape(label)}</text>',
             f'<rect x="{_LABEL_PX}" y="{y + 3}" width="{length:.1f}" height="{_ROW_PX - 6}" fill="{_COLOUR}"/>',
@@ -147,10 +147,17 @@ def _plot_peers(report: Mapping[str, Any]) -> str:
     return bars("Processor time for one recognized encounter", values, "ms")
 
 
+def _plot_battery(report: Mapping[str, Any]) -> str:
+    told = {**report.get("joules", {}), "recognised encounter": report.get("joules_per_encounter")}
+    values = [(unit, 1000.0 * found["value"]) for unit, found in told.items() if isinstance(found, Mapping)]
+    energy = [bars("Energy of one unit of work", values, "mJ")] if values else []
+    return "\n".join([*energy, battery_plots(report)])
+
+
 _PLOTS = {
     "model": _plot_model,
     "pipeline": _plot_pipeline,
     "match": _plot_match,
     "peers": _plot_peers,
-    "battery": battery_plots,
+    "battery": _plot_battery,
 }

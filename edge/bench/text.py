@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+_ABOUT = frozenset({"command", "id", "machine"})
+
 
 def headlines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the figures at a report's top: name and value."""
+    """Yield the figures at a report's top, single ones and groups of them: name and value."""
     for name, value in report.items():
-        if isinstance(value, bool | int | float | str) and name not in {"command", "id"}:
+        if name in _ABOUT:
+            continue
+        if _is_figure(value):
             yield name, shown(value)
-        elif isinstance(value, Mapping) and value and all(isinstance(v, int | float) for v in value.values()):
-            yield name, ", ".join(f"{key} {shown(v)}" for key, v in value.items())
+        elif isinstance(value, Mapping) and value and all(map(_is_figure, value.values())):
+            yield name, ", ".join(f"{key} {shown(figure)}" for key, figure in value.items())
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str) or _is_estimate(value)
+
+
+def _is_estimate(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"value", "ci95"} <= value.keys()
 
 
 def as_text(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -45,9 +57,12 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a person reads it: three or four digits that count."""
+    """Return a value as a person reads it: three or four digits that count, an estimate with its interval."""
     if value is None:
         return "–"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if _is_estimate(value):
+        made_of = f" (from {value['from']})" if "from" in value else ""
+        return f"{shown(value['value'])} ± {shown(value['ci95'])}{made_of}"
     return str(value)

@@ -14,68 +14,67 @@ _TICKS = 4
 Series = Mapping[str, Sequence[float | None]]
 
 
-def plot(title: str, x: Sequence[float], series: Series, x_unit: str, y_unit: str) -> str:
-    """Return lines over a common axis from zero; gaps where a value is not known, nothing where none is."""
-    known = [value for values in series.values() for value in values if value is not None and math.isfinite(value)]
-    if not known or len(x) < 2:
+def plot(title: str, x: Sequence[float], series: Series, x_axis: str, unit: str, *, from_zero: bool = True) -> str:
+    """Return lines over a common axis; gaps where a value is not known, nothing where no line can be drawn."""
+    lines = {name: found for name, values in series.items() if (found := _stretches(x, values))}
+    known = [value for stretches in lines.values() for stretch in stretches for _, value in stretch]
+    if not known:
         return ""
-    top = _nice(max([*known, 1e-9]))
-    low = min(0.0, *known)
+    low, top = _range(known, from_zero)
     right, left = max(x), min(x)
 
     def place(at: float, value: float) -> tuple[float, float]:
         across = (at - left) / max(right - left, 1e-9) * (_WIDTH - 2 * _MARGIN)
-        up = (value - low) / max(top - low, 1e-9) * (_HEIGHT - 2 * _MARGIN + 20)
+        up = (value - low) / (top - low) * (_HEIGHT - 2 * _MARGIN + 20)
         return _MARGIN + across, _HEIGHT - _MARGIN + 12 - up
 
-    shapes = [f'<text x="0" y="14" font-weight="bold">{html.escape(title)}</text>']
+    shapes = [f'<text x="0" y="14" font-weight="bold">{html.escape(f"{title}, {unit}")}</text>']
     for tick in range(_TICKS + 1):
         value, at = low + (top - low) * tick / _TICKS, left + (right - left) * tick / _TICKS
         _, y = place(left, value)
         across, _ = place(at, low)
-        shapes.append(f'<text x="{_MARGIN - 6}" y="{y + 4:.0f}" text-anchor="end">{value:g}</text>')
+        shapes.append(f'<text x="{_MARGIN - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.6g}</text>')
         shapes.append(f'<line x1="{_MARGIN}" y1="{y:.0f}" x2="{_WIDTH - _MARGIN}" y2="{y:.0f}" stroke="#d8dee4"/>')
         shapes.append(f'<text x="{across:.0f}" y="{_HEIGHT - 22}" text-anchor="middle">{at:.3g}</text>')
-    for i, (name, values) in enumerate(series.items()):
+    for i, (name, stretches) in enumerate(lines.items()):
         colour = _COLOURS[i % len(_COLOURS)]
-        for stretch in _stretches(x, values):
+        for stretch in stretches:
             path = " ".join("{:.1f},{:.1f}".format(*place(at, value)) for at, value in stretch)
             shapes.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         shapes.append(
             f'<text x="{_WIDTH - _MARGIN + 4}" y="{30 + 16 * i}" style="fill:{colour}">{html.escape(name)}</text>'
         )
-    shapes.append(
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(f"{x_unit}; {y_unit}")}</text>'
-    )
+    shapes.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(x_axis)}</text>')
     width = _WIDTH + 60
     return f'<svg width="{width}" height="{_HEIGHT}" viewBox="0 0 {width} {_HEIGHT}">{"".join(shapes)}</svg>'
 
 
 def battery_plots(report: Mapping[str, Any]) -> str:
     """Return the plots of a battery report: of the measured period, or of one simulated day."""
-    day, trace = report.get("day"), report.get("trace")
-    if day:
-        hour = day["hour"]
-        return "\n".join(
-            [
-                plot("Charge of one simulated day", hour, {"left": [100.0 * s for s in day["share"]]}, "h", "%"),
-                plot("Power", hour, {"drawn": day["power_w"], "budget": _capped(day)}, "h", "W"),
-                plot("Looks while watching", hour, {"allowed": day["watch_hz"]}, "h", "Hz"),
-                plot("Temperature of the air", hour, {"air": day["air_c"]}, "h", "°C"),
-            ]
-        )
-    if trace:
-        minutes = [row["t_s"] / 60.0 for row in trace]
-        of = {name: [row[name] for row in trace] for name in ("power_w", "percent", "temperature_c")}
-        return "\n".join(
-            [
-                plot("Power", minutes, {"drawn": of["power_w"]}, "min", "W"),
-                plot("Charge", minutes, {"left": of["percent"]}, "min", "%"),
-                plot("Temperature", minutes, {"hottest zone": of["temperature_c"]}, "min", "°C"),
-                plot("Work", [0, *_ends(report)], _work(report), "min", "a second"),
-            ]
-        )
-    return ""
+    plots = _of_day(report["day"]) if "day" in report else _of_period(report)
+    return "\n".join(drawn for drawn in plots if drawn)
+
+
+def _of_day(day: Mapping[str, Any]) -> list[str]:
+    hour, axis = day["hour"], "hour of the simulated day"
+    return [
+        plot("Charge of one simulated day", hour, {"left": [100.0 * s for s in day["share"]]}, axis, "%"),
+        plot("Power", hour, {"drawn": day["power_w"], "budget": _capped(day)}, axis, "W"),
+        plot("Looks while watching", hour, {"allowed": day["watch_hz"]}, axis, "a second"),
+        plot("Temperature of the air", hour, {"air": day["air_c"]}, axis, "°C", from_zero=False),
+    ]
+
+
+def _of_period(report: Mapping[str, Any]) -> list[str]:
+    trace, axis = report["trace"], "minutes of the measurement"
+    minutes = [row["t_s"] / 60.0 for row in trace]
+    of = {name: [row[name] for row in trace] for name in ("power_w", "percent", "temperature_c")}
+    return [
+        plot("Power", minutes, {"drawn": of["power_w"]}, axis, "W"),
+        plot("Charge", minutes, {"left": of["percent"]}, axis, "%", from_zero=False),
+        plot("Temperature", minutes, {"hottest zone": of["temperature_c"]}, axis, "°C", from_zero=False),
+        plot("Rates", *_rates(report["plays"], report["seconds"]), axis, "a second"),
+    ]
 
 
 def _capped(day: Mapping[str, Any]) -> list[float]:
@@ -84,19 +83,27 @@ def _capped(day: Mapping[str, Any]) -> list[float]:
     return [min(value, most) for value in day["budget_w"]]
 
 
-def _ends(report: Mapping[str, Any]) -> list[float]:
-    total, ends = 0.0, []
-    for row in report["rows"]:
-        total += row["seconds"] / 60.0
-        ends.append(total)
-    return ends
+def _rates(plays: Sequence[Mapping[str, Any]], end_s: float) -> tuple[list[float], dict[str, list[float | None]]]:
+    """Return where each phase begins and ends, in minutes, and its rates at both: they change in steps."""
+    starts = [play["start_s"] / 60.0 for play in plays]
+    ends = [*starts[1:], end_s / 60.0]
+    return [at for start_and_end in zip(starts, ends, strict=True) for at in start_and_end], {
+        name: [play[name] / max(play["seconds"], 1e-9) for play in plays for _ in range(2)]
+        for name in ("frames", "looks", "embeddings")
+    }
 
 
-def _work(report: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    rates: dict[str, list[float | None]] = {}
-    for name in ("frames", "looks", "embeddings"):
-        rates[name] = [0.0, *(row[name] / max(row["seconds"], 1e-9) for row in report["rows"])]
-    return rates
+def _range(known: Sequence[float], from_zero: bool) -> tuple[float, float]:
+    """Return where an axis begins and ends, so that its ticks are round numbers."""
+    low, top = min(known), max(known)
+    if from_zero:
+        low, top = min(0.0, low), max(0.0, top)
+    step = _nice(max((top - low) / _TICKS, 1e-3 * max(abs(low), abs(top)), 1e-6))
+    low = math.floor(low / step + 1e-9) * step
+    while low + _TICKS * step < top - 1e-9 * step:
+        step = _nice(1.01 * step)
+        low = math.floor(low / step + 1e-9) * step
+    return low, low + _TICKS * step
 
 
 def _stretches(x: Sequence[float], values: Sequence[float | None]) -> list[list[tuple[float, float]]]:

@@ -133,7 +133,7 @@ def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     show_default=True,
     help="The configuration file of the device that is measured.",
 )
-@click.option("--seconds", default=300.0, show_default=True, help="How long to measure, over all phases.")
+@click.option("--seconds", default=300.0, show_default=True, help="How long to measure; 60 at least.")
 @click.option("--simulate", is_flag=True, help="Run simulated days with the real governor instead.")
 @click.option("--days", default=100, type=click.IntRange(min=1), show_default=True, help="Simulated days.")
 @click.option(
