@@ -143,3 +143,44 @@ def test_lines_of_a_power_law_are_straight_on_logarithmic_axes() -> None:
 def test_a_table_says_what_is_missing_in_place_of_figures() -> None:
     grid = text.grid([{"system": "ours", "ms": 1.23456}, {"system": "other", "said": "not installed"}])
     assert grid.splitlines() == ["system     ms", "ours    1.235", "other       –  not installed"]
+
+
+def test_headlines_show_groups_of_figures_and_estimates_with_their_intervals() -> None:
+    estimate = {"value": 0.0213, "ci95": 0.004}
+    found: dict[str, Any] = {
+        "command": "battery",
+        "machine": {"cpu": "not here"},
+        "base_w": estimate,
+        "joules": {"frame": estimate, "look": "unknown: no sensor"},
+        "whole": {**estimate, "from": "6 recognised"},
+        "missing": None,
+        "nested": {"deeper": {"than": 1}},
+        "rows": [],
+    }
+    assert list(text.headlines(found)) == [
+        ("base_w", "0.0213 ± 0.004"),
+        ("joules", "frame 0.0213 ± 0.004, look unknown: no sensor"),
+        ("whole", "0.0213 ± 0.004 (from 6 recognised)"),
+        ("missing", "–"),
+    ]
+
+
+def test_simulated_days_end_in_one_object_and_a_page(tmp_path: Path) -> None:
+    done = run("battery", "--simulate", "--days", "2", "--per-wearer", "2", "--json", "--report", tmp_path / "p.html")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line, parse_constant=pytest.fail)
+    assert (found["command"], found["days"], len(found["rows"])) == ("battery", 2, 2)
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    parsed = Page()
+    parsed.feed(page)
+    assert (parsed.fetched, parsed.open) == ([], [])
+    assert page.count("<svg") == 4  # energy twice, rates, temperature
+    assert "met_by_sensor" in page
+
+
+def test_a_measurement_without_a_configuration_says_where_to_get_one(tmp_path: Path) -> None:
+    done = run("battery", "--config", tmp_path / "absent.toml")
+    assert done.returncode != 0
+    assert "config/edge.toml" in done.stderr
+    assert "Traceback" not in done.stderr
