@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,7 +15,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from edge.bench import report, text
+from edge.cli.bench import cli
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "bench.md"
 MATCH = ("match", "--most", "10", "--rounds", "3")
 REPORTS: dict[str, dict[str, Any]] = {
     "model": {
@@ -184,3 +187,13 @@ def test_a_measurement_without_a_configuration_says_where_to_get_one(tmp_path: P
     assert done.returncode != 0
     assert "config/edge.toml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_page_of_documentation_has_a_row_for_each_command_and_knows_its_options() -> None:
+    rows = [row for row in DOCUMENTATION.read_text(encoding="utf-8").splitlines() if row.startswith("| `edge-bench ")]
+    told = {re.findall(r"`edge-bench (\w+)", row)[0] for row in rows}
+    assert told == set(cli.commands)
+    for row in rows:
+        command = row.split("`")[1]
+        options = {name for option in cli.commands[command.split()[1]].params for name in option.opts}
+        assert set(re.findall(r"--[\w-]+", command)) <= options
