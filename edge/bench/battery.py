@@ -288,7 +288,8 @@ def _traced(reading: Reading, first_s: float) -> dict[str, float | None]:
 def simulate(days: int, seed: int, per_wearer: int) -> dict[str, Any]:
     """Run seeded days of wearers; returns the figures, each day, and one day step by step."""
     begin_s = time.monotonic()
-    results = simulator.simulate(days, seed, per_wearer)
+    with progress.bar("wearers", math.ceil(days / per_wearer)) as advance:
+        results = simulator.simulate(days, seed, per_wearer, lambda _days: advance())
     return {
         "command": "battery",
         **summary(results, time.monotonic() - begin_s, seed),

@@ -279,6 +279,9 @@ def test_the_whole_page_of_a_gauge_is_drawn_in_the_order_of_the_phases() -> None
     assert [row["phase"] for row in found["rows"]] == list(PHASES)
     assert [row["embeddings"] > 0 for row in found["rows"]] == [False, False, False, True, False]
     assert found["seconds"] == pytest.approx(SECONDS, abs=6.0)
+    settled_s = 6 * (10.0 - 2.0)
+    assert all(row["seconds"] == pytest.approx(settled_s, abs=0.5) for row in found["rows"])
+    assert found["rows"][1]["frames"] == pytest.approx(RATES.capture_fps * settled_s, abs=6)
     assert set(page_of(found)[1]) > {"Power, W", "Charge, %", "Temperature, °C", "Rates, a second"}
 
 
