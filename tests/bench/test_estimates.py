@@ -109,6 +109,25 @@ def played(watts: NDArray[np.float64], seconds: float, rates_hz: tuple[float, fl
     return made
 
 
+def drawn(costs: NDArray[np.float64], seconds: int, rates_hz: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Return (seconds,) W: what phases draw whose work costs so much."""
+    watts = np.zeros(seconds)
+    for play in (play for sweep in played(watts, seconds, rates_hz) for play in sweep.values()):
+        watts[round(play.start_s) : round(play.start_s + play.played_s)] = costs @ [1.0, *play.rates_hz]
+    return watts
+
+
+def test_joules_of_a_coarse_and_quiet_sensor_are_no_surer_than_its_steps() -> None:
+    rng, rates_hz = np.random.default_rng(5), (15.0, 6.0, 3.0)
+    for truth in rng.uniform([1.0, 0.01, 0.03, 0.04], [3.0, 0.03, 0.09, 0.1], (RUNS // 4, 4)):
+        watts = 0.1 * np.round(drawn(truth, 100, rates_hz) / 0.1)
+        readings = [Reading(float(t), power_w=Measured(w, "W", "ina", t)) for t, w in enumerate(watts.tolist())]
+        costs = battery.Power(played(watts, 100, rates_hz), readings).costs()
+        for told, true in zip(costs.values(), truth, strict=True):
+            assert isinstance(told, Estimate)
+            assert abs(told.value - true) <= told.half_width
+
+
 @pytest.mark.parametrize("heat_w", [0.0, 0.4], ids=["steady", "warming up"])
 @pytest.mark.parametrize(("seconds", "memory_s"), [(60, 3.0), (300, 1.0), (300, 10.0), (600, 20.0)])
 def test_joules_hold_the_truth_under_noise_that_remembers_and_heat_that_drifts(
@@ -118,11 +137,7 @@ def test_joules_hold_the_truth_under_noise_that_remembers_and_heat_that_drifts(
     truth, rates_hz = np.array([2.0, 0.02, 0.06, 0.07]), (15.0, 6.0, 3.0)
     drift = heat_w * (1.0 - np.exp(-2.0 * np.arange(seconds) / seconds))
     noise = alike(rng, RUNS, seconds, 0.1, memory_s)
-    clean = played(np.zeros(seconds), seconds, rates_hz)
-    steady = np.zeros(seconds)
-    for play in (play for sweep in clean for play in sweep.values()):
-        begin, end = round(play.start_s), round(play.start_s + play.played_s)
-        steady[begin:end] = truth @ [1.0, *play.rates_hz]
+    steady = drawn(truth, seconds, rates_hz)
     true = dict(zip(("base", "frame", "look", "embedding"), truth + np.array([drift.mean(), 0, 0, 0]), strict=True))
     held = dict.fromkeys(true, 0)
     for run in range(RUNS):
