@@ -1,8 +1,9 @@
 """Which mode, and why: a table of causes, each with where it begins, where it is over, and what it asks for.
 
 A cause begins at once and is over when its signal has stayed beyond the second level for the hysteresis: a mode may
-become stricter at any moment, and milder only after that time. The strictest mode of the causes that hold applies, and
-the first of those in the table is the reason. Sans-IO.
+become stricter at any moment, and milder only after that time. A signal that is not known any more lets a cause end,
+except where the table says that it is kept: a chip does not cool because nobody looks. The strictest mode of the
+causes that hold applies, and the first of those in the table is the reason. Sans-IO.
 """
 
 from __future__ import annotations
@@ -30,23 +31,27 @@ STRICTNESS: tuple[Mode, ...] = ("active", "saver", "critical", "suspended")
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One row: the signal begins it at `begins` and above, and ends it at `ends` and below."""
+    """One row: the signal begins it at `begins` and above, and ends it at `ends` and below.
+
+    `kept`: a signal that is not known does not end it.
+    """
 
     reason: Reason
     mode: Mode
     signal: str
     begins: float
     ends: float
+    kept: bool = False
 
 
 CAUSES: tuple[Cause, ...] = (
-    #     reason, mode, signal, begins, ends
+    #     reason, mode, signal, begins, ends, kept
     Cause("battery_low", "suspended", "below_suspend", 0.0, -2.0),  # percent of charge under the limit
-    Cause("hot", "suspended", "above_shutdown", 0.0, -5.0),  # °C over the limit
+    Cause("hot", "suspended", "above_shutdown", 0.0, -5.0, kept=True),  # °C over the limit
     Cause("battery_low", "critical", "below_reserve", 0.0, -2.0),
-    Cause("hot", "critical", "above_overheated", 0.0, -5.0),
+    Cause("hot", "critical", "above_overheated", 0.0, -5.0, kept=True),
     Cause("undervoltage", "critical", "undervoltage", 0.5, 0.5),  # 0 or 1
-    Cause("hot", "saver", "above_hot", 0.0, -5.0),
+    Cause("hot", "saver", "above_hot", 0.0, -5.0, kept=True),
     Cause("throttled", "saver", "throttled", 0.5, 0.5),  # 0 or 1
     Cause("sensor_lost", "saver", "blind_s", 3.0, 0.0),  # seconds without a battery that was there
     Cause("infeasible", "saver", "shortfall", 0.01, -0.02),  # share of the wanted time that the floor misses
@@ -62,14 +67,14 @@ class Modes:
         self._holding: dict[Cause, float] = {}  # last time the cause was needed
 
     def update(self, signals: Mapping[str, float | None], now_s: float) -> tuple[Mode, Reason]:
-        """Take the signals of a moment; one that is None or not a number neither begins a cause nor keeps it."""
+        """Take the signals of a moment; one that is None or not a number begins no cause."""
         for cause in CAUSES:
             value = signals.get(cause.signal)
-            known = value is not None and not math.isnan(value)
-            if known and value is not None and value >= cause.begins:
+            level = math.nan if value is None else value  # not a number is neither above nor below
+            if level >= cause.begins:
                 self._holding[cause] = now_s
             elif cause in self._holding:
-                if known and value is not None and value > cause.ends:
+                if level > cause.ends or (cause.kept and math.isnan(level)):
                     self._holding[cause] = now_s
                 elif now_s - self._holding[cause] >= self._hysteresis_s:
                     del self._holding[cause]

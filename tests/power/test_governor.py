@@ -165,6 +165,22 @@ def test_a_throttled_processor_is_given_less_to_do() -> None:
     assert orders.detector_px == 320
 
 
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_heat_that_is_no_longer_seen_holds_back_until_it_is_seen_to_be_over(unknown: float | None) -> None:
+    modes = Modes(60.0)
+    assert modes.update({"above_overheated": 8.0, "above_hot": 15.0}, 0.0) == ("critical", "hot")
+    for now_s in (10.0, 100.0, 10_000.0):
+        assert modes.update({"above_overheated": unknown, "above_hot": unknown}, now_s) == ("critical", "hot")
+    assert modes.update({"above_overheated": -6.0, "above_hot": -6.0}, 10_059.0) == ("critical", "hot")
+    assert modes.update({"above_overheated": -6.0, "above_hot": -6.0}, 10_060.0) == ("active", "normal")
+
+
+def test_a_gauge_that_is_no_longer_heard_throttles_nothing_for_ever() -> None:
+    modes = Modes(60.0)
+    assert modes.update({"throttled": 1.0}, 0.0) == ("saver", "throttled")
+    assert modes.update({"throttled": None}, 60.0) == ("active", "normal")
+
+
 # ---- what it never does
 
 NONSENSE = st.one_of(st.none(), st.floats(), st.sampled_from([-1.0, 0.0, 3.0, 50.0, 100.0, 255.0, 1e9]))
