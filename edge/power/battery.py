@@ -14,6 +14,7 @@ _REST_V = (  # open-circuit voltage at a charge of 0, 5, … 100 %
     *(3.27, 3.61, 3.69, 3.71, 3.73, 3.75, 3.77, 3.79, 3.80, 3.82, 3.84),
     *(3.85, 3.87, 3.91, 3.95, 3.98, 4.02, 4.08, 4.11, 4.15, 4.20),
 )
+CELL_V = (2.6, 4.4)  # between what the voltage of one cell can be
 LABEL_SHARE, LABEL_SPREAD = 0.85, 0.10  # what a battery of unknown age holds of its label: 70 to 100 %
 RESISTANCE_OHM = 0.09  # of a cell of some ampere hours with its wires and protection
 RESISTANCE_SPREAD = 0.6  # as a share

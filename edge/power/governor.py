@@ -15,15 +15,19 @@ the next update.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
 
+from edge.power.battery import CELL_V
 from edge.power.demand import Day
 from edge.power.energy import EnergyFilter, Learned
 from edge.power.modes import CAUSES, Mode, Modes, Reason
 from edge.power.plan import Plan, Planner, scaled
 from edge.power.readings import DEMANDS, Demand, Measured, Reading, Supply, Usage
 from edge.records import Rates
+
+_log = logging.getLogger(__name__)
 
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
@@ -105,6 +109,7 @@ class Governor:
     _planned_s: float = float("-inf")
     _observed_s: float | None = None  # when the charge was last seen
     _voltage_s: float | None = None
+    _cells_doubted: bool = False  # whether it has been said that the voltage is not that of so many cells
     _began_s: float | None = None  # when the charger was left
 
     def __post_init__(self) -> None:
@@ -160,14 +165,27 @@ class Governor:
         if percent is not None:
             since_h = 0.0 if self._observed_s is None else max(0.0, now_s - self._observed_s) / 3600.0
             self.energy.observe_gauge(percent / 100.0, since_h)
-        if volts is not None and self.limits.cells:
+        cells = self.limits.cells
+        if volts is not None and cells and not CELL_V[0] <= volts / cells <= CELL_V[1]:
+            self._warn_of_cells(volts)
+        elif volts is not None and cells:
             since_h = 0.0 if self._voltage_s is None else max(0.0, now_s - self._voltage_s) / 3600.0
             current = _fresh(reading.current_a, now_s)
-            self.energy.observe_volts(volts / self.limits.cells, current, since_h, predicted_w / self.limits.cells)
+            self.energy.observe_volts(volts / cells, current, since_h, predicted_w / cells)
             self._voltage_s = now_s
         if self.energy.started and (percent is not None or self._voltage_s == now_s):
             self._observed_s = now_s
             self._began_s = now_s if self._began_s is None else self._began_s
+
+    def _warn_of_cells(self, volts: float) -> None:
+        if not self._cells_doubted:
+            self._cells_doubted = True
+            _log.warning(
+                "[power] battery_cells = %d: so many cells do not have %.2f V; the voltage is not used\n"
+                "  → count the cells in series, or set 0 where the voltage is not the battery's",
+                self.limits.cells,
+                volts,
+            )
 
     # ---- budget
 

@@ -181,6 +181,16 @@ def test_a_gauge_that_is_no_longer_heard_throttles_nothing_for_ever() -> None:
     assert modes.update({"throttled": None}, 60.0) == ("active", "normal")
 
 
+def test_a_voltage_of_other_cells_than_said_is_not_used_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    hold = governor(full_wh=50.0)  # cells = 1, and two are there
+    for i in range(600):
+        each = replace(reading(float(i), 80.0 - 0.001 * i), voltage_v=measured(7.6, float(i)))
+        hold.update(each, watching(1.0), float(i), None)
+    assert hold.energy.restarts == 0
+    assert hold.learned().full_wh == pytest.approx(50.0, rel=0.2)
+    assert caplog.text.count("battery_cells = 1") == 1
+
+
 # ---- what it never does
 
 NONSENSE = st.one_of(st.none(), st.floats(), st.sampled_from([-1.0, 0.0, 3.0, 50.0, 100.0, 255.0, 1e9]))
