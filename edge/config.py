@@ -130,12 +130,12 @@ class PowerConfig(_Section, frozen=True):
     """How long the battery must last, and what the power governor may and must do."""
 
     governor: bool = True
-    run_time: Annotated[str, Meta(pattern=r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])$")] = "12h"
+    run_time: Annotated[str, Meta(pattern=r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])\Z")] = "12h"
     device: Literal["auto", "pi-zero-2", "pi-4", "pi-5", "jetson-orin-nano", "generic"] = "auto"
     sensor: Annotated[
-        str, Meta(pattern=r"^(auto|none|serial:/.{1,100}|i2c:[0-9]{1,2}:0x[0-9a-f]{2}:(ina219|ina226|ina3221))$")
+        str, Meta(pattern=r"^(auto|none|serial:/.{1,100}|i2c:[0-9]{1,2}:0x[0-9a-f]{2}:(ina219|ina226|ina3221))\Z")
     ] = "auto"
-    shunt_ohm: Annotated[float, Meta(gt=0, le=10)] = 0.1
+    shunt_ohm: Annotated[float, Meta(ge=-10, le=10)] = 0.1
     battery_wh: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     battery_cells: Annotated[int, Meta(ge=0, le=8)] = 1
     reserve_percent: Annotated[float, Meta(ge=1, le=50)] = 5.0
@@ -148,7 +148,14 @@ class PowerConfig(_Section, frozen=True):
     hysteresis_s: Annotated[float, Meta(ge=10, le=3600)] = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse limits in the wrong order: the stricter mode must come later."""
+        """Refuse what no pattern and no range can: nothing for a wish or a shunt, and limits in the wrong order.
+
+        The stricter mode must come later.
+        """
+        if re.fullmatch(r"[0.]+h", self.run_time):
+            raise ValueError("run_time is more than 0h, or empty for no wish")
+        if not abs(self.shunt_ohm) > 0.0:
+            raise ValueError("shunt_ohm is not 0: the resistance in Ω, negative where it is wired the other way round")
         if not self.hot_c < self.overheated_c < self.shutdown_c:
             raise ValueError("hot_c < overheated_c < shutdown_c is needed")
         if not self.suspend_percent < self.reserve_percent:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.power.sysfs import PI_THROTTLED
+
 UNKNOWN = "unknown"
 _FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}  # bit → meaning now
 _PERIOD_S = 1.0
@@ -94,7 +96,7 @@ def _celsius(path: Path) -> float | None:
 
 
 def _flags(root: Path) -> tuple[str, ...] | None:
-    text = next((_text(p) for p in root.glob("devices/platform/soc*/soc*firmware/get_throttled")), None)
+    text = next((_text(p) for p in root.glob(PI_THROTTLED)), None)
     if text is None and root == Path("/sys") and (command := shutil.which("vcgencmd")):
         done = subprocess.run([command, "get_throttled"], capture_output=True, text=True, check=False, timeout=5)  # noqa: S603 - found in PATH, no arguments from outside
         text = done.stdout.rpartition("=")[2]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.errors import SensorError
-from edge.power.readings import Measured, Supply
-from edge.power.sensors import Facts, monitor_facts
+from edge.power.hwmon import monitor_facts
+from edge.power.readings import Facts, Measured, Supply
 
 _I2C_SLAVE = 0x0703  # ioctl of the kernel's i2c-dev: which chip the next bytes are for
 
@@ -43,24 +43,25 @@ class Bus(Protocol):
     """Reads one register of one chip."""
 
     def register(self, number: int) -> bytes:
-        """Return its two bytes, the higher first; raises OSError."""
+        """Return its two bytes, the higher first; raises OSError, and SensorError where there is no bus."""
 
 
 class Monitor:
-    """One chip and its shunt."""
+    """One chip and its shunt: less than 0 Ω where the shunt is wired the other way round."""
 
     def __init__(self, bus: Bus, chip: str, shunt_ohm: float, cells: int, name: str) -> None:
         self._bus, self._chip, self._shunt_ohm = bus, CHIPS[chip], shunt_ohm
         self._cells, self._name = cells, name
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return voltage, current and power; nothing where the chip does not answer."""
+        """Return voltage, current and power; raises SensorError where the chip does not answer."""
         chip = self._chip
         try:
             shunt = signed(self._bus.register(chip.shunt_register)) >> chip.shunt_shift
             bus = signed(self._bus.register(chip.bus_register)) >> chip.bus_shift
-        except OSError:
-            return "unknown", {}
+        except OSError as e:
+            remedy = "check wires and address: i2cdetect shows which chips answer"
+            raise SensorError(f"[power] sensor: {self._name}: {e.strerror or e}", remedy) from None
         volts, amperes = bus * chip.bus_step_v, shunt * chip.shunt_step_v / self._shunt_ohm
         voltage = Measured(volts, "V", self._name, now_s)
         current = Measured(amperes, "A", self._name, now_s)
@@ -75,22 +76,38 @@ def signed(pair: bytes) -> int:
 
 
 class _DeviceBus:
-    """`/dev/i2c-N`."""
+    """`/dev/i2c-N`, opened when it is read, and anew after an error: an adapter may have been pulled."""
 
     def __init__(self, path: Path, address: int) -> None:
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.ioctl(self._file, _I2C_SLAVE, address)
-        except OSError as e:
-            remedy = "enable I²C (raspi-config or a device tree overlay), and check group i2c"
-            raise SensorError(f"[power] sensor: {path}, 0x{address:02x}: {e.strerror}", remedy) from None
+        self._path, self._address = path, address
+        self._file: int | None = None
 
     def register(self, number: int) -> bytes:
-        os.write(self._file, bytes([number]))
-        return os.read(self._file, 2)
+        file = self._file = self._open() if self._file is None else self._file
+        try:
+            os.write(file, bytes([number]))
+            return os.read(file, 2)
+        except OSError:
+            self._file = None
+            os.close(file)
+            raise
+
+    def _open(self) -> int:
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as e:
+            remedy = "enable I²C (raspi-config or a device tree overlay), and check group i2c"
+            raise SensorError(f"[power] sensor: {self._path}: {e.strerror}", remedy) from None
+        try:
+            fcntl.ioctl(file, _I2C_SLAVE, self._address)
+        except OSError as e:
+            os.close(file)
+            remedy = "a kernel driver may hold the address: then sensor = 'auto' reads it"
+            raise SensorError(f"[power] sensor: {self._path}, 0x{self._address:02x}: {e.strerror}", remedy) from None
+        return file
 
 
 def open_monitor(bus: int, address: int, chip: str, shunt_ohm: float, cells: int) -> Monitor:
-    """Open the bus; raises SensorError."""
+    """Return the monitor on a bus, which is opened when it is read."""
     path = Path(f"/dev/i2c-{bus}")
     return Monitor(_DeviceBus(path, address), chip, shunt_ohm, cells, f"{path}:0x{address:02x}")

@@ -1,4 +1,7 @@
-"""Which readings to believe: limits for each quantity, and jumps that must be seen twice. Sans-IO."""
+"""Which readings to believe: limits for each quantity, and jumps that must be seen twice. Sans-IO.
+
+What feeds the device is believed in the same way: whoever leaves the charger for one reading has not left it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge.power.readings import QUANTITIES, Measured, Reading
+from edge.power.readings import QUANTITIES, Measured, Reading, Supply
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Plausibility:
     def __init__(self) -> None:
         self._believed: dict[str, Measured] = {}
         self._doubted: dict[str, Measured] = {}
+        self._supply: tuple[Supply, float] = "unknown", float("-inf")  # believed, and when it was last read
+        self._new_supply: tuple[Supply, float] = self._supply  # in doubt, and since when
         self.rejected = 0
 
     def check(self, reading: Reading) -> Reading:
@@ -58,6 +63,9 @@ class Plausibility:
             told = None if new is None else self._judge(name, new)
             if told is not new:
                 changes[name] = told
+        supply = self._judge_supply(reading.supply, reading.t_s)
+        if supply != reading.supply:
+            changes["supply"] = supply
         return replace(reading, **changes) if changes else reading
 
     def _judge(self, name: str, new: Measured) -> Measured | None:
@@ -76,6 +84,17 @@ class Plausibility:
         self._doubted.pop(name, None)
         self._believed[name] = new
         return new
+
+    def _judge_supply(self, new: Supply, t_s: float) -> Supply:
+        believed, seen_s = self._supply
+        doubted, since_s = self._new_supply
+        if new == believed or (new == doubted and t_s - since_s >= _CONFIRM_S):
+            self._supply = self._new_supply = new, t_s
+            return new
+        if new != doubted:
+            self._new_supply = new, t_s
+            self.rejected += 1
+        return believed if 0 <= t_s - seen_s <= _KEEP_S else "unknown"
 
     @staticmethod
     def _instead(last: Measured | None, new: Measured) -> Measured | None:

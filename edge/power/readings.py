@@ -26,6 +26,10 @@ class Measured:
         return now_s - self.t_s
 
 
+Facts = dict[str, Measured]
+"""What one source knows, by the names of `QUANTITIES`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """All that is known at one moment."""

@@ -5,8 +5,9 @@ One line a second or so, ASCII, ended by LF or CR LF, at 9600 baud, in one of tw
     SOC=57.5 V=3.842 I=-0.412 CHG=0
     $ SmartUPS V3.2P,Vin NG,BATCAP 57,Vout 5217 $
 
-The first is ours: charge in %, volts, amperes (negative: discharging), 1 while a charger is connected; each field may
-be left out, unknown ones are ignored. The second is what UPSPack boards send: charger, charge in %, output in mV.
+The first is ours: charge in %, volts, amperes (negative: discharging; around 0: a charger carries the board), 1 while a
+charger is connected, which is believed over the amperes; each field may be left out, unknown ones are ignored. The
+second is what UPSPack boards send: charger, charge in %, output in mV.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import re
 from typing import Any, Protocol
 
 from edge.errors import DependencyError, SensorError
-from edge.power.readings import Measured, Supply
-from edge.power.sensors import Facts
+from edge.power.hwmon import LEAST_LOAD_A
+from edge.power.readings import Facts, Measured, Supply
 
 _BAUD = 9600
 _MAX_LINE = 200  # longer is noise: at 9600 baud a gauge's line is over in a tenth of a second
 _OLD_S = 5.0  # after so long without a line nothing is known
-_FIELD = re.compile(r"\b(SOC|V|I|CHG)=(-?\d+(?:\.\d+)?)(?![\w.])")
+_FIELD = re.compile(r"\b(SOC|V|I|CHG)=([+-]?\d+(?:\.\d+)?)(?![\w.])")
 _UPSPACK = re.compile(r"Vin\s+(GOOD|NG)\s*,\s*BATCAP\s+(\d{1,3})\b")
 
 
@@ -43,11 +44,12 @@ class SerialGauge:
         self._heard_s = float("-inf")
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return what the last line said, nothing when it is old or the port has gone."""
+        """Return what the last line said, nothing when it is old; raises SensorError where there is no port."""
         try:
             arrived = self._port.read_waiting()
         except SensorError:
-            return "unknown", {}
+            self._rest, self._heard_s = b"", float("-inf")
+            raise
         *lines, self._rest = (self._rest + arrived).replace(b"\r", b"\n").split(b"\n")
         self._rest = self._rest[-_MAX_LINE:]
         for line in lines:
@@ -77,25 +79,24 @@ def _sorted_out(fields: dict[str, float], source: str, now_s: float) -> tuple[Su
     if "CHG" in fields:
         supply = "mains" if fields["CHG"] else "battery"
     elif "I" in fields:
-        supply = "mains" if fields["I"] > 0 else "battery"
+        supply = "battery" if fields["I"] <= -LEAST_LOAD_A else "mains"
     told = {"percent": ("SOC", "%"), "voltage_v": ("V", "V"), "current_a": ("I", "A")}
+    if "I" in fields:
+        fields["I"] = abs(fields["I"])
     facts = {
-        name: Measured(abs(fields[field]), unit, source, now_s)
-        for name, (field, unit) in told.items()
-        if field in fields
+        name: Measured(fields[field], unit, source, now_s) for name, (field, unit) in told.items() if field in fields
     }
     if supply == "battery" and "V" in fields and "I" in fields:
-        facts["power_w"] = Measured(abs(fields["V"] * fields["I"]), "W", source, now_s)
+        facts["power_w"] = Measured(fields["V"] * fields["I"], "W", source, now_s)
     return supply, facts
 
 
 class _PySerialPort:
-    """pyserial, opened anew after the adapter was pulled."""
+    """pyserial, opened when it is read, and anew after the adapter was pulled."""
 
     def __init__(self, serial: Any, name: str) -> None:
         self._serial, self._name = serial, name
         self._port: Any = None
-        self._open()
 
     def read_waiting(self) -> bytes:
         if self._port is None:
@@ -115,7 +116,7 @@ class _PySerialPort:
 
 
 def open_gauge(name: str) -> SerialGauge:
-    """Open the port; raises DependencyError without pyserial, SensorError where it cannot be opened."""
+    """Return the gauge on a port, which is opened when it is read; raises DependencyError without pyserial."""
     try:
         serial = importlib.import_module("serial")
     except ImportError as e:

@@ -13,23 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import config
-from edge.errors import ConfigError, SensorError
+from edge.config import PowerConfig
+from edge.errors import ConfigError
+from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.ina import Monitor, open_monitor
-from edge.power.plausible import Plausibility
+from edge.power.kernel_battery import KernelBattery, KernelCharger
 from edge.power.readings import Measured, Reading
-from edge.power.sensors import CpuFrequency, HwmonMonitor, KernelBattery, PiFirmware, Sensors, ThermalZones
+from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, ThermalZones, open_sensors
 from edge.power.serial_gauge import open_gauge, parse_line
-
-
-def files(root: Path, folder: str, **values: str) -> Path:
-    path = root / folder
-    path.mkdir(parents=True, exist_ok=True)
-    for name, value in values.items():
-        (path / name).write_text(value + "\n")
-    return path
-
-
-BATTERY = "class/power_supply/battery"
+from tests.power.tree import BATTERY, files
 
 
 def test_a_battery_that_counts_charge_gives_percent_power_and_capacity(tmp_path: Path) -> None:
@@ -80,7 +72,8 @@ def test_a_battery_that_counts_energy_is_believed_over_its_rounded_percent(tmp_p
 def test_charger_and_battery_tell_what_feeds_the_device(tmp_path: Path, status: str, online: str, supply: str) -> None:
     files(tmp_path, BATTERY, type="Battery", status=status, capacity="50")
     files(tmp_path, "class/power_supply/charger", type="USB", online=online)
-    assert KernelBattery(tmp_path).sample(0.0)[0] == supply
+    sensors = Sensors([KernelBattery(tmp_path), KernelCharger(tmp_path)])
+    assert [sensors.read(now_s).supply for now_s in (0.0, 1.0)] == ["unknown", supply]
 
 
 def test_the_battery_of_a_mouse_is_not_the_device_s(tmp_path: Path) -> None:
@@ -113,6 +106,47 @@ def test_an_ina219_at_the_battery_tells_power_voltage_and_charging(tmp_path: Pat
     assert (supply, "power_w" in facts) == ("mains", False)
 
 
+@pytest.mark.parametrize(
+    ("milliamperes", "turned", "supply"),
+    [
+        ("500", False, "battery"),
+        ("-500", False, "mains"),
+        ("-500", True, "battery"),
+        ("500", True, "mains"),
+        ("0", False, "mains"),  # a full battery on its charger
+        ("9", False, "mains"),
+        ("-9", True, "mains"),
+        ("12", False, "battery"),
+    ],
+)
+def test_the_sign_of_the_current_tells_what_feeds_the_device(
+    tmp_path: Path, milliamperes: str, turned: bool, supply: str
+) -> None:
+    files(tmp_path, "class/hwmon/hwmon0", name="ina219", in1_input="3700", curr1_input=milliamperes)
+    found, facts = HwmonMonitor(1, tmp_path, turned=turned).sample(0.0)
+    assert found == supply
+    assert ("power_w" in facts) == (supply == "battery")
+    assert all(fact.value >= 0.0 for fact in facts.values())
+
+
+@pytest.mark.parametrize(("ohm", "supply"), [(0.1, "mains"), (-0.1, "battery")])
+def test_a_negative_shunt_turns_the_current_round(ohm: float, supply: str) -> None:
+    answers = {1: (-2000 & 0xFFFF).to_bytes(2, "big"), 2: (3700 // 4 << 3).to_bytes(2, "big")}
+    found, facts = Monitor(Registers(answers), "ina219", ohm, 1, "test").sample(0.0)
+    assert found == supply
+    assert facts["current_a"].value == pytest.approx(0.2)
+
+
+def test_a_shunt_of_nothing_is_refused_by_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"test:2: \[power\] shunt_ohm = 0.0: shunt_ohm is not 0"):
+        config.parse("[power]\nshunt_ohm = 0.0\n", "test")
+
+
+def test_a_kernel_battery_s_status_wins_over_a_monitor_and_a_monitor_over_a_charger() -> None:
+    order = [type(source) for source in open_sensors(PowerConfig())._sources]
+    assert order[-3:] == [KernelBattery, HwmonMonitor, KernelCharger]
+
+
 def test_a_jetson_s_ina3221_gives_the_input_rail_s_power_and_no_battery(tmp_path: Path) -> None:
     channels = {"in1_label": "VDD_CPU", "in2_label": "VDD_IN", "in2_input": "19200", "curr2_input": "400"}
     files(tmp_path, "class/hwmon/hwmon1", name="ina3221", **channels)
@@ -139,11 +173,61 @@ def test_the_pi_s_live_bits_count_and_its_history_does_not(
     assert (facts["undervoltage"].value, facts["throttled"].value) == (undervoltage, throttled)
 
 
-def test_a_lowered_frequency_limit_is_throttling(tmp_path: Path) -> None:
+@pytest.mark.parametrize("node", ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"])
+def test_the_firmware_is_found_on_every_pi(tmp_path: Path, node: str) -> None:
+    files(tmp_path, f"devices/platform/{node}", get_throttled="1")
+    assert PiFirmware(tmp_path).sample(0.0)[1]["undervoltage"].value == 1.0
+
+
+def test_the_kernel_s_undervoltage_alarm_is_read(tmp_path: Path) -> None:
+    files(tmp_path, "class/hwmon/hwmon0", name="cpu_thermal")
+    assert PiUndervoltage(tmp_path).sample(0.0) == ("unknown", {})
+    files(tmp_path, "class/hwmon/hwmon1", name="rpi_volt", in0_lcrit_alarm="1")
+    assert PiUndervoltage(tmp_path).sample(0.0)[1]["undervoltage"].value == 1.0
+
+
+@pytest.mark.parametrize("sensor", ["auto", "none", "serial:/dev/no-such-port", "i2c:99:0x40:ina219"])
+def test_heat_throttling_and_undervoltage_are_read_with_every_choice(sensor: str) -> None:
+    kinds = {type(source) for source in open_sensors(PowerConfig(sensor=sensor))._sources}
+    assert {ThermalZones, PiFirmware, PiUndervoltage, CpuFrequency} <= kinds
+
+
+CPUFREQ = "devices/system/cpu/cpu0/cpufreq"
+
+
+def throttled(source: CpuFrequency, now_s: float) -> float:
+    return source.sample(now_s)[1]["throttled"].value
+
+
+def test_a_frequency_limit_that_is_lowered_meanwhile_is_throttling(tmp_path: Path) -> None:
+    limits = {"scaling_cur_freq": "600000", "scaling_max_freq": "1800000", "cpuinfo_max_freq": "1800000"}
+    files(tmp_path, CPUFREQ, **limits)
+    source = CpuFrequency(tmp_path)
+    assert source.sample(0.0)[1]["cpu_mhz"].value == 600.0
+    assert throttled(source, 1.0) == 0.0
+    files(tmp_path, CPUFREQ, scaling_max_freq="1000000")
+    assert throttled(source, 2.0) == 1.0
+    files(tmp_path, CPUFREQ, scaling_max_freq="1800000")
+    assert throttled(source, 3.0) == 0.0
+
+
+def test_a_frequency_limit_from_the_start_is_the_owner_s_or_a_power_mode(tmp_path: Path) -> None:
     limits = {"scaling_cur_freq": "600000", "scaling_max_freq": "1000000", "cpuinfo_max_freq": "1800000"}
-    files(tmp_path, "devices/system/cpu/cpu0/cpufreq", **limits)
-    facts = CpuFrequency(tmp_path).sample(0.0)[1]
-    assert (facts["cpu_mhz"].value, facts["throttled"].value) == (600.0, 1.0)
+    files(tmp_path, CPUFREQ, **limits)
+    assert throttled(CpuFrequency(tmp_path), 0.0) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["cpufreq-cpu0", "thermal-cpufreq-0", "Processor"])
+def test_the_kernel_s_cooling_of_the_processor_is_believed_over_the_limit(tmp_path: Path, kind: str) -> None:
+    files(tmp_path, CPUFREQ, scaling_max_freq="1800000")
+    files(tmp_path, "class/thermal/cooling_device0", type="pwm-fan", cur_state="3")
+    files(tmp_path, "class/thermal/cooling_device1", type=kind, cur_state="0")
+    source = CpuFrequency(tmp_path)
+    assert throttled(source, 0.0) == 0.0
+    files(tmp_path, CPUFREQ, scaling_max_freq="1000000")  # by its owner
+    assert throttled(source, 1.0) == 0.0
+    files(tmp_path, "class/thermal/cooling_device1", cur_state="2")
+    assert throttled(source, 2.0) == 1.0
 
 
 # ---- monitors on the bus
@@ -182,14 +266,21 @@ def test_registers_are_read_as_the_data_sheets_say(
 
 
 @pytest.mark.parametrize("answers", [{}, {1: b"\0\0"}, {1: b"", 2: b""}])
-def test_a_chip_that_does_not_answer_is_unknown(answers: dict[int, bytes]) -> None:
-    assert Monitor(Registers(answers), "ina219", 0.1, 1, "test").sample(0.0) == ("unknown", {})
+def test_a_chip_that_does_not_answer_is_unknown_and_read_again(
+    answers: dict[int, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    registers = Registers(answers)
+    sensors = Sensors([Monitor(registers, "ina219", 0.1, 1, "test")])
+    assert [sensors.read(float(i)) for i in range(5)] == [Reading(float(i)) for i in range(5)]
+    assert caplog.text.count("i2cdetect") == 1
+    registers.answers = {1: b"\x07\xd0", 2: (3700 // 4 << 3).to_bytes(2, "big")}
+    assert [sensors.read(float(i)).supply for i in (5, 6)] == ["unknown", "battery"]
 
 
-def test_a_bus_that_is_not_there_is_named_with_a_remedy() -> None:
-    with pytest.raises(SensorError, match="/dev/i2c-99") as caught:
-        open_monitor(99, 0x40, "ina219", 0.1, 1)
-    assert "raspi-config" in caught.value.remedy
+def test_a_bus_that_is_not_there_is_unknown_and_named_once_with_a_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    sensors = Sensors([open_monitor(99, 0x40, "ina219", 0.1, 1)])
+    assert [sensors.read(float(i)) for i in range(5)] == [Reading(float(i)) for i in range(5)]
+    assert caplog.text.count("/dev/i2c-99") == caplog.text.count("raspi-config") == 1
 
 
 # ---- serial
@@ -221,13 +312,54 @@ def test_a_serial_gauge_is_read_line_by_line_and_forgotten_when_silent() -> None
         assert source.sample(6.5) == ("unknown", {})
 
 
-def test_a_pulled_serial_gauge_is_unknown_and_no_error() -> None:
+def test_a_pulled_serial_gauge_is_unknown_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
     with line() as (gauge, name):
         source = open_gauge(name)
+        assert source.sample(-1.0) == ("unknown", {})
         os.write(gauge, b"SOC=57\n")
         assert source.sample(0.0)[1]["percent"].value == 57.0
         os.close(gauge)
-        assert source.sample(1.0) == ("unknown", {})
+        assert Sensors([source]).read(1.0) == Reading(1.0)
+        assert "plug it in again" in caplog.text
+
+
+def test_a_serial_gauge_that_comes_after_the_start_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plug = tmp_path / "port"
+    sensors = Sensors([open_gauge(str(plug))])
+    assert [sensors.read(float(i)) for i in range(3)] == [Reading(float(i)) for i in range(3)]
+    assert str(plug) in caplog.text
+    assert caplog.text.count("check the cable, and group dialout") == 1
+    with line() as (gauge, name):
+        plug.symlink_to(name)
+        sensors.read(3.0)
+        for now_s in (4.0, 5.0):
+            os.write(gauge, b"SOC=57 CHG=0\n")
+            reading = sensors.read(now_s)
+    assert reading.percent is not None
+    assert (reading.supply, reading.percent.value) == ("battery", 57.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "supply"),
+    [
+        (b"V=3.8 I=-0.412", "battery"),
+        (b"V=3.8 I=+0.412", "mains"),
+        (b"V=3.8 I=0", "mains"),
+        (b"V=3.8 I=-0.004", "mains"),
+        (b"V=+3.8 I=-0.004 CHG=0", "battery"),
+    ],
+)
+def test_a_gauge_s_current_tells_what_feeds_the_device_unless_the_charger_does(text: bytes, supply: str) -> None:
+    known = parse_line(text, "test", 0.0)
+    assert known is not None
+    assert (known[0], known[1]["voltage_v"].value) == (supply, 3.8)
+    assert known[1]["current_a"].value >= 0.0
+
+
+def test_a_negative_charge_is_not_read_as_a_positive_one() -> None:
+    known = parse_line(b"SOC=-5 CHG=0", "test", 0.0)
+    assert known is not None
+    assert known[1]["percent"].value == -5.0
 
 
 def test_a_ups_board_s_own_lines_are_understood() -> None:
@@ -242,43 +374,7 @@ def test_any_line_is_understood_or_ignored(noise: bytes) -> None:
     assert known is None or all(isinstance(fact, Measured) for fact in known[1].values())
 
 
-def test_a_port_that_is_not_there_is_named_with_a_remedy() -> None:
-    with pytest.raises(SensorError, match="/dev/no-such-port"):
-        open_gauge("/dev/no-such-port")
-
-
-@pytest.mark.parametrize("sensor", ["gps", "serial:", "i2c:1:64:ina219", "i2c:1:0x40:ina999"])
+@pytest.mark.parametrize("sensor", ["gps", "serial:", "i2c:1:64:ina219", "i2c:1:0x40:ina999", "none\\n"])
 def test_an_unknown_sensor_is_refused_by_its_line(sensor: str) -> None:
     with pytest.raises(ConfigError, match=r"test:2: \[power\] sensor"):
         config.parse(f'[power]\nsensor = "{sensor}"\n', "test")
-
-
-# ---- what is believed
-
-
-def believed(*values: float, step_s: float = 1.0) -> list[float | None]:
-    believe, told = Plausibility(), []
-    for i, value in enumerate(values):
-        reading = believe.check(Reading(i * step_s, "battery", percent=Measured(value, "%", "test", i * step_s)))
-        told.append(None if reading.percent is None else reading.percent.value)
-    return told
-
-
-def test_a_glitch_is_withheld_and_the_last_value_stands_in_with_its_own_age() -> None:
-    assert believed(50.0, 50.0, 3.0, 50.0) == [None, 50.0, 50.0, 50.0]
-
-
-def test_a_sudden_change_is_believed_when_seen_twice() -> None:
-    assert believed(50.0, 50.0, 7.0, 7.0, 7.0) == [None, 50.0, 50.0, 7.0, 7.0]
-
-
-def test_two_glitches_that_differ_do_not_confirm_each_other() -> None:
-    assert believed(50.0, 50.0, 3.0, 90.0, 50.0) == [None, 50.0, 50.0, 50.0, 50.0]
-
-
-def test_what_is_impossible_is_never_believed() -> None:
-    assert believed(255.0, 255.0, float("nan"), -3.0) == [None] * 4
-
-
-def test_a_value_in_doubt_is_unknown_once_the_last_one_is_old() -> None:
-    assert believed(50.0, 50.0, *(float(x) for x in (5, 95, 15, 85, 25, 75, 35, 99)))[-1] is None

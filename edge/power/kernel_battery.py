@@ -1,0 +1,145 @@
+"""`/sys/class/power_supply`: the batteries of the system together, and whether a charger feeds it.
+
+Drivers leave files out, round, and lag behind each other. One file that says nonsense costs what it would have told,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.power.readings import Facts, Measured, Supply
+from edge.power.sysfs import SYS, Entries, number, product, read_text
+
+_BATTERIES = frozenset({"Battery", "UPS"})
+_OVERFULL = 1.1  # a full battery counts a little beyond what its gauge has learned that fits in
+_PATTERN = "class/power_supply/*"
+
+
+class KernelBattery:
+    """All batteries of the system as one. A mouse's is not among them: its scope is `Device`."""
+
+    def __init__(self, root: Path = SYS) -> None:
+        self._entries = Entries(root, _PATTERN)
+
+    def sample(self, now_s: float) -> tuple[Supply, Facts]:
+        """Return charge, voltage, current and power, whichever the drivers give."""
+        statuses: list[str] = []
+        packs: list[Facts] = []
+        plugged: list[bool] = []
+        for path, kind in _of_the_system(self._entries, now_s):
+            if kind not in _BATTERIES:
+                plugged += _plugged(path)
+            elif read_text(path / "present") != "0":
+                status = read_text(path / "status") or ""
+                statuses.append(status)
+                packs.append(_pack(path, now_s, charging=status == "Charging"))
+        supply = _supply(statuses, plugged)
+        facts = packs[0] if len(packs) == 1 else _together(packs)
+        if supply == "mains":
+            facts.pop("power_w", None)
+        return supply, facts
+
+
+class KernelCharger:
+    """A charger without a word from any battery: the last to be asked what feeds the device."""
+
+    def __init__(self, root: Path = SYS) -> None:
+        self._entries = Entries(root, _PATTERN)
+
+    def sample(self, now_s: float) -> tuple[Supply, Facts]:
+        """Return `mains` where one is online."""
+        chargers = [path for path, kind in _of_the_system(self._entries, now_s) if kind not in _BATTERIES]
+        return "mains" if any(any(_plugged(path)) for path in chargers) else "unknown", {}
+
+
+def _of_the_system(entries: Entries, now_s: float) -> list[tuple[Path, str]]:
+    """Return each power supply of the system with its type."""
+    found = [(path, read_text(path / "type")) for path in entries.now(now_s)]
+    if any(kind is None for _, kind in found):
+        entries.look_again()
+    return [(path, kind) for path, kind in found if kind is not None and read_text(path / "scope") != "Device"]
+
+
+def _plugged(path: Path) -> list[bool]:
+    """Return whether a charger is connected, nothing where it does not say; 2 is a programmable USB supply."""
+    online = read_text(path / "online")
+    return [online != "0"] if online else []
+
+
+def _supply(statuses: Sequence[str], plugged: Sequence[bool]) -> Supply:
+    """Return what feeds the device: one battery that is discharged says it surely, a full one only with its charger."""
+    if "Discharging" in statuses:
+        return "battery"
+    if "Charging" in statuses:
+        return "mains"
+    if "Full" in statuses or "Not charging" in statuses:
+        return "mains" if any(plugged) or not plugged else "battery"
+    return "unknown"
+
+
+def _together(packs: Sequence[Facts]) -> Facts:
+    """Return several batteries as one: energies and powers are summed; a voltage of all of them does not exist."""
+    told = [pack for pack in packs if "percent" in pack]
+    if not told:
+        return {}
+    sizes = [pack["full_wh"].value for pack in told if "full_wh" in pack]
+    known = len(sizes) == len(told)
+    weights = sizes if known else [1.0] * len(told)  # of unknown sizes: as if they were alike
+    percent = sum(w * pack["percent"].value for w, pack in zip(weights, told, strict=True)) / sum(weights)
+    facts = {"percent": _summed(percent, [pack["percent"] for pack in told])}
+    if known:
+        facts["full_wh"] = _summed(sum(sizes), [pack["full_wh"] for pack in told])
+    powers = [pack["power_w"] for pack in told if "power_w" in pack]
+    if powers:
+        facts["power_w"] = _summed(sum(power.value for power in powers), powers)
+    return facts
+
+
+def _summed(value: float, parts: Sequence[Measured]) -> Measured:
+    return Measured(value, parts[0].unit, " + ".join(part.source for part in parts), parts[0].t_s)
+
+
+def _pack(path: Path, now_s: float, *, charging: bool) -> Facts:
+    voltage = number(path / "voltage_now", "V", 1e-6, now_s)
+    current = number(path / "current_now", "A", 1e-6, now_s)
+    if current is not None:  # drivers do not agree on the sign; `status` says which way it flows
+        current = Measured(abs(current.value), "A", current.source, now_s)
+    power = _above_zero(number(path / "power_now", "W", 1e-6, now_s)) or _above_zero(product(voltage, current))
+    found = {
+        "percent": _share(path, now_s) or number(path / "capacity", "%", 1.0, now_s),
+        "full_wh": _full(path, voltage, now_s),
+        "voltage_v": voltage,
+        "current_a": current,
+        "power_w": None if charging else power,  # what flows into a battery is not what the device draws
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _share(path: Path, now_s: float) -> Measured | None:
+    """Return the charge in %, finer than `capacity`, from what is left and what fits in."""
+    for kind in ("energy", "charge"):
+        left = number(path / f"{kind}_now", "", 1.0, now_s)
+        full = _above_zero(number(path / f"{kind}_full", "", 1.0, now_s))
+        if left is not None and full is not None and 0.0 <= left.value <= _OVERFULL * full.value:
+            return Measured(min(100.0, 100.0 * left.value / full.value), "%", left.source, now_s)
+    return None
+
+
+def _full(path: Path, voltage: Measured | None, now_s: float) -> Measured | None:
+    energy = _above_zero(number(path / "energy_full", "Wh", 1e-6, now_s))
+    if energy is not None:
+        return energy
+    charge = _above_zero(number(path / "charge_full", "Ah", 1e-6, now_s))
+    nominal = _above_zero(number(path / "voltage_min_design", "V", 1e-6, now_s))
+    seen = voltage or nominal
+    if charge is None or seen is None:
+        return None
+    cells = max(1, round(seen.value / 3.8))
+    volts = 3.75 * cells if nominal is None or nominal.value < 3.5 * cells else nominal.value
+    return Measured(charge.value * volts, "Wh", charge.source, now_s)
+
+
+def _above_zero(measured: Measured | None) -> Measured | None:
+    return measured if measured is not None and measured.value > 0.0 else None

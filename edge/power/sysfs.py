@@ -1,0 +1,63 @@
+"""The kernel's files: which are there, and what one of them says. What cannot be read is None, never guessed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from edge.power.readings import Measured
+
+SYS = Path("/sys")
+# Of the Raspberry Pi's firmware: `soc/soc:firmware`, and `soc@107c000000/soc@107c000000:firmware` on a Pi 5.
+PI_THROTTLED = "devices/platform/soc*/soc*firmware/get_throttled"
+_LOOKUP_S = 10.0
+_MOST = 1e15  # in the micro-units of the kernel, a thousand million of anything
+
+
+class Entries:
+    """What matches a pattern below a root; looked up every 10 s for what appears, and when something has vanished."""
+
+    def __init__(self, root: Path, pattern: str) -> None:
+        self._root, self._pattern = root, pattern
+        self._found: list[Path] = []
+        self._looked_s = float("-inf")
+
+    def now(self, now_s: float) -> list[Path]:
+        """Return what is there, sorted by name."""
+        if now_s - self._looked_s >= _LOOKUP_S:
+            self._looked_s = now_s
+            try:
+                self._found = sorted(self._root.glob(self._pattern))
+            except OSError:
+                self._found = []
+        return self._found
+
+    def look_again(self) -> None:
+        """Forget what was there."""
+        self._looked_s = float("-inf")
+
+
+def read_text(path: Path) -> str | None:
+    """Return the text of a kernel file, None where it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def number(path: Path, unit: str, scale: float, now_s: float) -> Measured | None:
+    """Return the number in a kernel file times `scale`; None where there is none, or one that no kernel means."""
+    try:
+        value = float(read_text(path) or "")
+    except ValueError:
+        return None
+    if not math.isfinite(value) or abs(value) > _MOST:
+        return None
+    return Measured(value * scale, unit, str(path), now_s)
+
+
+def product(voltage: Measured | None, current: Measured | None) -> Measured | None:
+    """Return the power of a voltage and a current."""
+    if voltage is None or current is None:
+        return None
+    return Measured(voltage.value * current.value, "W", f"{voltage.source} × {current.source}", voltage.t_s)
