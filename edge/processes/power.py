@@ -7,14 +7,15 @@ import re
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from edge import files
 from edge.config import Config, PowerConfig
 from edge.events.event import rfc3339
 from edge.pipeline import Counters
-from edge.power.battery import LABEL_SHARE, LABEL_SPREAD
+from edge.power.battery import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_voltage
 from edge.power.costs import PRIORS, this_device
 from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
@@ -29,13 +30,18 @@ _log = logging.getLogger(__name__)
 _SAVE_S = 300.0
 _GAUGE_SPREAD = 0.10  # of what a gauge says of the capacity
 _ANY_WH, _ANY_SPREAD = 20.0, 0.6  # nobody has said anything
+_CONTACT_S = 60.0  # a charger that is connected for less is a bad contact, or one that was touched in passing
+_CHARGED, _CHARGED_BY_VOLTS = 5.0, 20.0  # more % than were left: it was charged; a voltage also rises when load falls
+_WAKE_S = 7.0  # until a gauge is heard after a start
 
 
 class Memory(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What a restart or the next day begins with; lies in the data folder as JSON."""
 
     battery: str  # the device and label that this was learned on
-    began_wall_s: float | None  # when the charger was left
+    sensor: str = ""  # `[power] sensor` that told of a battery; empty: none did
+    percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None  # the charge that was left
+    began_wall_s: Annotated[float, msgspec.Meta(ge=0)] | None  # when the charger was left
     learned: Learned
 
 
@@ -50,8 +56,13 @@ class Keeper:
         memory = _remember(self._path, self._battery)
         self.reading: Reading = self._sensors.read(now_s)
         learned = memory.learned if memory else first_knowledge(config.power, self.reading)
-        self._governor = Governor(limits_of(config, full), learned)
-        self._began_s = _began_s(memory, now_s)
+        known = memory is not None and memory.sensor == config.power.sensor
+        self._governor = Governor(limits_of(config, full), learned, _observed_s=now_s + _WAKE_S if known else None)
+        self._sensor = config.power.sensor if known else ""
+        self._began_s = _began_s(memory, config.power.run_time, now_s)
+        self._percent = memory.percent if memory else None  # charge left, when it was last known
+        self._is_kept = True  # that charge is from before the start
+        self._mains_s: float | None = None  # since when a charger is connected
         self._demand: Demand = "watch"
         self._seen: dict[int, float] = {}  # undecided track → when it was first seen
         self._counts = Counters()
@@ -77,10 +88,8 @@ class Keeper:
     def tick(self, now_s: float) -> Orders:
         """Read the sensors and return the governor's orders."""
         self.reading = self._sensors.read(now_s)
-        if self.reading.supply == "mains":
-            self._began_s = None
-        elif self.reading.supply == "battery" and self._began_s is None:
-            self._began_s = now_s
+        self._follow_charge()
+        self._follow_charger(now_s)
         end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
         previous = getattr(self, "orders", None)
         self.orders = self._governor.update(self.reading, self._usage(), now_s, end_s)
@@ -101,13 +110,41 @@ class Keeper:
         """Keep what was learned; a disk that takes nothing costs the memory and no more."""
         self._saved_s = now_s
         began = None if self._began_s is None else time.time() - (now_s - self._began_s)
-        memory = Memory(battery=self._battery, began_wall_s=began, learned=self._governor.learned())
-        fresh = self._path.with_suffix(".new")
+        memory = Memory(
+            battery=self._battery,
+            sensor=self._sensor,
+            percent=self._percent,
+            began_wall_s=began,
+            learned=self._governor.learned(),
+        )
         try:
-            fresh.write_bytes(msgspec.json.encode(memory))
-            fresh.replace(self._path)
+            files.replace(self._path, msgspec.json.encode(memory))  # this process is the only one that writes it
         except OSError as e:
             _log.warning("%s: cannot be kept: %s", self._path, e.strerror)
+
+    def _follow_charge(self) -> None:
+        """Keep the charge; where it is clearly more than before the start, a new day begins."""
+        told = charge_told(self.reading, self._config.battery_cells)
+        if told is None:
+            return
+        percent, doubt = told
+        if self._is_kept and self._percent is not None and percent > self._percent + doubt:
+            _log.info(
+                "power: charged from %.0f to %.0f %% meanwhile: the wanted time begins anew", self._percent, percent
+            )
+            self._began_s = None
+        self._percent, self._is_kept, self._sensor = percent, False, self._config.sensor
+
+    def _follow_charger(self, now_s: float) -> None:
+        """Let the wanted time begin when the charger is left, if it was connected for longer than a contact."""
+        supply = self.reading.supply
+        if supply == "mains" and self._mains_s is None:
+            self._mains_s = now_s
+        if self._mains_s is not None and now_s - self._mains_s >= _CONTACT_S:
+            self._began_s = None
+        if supply == "battery":
+            self._mains_s = None
+            self._began_s = now_s if self._began_s is None else self._began_s
 
     def _usage(self) -> Usage:
         def three(name: str) -> tuple[float, float, float]:
@@ -165,6 +202,19 @@ def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
     return from_prior(PRIORS[_device(config)], *full)
 
 
+def charge_told(reading: Reading, cells: int) -> tuple[float, float] | None:
+    """Return the charge that a gauge tells, or else a voltage, %, and by how much more it has surely been charged."""
+    if reading.percent is not None:
+        return reading.percent.value, _CHARGED
+    if reading.voltage_v is None or not cells or reading.supply != "battery":
+        return None
+    cell_v = reading.voltage_v.value / cells
+    if not CELL_V[0] <= cell_v <= CELL_V[1]:
+        return None
+    current_a = 0.0 if reading.current_a is None else reading.current_a.value
+    return 100.0 * share_from_voltage(cell_v, current_a), _CHARGED_BY_VOLTS
+
+
 def wanted_end_s(run_time: str, began_s: float | None, now_s: float, wall_s: float) -> float | None:
     """Return when the battery may be empty, monotonic; None without a wish or before the charger was left.
 
@@ -209,10 +259,14 @@ def _device(config: PowerConfig) -> str:
     return this_device() if config.device == "auto" else config.device
 
 
-def _began_s(memory: Memory | None, now_s: float) -> float | None:
+def _began_s(memory: Memory | None, run_time: str, now_s: float) -> float | None:
+    """Return when the charger was left, None where that was so long ago that the wanted end is past."""
     if memory is None or memory.began_wall_s is None:
         return None
-    return now_s - max(0.0, time.time() - memory.began_wall_s)
+    wall_s = time.time()
+    began_s = now_s - max(0.0, wall_s - memory.began_wall_s)
+    end_s = wanted_end_s(run_time, began_s, now_s, wall_s)
+    return None if end_s is not None and end_s <= now_s else began_s
 
 
 def _remember(path: Path, battery: str) -> Memory | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from edge.errors import ConfigError
 from edge.events.messages import VisionState
 from edge.pipeline import Counters
 from edge.power.demand import MEET_S
+from edge.power.governor import Orders
+from edge.power.hwmon import monitor_facts
 from edge.power.readings import Facts, Measured, Reading, Supply
-from edge.power.sensors import Sensors
+from edge.power.sensors import Sensors, Source
 from edge.power.words import explain
 from edge.processes.power import Keeper, _remember, told, wanted_end_s
 from edge.records import Rates
@@ -40,11 +43,30 @@ def settings(folder: Path, power: str = "") -> Config:
     )
 
 
-def keeper(folder: Path, battery: Battery, power: str = "", now_s: float = 0.0) -> Keeper:
+class Late:
+    """A source that wakes some time after the start."""
+
+    def __init__(self, source: Source, wakes_s: float) -> None:
+        self.source, self.wakes_s = source, wakes_s
+
+    def sample(self, now_s: float) -> tuple[Supply, Facts]:
+        return self.source.sample(now_s) if now_s >= self.wakes_s else ("unknown", {})
+
+
+DEAD = Late(Battery(0.0), math.inf)
+
+
+def keeper(folder: Path, battery: Source, power: str = "", now_s: float = 0.0) -> Keeper:
     made = Keeper(settings(folder, power), FULL, now_s, Sensors([battery]))
     made.tick(now_s + 1.0)
     made.tick(now_s + 2.0)
     return made
+
+
+def run(device: Keeper, from_s: float, seconds: int) -> Orders:
+    for second in range(seconds):
+        device.tick(from_s + second)
+    return device.orders
 
 
 def test_twelve_hours_begin_when_the_charger_is_left() -> None:
@@ -64,7 +86,7 @@ def test_a_clock_time_is_the_next_one_after_leaving_the_charger(began: str, ends
     assert end_s == pytest.approx(1000.0 + ends_after_h * HOUR_S)
 
 
-@pytest.mark.parametrize("wish", ["12", "noon", "until 25:00", "until 8", "-3h", "12 h"])
+@pytest.mark.parametrize("wish", ["12", "noon", "until 25:00", "until 8", "-3h", "12 h", "12h\\n", "0h", "00.0h"])
 def test_a_wish_that_is_none_is_refused_by_its_line(wish: str) -> None:
     with pytest.raises(ConfigError, match=r"test:2: \[power\] run_time"):
         config.parse(f'[power]\nrun_time = "{wish}"\n', "test")
@@ -100,14 +122,113 @@ def test_a_charge_begins_a_new_day(tmp_path: Path) -> None:
     battery = Battery(50.0)
     device = keeper(tmp_path, battery)
     before_s = device.orders.wanted_end_s
-    battery.supply = "mains"
-    device.tick(5000.0)
-    assert device.tick(5001.0).wanted_end_s is None
-    battery.supply = "battery"
-    device.tick(9000.0)
-    after_s = device.tick(9001.0).wanted_end_s
     assert before_s is not None
-    assert after_s == pytest.approx(before_s + 9000.0, abs=5.0)
+    battery.supply = "mains"
+    assert run(device, 5000.0, 61).wanted_end_s is None
+    battery.supply = "battery"
+    assert run(device, 9000.0, 3).wanted_end_s == pytest.approx(before_s + 9000.0, abs=5.0)
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 59])
+def test_a_short_contact_with_a_charger_begins_no_new_day(tmp_path: Path, seconds: int) -> None:
+    battery = Battery(50.0)
+    device = keeper(tmp_path, battery)
+    before_s = device.orders.wanted_end_s
+    battery.supply = "mains"
+    run(device, 5000.0, seconds)
+    battery.supply = "battery"
+    assert run(device, 5000.0 + seconds, 3).wanted_end_s == before_s
+
+
+def days_later(folder: Path, hours: float, *, percent: float | None = 40.0, **changes: object) -> None:
+    """Leave the memory of a device that was switched off with so much charge, and left its charger so long ago."""
+    path = folder / "power.json"
+    keeper(folder, Battery(40.0)).save(10.0)
+    saved = json.loads(path.read_text())
+    assert saved["percent"] == 40.0
+    saved |= {"began_wall_s": time.time() - HOUR_S * hours, "percent": percent, **changes}
+    path.write_text(json.dumps({name: value for name, value in saved.items() if value != "absent"}))
+
+
+@pytest.mark.parametrize(
+    ("hours", "then", "now", "remaining_h"),
+    [
+        (14.0, 40.0, 100.0, 12.0),  # charged overnight while it was switched off
+        (10.0, 40.0, 100.0, 12.0),
+        (10.0, 40.0, 46.0, 12.0),
+        (10.0, 40.0, 44.0, 2.0),  # a gauge may be off by as much
+        (10.0, 40.0, 20.0, 2.0),
+        (10.0, None, 100.0, 2.0),  # nobody had said anything of the charge
+        (14.0, None, 30.0, 12.0),  # the wanted end is past
+    ],
+)
+def test_a_charge_while_switched_off_begins_a_new_day(
+    tmp_path: Path, hours: float, then: float | None, now: float, remaining_h: float
+) -> None:
+    days_later(tmp_path, hours, percent=then)
+    device = keeper(tmp_path, Battery(now))
+    assert device.orders.wanted_end_s is not None
+    assert device.orders.wanted_end_s / HOUR_S == pytest.approx(remaining_h, abs=0.01)
+
+
+def test_a_memory_of_the_form_before_is_read(tmp_path: Path) -> None:
+    days_later(tmp_path, 10.0, percent="absent", sensor="absent")  # type: ignore[arg-type]
+    device = keeper(tmp_path, Battery(30.0))
+    assert device.orders.wanted_end_s is not None
+    assert device.orders.wanted_end_s / HOUR_S == pytest.approx(2.0, abs=0.01)
+
+
+class Cell:
+    """A source without a gauge: one cell's voltage and current."""
+
+    def __init__(self, volts: float) -> None:
+        self.volts = volts
+
+    def sample(self, now_s: float) -> tuple[Supply, Facts]:
+        return monitor_facts(Measured(self.volts, "V", "test", now_s), Measured(0.3, "A", "test", now_s), None, 1)
+
+
+@pytest.mark.parametrize(("volts", "remaining_h"), [(4.15, 12.0), (3.80, 2.0)])
+def test_without_a_gauge_the_voltage_tells_of_a_charge(tmp_path: Path, volts: float, remaining_h: float) -> None:
+    days_later(tmp_path, 10.0)
+    device = keeper(tmp_path, Cell(volts))
+    assert device.orders.wanted_end_s is not None
+    assert device.orders.wanted_end_s / HOUR_S == pytest.approx(remaining_h, abs=0.01)
+
+
+def test_a_battery_whose_sensor_died_while_switched_off_is_missed(tmp_path: Path) -> None:
+    days_later(tmp_path, 1.0)
+    device = keeper(tmp_path, DEAD)
+    assert (device.orders.mode, device.orders.reason) == ("active", "normal")  # gauges need a moment to wake
+    orders = run(device, 3.0, 8)
+    assert (orders.mode, orders.reason) == ("saver", "sensor_lost")
+    device.save(11.0)
+    assert run(keeper(tmp_path, DEAD), 3.0, 8).reason == "sensor_lost"
+
+
+def test_a_gauge_that_wakes_within_seconds_is_not_missed(tmp_path: Path) -> None:
+    days_later(tmp_path, 1.0)
+    battery = Battery(90.0)
+    device = Keeper(settings(tmp_path), FULL, 0.0, Sensors([Late(battery, 8.0)]))
+    assert {device.tick(float(second)).reason for second in range(1, 30)} <= {"normal", "budget", "infeasible"}
+
+
+def test_a_gauge_that_is_not_there_at_the_start_keeps_nobody_from_recognising(tmp_path: Path) -> None:
+    device = Keeper(settings(tmp_path, 'sensor = "serial:/dev/no-such-port"'), FULL, 0.0)
+    assert (device.orders.mode, device.orders.supply, device.rates) == ("active", "unknown", FULL)
+
+
+def test_a_battery_is_not_missed_where_another_sensor_told_of_it(tmp_path: Path) -> None:
+    days_later(tmp_path, 1.0)
+    assert run(keeper(tmp_path, DEAD, 'sensor = "none"'), 3.0, 10).reason == "normal"
+
+
+def test_the_memory_is_replaced_as_a_whole_and_durably(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    keeper(tmp_path, Battery(80.0)).save(10.0)
+    assert synced
+    assert [path.name for path in tmp_path.iterdir()] == ["power.json"]
 
 
 @pytest.mark.parametrize("memory", [b"", b"{}", b"\xff\xfe", b'{"battery": 3}', b"[1, 2, 3]"])
