@@ -53,6 +53,8 @@ class Sensors:
                 self._say(str(e))
                 continue
             supply = told if supply == "unknown" else supply
+            if (supply, told) == ("mains", "battery"):  # what it takes for the load charges the battery
+                known = {name: fact for name, fact in known.items() if name != "power_w"}
             facts = known | facts
         return self._plausible.check(
             Reading(now_s, supply, **{name: facts[name] for name in QUANTITIES if name in facts})

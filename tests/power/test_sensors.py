@@ -16,7 +16,6 @@ from edge import config
 from edge.config import PowerConfig
 from edge.errors import ConfigError
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
-from edge.power.ina import Monitor, open_monitor
 from edge.power.kernel_battery import KernelBattery, KernelCharger
 from edge.power.readings import Measured, Reading
 from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, ThermalZones, open_sensors
@@ -129,14 +128,6 @@ def test_the_sign_of_the_current_tells_what_feeds_the_device(
     assert all(fact.value >= 0.0 for fact in facts.values())
 
 
-@pytest.mark.parametrize(("ohm", "supply"), [(0.1, "mains"), (-0.1, "battery")])
-def test_a_negative_shunt_turns_the_current_round(ohm: float, supply: str) -> None:
-    answers = {1: (-2000 & 0xFFFF).to_bytes(2, "big"), 2: (3700 // 4 << 3).to_bytes(2, "big")}
-    found, facts = Monitor(Registers(answers), "ina219", ohm, 1, "test").sample(0.0)
-    assert found == supply
-    assert facts["current_a"].value == pytest.approx(0.2)
-
-
 def test_a_shunt_of_nothing_is_refused_by_its_line() -> None:
     with pytest.raises(ConfigError, match=r"test:2: \[power\] shunt_ohm = 0.0: shunt_ohm is not 0"):
         config.parse("[power]\nshunt_ohm = 0.0\n", "test")
@@ -145,6 +136,14 @@ def test_a_shunt_of_nothing_is_refused_by_its_line() -> None:
 def test_a_kernel_battery_s_status_wins_over_a_monitor_and_a_monitor_over_a_charger() -> None:
     order = [type(source) for source in open_sensors(PowerConfig())._sources]
     assert order[-3:] == [KernelBattery, HwmonMonitor, KernelCharger]
+
+
+def test_a_monitor_that_takes_charging_for_load_tells_no_power(tmp_path: Path) -> None:
+    files(tmp_path, BATTERY, type="Battery", status="Charging", capacity="50")
+    files(tmp_path, "class/hwmon/hwmon0", name="ina219", in1_input="4100", curr1_input="900")
+    sensors = Sensors([KernelBattery(tmp_path), HwmonMonitor(1, tmp_path)])
+    reading = [sensors.read(now_s) for now_s in (0.0, 1.0)][-1]
+    assert (reading.supply, reading.power_w) == ("mains", None)
 
 
 def test_a_jetson_s_ina3221_gives_the_input_rail_s_power_and_no_battery(tmp_path: Path) -> None:
@@ -228,59 +227,6 @@ def test_the_kernel_s_cooling_of_the_processor_is_believed_over_the_limit(tmp_pa
     assert throttled(source, 1.0) == 0.0
     files(tmp_path, "class/thermal/cooling_device1", cur_state="2")
     assert throttled(source, 2.0) == 1.0
-
-
-# ---- monitors on the bus
-
-
-class Registers:
-    """What a chip would answer on the bus."""
-
-    def __init__(self, answers: dict[int, bytes]) -> None:
-        self.answers = answers
-
-    def register(self, number: int) -> bytes:
-        if number not in self.answers:
-            raise OSError("no answer")
-        return self.answers[number]
-
-
-@pytest.mark.parametrize(
-    ("chip", "shunt", "bus", "volts", "amperes"),
-    [
-        # SBOS448, table 7: 12 V is 0x5D98 in the bus register; a shunt of 20 mV is 0x07D0
-        ("ina219", "07D0", "5D98", 11.98, 0.2),
-        # SBOS547, 6.5.3: 12 V is 0x2570, 20 mV is 0x1F40
-        ("ina226", "1F40", "2570", 11.98, 0.2),
-        ("ina3221", "0FA0", "2EE0", 12.0, 0.2),
-    ],
-)
-def test_registers_are_read_as_the_data_sheets_say(
-    chip: str, shunt: str, bus: str, volts: float, amperes: float
-) -> None:
-    monitor = Monitor(Registers({1: bytes.fromhex(shunt), 2: bytes.fromhex(bus)}), chip, 0.1, 3, "test")
-    supply, facts = monitor.sample(0.0)
-    assert supply == "battery"
-    assert facts["voltage_v"].value == pytest.approx(volts, abs=0.02)
-    assert facts["current_a"].value == pytest.approx(amperes, rel=0.01)
-
-
-@pytest.mark.parametrize("answers", [{}, {1: b"\0\0"}, {1: b"", 2: b""}])
-def test_a_chip_that_does_not_answer_is_unknown_and_read_again(
-    answers: dict[int, bytes], caplog: pytest.LogCaptureFixture
-) -> None:
-    registers = Registers(answers)
-    sensors = Sensors([Monitor(registers, "ina219", 0.1, 1, "test")])
-    assert [sensors.read(float(i)) for i in range(5)] == [Reading(float(i)) for i in range(5)]
-    assert caplog.text.count("i2cdetect") == 1
-    registers.answers = {1: b"\x07\xd0", 2: (3700 // 4 << 3).to_bytes(2, "big")}
-    assert [sensors.read(float(i)).supply for i in (5, 6)] == ["unknown", "battery"]
-
-
-def test_a_bus_that_is_not_there_is_unknown_and_named_once_with_a_remedy(caplog: pytest.LogCaptureFixture) -> None:
-    sensors = Sensors([open_monitor(99, 0x40, "ina219", 0.1, 1)])
-    assert [sensors.read(float(i)) for i in range(5)] == [Reading(float(i)) for i in range(5)]
-    assert caplog.text.count("/dev/i2c-99") == caplog.text.count("raspi-config") == 1
 
 
 # ---- serial
