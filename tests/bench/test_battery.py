@@ -17,8 +17,8 @@ from edge.bench.phases import PHASES, Bench, Surroundings
 from edge.config import Config
 from edge.errors import ConfigError, SourceError
 from edge.pipeline import Counters, Pipeline
-from edge.power.readings import Measured, Supply
-from edge.power.sensors import Facts, Sensors
+from edge.power.readings import Facts, Measured, Supply
+from edge.power.sensors import Sensors
 from edge.records import AlignedFace, Decision, EventType, Frame, Rates
 
 BASE_W, FRAME_J, LOOK_J, EMBED_J = 2.0, 0.02, 0.06, 0.07
