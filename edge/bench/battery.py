@@ -41,6 +41,7 @@ _NO_SENSOR, _ON_CHARGER = "unknown: no sensor", "unknown: on the charger"
 _NO_WORK = "unknown: a phase had none of its work to do, measure longer"
 _NO_CAPACITY = "unknown: set [power] battery_wh"
 _TABLE_ROWS = 100
+_BELIEVED_S = 3.0  # within that a first reading of what feeds the device is confirmed
 
 
 def measure(config: Config, seconds: float, around: Surroundings | None = None) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def measure(config: Config, seconds: float, around: Surroundings | None = None) 
 
 def report(config: Config, sweeps: Sequence[Sweep], readings: Sequence[Reading], rejected: int) -> dict[str, Any]:
     """Return the figures of these sweeps; `rejected`: how many values of the sensors were not believed."""
+    readings = _awake(readings)
     plays = sorted((play for sweep in sweeps for play in sweep.values()), key=lambda play: play.start_s)
     power = Power(sweeps, readings)
     costs = power.costs()
@@ -172,6 +174,12 @@ def _drain(readings: Sequence[Reading]) -> Finding:
         return _ON_CHARGER + (" for a part of the time" if charging < len(readings) else "")
     told = [(reading.t_s, reading.percent.value) for reading in readings if reading.percent is not None]
     return lost_an_hour(told) if told else _NO_SENSOR
+
+
+def _awake(readings: Sequence[Reading]) -> Sequence[Reading]:
+    """Return the readings without the first ones in which what feeds the device waits for a second to agree."""
+    begun = next((i for i, reading in enumerate(readings) if reading.supply != "unknown"), 0)
+    return readings[begun:] if readings[begun].t_s - readings[0].t_s < _BELIEVED_S else readings
 
 
 def _source(readings: Sequence[Reading], name: str) -> str:

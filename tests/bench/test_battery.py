@@ -159,7 +159,7 @@ def test_a_power_monitor_gives_joules_of_each_unit_their_interval_and_a_run_time
     assert found["power_w"]["idle"] == found["base_w"]
     assert found["cpu_ms"]["look"]["value"] == pytest.approx(10.0, rel=0.01)
     assert found["source"] == {"power": "/sys/<power_w>", "charge": "unknown: no sensor"}
-    assert found["quality"]["power"].startswith("278 of 278 readings, steps of 0.0")
+    assert found["quality"]["power"].startswith("277 of 277 readings, steps of 0.0")
     assert found["drain_percent_per_hour"] == "unknown: no sensor"
     lasts_h = found["run_time"]["full_rates_h"]
     assert lasts_h["value"] == pytest.approx(0.95 * FULL_WH / 3.0, rel=0.3)
