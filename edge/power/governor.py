@@ -149,7 +149,9 @@ class Governor:
     def _learn(self, reading: Reading, usage: Usage, hours: float, now_s: float) -> None:
         if reading.supply == "mains":
             self.energy.restart()
-            self._began_s = self._observed_s = None
+            self._began_s = None
+            if any(_fresh(told, now_s) is not None for told in (reading.percent, reading.voltage_v)):
+                self._observed_s = now_s
         scale = 1.0
         if self._orders is not None:
             scale = (self._orders.detector_px / self.limits.detector_px) ** 2
@@ -249,7 +251,7 @@ class Governor:
             "above_hot": None if heat is None else heat - limits.hot_c,
             "undervoltage": _fresh(reading.undervoltage, now_s),
             "throttled": _fresh(reading.throttled, now_s),
-            "blind_s": None if self._observed_s is None else now_s - self._observed_s,
+            "blind_s": None if reading.supply == "mains" or self._observed_s is None else now_s - self._observed_s,
             "shortfall": None if budget is None else budget.shortfall,
             "restraint": None if budget is None else budget.restraint,
         }

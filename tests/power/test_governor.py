@@ -191,6 +191,14 @@ def test_a_voltage_of_other_cells_than_said_is_not_used_and_named_once(caplog: p
     assert caplog.text.count("battery_cells = 1") == 1
 
 
+def test_a_battery_that_is_lost_on_the_charger_is_missed_once_the_charger_is_pulled() -> None:
+    charging = [reading(float(i), 90.0 if i < 5 else None, supply="mains") for i in range(60)]
+    pulled = [Reading(60.0 + i) for i in range(3)]
+    told = play(governor(), charging + pulled)
+    assert {(orders.mode, orders.reason) for orders in told[:60]} == {("active", "mains")}
+    assert (told[-1].mode, told[-1].reason) == ("saver", "sensor_lost")
+
+
 # ---- what it never does
 
 NONSENSE = st.one_of(st.none(), st.floats(), st.sampled_from([-1.0, 0.0, 3.0, 50.0, 100.0, 255.0, 1e9]))
