@@ -274,7 +274,7 @@ class Governor:
         feasible = orders.reason != "infeasible" and budget.shortfall < _SHORT
         planned_w = budget.floor_w
         if feasible and orders.mode in {"active", "saver"}:
-            planned_w = self._plan.power_w
+            planned_w = max(planned_w, min(self._plan.power_w, budget.power_w))  # what is spent early is saved later
         return replace(
             orders,
             budget_w=budget.power_w,

@@ -6,6 +6,7 @@ the far faces: its looks count for less. So each size has its own best rates, an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edge.power.allocate import Lever, allocate, spent_w
@@ -53,13 +54,18 @@ class Planner:
     def plan(self, mode: Mode, power_w: float, held_px: int = 0) -> Plan:
         """Return the plan within `active` or `saver` with the least delay that draws no more, or as little as may be.
 
-        `held_px`: the size of now, which is kept where another one is hardly better.
+        More than the best size can draw is spent on a larger one at full rates, though it draws too much: what is spent
+        early can be saved later, what is left at the end cannot be spent. `held_px`: the size of now, which is kept
+        where another one is hardly better.
         """
-        plans = [self._at(px, worth, mode, power_w) for px, worth in self._sizes(mode)]
-        plans = [plan for plan in plans if plan.power_w <= power_w * _WITHIN] or plans[-1:]
-        best = min(plans, key=lambda plan: plan.delay)
-        held = next((plan for plan in plans if plan.detector_px == held_px), best)
-        return best if best.delay < _BETTER * held.delay else held
+        sizes = self._sizes(mode)
+        plans = [self._at(px, worth, mode, power_w) for px, worth in sizes]
+        affordable = [plan for plan in plans if plan.power_w <= power_w * _WITHIN] or plans[-1:]
+        best = min(affordable, key=lambda plan: plan.delay)
+        held = next((plan for plan in affordable if plan.detector_px == held_px), best)
+        best = best if best.delay < _BETTER * held.delay else held
+        at = plans.index(best)
+        return best if at == 0 or best.power_w * _WITHIN >= power_w else self._at(*sizes[at - 1], mode, math.inf)
 
     def _sizes(self, mode: Mode) -> list[tuple[int, float]]:
         """Return which longer sides the detector may see in a mode, px, the largest first, and what looks are worth."""

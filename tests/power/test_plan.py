@@ -55,10 +55,9 @@ def test_what_cannot_be_afforded_is_the_floor() -> None:
     assert {rates.detector_hz for rates in plan.rates} == {0.5}
 
 
-def test_more_power_than_a_smaller_view_can_use_goes_to_it_at_full_rates() -> None:
+def test_more_power_than_a_smaller_view_can_use_is_spent_early() -> None:
     plan = at(0.9)
-    assert plan.detector_px == 480
-    assert plan.rates[0] == FULL
+    assert (plan.detector_px, plan.rates[0]) == (640, FULL)
 
 
 @settings(deadline=None)
