@@ -77,10 +77,10 @@ def _of_period(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _capped(day: Mapping[str, Any]) -> list[float]:
+def _capped(day: Mapping[str, Any]) -> list[float | None]:
     """Return the budget where it can be drawn: in the last minutes of a day it is divided by next to nothing."""
     most = 1.5 * max(day["power_w"])
-    return [min(value, most) for value in day["budget_w"]]
+    return [None if value is None else min(value, most) for value in day["budget_w"]]
 
 
 def _rates(plays: Sequence[Mapping[str, Any]], end_s: float) -> tuple[list[float], dict[str, list[float | None]]]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from edge.power.world import STEP_S
+from edge.power.world import SENSORS, STEP_S
 
 TOLERANCE = 0.02  # of the asked run time, on both sides
 _HOUR_S = 3600.0
@@ -62,7 +62,9 @@ def summary(results: list[DayResult], seconds: float, seed: int) -> dict[str, ob
         "days_per_wearer": max(r.day for r in results) + 1,
         "ended_early": _share(r.run_h < (1 - TOLERANCE) * r.asked_h for r in possible),
         "left_unused": _share(r.run_h > (1 + TOLERANCE) * r.asked_h for r in possible),
-        "met_by_sensor": {s: _share(r.met for r in possible if r.sensor == s) for s in {r.sensor for r in possible}},
+        "met_by_sensor": {
+            s: _share(r.met for r in possible if r.sensor == s) for s in sorted({r.sensor for r in possible})
+        },
         "encounters_vs_hindsight": _ratio(possible, "hindsight"),
         "encounters_vs_threshold_baseline": _ratio(possible, "threshold"),
         "encounters_vs_threshold_tight_days": _ratio([r for r in possible if r.tightness > 0.5], "threshold"),

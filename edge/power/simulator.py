@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Trace:
 
     share: list[float]
     power_w: list[float]
-    budget_w: list[float]
+    budget_w: list[float | None]
     watch_hz: list[float]
     modes: list[str]
     air_c: list[float]
@@ -97,7 +98,7 @@ def simulate_wearer(rng: np.random.Generator, number: int, days: int) -> list[Da
     return results
 
 
-def example_day(seed: int) -> dict[str, list[float] | list[str]]:
+def example_day(seed: int) -> dict[str, Any]:
     """Return the second day of the first wearer step by step, for a plot."""
     rng = np.random.default_rng([seed, 0])
     person = draw_wearer(rng)
@@ -222,7 +223,7 @@ class Run:
         self.trace.air_c.append(air_c)
         self.trace.share.append(self._left_wh / self.person.full_wh)
         self.trace.power_w.append(watts)
-        self.trace.budget_w.append(orders.budget_w or 0.0)
+        self.trace.budget_w.append(orders.budget_w)
         self.trace.watch_hz.append(orders.rates[0].detector_hz)
         self.trace.modes.append(orders.mode)
 
