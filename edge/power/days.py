@@ -62,9 +62,7 @@ def summary(results: list[DayResult], seconds: float, seed: int) -> dict[str, ob
         "days_per_wearer": max(r.day for r in results) + 1,
         "ended_early": _share(r.run_h < (1 - TOLERANCE) * r.asked_h for r in possible),
         "left_unused": _share(r.run_h > (1 + TOLERANCE) * r.asked_h for r in possible),
-        "met_by_sensor": {
-            s: _share(r.met for r in possible if r.sensor == s) for s in sorted({r.sensor for r in possible})
-        },
+        "met_by_sensor": {s: _share(r.met for r in possible if r.sensor == s) for s in SENSORS},
         "encounters_vs_hindsight": _ratio(possible, "hindsight"),
         "encounters_vs_threshold_baseline": _ratio(possible, "threshold"),
         "encounters_vs_threshold_tight_days": _ratio([r for r in possible if r.tightness > 0.5], "threshold"),
