@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from edge.errors import EdgeError, OutboxError
+from edge.errors import OutboxError
 from edge.events.event import Event, display_name, encode, rfc3339, uuid7
 from edge.events.messages import Settings, VisionState
 from edge.events.outbox import Outbox
@@ -40,7 +40,7 @@ class Backlog:
         self, path: Path, *, device: str, boot: str, max_events: int, max_age_s: float, capacity: int = 1000
     ) -> None:
         self.boot = boot
-        self.problem: OutboxError | None = None
+        self.problem: str | None = None  # in words: an exception would keep its callers' frames, and all they hold
         self._path, self._max_events, self._max_age_s = path, max_events, max_age_s
         self._device = device
         self._capacity = capacity
@@ -150,11 +150,10 @@ class Backlog:
             self._outbox = Outbox.open(self._path, max_events=self._max_events, max_age_s=self._max_age_s)
         return self._outbox
 
-    def _report(self, problem: EdgeError | None) -> None:
+    def _report(self, problem: OutboxError | None) -> None:
         """Keep the problem, and log it when it is another one than before."""
-        before = None if self.problem is None else self.problem.what
-        self.problem = problem if isinstance(problem, OutboxError) else None
-        if problem is not None and problem.what != before:
+        before, self.problem = self.problem, None if problem is None else str(problem)
+        if problem is not None and self.problem != before:
             _log.error("%s; events are held in memory", problem)
         elif problem is None and before is not None:
             _log.warning("outbox: writable again, nothing is held any more")

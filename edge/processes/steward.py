@@ -13,6 +13,7 @@ import numpy as np
 from edge import files
 from edge.config import Config
 from edge.errors import EnrolmentError, ModelError, SourceError
+from edge.events.messages import Reason
 from edge.events.outbox import Outbox
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import Guide
@@ -47,14 +48,13 @@ class Steward:
         self,
         config: Config,
         gallery: LiveGallery,
-        camera: Callable[[], str],
         stages: Callable[[Config], Stages] = build_enrolment,
     ) -> None:
         self.reload = False  # set: vision must start anew with the settings and the model of now
+        self.camera: Reason = "starting"  # what vision says of itself; set by it, so that nothing here keeps it alive
         self._config = config
         self._gallery = gallery
         self._slots = Slots(config.models_dir)
-        self._camera = camera
         self._stages = stages
         self._begun: messages.EnrolBegin | None = None
         self._guide: Guide | None = None
@@ -92,7 +92,7 @@ class Steward:
             model=self._gallery.model[:16],
             slot=self._slots.active,
             people=self._gallery.people_count,
-            camera=self._camera(),
+            camera=self.camera,
         )
 
     def _list(self, request: messages.ListPeople) -> People:

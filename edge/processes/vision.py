@@ -81,7 +81,7 @@ class _Vision:
         self._slots = Slots(config.models_dir)
         self._gallery = LiveGallery(config)
         self._pipeline = build_pipeline(config, self._gallery)
-        self.steward = Steward(config, self._gallery, lambda: self._reason)
+        self.steward = Steward(config, self._gallery)
         self._rates = initial_rates(config)
         self._power = Keeper(config, self._rates, now_s())
         self._detector_px = config.detector.max_side_px
@@ -148,7 +148,8 @@ class _Vision:
 
     def report(self, reason: Reason) -> None:
         """Leave the state in the outbox for the publisher and for `status`."""
-        self._reason, self._reported_s = reason, now_s()
+        self._reason = self.steward.camera = reason
+        self._reported_s = now_s()
         counters = self._pipeline.counters
         state = VisionState(
             boot=self._backlog.boot,

@@ -78,7 +78,7 @@ class OnTable:
         self.config = configuration.load(self.path)
         self.arming = Arming(self.config.provision_dir, self.boot, self.clocks.now_s)
         self.gallery = LiveGallery(self.config)
-        self.steward = Steward(self.config, self.gallery, lambda: "normal", lambda _: shared_stages())
+        self.steward = Steward(self.config, self.gallery, lambda _: shared_stages())
         self.desk = Desk(
             OwnerSettings(self.path),
             self.arming,
@@ -104,7 +104,7 @@ class OnTable:
         if self.steward.reload:
             self.config = configuration.load(self.path)
             self.gallery = LiveGallery(self.config)
-            self.steward = Steward(self.config, self.gallery, lambda: "normal", lambda _: shared_stages())
+            self.steward = Steward(self.config, self.gallery, lambda _: shared_stages())
         else:
             self.gallery.refresh()
         return reply

@@ -1,0 +1,125 @@
+"""Vision begun anew in its own process, as after SIGHUP or a request at the cable: nothing of the run before stays."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.clock import now_s
+from edge.config import Config
+from edge.health import Notifier
+from edge.processes import vision
+from edge.processes.gallery import LiveGallery
+from edge.provision.control import ControlClient, ControlRequest, Forget, Reload
+from edge.provision.messages import Done
+from edge.vision.embedder import Embedder
+from tests.conftest import Clips
+from tools.rig.workbench import Bench
+
+
+class Ready(Notifier):
+    """Tells a test that a run takes requests."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__("")
+        self._then = then
+
+    def ready(self, status: str) -> None:
+        assert status
+        self._then()
+
+
+@pytest.fixture
+def refcounts() -> Iterator[None]:
+    """Free by reference counts alone: what is in a cycle then stays, as it does for minutes on a quiet device."""
+    logging.disable()  # pytest keeps what is logged, and so the errors in it with all their frames
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    logging.disable(logging.NOTSET)
+
+
+def settings(bench: Bench, clips: Clips, **sections: dict[str, Any]) -> Config:
+    camera = {"source": "images", "paths": [str(clips.man_early)], "loop": True, "realtime": False}
+    bench.configure({"camera": camera, **sections})
+    return bench.settings
+
+
+def reloaded(config: Config) -> None:
+    """Run until the first frame, and begin anew after it as SIGHUP has it."""
+    hangup = threading.Event()
+    assert vision.run(config, threading.Event(), hangup, Ready(hangup.set)) == vision.RELOAD
+
+
+def asked(config: Config, request: ControlRequest) -> None:
+    """Run until a request over the control socket ends the run."""
+    asking = threading.Thread(target=_ask, args=(config.control_path, request))
+    assert vision.run(config, threading.Event(), threading.Event(), Ready(asking.start)) == vision.RELOAD
+    asking.join()
+
+
+def _ask(path: Path, request: ControlRequest) -> None:
+    with closing(ControlClient(path, now_s, threading.Event().wait)) as client:
+        assert client.call(request) == Done()
+
+
+def alive() -> dict[str, int]:
+    """How many there are now of what holds models, templates or the store key."""
+    kinds = (vision._Vision, LiveGallery, Embedder)
+    return {kind.__name__: sum(isinstance(one, kind) for one in gc.get_objects()) for kind in kinds}
+
+
+@contextmanager
+def templates_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[NDArray[np.float32]]]]:
+    """Remember, without keeping them, the templates of every gallery that is read."""
+    seen: list[weakref.ref[NDArray[np.float32]]] = []
+
+    class Watched(LiveGallery):
+        def refresh(self) -> bool:
+            changed = super().refresh()
+            if self._store is not None:
+                seen.append(weakref.ref(self._store.gallery().templates))
+            return changed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vision, "LiveGallery", Watched)
+        yield seen
+
+
+@pytest.mark.usefixtures("refcounts")
+def test_a_reload_keeps_nothing_of_the_run_before(man_bench: Bench, clips: Clips) -> None:
+    config, before = settings(man_bench, clips), alive()
+    reloaded(config)
+    asked(config, Reload())
+    assert alive() == before
+
+
+@pytest.mark.usefixtures("refcounts")
+def test_whoever_was_forgotten_is_in_no_memory_after_the_reload(
+    man_bench: Bench, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(man_bench, clips)
+    with templates_of(monkeypatch) as seen:
+        asked(config, Forget())
+        assert len(seen) > 0
+        assert [templates() for templates in seen] == [None] * len(seen)
+        reloaded(config)
+
+
+@pytest.mark.usefixtures("refcounts")
+def test_a_reload_keeps_nothing_where_the_outbox_cannot_be_written(man_bench: Bench, clips: Clips) -> None:
+    config, before = settings(man_bench, clips), alive()
+    config.outbox_path.mkdir(parents=True)  # a folder where the file should be
+    reloaded(config)
+    assert alive() == before
