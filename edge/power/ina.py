@@ -45,6 +45,9 @@ class Bus(Protocol):
     def register(self, number: int) -> bytes:
         """Return its two bytes, the higher first; raises OSError, and SensorError where there is no bus."""
 
+    def close(self) -> None:
+        """Give the bus back."""
+
 
 class Monitor:
     """One chip and its shunt: less than 0 Ω where the shunt is wired the other way round."""
@@ -67,6 +70,10 @@ class Monitor:
         current = Measured(amperes, "A", self._name, now_s)
         return monitor_facts(voltage, current, Measured(abs(volts * amperes), "W", self._name, now_s), self._cells)
 
+    def close(self) -> None:
+        """Give the bus back."""
+        self._bus.close()
+
 
 def signed(pair: bytes) -> int:
     """Return two bytes, the higher first, as a signed number; raises OSError where there are not two."""
@@ -88,8 +95,7 @@ class _DeviceBus:
             os.write(file, bytes([number]))
             return os.read(file, 2)
         except OSError:
-            self._file = None
-            os.close(file)
+            self.close()
             raise
 
     def _open(self) -> int:
@@ -105,6 +111,11 @@ class _DeviceBus:
             remedy = "a kernel driver may hold the address: then sensor = 'auto' reads it"
             raise SensorError(f"[power] sensor: {self._path}, 0x{self._address:02x}: {e.strerror}", remedy) from None
         return file
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def open_monitor(bus: int, address: int, chip: str, shunt_ohm: float, cells: int) -> Monitor:

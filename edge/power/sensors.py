@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge.config import PowerConfig
 from edge.errors import ConfigError, SensorError
@@ -32,6 +32,14 @@ class Source(Protocol):
 
         Raises SensorError where the owner can mend it; the next call tries again.
         """
+
+
+@runtime_checkable
+class Held(Protocol):
+    """A source that holds something open between samples: a port, a bus."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class Sensors:
@@ -64,6 +72,12 @@ class Sensors:
         if problem not in self._said:
             self._said.add(problem)
             _log.warning("unknown until it can be read: %s", problem)
+
+    def close(self) -> None:
+        """Give back what the sources hold, so that they can be opened again; nothing is read afterwards."""
+        for source in self._sources:
+            if isinstance(source, Held):
+                source.close()
 
     @property
     def rejected(self) -> int:

@@ -33,6 +33,9 @@ class Port(Protocol):
     def read_waiting(self) -> bytes:
         """Return what has arrived; raises SensorError where the port has gone."""
 
+    def close(self) -> None:
+        """Give the port back."""
+
 
 class SerialGauge:
     """Keeps the last whole line for as long as it is fresh."""
@@ -57,6 +60,10 @@ class SerialGauge:
             if known is not None:
                 self._known, self._heard_s = known, now_s
         return self._known if now_s - self._heard_s <= _OLD_S else ("unknown", {})
+
+    def close(self) -> None:
+        """Give the port back: it is opened exclusively."""
+        self._port.close()
 
 
 def parse_line(line: bytes, source: str, now_s: float) -> tuple[Supply, Facts] | None:
@@ -104,9 +111,13 @@ class _PySerialPort:
         try:
             return bytes(self._port.read(4096))
         except (OSError, self._serial.SerialException) as e:
+            self.close()
+            raise SensorError(f"{self._name}: {e}", "plug it in again") from None
+
+    def close(self) -> None:
+        if self._port is not None:
             self._port.close()
             self._port = None
-            raise SensorError(f"{self._name}: {e}", "plug it in again") from None
 
     def _open(self) -> None:
         try:

@@ -146,6 +146,10 @@ class Keeper:
             self._mains_s = None
             self._began_s = now_s if self._began_s is None else self._began_s
 
+    def close(self) -> None:
+        """Give the sensors back."""
+        self._sensors.close()
+
     def _usage(self) -> Usage:
         def three(name: str) -> tuple[float, float, float]:
             a, b, c = self._tally[name]

@@ -139,11 +139,12 @@ class _Vision:
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 
     def finish(self) -> None:
-        """End all encounters, and leave a last state."""
+        """End all encounters, leave a last state, and give back what the next run opens again."""
         for decision in self._pipeline.finish():
             self._publish(decision)
         self.report("stopping")
         self._power.save(now_s())
+        self._power.close()
         self._backlog.close()
 
     def report(self, reason: Reason) -> None:

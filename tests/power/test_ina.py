@@ -23,6 +23,8 @@ class Registers:
             raise OSError("no answer")
         return self.answers[number]
 
+    def close(self) -> None: ...
+
 
 @pytest.mark.parametrize(
     ("chip", "shunt", "bus", "volts", "amperes"),

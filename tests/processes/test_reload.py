@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -115,6 +116,17 @@ def test_whoever_was_forgotten_is_in_no_memory_after_the_reload(
         assert len(seen) > 0
         assert [templates() for templates in seen] == [None] * len(seen)
         reloaded(config)
+
+
+def test_the_serial_line_of_a_gauge_is_given_to_the_next_run(bench: Bench, clips: Clips) -> None:
+    gauge, line = os.openpty()
+    try:
+        config = settings(bench, clips, power={"sensor": f"serial:{os.ttyname(line)}"})
+        reloaded(config)
+        reloaded(config)
+    finally:
+        os.close(gauge)
+        os.close(line)
 
 
 @pytest.mark.usefixtures("refcounts")
