@@ -189,6 +189,7 @@ class _Vision:
         if orders.detector_px != self._detector_px:
             self._detector_px = orders.detector_px
             self._pipeline.detector.set_max_side(orders.detector_px)
+        if orders.threads != cv2.getNumThreads():  # asked anew: an enrolment sets them too
             cv2.setNumThreads(orders.threads)
 
     def _publish(self, decision: Decision) -> None:
