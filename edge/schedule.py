@@ -29,11 +29,12 @@ class LookSchedule:
         """Return whether to look now, and if so note it."""
         interval_s = 1.0 / self._rates.detector_hz
         # A frame that comes a quarter of the interval early is on time; the next one is due as if it had been punctual.
-        if t_s < self._next_s - 0.25 * interval_s:
+        soon_s = t_s + 0.25 * interval_s
+        if soon_s < self._next_s:
             return False
         if not following and motion.kind != "scene":
             wait_s = _EGO_LOOK_S if motion.kind == "ego" else self._still_check_s
-            if t_s - self._last_s < wait_s:
+            if soon_s - self._last_s < wait_s:
                 return False
         self._last_s = t_s
         self._next_s = max(self._next_s, t_s) + interval_s

@@ -46,6 +46,12 @@ def test_new_rates_hold_at_once() -> None:
     assert not schedule.due(motion("scene"), True, 0.5)
 
 
+def test_a_still_scene_at_the_floor_is_looked_at_in_every_frame_though_some_come_early() -> None:
+    schedule = LookSchedule(Rates(0.5, 0.5, 0.5), still_check_s=2.0)
+    early_s = [0.0, 0.001, -0.001, 0.0, 0.3, 0.3, -0.001, 0.001]
+    assert all(schedule.due(motion("still"), False, 2.0 * i - early_s[i % 8]) for i in range(1000))
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(get_args(MotionKind)), st.booleans()), min_size=200, max_size=200),
     st.floats(0.2, 60.0),

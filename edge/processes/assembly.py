@@ -28,8 +28,9 @@ _SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: thr
 
 
 def initial_rates(config: Config) -> Rates:
-    """Return the rates that the configuration allows."""
-    return Rates(config.camera.fps, config.detector.rate_hz, config.recognition.rate_hz)
+    """Return the rates that the configuration allows; there are no more looks than frames."""
+    fps = config.camera.fps
+    return Rates(fps, min(config.detector.rate_hz, fps), config.recognition.rate_hz)
 
 
 def build_detector(config: Config, min_confidence: float | None = None) -> YuNetDetector:
@@ -81,6 +82,11 @@ def build_quality_gate(config: Config) -> QualityGate:
     )
 
 
+def build_schedule(config: Config, rates: Rates) -> LookSchedule:
+    """Return the schedule of looks at these rates; a still scene too is looked at as often as the floor promises."""
+    return LookSchedule(rates, min(config.motion.still_check_s, config.power.floor_look_s))
+
+
 def build_tracker(rates: Rates) -> Tracker:
     """Return the tracker for looks at these rates."""
     tracker = Tracker(_TRACK_GAP_S)
@@ -106,7 +112,7 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
     embedder = build_embedder(config)
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
-        schedule=LookSchedule(rates, config.motion.still_check_s),
+        schedule=build_schedule(config, rates),
         detector=build_focused_detector(config),
         face_gate=build_face_gate(config),
         tracker=build_tracker(rates),
