@@ -13,7 +13,8 @@ from edge.errors import SourceError
 from edge.events.messages import Reason
 from edge.records import Frame
 from edge.vision.camera import FrameSource
-from edge.vision.capture import CameraSilentError, open_camera
+from edge.vision.capture import open_camera
+from edge.vision.live import CameraSilentError
 from edge.vision.watch import CameraWatch, Problem
 
 _log = logging.getLogger(__name__)

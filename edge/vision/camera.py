@@ -1,4 +1,4 @@
-"""Frame sources: video files, image folders, V4L2, HTTP-MJPEG, GStreamer, Raspberry Pi camera.
+"""Frame sources: video files, image folders, Raspberry Pi camera; V4L2, HTTP-MJPEG and GStreamer by way of `live`.
 
 Only this module knows picamera2.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,13 +25,13 @@ from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
+from edge.vision.live import CaptureSource
 
 _log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
 _MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
-_LIVE_TIMEOUT_MS = 5000  # how long a live source may stay silent before it counts as failed
 _FALLBACK_FPS = 25.0  # for files that do not say their rate
 
 
@@ -49,21 +50,24 @@ class FrameSource(Protocol):
         """Give the device or file back; safe to call twice."""
 
 
-def open_source(config: CameraConfig, wait: Callable[[float], object] = time.sleep) -> FrameSource:
+def open_source(
+    config: CameraConfig, wait: Callable[[float], object] = time.sleep, patience_s: float = math.inf
+) -> FrameSource:
     """Open the source that the configuration names; raises SourceError or DependencyError.
 
-    `wait` lets seconds pass until a file's next frame is due; it may return early when nobody wants it any more.
+    `wait` lets seconds pass until a file's next frame is due; it may return early when nobody wants it any more. A live
+    source of OpenCV's that has no frame due within `patience_s` says so by a CameraSilentError, and can be asked again.
     """
     if config.source in {"video", "images"}:
         files = [Path(p) for p in config.paths]
         return FileSource(files, fps=config.fps, realtime=config.realtime, loop=config.loop, wait=wait)
     if config.source == "v4l2":
-        return CaptureSource(config.device, cv2.CAP_V4L2, config)
+        return CaptureSource(config.device, cv2.CAP_V4L2, config, patience_s)
     if config.source == "mjpeg":
-        return CaptureSource(config.url, cv2.CAP_FFMPEG, config)
+        return CaptureSource(config.url, cv2.CAP_FFMPEG, config, patience_s)
     if config.source == "gstreamer":
         _need_gstreamer()
-        return CaptureSource(config.pipeline, cv2.CAP_GSTREAMER, config)
+        return CaptureSource(config.pipeline, cv2.CAP_GSTREAMER, config, patience_s)
     return PiCameraSource(config)
 
 
@@ -273,56 +277,6 @@ class _Picture:
 
     def close(self) -> None:
         """Do nothing: the file is closed since it was read."""
-
-
-class CaptureSource:
-    """A live source that OpenCV reads: a V4L2 device, an HTTP-MJPEG stream, a GStreamer pipeline."""
-
-    live = True
-
-    def __init__(self, name: str, api: int, config: CameraConfig) -> None:
-        if not name:
-            raise SourceError(f"no address for source '{config.source}'", "set [camera] device, url or pipeline")
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS]
-        self._name = name
-        self._is_device = api == cv2.CAP_V4L2
-        self._capture = cv2.VideoCapture(name, api, limits if api == cv2.CAP_FFMPEG else [])
-        self._index = 0
-        self._due_s = 0.0
-        self._fps = config.fps
-        if not self._capture.isOpened():
-            raise SourceError(f"{name}: cannot be opened", "check that it exists, is not in use, and may be read")
-        if self._is_device:
-            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width_px)
-            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height_px)
-            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            self._capture.set(cv2.CAP_PROP_FPS, config.fps)
-
-    def read(self) -> Frame | None:
-        """Return the next frame; raises SourceError where the device or stream has gone."""
-        while True:
-            if not self._capture.grab():
-                raise SourceError(f"{self._name}: delivers no frames", "check the cable or the sender")
-            t_s = now_s()
-            # A stream sends at its own rate; decoding only what is due is all that can be saved here.
-            if self._is_device or t_s >= self._due_s:
-                break
-        self._due_s = max(self._due_s + 1 / self._fps, t_s)
-        ok, image = self._capture.retrieve()
-        if not ok or image is None or image.size == 0:
-            raise SourceError(f"{self._name}: delivers frames that cannot be decoded", "check its pixel format")
-        self._index += 1
-        return Frame(np.asarray(image, np.uint8), t_s, self._index - 1)
-
-    def set_fps(self, fps: float) -> None:
-        """Ask the driver for another rate; of a stream, decode at most so many frames."""
-        self._fps = fps
-        if self._is_device:
-            self._capture.set(cv2.CAP_PROP_FPS, fps)
-
-    def close(self) -> None:
-        """Give the device back."""
-        self._capture.release()
 
 
 # What picamera2 delivers → how OpenCV makes BGR of it. Its "RGB888" is BGR in memory already.

@@ -30,6 +30,7 @@ from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
 from edge.vision.camera import FrameSource, open_source
+from edge.vision.live import CameraSilentError
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +39,6 @@ _END_S = 1.0  # for the child to end by itself, and to vanish once it is killed
 _MESSAGE_BYTES = 8192
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KEPT_BACK = frozenset({"NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "WATCHDOG_USEC", "WATCHDOG_PID"})
-
-
-class CameraSilentError(SourceError):
-    """No frame came within a quarter of a second; the source is as it was."""
 
 
 class _Picture(msgspec.Struct, frozen=True):
@@ -171,14 +168,15 @@ class _Child:
             return  # the parent thought better of it
         config = msgspec.json.decode(first[1:], type=CameraConfig)
         try:
-            source = open_source(config)
+            source = open_source(config, patience_s=_WAIT_S)
             while self._listen():
                 if self._fps is not None:
                     source.set_fps(self._fps)
                     self._fps = None
-                frame = source.read()
-                if frame is not None and self._wanted:
-                    self._show(frame)
+                with suppress(CameraSilentError):  # another rate is heard while no frame is due
+                    frame = source.read()
+                    if frame is not None and self._wanted:
+                        self._show(frame)
             source.close()
         except (SourceError, DependencyError) as e:
             failure = _Failure(e.what, e.remedy, dependency=isinstance(e, DependencyError))

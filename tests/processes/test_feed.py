@@ -22,7 +22,8 @@ from edge.processes import feed as feeding
 from edge.processes.feed import Feed
 from edge.records import Frame
 from edge.vision import watch
-from edge.vision.capture import CameraSilentError, CapturedSource, open_camera
+from edge.vision.capture import CapturedSource, open_camera
+from edge.vision.live import CameraSilentError
 from tests.conftest import Clips
 from tests.footage import video
 from tools.rig.brokers import until
@@ -111,6 +112,22 @@ def test_the_rate_reaches_the_camera_s_process(stream: Stream) -> None:
     assert b.t_s - a.t_s >= 0.4
 
 
+def test_a_faster_rate_is_heard_while_the_slower_one_waits(stream: Stream) -> None:
+    with closing(CapturedSource(mjpeg(stream))) as source:
+        first_frame(source)
+        source.set_fps(0.05)
+        silent = 0
+        while silent < 4:  # a second, so the slow rate has arrived
+            try:
+                source.read()
+                silent = 0
+            except CameraSilentError:
+                silent += 1
+        source.set_fps(15.0)
+        asked_s = now_s()
+        assert first_frame(source).t_s - asked_s < 5.0, "a twentieth of a hertz is a frame in 20 s"
+
+
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("ill", ["stalled", "black", "frozen"])
 def test_an_ill_camera_is_named_opened_again_and_forgiven(stream: Stream, ill: Ill) -> None:
@@ -168,7 +185,8 @@ def test_the_camera_s_process_ends_with_ours_even_where_it_hangs(stream: Stream)
     script = (
         "import os, signal, sys, time\n"
         "from edge.config import CameraConfig\n"
-        "from edge.vision.capture import CameraSilentError, CapturedSource\n"
+        "from edge.vision.capture import CapturedSource\n"
+        "from edge.vision.live import CameraSilentError\n"
         f"source = CapturedSource(CameraConfig(source='mjpeg', url={stream.url!r}))\n"
         "while True:\n"
         "    try:\n"

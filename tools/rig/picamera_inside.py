@@ -17,7 +17,8 @@ from edge import config as configuration
 from edge.config import CameraConfig
 from edge.events.outbox import Outbox
 from edge.vision.camera import PiCameraSource
-from edge.vision.capture import CameraSilentError, open_camera
+from edge.vision.capture import open_camera
+from edge.vision.live import CameraSilentError
 
 _TRIES_S = 60.0
 _CONFIG = """
