@@ -34,7 +34,6 @@ class Counters:
     frames: int = 0
     looks: int = 0  # runs of the detector
     faces: int = 0  # faces that passed the confidence and size gate
-    refused: int = 0  # faces that a gate refused
     embeddings: int = 0
 
 
@@ -83,10 +82,8 @@ class Pipeline:
     def _look(self, frame: Frame) -> None:
         """Detect, follow, and offer the crops that are fit to be embedded."""
         self.counters.looks += 1
-        found = self.detector.detect(frame)
-        faces = [face for face in found if self.face_gate.refusal(frame, face) is None]
+        faces = [face for face in self.detector.detect(frame) if self.face_gate.refusal(frame, face) is None]
         self.counters.faces += len(faces)
-        self.counters.refused += len(found) - len(faces)
         tracks = self.tracker.update(faces, frame.t_s)
         self.undecided = frozenset(track.id for track in tracks if not self.encounters.decided(track.id))
         for track in tracks:
@@ -96,8 +93,6 @@ class Pipeline:
             quality = self.quality_gate.assess(frame, track.face)
             if quality.fit:
                 self.shots.offer(track.id, self.aligner.align(frame, track.face), quality, frame.t_s)
-            else:
-                self.counters.refused += 1
 
     def _recognize(self, now_s: float) -> list[Decision]:
         """Embed the best shot that is due, match the evidence of its encounter, decide."""
