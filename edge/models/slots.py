@@ -94,6 +94,12 @@ class Slots:
         self._write(_State(state.active, state.before, state.starts + 1))
         return None
 
+    def end_start(self) -> None:
+        """Take a counted start back: the process was told to end before its model could prove itself."""
+        state = self._state()
+        if state.starts > 0:
+            self._write(_State(state.active, state.before, state.starts - 1))
+
     @property
     def on_trial(self) -> bool:
         """Whether the models in use have not proved themselves yet."""

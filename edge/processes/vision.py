@@ -35,7 +35,6 @@ def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier
     The exit code is 1 when parts of a finite source could not be read, RELOAD when the settings or the model have
     changed or `hangup` is set. Raises EdgeError where it cannot begin.
     """
-    hangup.clear()
     vision = _on_trial(config, notifier)
     feed = Feed(config.camera, stop, vision.wants_frames)
     try:
@@ -47,8 +46,10 @@ def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier
                 feed.set_fps(vision.capture_fps)
                 control.poll(vision.steward.handle)
                 if hangup.is_set():
+                    hangup.clear()  # before the settings are read, so that a later one is not lost
                     vision.steward.reload = True
                 if vision.steward.reload:
+                    vision.excuse()
                     return RELOAD
                 vision.keep_house(feed.problem)
     finally:
@@ -138,8 +139,13 @@ class _Vision:
             self.report(reason)
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 
+    def excuse(self) -> None:
+        """Do not hold it against a model on trial that this run ends so soon: it was told to."""
+        self._slots.end_start()
+
     def finish(self) -> None:
         """End all encounters, leave a last state, and give back what the next run opens again."""
+        self.steward.handle(None)  # nobody follows an enrolment any more
         for decision in self._pipeline.finish():
             self._publish(decision)
         self.report("stopping")

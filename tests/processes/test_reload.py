@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from edge.clock import now_s
 from edge.config import Config
 from edge.health import Notifier
-from edge.processes import vision
+from edge.models.manifest import MANIFEST
+from edge.models.slots import Slots
+from edge.processes import forgetting, vision
 from edge.processes.gallery import LiveGallery
 from edge.provision.control import ControlClient, ControlRequest, Forget, Reload
-from edge.provision.messages import Done
+from edge.provision.messages import EnrolBegin, Failed
 from edge.vision.embedder import Embedder
 from tests.conftest import Clips
 from tools.rig.workbench import Bench
@@ -63,16 +65,17 @@ def reloaded(config: Config) -> None:
     assert vision.run(config, threading.Event(), hangup, Ready(hangup.set)) == vision.RELOAD
 
 
-def asked(config: Config, request: ControlRequest) -> None:
-    """Run until a request over the control socket ends the run."""
-    asking = threading.Thread(target=_ask, args=(config.control_path, request))
+def asked(config: Config, *requests: ControlRequest) -> None:
+    """Run until the last of some requests over the control socket ends the run."""
+    asking = threading.Thread(target=_ask, args=(config.control_path, requests))
     assert vision.run(config, threading.Event(), threading.Event(), Ready(asking.start)) == vision.RELOAD
     asking.join()
 
 
-def _ask(path: Path, request: ControlRequest) -> None:
+def _ask(path: Path, requests: Sequence[ControlRequest]) -> None:
     with closing(ControlClient(path, now_s, threading.Event().wait)) as client:
-        assert client.call(request) == Done()
+        for request in requests:
+            assert not isinstance(client.call(request), Failed)
 
 
 def alive() -> dict[str, int]:
@@ -135,3 +138,37 @@ def test_a_reload_keeps_nothing_where_the_outbox_cannot_be_written(man_bench: Be
     config.outbox_path.mkdir(parents=True)  # a folder where the file should be
     reloaded(config)
     assert alive() == before
+
+
+def test_a_hangup_that_came_before_the_run_is_not_forgotten(bench: Bench, clips: Clips) -> None:
+    stop, hangup = threading.Event(), threading.Event()
+    hangup.set()  # after the settings were read
+    late = threading.Timer(5.0, stop.set)
+    late.start()
+    assert vision.run(settings(bench, clips), stop, hangup, Notifier("")) == vision.RELOAD
+    assert not hangup.is_set()
+    late.cancel()
+
+
+def test_an_enrolment_ends_with_its_run(bench: Bench, clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled_with: list[int] = []
+
+    def perturb(value: int) -> bool:
+        filled_with.append(value)
+        return True
+
+    monkeypatch.setattr(forgetting, "_perturb", perturb)
+    asked(settings(bench, clips), EnrolBegin(name="Anna", source="camera"), Reload())
+    assert len(filled_with) == 2
+    assert filled_with[-1] == 0, "freed memory is overwritten for ever after"
+
+
+def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(
+    man_bench: Bench, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slots, "manifest_of", lambda *_: MANIFEST)
+    config = settings(man_bench, clips)
+    Slots(config.models_dir).use("a")
+    for _ in range(4):
+        reloaded(config)
+    assert Slots(config.models_dir).active == "a"
