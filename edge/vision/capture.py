@@ -63,7 +63,10 @@ def open_camera(config: CameraConfig, wait: Callable[[float], object] = time.sle
 
 
 class CapturedSource:
-    """A live source whose driver runs in a child. Opening returns at once; what fails, `read` says."""
+    """A live source whose driver runs in a child. Opening returns at once; what fails, `read` says.
+
+    Raises SourceError where no child can be started.
+    """
 
     live = True
 
@@ -76,8 +79,13 @@ class CapturedSource:
         self._socket.settimeout(_WAIT_S)
         environment = {key: value for key, value in os.environ.items() if key not in _KEPT_BACK}
         command = [sys.executable, "-m", "edge.vision.capture", str(theirs.fileno())]
-        with theirs:  # our own module, in the interpreter that runs
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603
+        try:
+            with theirs:  # our own module, in the interpreter that runs
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603
+        except OSError as e:
+            self._socket.close()
+            what = f"camera {self._name}: its process cannot be started: {e.strerror}"
+            raise SourceError(what, "free some memory; it is tried again") from None
         self._say(b"C" + msgspec.json.encode(config))
 
     @property

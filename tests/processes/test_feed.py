@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
@@ -163,6 +164,25 @@ def test_a_driver_that_hangs_or_crashes_is_replaced(stream: Stream, number: sign
         until(lambda: watching.feed._source is not source, "another process", DEADLINE_S)
         watching.more()
         assert not Path(f"/proc/{source.pid}").exists(), "the one that hung is gone"
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_camera_whose_process_cannot_be_started_is_tried_again(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as full:
+        full.setattr(subprocess, "Popen", no_memory)
+        with pytest.raises(SourceError, match="Cannot allocate memory"):
+            CapturedSource(mjpeg(stream))
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        with Watching(mjpeg(stream)) as watching:
+            until(lambda: watching.feed.problem == "camera_lost", "it is called lost", DEADLINE_S)
+            full.undo()
+            watching.more()
 
 
 def test_a_stop_that_hangs_is_cut_short(stream: Stream) -> None:
