@@ -28,8 +28,9 @@ def test_a_gauge_that_is_given_back_is_opened_and_read_again(tmp_path: Path) -> 
         first.read(0.0)
         first.close()
         again = open_gauge(os.ttyname(line))
+        assert again.sample(0.0) == ("unknown", {})
         os.write(gauge, b"SOC=57\n")
-        assert again.sample(0.0)[1]["percent"].value == 57.0
+        assert again.sample(1.0)[1]["percent"].value == 57.0
         again.close()
     finally:
         os.close(gauge)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge import config as configuration
-from edge.power.readings import Measured, Supply
-from edge.power.sensors import Facts, Sensors
+from edge.power.readings import Facts, Measured, Supply
+from edge.power.sensors import Sensors
 from edge.processes.assembly import build_schedule, initial_rates
 from edge.processes.power import Keeper
 from edge.records import Motion, Rates
