@@ -121,12 +121,15 @@ def test_whoever_was_forgotten_is_in_no_memory_after_the_reload(
         reloaded(config)
 
 
-def test_the_serial_line_of_a_gauge_is_given_to_the_next_run(bench: Bench, clips: Clips) -> None:
+def test_the_serial_line_of_a_gauge_is_given_to_the_next_run(
+    bench: Bench, clips: Clips, caplog: pytest.LogCaptureFixture
+) -> None:
     gauge, line = os.openpty()
     try:
         config = settings(bench, clips, power={"sensor": f"serial:{os.ttyname(line)}"})
         reloaded(config)
         reloaded(config)
+        assert "until it can be read" not in caplog.text
     finally:
         os.close(gauge)
         os.close(line)
