@@ -46,7 +46,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
     """Serve the cable until told to stop, or, on a real port, until nobody may come any more."""
     arming = arming_of(config)
     if arming.is_new:
-        arm(config)  # the first boot
+        arm(config)  # a new device, on a workbench: elsewhere edge-arm.service has done it
     code = load_or_make_code(config.provision_dir)
 
     def pause(seconds: float) -> None:

@@ -36,7 +36,10 @@ class _Guesses(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Arming:
-    """The guesses of one device, in a file that the command `arm` and the provisioning process share."""
+    """The guesses of one device, in a file that the command `arm` and the provisioning process share.
+
+    The file stays: a device that has it is armed by its owner alone (edge-first-start.service).
+    """
 
     def __init__(self, folder: Path, boot: str, now_s: Callable[[], float]) -> None:
         self._path = folder / "arming.json"
@@ -45,7 +48,7 @@ class Arming:
 
     @property
     def is_new(self) -> bool:
-        """Whether this device was never armed: the first boot arms it."""
+        """Whether this device was never armed: its first start does it."""
         return not self._path.exists()
 
     def arm(self, minutes: float) -> float:

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from edge import config
+from edge.provision.arming import Arming
 from tools.proof import boot
 from tools.rig import Missing
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 SERVICES = sorted(FOLDER.glob("edge*.service"))
+DROP_INS = sorted(FOLDER.glob("edge-gauge-*.conf"))
 PROCESSES = ("edge-vision", "edge-publisher", "edge-provision")
 
 
@@ -36,11 +38,17 @@ def analyzer() -> str:
 
 def verified(analyzer: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Have systemd read the units, with programs that are installed here in place of the product's."""
-    for source in [*SERVICES, *FOLDER.glob("edge*.timer"), FOLDER / "edge.target"]:
+    sources = [*SERVICES, *FOLDER.glob("edge*.timer"), FOLDER / "edge.target"]
+    for source in sources:
         text = source.read_text(encoding="utf-8")
         text = re.sub(r"/usr/bin/edge-daemon|/usr/lib/edge/edge-gadget", "/bin/true", text)
         (folder / source.name).write_text(text, encoding="utf-8")
-    command = [analyzer, "verify", "--recursive-errors=yes", "--man=no", *map(str, sorted(folder.iterdir()))]
+    for source in DROP_INS:
+        drop_in = folder / "edge-vision.service.d" / source.name
+        drop_in.parent.mkdir(exist_ok=True)
+        drop_in.write_bytes(source.read_bytes())
+    units = [str(folder / source.name) for source in sources]
+    command = [analyzer, "verify", "--recursive-errors=yes", "--man=no", *units]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -51,7 +59,9 @@ def test_systemd_understands_every_line(analyzer: str, tmp_path: Path) -> None:
 
 
 def test_a_key_that_systemd_does_not_know_is_noticed(analyzer: str, tmp_path: Path) -> None:
-    (tmp_path / "edge-wrong.service").write_text("[Service]\nExecStart=/bin/true\nPrivateNetwrk=yes\n")
+    drop_in = tmp_path / "edge-vision.service.d/wrong.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nPrivateNetwrk=yes\n")
     assert "PrivateNetwrk" in verified(analyzer, tmp_path).stderr
 
 
@@ -68,6 +78,14 @@ def test_a_unit_with_a_hole_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"{name}.service").write_text(text)
     with pytest.raises(AssertionError, match="edge-publisher: an exposure of"):
         boot.exposure(tmp_path)
+
+
+@pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.stem)
+def test_a_gauge_leaves_vision_as_tight_as_it_was(drop_in: Path, tmp_path: Path) -> None:
+    for name in PROCESSES:
+        text = unit(name) + (drop_in.read_text(encoding="utf-8") if name == "edge-vision" else "")
+        (tmp_path / f"{name}.service").write_text(text)
+    assert boot.exposure(tmp_path) == boot.exposure()
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -93,6 +111,18 @@ def test_paths_and_user_are_those_of_the_settings() -> None:
     assert values("edge-vision", "StateDirectory") == [Path(data).name]
 
 
+def test_a_device_that_was_armed_once_is_never_armed_by_a_boot(tmp_path: Path) -> None:
+    folder = config.parse("", "edge.toml").provision_dir
+    mark = Arming(folder, "boot", lambda: 0.0)._path
+    assert values("edge-first-start", "ConditionPathExists") == [f"!{mark}"]
+    assert "Wants" not in unit("edge-first-start").partition("[Service]")[0]  # a condition holds back no other unit
+    Arming(tmp_path, "boot", lambda: 0.0).arm(15.0)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == [mark.name]
+    enabled = {path.name for path in FOLDER.iterdir() if "[Install]" in path.read_text(encoding="utf-8")}
+    assert enabled == {"edge.target"}
+    assert "edge-first-start.service" in (FOLDER / "edge.target").read_text(encoding="utf-8")
+
+
 def test_only_the_publisher_has_a_network() -> None:
     for name in PROCESSES:
         private = values(name, "PrivateNetwork") == ["yes"] and values(name, "RestrictAddressFamilies") == ["AF_UNIX"]
@@ -107,6 +137,30 @@ def test_a_staged_installation_has_every_file_and_removal_takes_each_away(tmp_pa
     assert config.load(tmp_path / "usr/share/edge/edge.toml")
     subprocess.run([FOLDER / "install", "uninstall"], env=staged, check=True, capture_output=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_failed_download_leaves_units_and_program_as_they_were(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for name in ("awk", "install", "ln", "mv", "rm", "systemctl"):  # what could change something only says so
+        stub(tmp_path / name, f'echo {name} "$@" >>{log}')
+    stub(tmp_path / "id", "echo 0")
+    stub(tmp_path / "python3", "exit 1")
+    for name in ("date", "dirname"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run([FOLDER / "install", "install"], env={"PATH": str(tmp_path)}, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"install -d /opt/edge\nrm -rf /opt/edge/2\S+\n", log.read_text())
+
+
+def stub(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def test_the_installer_pins_the_versions_that_are_tested() -> None:
+    pinned = re.search(r'-c "\$source/(\S+)" "\$@"', (FOLDER / "install").read_text(encoding="utf-8"))
+    assert pinned
+    assert (FOLDER.parent / pinned[1]).is_file()
 
 
 def test_the_installer_says_how_it_is_used() -> None:
