@@ -81,21 +81,28 @@ class QualityConfig(_Section, frozen=True):
 class RecognitionConfig(_Section, frozen=True):
     """How an identity is decided."""
 
-    model: str = "lightcnn9"
+    model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")] = "lightcnn9"
     backend: Literal["onnxruntime", "litert"] = "onnxruntime"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     rate_hz: Positive = 5.0
-    fmr: Annotated[float, Meta(gt=0, le=0.1)] = 1e-3
+    fmr: float = 1e-3
     margin: Share = 0.05
     min_embeddings: Count = 3
     max_embeddings: Count = 8
     encounter_timeout_s: Positive = 4.0
 
+    def __post_init__(self) -> None:
+        """Refuse rates that no calibration of ours holds, and numbers of embeddings in the wrong order."""
+        if not 1e-4 <= self.fmr <= 1e-2:
+            raise ValueError("fmr must lie in 1e-4..1e-2: the calibration holds no other rate")
+        if not self.min_embeddings <= self.max_embeddings:
+            raise ValueError("min_embeddings <= max_embeddings is needed")
+
 
 class StoreConfig(_Section, frozen=True):
     """Where templates are kept and which key opens them."""
 
-    key: str = "file:store.key"
+    key: Annotated[str, Meta(pattern=r"^(file:[^\x00]+|credential:[^/\x00]+)\Z")] = "file:store.key"
     templates_per_person: Annotated[int, Meta(ge=1, le=12)] = 12
 
 

@@ -13,6 +13,7 @@ import click
 
 from edge import __version__, config
 from edge.cli.ending import run_to_end
+from edge.errors import ConfigError, ModelError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
@@ -129,7 +130,14 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
 @with_config
 def check_config(config_path: Path) -> None:
     """Check the configuration and say what is wrong with it."""
-    config.load(config_path)
+    settings = config.load(config_path)
+    from edge.models.manifest import load_manifest
+    from edge.models.slots import Slots
+
+    try:
+        load_manifest(Slots(settings.models_dir).manifest).embedder(settings.recognition.model)
+    except ModelError as e:
+        raise ConfigError(f"{config_path}: [recognition] model: {e.what}", e.remedy) from None
     click.echo(f"{config_path}: good")
 
 

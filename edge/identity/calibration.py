@@ -1,9 +1,9 @@
 """The threshold table of a model: which score a stranger's encounter reaches with a stated false match rate (FMR).
 
 FMR is the chance that a stranger's encounter matches one enrolled person. A gallery of N people is N such chances:
-`fmr_for_gallery` turns the rate wanted for a whole gallery into this one. An encounter is decided on the running mean
-of its embeddings, from the third to the eighth by default, and the first match counts: all these chances are in the
-rate.
+`rate_for_gallery` is the rate of all of them. An encounter is decided on the running mean of its embeddings, from the
+third to the eighth by default, and the first match counts: all these chances are in the rate. Decisions on fewer
+embeddings, or on more, have chances that are not: `vouches_for` tells.
 
 The score is the cosine between the mean of an encounter's embeddings and the mean of a person's templates. The more
 pictures a mean is made of, the less of it is noise, and the higher strangers who look alike come to score. How much a
@@ -80,6 +80,10 @@ class Calibration(_Record, frozen=True):
         """The largest rate of the table."""
         return self.rows[0].levels[0].fmr
 
+    def vouches_for(self, min_embeddings: int, max_embeddings: int) -> bool:
+        """Whether the rates hold where encounters are decided on so many embeddings, the last number included."""
+        return self.decided_from <= min_embeddings <= max_embeddings <= self.decided_to
+
     def at(self, fmr: float) -> OperatingPoint:
         """Return the thresholds at a false match rate, interpolated on log FMR; raises ConfigError outside the table.
 
@@ -147,16 +151,12 @@ def parse(data: bytes, model: str) -> Calibration:
     return calibration
 
 
-def fmr_for_gallery(false_alarm_rate: float, people: int) -> float:
-    """Return the FMR a comparison at which a stranger matches anyone of N `people` with this probability.
+def rate_for_gallery(fmr: float, people: int) -> float:
+    """Return how often a stranger's encounter matches any of N `people` at this FMR a comparison.
 
-    The inverse of 1 − (1 − FMR)^N, comparisons taken as independent; where they are not, the true rate is lower.
+    1 − (1 − FMR)^N, comparisons taken as independent; where they are not, the true rate is lower.
     """
-    if not 0 < false_alarm_rate < 1 or people < 1:
-        raise ConfigError(
-            f"a rate of {false_alarm_rate} for {people} people", "the rate lies between 0 and 1, people are 1 or more"
-        )
-    return -math.expm1(math.log1p(-false_alarm_rate) / people)
+    return -math.expm1(people * math.log1p(-fmr))
 
 
 def shares_of(x: NDArray[np.float32], grid: NDArray[np.float32]) -> NDArray[np.float32]:

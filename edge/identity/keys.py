@@ -46,18 +46,28 @@ class StoreKey:
         raise TypeError("a store key is never pickled or copied")
 
 
+class NoCredentialError(StoreKeyError):
+    """The key is a credential, and systemd handed none to this process: it is no service, or its unit names none."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyStrength:
     """How well the key of a spec is kept, for `doctor`."""
 
     level: Literal["WEAK", "PLATFORM"]
     reason: str
+    remedy: str = ""
 
 
-def strength(spec: str) -> KeyStrength:
-    """Say how well a key spec protects against somebody who takes the device; StoreKeyError for an unknown kind."""
+def strength(spec: str, *, tpm2: bool) -> KeyStrength:
+    """Say how well a key spec protects against somebody who takes the device; StoreKeyError for an unknown kind.
+
+    `tpm2`: whether the device has one, which systemd-creds seals with where it is not told otherwise.
+    """
     kind, _ = _parse(spec)
-    return _KINDS[kind]
+    if kind == "file":
+        return _FILE
+    return _SEALED_BY_TPM2 if tpm2 else _SEALED_BY_HOST
 
 
 def load_key(spec: str, data_dir: Path, environ: Mapping[str, str]) -> StoreKey:
@@ -115,15 +125,19 @@ def destroy_key(spec: str, data_dir: Path) -> None:
         raise StoreKeyError(f"{data_dir / value}: cannot be removed: {e.strerror}", "check its owner") from None
 
 
-_KINDS: Mapping[str, KeyStrength] = {
-    "file": KeyStrength(
-        "WEAK", "the key file lies beside the store: whoever takes the card or the disk can open the store"
-    ),
-    "credential": KeyStrength(
-        "PLATFORM",
-        "as strong as systemd keeps it: a TPM2 binds it to this device; the host key alone lies on the same disk",
-    ),
-}
+_FILE = KeyStrength(
+    "WEAK",
+    "the key file lies beside the store: whoever takes the card or the disk can open the store",
+    "use key = 'credential:NAME' with systemd-creds and a TPM2",
+)
+_SEALED_BY_TPM2 = KeyStrength(
+    "PLATFORM", "systemd keeps it, and this device's TPM2 opens it unless it was sealed without"
+)
+_SEALED_BY_HOST = KeyStrength(
+    "WEAK",
+    "this device has no TPM2: the host key that sealed the credential lies on the same card or disk as the store",
+    "seal it anew where there is a TPM2; without one, whoever takes the card can open the store",
+)
 _MISSING: Mapping[str, str] = {
     "file": "enrol the first person, which makes it, or name another in [store] key",
     "credential": "add LoadCredentialEncrypted= to the unit under this name; see systemd-creds(1)",
@@ -132,7 +146,7 @@ _MISSING: Mapping[str, str] = {
 
 def _parse(spec: str) -> tuple[str, str]:
     kind, _, value = spec.partition(":")
-    if kind not in _KINDS or not value or "\0" in value:
+    if kind not in _MISSING or not value or "\0" in value:
         raise StoreKeyError(f"[store] key = {spec!r} is not understood", 'write "file:PATH" or "credential:NAME"')
     return kind, value
 
@@ -145,7 +159,7 @@ def _path_of(spec: str, data_dir: Path, environ: Mapping[str, str]) -> Path:
         raise StoreKeyError(f"[store] key = {spec!r}: a credential has a name, not a path", 'write "credential:NAME"')
     folder = environ.get("CREDENTIALS_DIRECTORY", "")
     if not folder:
-        raise StoreKeyError(
+        raise NoCredentialError(
             f"[store] key = {spec!r}: no credential was handed to this process",
             "start it through its systemd unit, or use a key file on a workbench",
         )

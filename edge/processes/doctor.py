@@ -9,15 +9,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from edge.config import Config
 from edge.errors import EdgeError
+from edge.events.link import credentials
 from edge.events.outbox import Outbox
-from edge.identity.keys import strength
+from edge.identity.calibration import rate_for_gallery
+from edge.identity.keys import NoCredentialError, strength
+from edge.models.manifest import load_manifest
+from edge.models.slots import Slots
 from edge.processes.assembly import build_detector, build_embedder
-from edge.processes.gallery import LiveGallery
+from edge.processes.gallery import LiveGallery, load_calibration
 from edge.vision.camera import expand
+from edge.vision.software import need_gstreamer, need_picamera2
 
 Level = Literal["ok", "WEAK", "FAIL"]
+_TPM2 = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
+_HANDED = "/run/credentials/"  # where systemd lays what it hands to a unit, for that unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
         "camera": lambda: _camera(config),
         "detector": lambda: _detector(config),
         "embedder": lambda: _embedder(config),
+        "rate": lambda: _rate(config),
         "people": lambda: _people(config),
         "key": lambda: _key(config),
         "outbox": lambda: _outbox(config),
@@ -75,8 +85,17 @@ def _camera(config: Config) -> Iterator[Finding]:
         yield Finding(
             "WEAK" if camera.url else "FAIL", "camera", said, "use a camera on the device: vision needs no network then"
         )
+    elif camera.source == "gstreamer":
+        need_gstreamer()
+        if camera.pipeline:
+            yield Finding("ok", "camera", "OpenCV has GStreamer; the pipeline is opened when vision starts")
+        else:
+            yield Finding(
+                "FAIL", "camera", "no pipeline is named", "set [camera] pipeline: docs/cameras.md has examples"
+            )
     else:
-        yield Finding("ok", "camera", "the Raspberry Pi camera is opened when vision starts")
+        need_picamera2()
+        yield Finding("ok", "camera", "picamera2 is there; the Raspberry Pi camera is opened when vision starts")
 
 
 def _detector(config: Config) -> Iterator[Finding]:
@@ -90,24 +109,45 @@ def _embedder(config: Config) -> Iterator[Finding]:
     yield Finding("ok", "embedder", f"model {embedder.model[:16]} on {backend} passes its golden self-test")
 
 
+def _rate(config: Config) -> Iterator[Finding]:
+    recognition = config.recognition
+    manifest = Slots(config.models_dir).manifest
+    calibration = load_calibration(load_manifest(manifest).embedder(recognition.model), manifest.parent)
+    point = calibration.at(recognition.fmr)
+    stated = f"false match rate {point.fmr:g} a comparison"
+    if calibration.vouches_for(recognition.min_embeddings, recognition.max_embeddings):
+        yield Finding("ok", "rate", f"{stated} (95 % bound {point.upper_fmr:.1e})")
+        return
+    measured = f"{calibration.decided_from} to {calibration.decided_to}"
+    yield Finding(
+        "WEAK",
+        "rate",
+        f"{stated} does not hold: it was measured for decisions on {measured} embeddings, "
+        f"here they are made on {recognition.min_embeddings} to {recognition.max_embeddings}",
+        f"set [recognition] min_embeddings and max_embeddings within {measured}",
+    )
+
+
 def _people(config: Config) -> Iterator[Finding]:
-    gallery = LiveGallery(config)
+    try:
+        gallery = LiveGallery(config)
+    except NoCredentialError:
+        said = "systemd hands the store's key to vision alone: who is enrolled is not looked at from here"
+        yield Finding("WEAK", "people", said, "journalctl -u edge-vision says whether it can open the store")
+        return
     if gallery.people_count == 0:
         yield Finding(
             "WEAK", "people", "nobody is enrolled: every face is unknown", "edge-daemon people add NAME --from …"
         )
     else:
-        point = gallery.operating_point
-        rate = f"false match rate {point.fmr:g} a comparison (95 % bound {point.upper_fmr:.1e})"
-        yield Finding("ok", "people", f"{gallery.people_count} enrolled; {rate}")
+        rate = rate_for_gallery(gallery.operating_point.fmr, gallery.people_count)
+        said = f"{gallery.people_count} enrolled; a stranger is taken for one of them at a rate of {rate:.2g}"
+        yield Finding("ok", "people", said)
 
 
 def _key(config: Config) -> Iterator[Finding]:
-    kept = strength(config.store.key)
-    if kept.level == "WEAK":
-        yield Finding("WEAK", "key", kept.reason, "use key = 'credential:NAME' with systemd-creds and a TPM2")
-    else:
-        yield Finding("ok", "key", kept.reason)
+    kept = strength(config.store.key, tpm2=_TPM2.is_dir() and any(_TPM2.iterdir()))
+    yield Finding("WEAK" if kept.level == "WEAK" else "ok", "key", kept.reason, kept.remedy)
 
 
 def _outbox(config: Config) -> Iterator[Finding]:
@@ -122,23 +162,14 @@ def _outbox(config: Config) -> Iterator[Finding]:
 
 def _mqtt(config: Config) -> Iterator[Finding]:
     mqtt = config.mqtt
-    if fault := _password_fault(mqtt.password_file):
-        yield fault
-        return
+    handed = mqtt.username and mqtt.password_file.startswith(_HANDED)
+    unseen = handed and not os.access(mqtt.password_file, os.R_OK)
+    credentials(msgspec.structs.replace(mqtt, password_file="") if unseen else mqtt)
     local = mqtt.host in {"localhost", "127.0.0.1", "::1"}
     if not mqtt.tls and not local:
         yield Finding("WEAK", "mqtt", f"events go to {mqtt.host} in the clear", "set [mqtt] tls = true")
+    elif unseen:
+        said = "systemd hands the password to the publisher alone: it is not looked at from here"
+        yield Finding("WEAK", "mqtt", said, "edge-daemon status says whether the broker takes it")
     else:
         yield Finding("ok", "mqtt", f"{mqtt.host}:{mqtt.port}{' with TLS' if mqtt.tls else ''}")
-
-
-def _password_fault(name: str) -> Finding | None:
-    if not name:
-        return None
-    try:
-        mode = Path(name).stat().st_mode
-    except OSError as e:
-        return Finding("FAIL", "mqtt", f"{name}: {e.strerror}", "set [mqtt] password_file to a file that can be read")
-    if mode & 0o077:
-        return Finding("FAIL", "mqtt", f"{name} can be read by others", f"chmod 600 {name}")
-    return None

@@ -1,6 +1,6 @@
 """Frame sources: video files, image folders, Raspberry Pi camera; V4L2, HTTP-MJPEG and GStreamer by way of `live`.
 
-Only this module knows picamera2.
+Only this module speaks to picamera2.
 
 `read()` gives the next frame, None at the end of a finite source, and raises SourceError where the source fails. After
 an error a finite source goes on with its next file; a live source must be opened anew.
@@ -8,7 +8,6 @@ an error a finite source goes on with its next file; a live source must be opene
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import time
@@ -23,9 +22,10 @@ from numpy.typing import NDArray
 
 from edge.clock import now_s
 from edge.config import CameraConfig
-from edge.errors import DependencyError, SourceError
+from edge.errors import SourceError
 from edge.records import Frame
 from edge.vision.live import CaptureSource
+from edge.vision.software import need_gstreamer, need_picamera2
 
 _log = logging.getLogger(__name__)
 
@@ -66,17 +66,9 @@ def open_source(
     if config.source == "mjpeg":
         return CaptureSource(config.url, cv2.CAP_FFMPEG, config, patience_s)
     if config.source == "gstreamer":
-        _need_gstreamer()
+        need_gstreamer()
         return CaptureSource(config.pipeline, cv2.CAP_GSTREAMER, config, patience_s)
     return PiCameraSource(config)
-
-
-def _need_gstreamer() -> None:
-    if not any(line.split()[:2] == ["GStreamer:", "YES"] for line in cv2.getBuildInformation().splitlines()):
-        raise DependencyError(
-            "[camera] source = 'gstreamer' needs an OpenCV that was built with GStreamer; pip's wheels are not",
-            "apt install python3-opencv and use a venv made with --system-site-packages and without pip's OpenCV",
-        )
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -304,11 +296,7 @@ class PiCameraSource:
     live = True
 
     def __init__(self, config: CameraConfig) -> None:
-        try:
-            picamera2 = importlib.import_module("picamera2")
-        except ImportError as e:
-            remedy = "apt install python3-picamera2 and use a venv made with --system-site-packages"
-            raise DependencyError(f"[camera] source = 'picamera2' needs picamera2: {e}", remedy) from None
+        picamera2 = need_picamera2()
         self._index = 0
         try:
             self._camera = picamera2.Picamera2()

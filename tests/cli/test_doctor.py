@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
+from edge.config import Config
+from edge.errors import EdgeError
 from edge.identity.keys import load_or_create_key
 from edge.identity.store import Store
 from edge.models.manifest import load_manifest
+from edge.processes import doctor
+from edge.processes.doctor import Finding
 from tests.conftest import Clips
 from tools.rig.workbench import Bench, copy_of_package, flip_byte
 
@@ -27,12 +35,13 @@ def findings(bench: Bench, code: int, environ: Mapping[str, str] | None = None) 
 def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, clips: Clips) -> None:
     man_bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}})
     found = findings(man_bench, 0)
-    assert list(found) == ["config", "camera", "detector", "embedder", "people", "key", "outbox", "mqtt"]
+    assert list(found) == ["config", "camera", "detector", "embedder", "rate", "people", "key", "outbox", "mqtt"]
     assert {subject for subject, finding in found.items() if finding["level"] != "ok"} == {"key"}
-    assert "1 enrolled; false match rate 0.001" in found["people"]["said"]
+    assert found["rate"]["said"].startswith("false match rate 0.001 a comparison (95 % bound ")
+    assert found["people"]["said"] == "1 enrolled; a stranger is taken for one of them at a rate of 0.001"
     assert load_manifest().embedder("lightcnn9").id[:16] in found["embedder"]["said"]
     assert found["key"]["level"] == "WEAK"
-    assert "TPM2" in found["key"]["remedy"]
+    assert found["key"]["remedy"].endswith("TPM2")
     lines = man_bench.call("doctor").output.splitlines()
     assert lines[0] == f"ok    config    {man_bench.path} is good"
 
@@ -92,14 +101,90 @@ def test_store_of_another_model_names_both_and_the_way_out(bench: Bench) -> None
     assert 'set [recognition] model = "other"' in finding["remedy"]
 
 
-def test_camera_without_files_and_password_open_to_others_are_faults(man_bench: Bench) -> None:
-    password = man_bench.folder / "password"
+def test_camera_without_files_is_a_fault(bench: Bench) -> None:
+    missing = bench.folder / "missing.mp4"
+    bench.configure({"camera": {"source": "video", "paths": [str(missing)]}})
+    assert f"{missing}: no such file" in findings(bench, 1)["camera"]["said"]
+
+
+def one(check: Callable[[Config], Iterator[Finding]], **sections: Any) -> Finding:
+    """What one check finds; where it fails as `examine` shows it."""
+    try:
+        (finding,) = check(msgspec.convert(sections, Config))
+    except EdgeError as e:
+        return Finding("FAIL", "", e.what, e.remedy)
+    return finding
+
+
+def test_a_camera_that_no_software_here_can_open_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = one(doctor._camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"})
+    assert (found.level, "built with GStreamer" in found.said) == ("FAIL", True)
+    monkeypatch.setattr(doctor, "need_gstreamer", lambda: None)
+    assert one(doctor._camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"}).level == "ok"
+    found = one(doctor._camera, camera={"source": "gstreamer"})
+    assert (found.level, "[camera] pipeline" in found.remedy) == ("FAIL", True)
+    monkeypatch.setitem(sys.modules, "picamera2", None)
+    found = one(doctor._camera, camera={"source": "picamera2"})
+    assert (found.level, "python3-picamera2" in found.remedy) == ("FAIL", True)
+    monkeypatch.setitem(sys.modules, "picamera2", ModuleType("picamera2"))
+    assert one(doctor._camera, camera={"source": "picamera2"}).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("mode", "username", "level", "said"),
+    [
+        (DATA_OF_OTHERS, "edge", "FAIL", "others can read it"),
+        (0o640, "edge", "ok", "localhost:1883"),
+        (0o600, "edge", "ok", "localhost:1883"),
+        (0o600, "", "FAIL", "username is empty"),
+    ],
+)
+def test_a_password_is_judged_as_the_publisher_does(
+    tmp_path: Path, mode: int, username: str, level: str, said: str
+) -> None:
+    password = tmp_path / "password"
     password.write_text("secret", encoding="utf-8")
-    password.chmod(DATA_OF_OTHERS)
-    missing = man_bench.folder / "missing.mp4"
+    password.chmod(mode)
+    found = one(doctor._mqtt, mqtt={"username": username, "password_file": str(password)})
+    assert (found.level, said in found.said) == (level, True)
+
+
+@pytest.mark.parametrize("key", ["ca_file", "cert_file"])
+def test_a_missing_tls_file_is_a_fault(tmp_path: Path, key: str) -> None:
+    found = one(doctor._mqtt, mqtt={"host": "broker.lan", "tls": True, key: str(tmp_path / "missing.pem")})
+    assert (found.level, "missing.pem" in found.said) == ("FAIL", True)
+    found = one(doctor._mqtt, mqtt={"host": "broker.lan", key: str(tmp_path / "missing.pem")})
+    assert (found.level, "tls is false" in found.said) == ("FAIL", True)
+
+
+def test_what_systemd_hands_to_the_service_alone_is_no_fault(man_bench: Bench, clips: Clips) -> None:
+    handed = "/run/credentials/edge-publisher.service/edge-mqtt-password"
     man_bench.configure(
-        {"camera": {"source": "video", "paths": [str(missing)]}, "mqtt": {"password_file": str(password)}}
+        {
+            "camera": {"source": "video", "paths": [str(clips.man_later)]},
+            "store": {"key": "credential:edge-store-key"},
+            "mqtt": {"username": "edge", "password_file": handed},
+        }
     )
-    found = findings(man_bench, 1)
-    assert f"{missing}: no such file" in found["camera"]["said"]
-    assert f"{password} can be read by others" in found["mqtt"]["said"]
+    found = findings(man_bench, 0)
+    for subject, remedy in (("people", "journalctl -u edge-vision"), ("mqtt", "edge-daemon status")):
+        assert found[subject]["level"] == "WEAK"
+        assert "not looked at from here" in found[subject]["said"]
+        assert remedy in found[subject]["remedy"]
+    assert one(doctor._mqtt, mqtt={"password_file": handed}).level == "FAIL"  # whatever it holds
+
+
+def test_a_credential_without_a_tpm_is_weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sealed, level in ((tmp_path / "none", "WEAK"), (tmp_path, "WEAK"), (Path("/sys/class"), "ok")):
+        monkeypatch.setattr(doctor, "_TPM2", sealed)
+        found = one(doctor._key, store={"key": "credential:edge-store-key"})
+        assert (found.level, "TPM2" in found.said) == (level, True)
+
+
+def test_a_rate_that_was_measured_for_other_decisions_is_weak() -> None:
+    assert one(doctor._rate, recognition={"min_embeddings": 4, "max_embeddings": 6}).level == "ok"
+    for least, most in ((1, 8), (3, 40)):
+        found = one(doctor._rate, recognition={"min_embeddings": least, "max_embeddings": most})
+        assert found.level == "WEAK"
+        assert f"on 3 to 8 embeddings, here they are made on {least} to {most}" in found.said
+        assert "within 3 to 8" in found.remedy

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError, ModelError
-from edge.identity.calibration import Calibration, Level, Row, fmr_for_gallery, parse, shares_of
+from edge.identity.calibration import Calibration, Level, Row, parse, rate_for_gallery, shares_of
 from tools.lab.thresholds import MIN_ERRORS
 
 MODEL = "ab" * 32
@@ -47,13 +47,16 @@ TABLE = table(
 # ── exact small cases ──
 
 
-def test_a_gallery_of_many_asks_for_a_smaller_rate_a_comparison() -> None:
-    fmr = fmr_for_gallery(0.01, 50)
-    assert 1 - (1 - fmr) ** 50 == pytest.approx(0.01)
-    assert fmr_for_gallery(0.01, 1) == pytest.approx(0.01)
-    for rate, people in ((0.0, 5), (1.0, 5), (0.01, 0)):
-        with pytest.raises(ConfigError, match="between 0 and 1"):
-            fmr_for_gallery(rate, people)
+def test_a_gallery_of_many_gives_a_stranger_as_many_chances() -> None:
+    assert rate_for_gallery(0.001, 50) == pytest.approx(1 - 0.999**50)
+    assert rate_for_gallery(0.01, 1) == pytest.approx(0.01)
+    assert rate_for_gallery(0.01, 0) == 0
+
+
+def test_rates_hold_for_decisions_on_the_numbers_of_embeddings_that_were_measured() -> None:
+    assert [TABLE.vouches_for(*numbers) for numbers in ((3, 8), (4, 4), (2, 8), (3, 9), (8, 3))] == [True, True] + 3 * [
+        False
+    ]
 
 
 def test_thresholds_are_interpolated_on_the_log_of_the_rate() -> None:

@@ -135,7 +135,7 @@ def test_credential_with_a_path_is_refused(name: str, tmp_path: Path) -> None:
 def test_spec_that_is_not_understood_is_refused(spec: str, tmp_path: Path) -> None:
     assert "not understood" in _refusal(spec, tmp_path).what
     with pytest.raises(StoreKeyError):
-        strength(spec)
+        strength(spec, tpm2=True)
 
 
 def test_created_key_is_private_random_and_never_overwritten(tmp_path: Path) -> None:
@@ -196,5 +196,6 @@ def test_derived_keys_differ_by_purpose_and_salt_and_follow_rfc_5869() -> None:
 
 
 def test_strength_says_what_each_kind_is_worth() -> None:
-    assert strength("file:store.key").level == "WEAK"
-    assert "systemd" in strength("credential:store").reason
+    assert strength("file:store.key", tpm2=True).level == "WEAK"
+    assert strength("credential:store", tpm2=True).level == "PLATFORM"
+    assert strength("credential:store", tpm2=False).level == "WEAK"
