@@ -24,6 +24,12 @@ class DependencyError(EdgeError):
     """An optional package that the chosen setting needs is not installed."""
 
 
+def install_extra(name: str) -> str:
+    """Return how an optional part of this project is installed: from a checkout, for no package index has it."""
+    extras = name if name == "enroll" else f"enroll,{name}"  # `enroll` is what make install brings unasked
+    return f"in a checkout: pip install '.[{name}]', or on a device: sudo make install EXTRAS={extras}"
+
+
 class SourceError(EdgeError):
     """A camera, video or image cannot be read."""
 

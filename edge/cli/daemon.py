@@ -113,7 +113,10 @@ def provision(config_path: Path, pty: Path | None) -> None:
 @click.option("--minutes", type=click.FloatRange(1, 60), help="For how long; else [provision] armed_minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
-    """Let a host try the code once, and show the code."""
+    """Let a host try the code once, and show the code.
+
+    It does not open the cable: on a device `systemctl start edge-arm` does both.
+    """
     from edge.processes import provision as process
 
     code, wait_s = process.arm(config.load(config_path), minutes)

@@ -7,9 +7,10 @@ from typing import NoReturn
 
 import click
 
-from edge.errors import EdgeError
+from edge.errors import DependencyError, EdgeError, install_extra
 
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+_OF_THE_CABLE = frozenset({"cobs", "spake2", "rich", "serial"})  # modules that the extra `enroll` brings
 
 
 def run_to_end(cli: click.Command, interrupted: str = "") -> None:
@@ -18,6 +19,11 @@ def run_to_end(cli: click.Command, interrupted: str = "") -> None:
         cli(standalone_mode=False)
     except EdgeError as e:
         fail(str(e), e.exit_code)
+    except ModuleNotFoundError as e:
+        if e.name not in _OF_THE_CABLE:
+            raise
+        missing = DependencyError(f"this command needs {e.name}, which is not installed", install_extra("enroll"))
+        fail(str(missing), missing.exit_code)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except (click.Abort, KeyboardInterrupt):

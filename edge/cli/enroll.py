@@ -14,21 +14,14 @@ from typing import Any
 import click
 
 from edge import __version__
-from edge.cli.ending import fail, run_to_end
+from edge.cli.ending import run_to_end
 from edge.cli.enroll_options import Options, done, with_device
 from edge.cli.enroll_people import people
-from edge.errors import DependencyError
 
 
 def main() -> None:
     """Run the command; an EdgeError ends it with its exit code and no traceback."""
-    try:
-        run_to_end(cli, interrupted="interrupted; the device is as it was before this step")
-    except ModuleNotFoundError as e:
-        if e.name not in {"cobs", "spake2", "rich", "serial"}:
-            raise
-        missing = DependencyError(f"edge-enroll needs {e.name}", "pip install 'edge-face-runtime[enroll]'")
-        fail(str(missing), missing.exit_code)
+    run_to_end(cli, interrupted="interrupted; the device is as it was before this step")
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -60,12 +60,13 @@ class Options:
 
 def _only_port() -> str:
     from edge.provision import port
+    from edge.provision.host import ARM
 
     found = port.find()
     if len(found) == 1:
         return found[0].path
     if not found:
-        raise ProvisionError("no device is plugged in", "plug it in and press its button, or name a port with --port")
+        raise ProvisionError("no device is plugged in", f"plug it in and arm it: {ARM}; or name a port with --port")
     raise ProvisionError(
         f"{len(found)} devices are plugged in: {', '.join(f.path for f in found)}", "choose with --port"
     )

@@ -16,7 +16,7 @@ import importlib
 import re
 from typing import Any, Protocol
 
-from edge.errors import DependencyError, SensorError
+from edge.errors import DependencyError, SensorError, install_extra
 from edge.power.hwmon import LEAST_LOAD_A
 from edge.power.readings import Facts, Measured, Supply
 
@@ -123,7 +123,7 @@ class _PySerialPort:
         try:
             self._port = self._serial.Serial(self._name, _BAUD, timeout=0, exclusive=True)
         except (OSError, self._serial.SerialException) as e:
-            raise SensorError(f"[power] sensor: {self._name}: {e}", "check the cable, and group dialout") from None
+            raise SensorError(f"[power] sensor: {self._name}: {e}", "check the cable; docs/install.md has what lets the service in") from None
 
 
 def open_gauge(name: str) -> SerialGauge:
@@ -131,7 +131,5 @@ def open_gauge(name: str) -> SerialGauge:
     try:
         serial = importlib.import_module("serial")
     except ImportError as e:
-        raise DependencyError(
-            f"[power] sensor = 'serial:…' needs pyserial: {e}", "pip install 'edge-face-runtime[gauge]'"
-        ) from None
+        raise DependencyError(f"[power] sensor = 'serial:…' needs pyserial: {e}", install_extra("gauge")) from None
     return SerialGauge(_PySerialPort(serial, name), name)

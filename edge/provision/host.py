@@ -18,6 +18,8 @@ _GREETING_S = 3.0  # a device that is there answers at once; its process may jus
 _GREETINGS = 3
 _ANSWER_S = 90.0  # a device that tests a new model, or waits for vision
 
+ARM = "press its button, or run on it: systemctl start edge-arm"
+
 _R = TypeVar("_R")
 
 
@@ -40,7 +42,7 @@ _TOLD: dict[Alert, tuple[str, str]] = {
     Alert.UNEXPECTED: ("the device and this program lost step", "run the command again"),
     Alert.MALFORMED: ("what came is not of this protocol", "is this the right port? name another with --port"),
     Alert.VERSION: ("the device speaks another version of the protocol", "update the older of the two"),
-    Alert.NOT_ARMED: ("the device is not armed", "press its button, or run on it: edge-daemon arm"),
+    Alert.NOT_ARMED: ("the device is not armed", ARM),
     Alert.WAIT: ("too many wrong codes", "wait, then arm the device again"),
     Alert.WRONG_CODE: ("the code is not this device's", "arm the device again, and read the code from its label"),
     Alert.NOT_AUTHENTIC: ("somebody or something changes what goes over the cable", "check what is between the ends"),
@@ -74,7 +76,7 @@ class Client:
                     return
                 if output is None and not (silent and self._session.state is not State.GREETED):
                     break  # else it has just answered, and gets the time of a slow device
-        raise ProvisionError("no device answers", "is it plugged in and armed? press its button, or: edge-daemon arm")
+        raise ProvisionError("no device answers", f"is it plugged in and armed? {ARM}")
 
     def call(self, request: Request, expected: type[_R]) -> _R:
         """Ask one thing; raises DeviceError with the device's own words where it is refused."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge.errors import DependencyError, ProvisionError
+from edge.errors import DependencyError, ProvisionError, install_extra
 
 try:
     import termios
@@ -137,7 +137,7 @@ def _pyserial(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        raise DependencyError("a serial port needs pyserial", "pip install 'edge-face-runtime[enroll]'") from None
+        raise DependencyError("a serial port needs pyserial", install_extra("enroll")) from None
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DependencyError, ModelError
+from edge.errors import DependencyError, ModelError, install_extra
 from edge.models import golden
 from edge.models.exact import multiply_exactly
 from edge.models.manifest import MANIFEST, EmbedderEntry, FaceContract, load_manifest, load_verified, read_verified
@@ -108,7 +108,7 @@ class _LiteRt:
         try:
             self._interpreter: Any = _interpreter_class()(model_content=model, num_threads=threads)
         except SystemError as e:  # tflite-runtime beside numpy 2: it imports, and fails here
-            raise DependencyError(f"tflite-runtime cannot start: {e}", _LITERT_REMEDY) from None
+            raise DependencyError(f"tflite-runtime cannot start: {e}", install_extra("tflite")) from None
         self._interpreter.allocate_tensors()
         self._input: int = self._interpreter.get_input_details()[0]["index"]
         self._output: int = self._interpreter.get_output_details()[0]["index"]
@@ -120,7 +120,6 @@ class _LiteRt:
 
 
 _LITERT_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")  # the first one that is installed
-_LITERT_REMEDY = "pip install 'edge-face-runtime[tflite]'"
 _ENGINES: dict[str, Callable[[bytes, int], Engine]] = {"onnxruntime": _unrolled, "litert": _LiteRt}
 
 
@@ -131,4 +130,4 @@ def _interpreter_class() -> Any:
         except ModuleNotFoundError as e:
             if e.name not in {name, name.partition(".")[0]}:
                 raise  # the package is there, but one that it needs is not
-    raise DependencyError("the back end 'litert' needs ai-edge-litert or tflite-runtime", _LITERT_REMEDY)
+    raise DependencyError("the back end 'litert' needs ai-edge-litert or tflite-runtime", install_extra("tflite"))

@@ -147,3 +147,26 @@ def test_a_wrong_code_uses_the_arming_up_and_arming_again_lets_the_owner_in(simu
     arm = [sys.executable, "-m", "edge.cli.daemon", "arm", "--config", str(simulated.config)]
     assert subprocess.run(arm, check=False, capture_output=True).returncode == 0
     told(simulated, "info")
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "module"),
+    [("enroll", ["ports"], "serial"), ("enroll", ["--port", "/dev/null", "--code", "A", "info"], "cobs")]
+    + [("daemon", [name, "--config", "edge.toml"], "spake2") for name in ("arm", "provision")],
+)
+def test_without_the_extra_every_command_says_what_to_install(
+    tmp_path: Path, program: str, arguments: list[str], module: str
+) -> None:
+    (tmp_path / "edge.toml").write_text(f'[device]\ndata_dir = "{tmp_path}"\n', encoding="utf-8")
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", f"edge.cli.{program}", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert "pip install '.[enroll]', or on a device: sudo make install EXTRAS=enroll\n" in done.stderr

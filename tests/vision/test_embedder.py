@@ -76,7 +76,7 @@ def test_back_ends_agree_on_real_faces(engines: dict[str, Embedder], real_faces:
 
 
 def test_int8_agrees_with_float32_on_validation_people(engines: dict[str, Embedder]) -> None:
-    pytest.importorskip("onnx", reason="skipped: onnx is not there (pip install 'edge-face-runtime[lab]')")
+    pytest.importorskip("onnx", reason="skipped: onnx is not there (pip install -e '.[lab]')")
     lab = {name: importlib.import_module(f"tools.lab.{name}") for name in ("checkpoint", "data", "engines", "export")}
     crops = lab["data"].sample(footage.shared_data(), "val", 200)
     weights = lab["checkpoint"].load_weights(weights_of_the_card())
@@ -196,7 +196,7 @@ def test_unknown_names_list_the_known_ones(copied: Path) -> None:
 
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LITERT_MODULES", ("no_such_litert.interpreter", "no_such_tflite.interpreter"))
-    with pytest.raises(DependencyError, match=r"pip install 'edge-face-runtime\[tflite\]'"):
+    with pytest.raises(DependencyError, match=r"pip install '\.\[tflite\]'.* EXTRAS=enroll,tflite"):
         open_embedder("lightcnn9", "litert")
 
 

@@ -62,7 +62,7 @@ def _figure(width_in: float, height_in: float) -> Any:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # without it, all figures are still made
     except ModuleNotFoundError:
-        raise DependencyError("plots need matplotlib", "pip install 'edge-face-runtime[lab]'") from None
+        raise DependencyError("plots need matplotlib", "pip install -e '.[lab]'") from None
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 

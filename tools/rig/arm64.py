@@ -159,6 +159,7 @@ def _wheels(say: Callable[[str], None]) -> Path:
     target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
     target += [f"--abi={abi}" for abi in (f"cp{tag}", "abi3", "none")]
     target += [f"--platform=manylinux{name}_aarch64" for name in (*(f"_{glibc}" for glibc in _GLIBC), "2014")]
-    wanted = ["--dest", str(folder), "--find-links", str(folder), f"edge-face-runtime[{EXTRAS}]"]
+    (ours,) = folder.glob("edge_face_runtime-*.whl")  # by its path: an index could have something else of this name
+    wanted = ["--dest", str(folder), "--find-links", str(folder), f"{ours}[{EXTRAS}]"]
     subprocess.run([*pip, "download", *target, *constraints, *wanted], check=True, cwd="/")
     return folder
