@@ -7,6 +7,7 @@ what the subscriber receives over TCP. The last line is one JSON object.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
@@ -87,6 +88,7 @@ class Inbox:
 
 def main() -> int:
     """Run the demo; 0 when everything was as it should be."""
+    argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__).parse_args()
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it speaks MQTT 3.1.1 only, and says so at each try of 5
     console = Console()
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as name:

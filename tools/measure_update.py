@@ -5,6 +5,7 @@ Both ends are the real ones, in two processes, with encryption, framing and the 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -25,6 +26,7 @@ RUNS = 5
 
 def main() -> int:
     """Measure; returns the exit code."""
+    argparse.ArgumentParser(prog="python -m tools.measure_update", description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config, port_path = folder / "edge.toml", folder / "port"

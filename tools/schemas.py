@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,13 @@ def text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write all files."""
+    argparse.ArgumentParser(prog="python -m tools.schemas", description=__doc__).parse_args()
     for path, described in files():
         (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
         (DOCS / path).write_text(text(described), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

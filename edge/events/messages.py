@@ -23,7 +23,6 @@ Reason = Literal[
     "starting",
     "stopping",
     "paused",
-    "idle",
     "budget",
     "battery_low",
     "hot",

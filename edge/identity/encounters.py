@@ -74,11 +74,6 @@ class Encounters:
         self._of_track: dict[int, _Encounter] = {}
         self._reported = 0
 
-    @property
-    def open_count(self) -> int:
-        """How many reported encounters have not ended."""
-        return sum(e.number > 0 for e in self._open)
-
     def decided(self, track_id: int) -> bool:
         """Whether it is known, for now, who this track is, or that nobody knows."""
         encounter = self._of_track.get(track_id)

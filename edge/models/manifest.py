@@ -64,12 +64,6 @@ class InputContract(_Record, frozen=True):
         """1 (gray) or 3."""
         return 1 if self.colour == "gray" else 3
 
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Least and greatest value that the network can read."""
-        lows, highs = zip(*((-m / s, (255 - m) / s) for m, s in zip(self.mean, self.std, strict=True)), strict=True)
-        return min(lows), max(highs)
-
 
 class FaceContract(InputContract, frozen=True):
     """An aligned face: the least-squares similarity brings the landmarks to `template_px` in a square crop.

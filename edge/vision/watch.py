@@ -1,9 +1,9 @@
 """Tell a camera that works from one that has stalled, gone black or frozen: pure, given what came and when.
 
-A dark room is not a broken camera: its pictures hold noise. Of a picture every eighth pixel in both directions is looked
-at. It is called black where none of these is brighter than 8 and all lie within 4 gray levels of each other, as under a
-lens cap or from a sensor that has lost its supply. It is called frozen where they equal those of the picture before to
-the last bit, which noise does not let happen: a driver then hands out one buffer again and again.
+A dark room is not a broken camera: its pictures hold noise. Every eighth pixel in both directions is looked at.
+Where none of these is brighter than 8 and all lie within 4 gray levels of each other, as under a lens cap or from a
+sensor that has lost its supply, a picture is called black. Where they equal those of the picture before to the last
+bit, which noise does not let happen, it is called frozen: a driver then hands out one buffer again and again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import atheris
+try:
+    import atheris
+except ModuleNotFoundError:
+    sys.exit("error: atheris is not installed\n  → pip install atheris (it has wheels for x86-64 Linux)")
 
 with atheris.instrument_imports(include=["edge.provision"]):
     from tests.fuzz.seeds import seeds
