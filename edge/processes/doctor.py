@@ -26,6 +26,7 @@ from edge.vision.software import need_gstreamer, need_picamera2
 
 Level = Literal["ok", "WEAK", "FAIL"]
 _TPM2 = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
+_UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 _HANDED = "/run/credentials/"  # where systemd lays what it hands to a unit, for that unit
 
 
@@ -59,6 +60,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
         "key": lambda: _key(config),
         "outbox": lambda: _outbox(config),
         "mqtt": lambda: _mqtt(config),
+        "gauge": lambda: _gauge(config),
     }
     findings = [Finding("ok", "config", f"{config_path} is good")]
     for subject, check in checks.items():
@@ -173,3 +175,21 @@ def _mqtt(config: Config) -> Iterator[Finding]:
         yield Finding("WEAK", "mqtt", said, "edge-daemon status says whether the broker takes it")
     else:
         yield Finding("ok", "mqtt", f"{mqtt.host}:{mqtt.port}{' with TLS' if mqtt.tls else ''}")
+
+
+def _gauge(config: Config) -> Iterator[Finding]:
+    kind, _, rest = config.power.sensor.partition(":")
+    if kind not in {"serial", "i2c"}:
+        return
+    path, group = (rest, "dialout") if kind == "serial" else (f"/dev/i2c-{rest.partition(':')[0]}", "i2c")
+    allowed = {"serial": "DeviceAllow=char-tty", "i2c": "DeviceAllow=char-i2c"}[kind]
+    drop_ins = [drop_in for folder in _UNITS for drop_in in folder.glob("edge-vision.service.d/*.conf")]
+    if not os.access(path, os.R_OK | os.W_OK):
+        yield Finding("FAIL", "gauge", f"{path} cannot be opened", f"check the cable and the group '{group}'")
+    elif (_UNITS[-1] / "edge-vision.service").exists() and not any(allowed in d.read_text("utf-8") for d in drop_ins):
+        said = f"{path} is there, but edge-vision.service may not open it"
+        yield Finding(
+            "FAIL", "gauge", said, f"install the drop-in edge-gauge-{kind}.conf: docs/install.md has the command"
+        )
+    else:
+        yield Finding("ok", "gauge", f"{path} is there")

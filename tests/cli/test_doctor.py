@@ -23,6 +23,7 @@ from tests.conftest import Clips
 from tools.rig.workbench import Bench, copy_of_package, flip_byte
 
 DATA_OF_OTHERS = 0o644
+SYSTEMD = Path(__file__).parents[2] / "systemd"
 
 
 def findings(bench: Bench, code: int, environ: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -188,3 +189,23 @@ def test_a_rate_that_was_measured_for_other_decisions_is_weak() -> None:
         assert found.level == "WEAK"
         assert f"on 3 to 8 embeddings, here they are made on {least} to {most}" in found.said
         assert "within 3 to 8" in found.remedy
+
+
+def test_a_gauge_that_the_service_may_not_open_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = tmp_path / "tty"
+    sensor = {"sensor": f"serial:{port}"}
+    monkeypatch.setattr(doctor, "_UNITS", (tmp_path / "etc", tmp_path / "usr"))
+    found = one(doctor._gauge, power=sensor)
+    assert (found.level, "cannot be opened" in found.said, "dialout" in found.remedy) == ("FAIL", True, True)
+    port.touch()
+    assert one(doctor._gauge, power=sensor).level == "ok"  # a workbench has no unit
+    (tmp_path / "usr").mkdir()
+    (tmp_path / "usr/edge-vision.service").touch()
+    drop_in = tmp_path / "etc/edge-vision.service.d/gauge.conf"
+    drop_in.parent.mkdir(parents=True)
+    for name, level in (("edge-gauge-i2c", "FAIL"), ("edge-gauge-serial", "ok")):
+        drop_in.write_bytes((SYSTEMD / f"{name}.conf").read_bytes())
+        found = one(doctor._gauge, power=sensor)
+        assert found.level == level
+        assert ("edge-gauge-serial.conf" in found.remedy) == (level == "FAIL")
+    assert list(doctor._gauge(msgspec.convert({"power": {"sensor": "auto"}}, Config))) == []

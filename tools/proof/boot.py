@@ -149,6 +149,7 @@ def _at_work(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
         say("the publisher crashes")
         figures["crashed_publisher_back_s"] = _after(machine, "edge-publisher", "SEGV")
         figures["restarts_counted_then_forgotten"] = _forgotten(machine, "edge-publisher")
+        figures["gauge"] = _gauged(machine)
         before = len(_matches(events()))
         machine.until(lambda: len(_matches(events())) > before, "a match after both", _EVENT_S)
         figures["events"] = len(events())
@@ -212,6 +213,19 @@ def _forgotten(machine: Machine, unit: str) -> list[int]:
     assert counted > restarts() == 0, f"{counted} restarts of {unit} are not forgotten"
     assert _is_active(machine, unit)
     return [counted, 0]
+
+
+def _gauged(machine: Machine) -> str:
+    """Let vision at a battery gauge, as docs/install.md says; returns what it then may open."""
+    source, target = "/usr/share/edge/edge-gauge-serial.conf", "/etc/systemd/system/edge-vision.service.d/gauge.conf"
+    machine.do("install", "-D", "-m", "0644", source, target)
+    machine.do("systemctl", "daemon-reload")
+    machine.do("systemctl", "restart", "edge-vision")
+    machine.until(lambda: _active(machine), "vision runs with the drop-in", _START_S)
+    may = machine.do("systemctl", "show", "--value", "--property=DeviceAllow", "edge-vision")
+    assert "char-ttyUSB rw" in may, may
+    assert "char-video4linux rw" in may, may
+    return "by a drop-in, serial ports beside cameras"
 
 
 def _upgraded_and_removed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
