@@ -123,7 +123,8 @@ class _PySerialPort:
         try:
             self._port = self._serial.Serial(self._name, _BAUD, timeout=0, exclusive=True)
         except (OSError, self._serial.SerialException) as e:
-            raise SensorError(f"[power] sensor: {self._name}: {e}", "check the cable; docs/install.md has what lets the service in") from None
+            remedy = "check the cable; docs/install.md has what lets the service in"
+            raise SensorError(f"[power] sensor: {self._name}: {e}", remedy) from None
 
 
 def open_gauge(name: str) -> SerialGauge:
