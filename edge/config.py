@@ -262,14 +262,20 @@ def load(path: Path) -> Config:
 
     Raises ConfigError with file, line, key, value and remedy.
     """
-    config = parse(_read(path), str(path))
+    config = load_without_owner(path)
     try:
         settings = config.settings_path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return config
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{config.settings_path}: cannot be read: {e}", "remove it and set up again") from None
+        remedy = "remove it and set up again, or: edge-enroll factory-reset"
+        raise ConfigError(f"{config.settings_path}: cannot be read: {e}", remedy) from None
     return overlay(config, settings, str(config.settings_path))
+
+
+def load_without_owner(path: Path) -> Config:
+    """Read and check a configuration file alone: enough to mend the device, not to run it. Raises ConfigError."""
+    return parse(_read(path), str(path))
 
 
 def overlay(config: Config, settings: str, name: str) -> Config:

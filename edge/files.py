@@ -49,7 +49,7 @@ def replace(path: Path, content: bytes) -> None:
 
     Killed or out of space at any step, the old file or the new one stands under the name, never a mixture.
     """
-    temp = path.with_name(path.name + ".tmp")
+    temp = temp_of(path)
     discard(temp)  # what a killed writer left
     try:
         write_all(create(temp), content)
@@ -62,8 +62,13 @@ def replace(path: Path, content: bytes) -> None:
         discard(temp)  # gone already when all went well
 
 
+def temp_of(path: Path) -> Path:
+    """Return where `replace` writes the new content; a killed writer leaves it there."""
+    return path.with_name(path.name + ".tmp")
+
+
 def discard(path: Path) -> None:
-    """Remove a file, if it is there, and wipe what it held."""
+    """Remove a file, if it is there, and wipe what it held; OSError (ELOOP) for a symbolic link."""
     with _kept_open(path) as old:
         if old is not None:
             path.unlink()

@@ -63,20 +63,23 @@ def run(config_path: Path) -> None:
 @with_config
 def vision(config_path: Path) -> None:
     """Run the process that sees; it has no network."""
-    settings = config.load(config_path)
-    from edge.processes import sandbox  # before anything that starts threads
+    from edge.processes import following, sandbox  # before anything that starts threads
 
+    settings, fault = following.settings_at_start(config_path)
     if settings.camera.source == "mjpeg":
         logging.getLogger("edge").warning("the source is a network stream: this process keeps its network")
     else:
         logging.getLogger("edge").info("network: %s", sandbox.leave_network())
     from edge.health import Notifier
-    from edge.processes import following, signals
+    from edge.processes import signals
     from edge.processes import vision as process
 
     stop, hangup, notifier = signals.stop_on_signals(), signals.reload_on_hangup(), Notifier()
-    while (code := process.run(settings, stop, hangup, notifier)) == process.RELOAD:
-        settings = following.settings_of_now(config_path, settings)
+    while (code := process.run(settings, stop, hangup, notifier, fault)) == process.RELOAD:
+        if fault is None:
+            settings = following.settings_of_now(config_path, settings)
+        else:
+            settings, fault = following.settings_at_start(config_path)
     sys.exit(code)
 
 
@@ -97,7 +100,7 @@ def publish(config_path: Path) -> None:
 @click.option("--pty", type=click.Path(path_type=Path), help="Serve a pseudo-terminal that this link will name.")
 def provision(config_path: Path, pty: Path | None) -> None:
     """Run the process at the cable; it has no camera, no store and no network."""
-    settings = config.load(config_path)
+    settings = config.load_without_owner(config_path)  # nothing of the owner's is for it: it resets what is damaged too
     from edge.processes import sandbox
 
     logging.getLogger("edge").info("network: %s", sandbox.leave_network())
@@ -119,7 +122,7 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
     """
     from edge.processes import provision as process
 
-    code, wait_s = process.arm(config.load(config_path), minutes)
+    code, wait_s = process.arm(config.load_without_owner(config_path), minutes)
     if as_json:
         click.echo(json.dumps({"code": code, "wait_s": round(wait_s)}))
     elif wait_s:
@@ -149,9 +152,11 @@ def check_config(config_path: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(config_path: Path, as_json: bool) -> None:
     """Say what the running processes last said of themselves."""
+    from edge.processes import following
     from edge.processes import status as process
 
-    report = process.status(config.load(config_path))
+    settings, _ = following.settings_at_start(config_path)
+    report = process.status(settings)
     click.echo(json.dumps(report) if as_json else process.as_text(report))
 
 

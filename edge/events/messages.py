@@ -32,6 +32,8 @@ Reason = Literal[
     "camera_black",
     "camera_frozen",
     "disk",
+    "store",  # the template store cannot be opened
+    "settings",  # the owner's settings cannot be read
     "mains",
     "infeasible",
     "sensor_lost",

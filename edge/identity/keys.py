@@ -115,14 +115,19 @@ def create_key_file(path: Path) -> None:
 
 
 def destroy_key(spec: str, data_dir: Path) -> None:
-    """Wipe and remove a key file; a credential belongs to systemd and stays. StoreKeyError where that fails."""
+    """Wipe and remove a key file, through a link too; a credential belongs to systemd and stays.
+
+    StoreKeyError where that fails.
+    """
     kind, value = _parse(spec)
     if kind != "file":
         return
+    path = data_dir / value
     try:
-        files.discard(data_dir / value)
+        files.discard(Path(os.path.realpath(path)))
+        path.unlink(missing_ok=True)  # a link to nothing would stand in the next key's way
     except OSError as e:
-        raise StoreKeyError(f"{data_dir / value}: cannot be removed: {e.strerror}", "check its owner") from None
+        raise StoreKeyError(f"{path}: cannot be removed: {e.strerror}", "check its owner") from None
 
 
 _FILE = KeyStrength(
@@ -139,7 +144,7 @@ _SEALED_BY_HOST = KeyStrength(
     "seal it anew where there is a TPM2; without one, whoever takes the card can open the store",
 )
 _MISSING: Mapping[str, str] = {
-    "file": "enrol the first person, which makes it, or name another in [store] key",
+    "file": "put it back from its backup; without it, reset the device or remove the store, and enrol everybody again",
     "credential": "add LoadCredentialEncrypted= to the unit under this name; see systemd-creds(1)",
 }
 

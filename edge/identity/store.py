@@ -26,7 +26,7 @@ from edge.identity.keys import StoreKey
 from edge.identity.people import Gallery, PeopleImage, Person
 from edge.identity.sealed import Header
 
-__all__ = ["Gallery", "Person", "Store", "checked_name"]
+__all__ = ["Gallery", "Person", "Store", "checked_name", "destroy_store"]
 
 MAX_NAME_CHARACTERS = 64
 _MAX_FILE_BYTES = 256 << 20  # a quarter of a million templates of 256 dimensions; what is larger is no store of ours
@@ -213,6 +213,20 @@ class Store:
         error = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1.0)
         if not (error <= _NORM_TOLERANCE).all():  # so written, NaN is refused too
             raise StoreError("templates that are not unit vectors", "check the embedder with 'edge-daemon doctor'")
+
+
+def destroy_store(path: Path, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> None:
+    """Wipe and remove a store, whatever it holds, with what a killed writer left; StoreError where that fails."""
+    path = Path(os.path.realpath(path))
+    try:
+        with files.locked(path.with_name(path.name + ".lock"), lock_timeout_s):
+            files.discard(path)
+            files.discard(files.temp_of(path))
+    except FileNotFoundError:
+        return  # its whole folder is not there
+    except OSError as e:
+        remedy = _REMEDIES.get(e.errno or 0, "check the medium, its mount options and the folder's owner")
+        raise StoreError(f"{path}: the store cannot be removed: {e.strerror}", remedy) from e
 
 
 def checked_name(name: str) -> str:

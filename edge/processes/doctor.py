@@ -21,7 +21,7 @@ from edge.models.manifest import load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_detector, build_embedder
 from edge.processes.gallery import LiveGallery, load_calibration
-from edge.vision.camera import expand
+from edge.vision.camera import FINITE, expand
 from edge.vision.software import need_gstreamer, need_picamera2
 
 Level = Literal["ok", "WEAK", "FAIL"]
@@ -73,7 +73,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
 
 def _camera(config: Config) -> Iterator[Finding]:
     camera = config.camera
-    if camera.source in {"video", "images"}:
+    if camera.source in FINITE:
         yield Finding("ok", "camera", f"{len(expand([Path(p) for p in camera.paths]))} files to play")
     elif camera.source == "v4l2":
         if not os.access(camera.device, os.R_OK | os.W_OK):

@@ -12,7 +12,7 @@ from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.events.messages import Reason
 from edge.records import Frame
-from edge.vision.camera import FrameSource
+from edge.vision.camera import FINITE, FrameSource
 from edge.vision.capture import open_camera
 from edge.vision.live import CameraSilentError
 from edge.vision.watch import CameraWatch, Problem
@@ -74,7 +74,7 @@ class Feed:
                 if not source.live:
                     return
             except SourceError as e:
-                if self._config.source in {"video", "images"}:
+                if self._config.source in FINITE:
                     raise
                 self.problem = e.problem if isinstance(e, CameraIllError) else "camera_lost"
                 _log.error("%s; trying again in %.0f s", e, self._retry_s)

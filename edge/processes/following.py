@@ -45,6 +45,17 @@ def follow(
         _log.info("the settings are read anew")
 
 
+def settings_at_start(config_path: Path) -> tuple[Config, ConfigError | None]:
+    """Read the settings; where the owner's are wrong, return those without them, and what is wrong.
+
+    Raises ConfigError where edge.toml itself is wrong.
+    """
+    try:
+        return configuration.load(config_path), None
+    except ConfigError as e:
+        return configuration.load_without_owner(config_path), e
+
+
 def settings_of_now(config_path: Path, known: Config) -> Config:
     """Read the settings again; where they are wrong, say so and return those known so far."""
     try:

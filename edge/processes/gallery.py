@@ -30,9 +30,12 @@ def load_calibration(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Ca
 
 
 class LiveGallery:
-    """The matcher for whoever is enrolled now. Without a store nobody is, and every face is unknown."""
+    """The matcher for whoever is enrolled now. Without a store nobody is, and every face is unknown.
 
-    def __init__(self, config: Config) -> None:
+    The store is read at once, and EdgeError raised where that fails; with `read=False`, by `refresh` alone.
+    """
+
+    def __init__(self, config: Config, *, read: bool = True) -> None:
         self._config = config
         manifest = Slots(config.models_dir).manifest
         entry = load_manifest(manifest).embedder(config.recognition.model)
@@ -42,7 +45,9 @@ class LiveGallery:
         self._store: Store | None = None
         self._people: dict[str, Person] = {}
         self.matcher = self._matcher(_nobody(self._dimension))
-        self.refresh()
+        self.known = False  # whether it is known who is enrolled: the store was read, or there is none
+        if read:
+            self.refresh()
 
     @property
     def people_count(self) -> int:
@@ -69,6 +74,7 @@ class LiveGallery:
         path = self._config.store_path
         if self._store is None:
             if not path.exists():
+                self.known = True
                 return False
             key = load_key(self._config.store.key, self._config.data_dir, os.environ)
             self._store = Store.open(path, key, self.model)
@@ -76,6 +82,7 @@ class LiveGallery:
             return False
         self._people = {p.id: p for p in self._store.people()}
         self.matcher = self._matcher(self._store.gallery())
+        self.known = True
         return True
 
     def _matcher(self, gallery: Gallery) -> Matcher:

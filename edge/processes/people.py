@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge import files
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError, StoreError
 from edge.identity.enrolment import Enrolment, enrol
 from edge.identity.keys import destroy_key, load_key, load_or_create_key
-from edge.identity.store import Person, Store, checked_name
+from edge.identity.store import Person, Store, checked_name, destroy_store
 from edge.models.manifest import EmbedderEntry, load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
@@ -106,9 +105,13 @@ def set_ignored(config: Config, person_id: str, *, ignored: bool) -> None:
 
 
 def forget_all(config: Config) -> None:
-    """Destroy the store and its key file: nobody is enrolled any more, and no copy of the store opens again."""
+    """Destroy the store and its key file: nobody is enrolled any more, and no copy of the store opens again.
+
+    Whatever the store holds; a link to another medium stays. Raises StoreKeyError or StoreError where one of the two
+    cannot be removed; it can be called again.
+    """
     destroy_key(config.store.key, config.data_dir)  # first: whoever stops us now finds a store that does not open
-    files.discard(config.store_path)
+    destroy_store(config.store_path)
 
 
 def _public(person: Person) -> dict[str, Any]:

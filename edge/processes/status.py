@@ -11,6 +11,11 @@ from edge.config import Config
 from edge.events.outbox import Outbox
 from edge.power.words import explain
 
+_AILS = {
+    "store": "the template store cannot be opened: edge-daemon doctor says why",
+    "settings": "the owner's settings cannot be read: edge-daemon check-config says why",
+}
+
 
 def status(config: Config) -> dict[str, Any]:
     """Return one JSON-ready object: what vision and publisher last reported, and what waits; OutboxError."""
@@ -36,6 +41,8 @@ def as_text(report: dict[str, Any]) -> str:
         lines.append("vision     has not run yet")
     else:
         lines.append(f"vision     {explain(vision, vision['mode'], vision['reason'])}")
+        if ail := _AILS.get(vision["reason"]):
+            lines.append(f"           {ail}")
         lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
     if publisher is None:
         lines.append("publisher  has not run yet")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,7 +13,7 @@ import numpy as np
 
 from edge import files
 from edge.config import Config
-from edge.errors import EnrolmentError, ModelError, SourceError
+from edge.errors import EdgeError, EnrolmentError, ModelError, SourceError, StoreError
 from edge.events.messages import Reason
 from edge.events.outbox import Outbox
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
@@ -254,9 +255,7 @@ class Steward:
 
     def _forget_all(self, _: Forget) -> Done:
         self._forget_enrolment()
-        people.forget_all(self._config)
-        _forget_events(self._config)
-        self._slots.forget()
+        _forget_everything(self._config)
         self.reload = True
         return Done()
 
@@ -282,6 +281,38 @@ class Steward:
 def _person(public: Mapping[str, Any]) -> Person:
     fields = Person.__struct_fields__
     return msgspec.convert({field: public[field] for field in fields}, Person)
+
+
+def finish_forgetting(config: Config) -> None:
+    """Go on with a reset that was cut off, by a power cut say; what fails again is logged, and waits for the next."""
+    if not _mark_of(config).exists():
+        return
+    try:
+        _forget_everything(config)
+        _log.warning("a factory reset that was cut off is finished")
+    except EdgeError as e:
+        _log.error("a factory reset was cut off and cannot be finished: %s", e)
+
+
+def _forget_everything(config: Config) -> None:
+    """Destroy people, events and model updates; EdgeError where something stays. Each step can be done again."""
+    mark = _mark_of(config)
+    with suppress(OSError):  # a full disk: a reset that cannot be finished later is better than none
+        mark.touch(0o600)
+        files.sync_folder(mark.parent)
+    people.forget_all(config)
+    _forget_events(config)
+    Slots(config.models_dir).forget()
+    try:
+        mark.unlink(missing_ok=True)
+        files.sync_folder(mark.parent)  # else a power cut after the next enrolment would bring it back
+    except OSError as e:
+        raise StoreError(f"{mark}: cannot be removed: {e.strerror}", "check the medium, and reset again") from None
+
+
+def _mark_of(config: Config) -> Path:
+    """Return the file that stands while a reset is under way."""
+    return config.data_dir / "resetting"
 
 
 def _forget_events(config: Config) -> None:

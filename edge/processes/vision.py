@@ -9,7 +9,7 @@ import cv2
 
 from edge.clock import now_s
 from edge.config import Config
-from edge.errors import EdgeError, ModelError
+from edge.errors import ConfigError, EdgeError, ModelError, StoreError, StoreKeyError
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.events.messages import Reason, VisionState
@@ -20,22 +20,37 @@ from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
 from edge.processes.power import Keeper, told
-from edge.processes.steward import Steward
+from edge.processes.steward import Steward, finish_forgetting
 from edge.records import Decision, Frame
+from edge.vision.camera import FINITE
 
 _log = logging.getLogger(__name__)
 
 RELOAD = -1  # result of `run`: begin anew with the settings of now
+_NOBODY = "nobody is recognised until this is mended"
 _HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
 
 
-def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier: Notifier) -> int:
+def run(
+    config: Config,
+    stop: threading.Event,
+    hangup: threading.Event,
+    notifier: Notifier,
+    fault: ConfigError | None = None,
+) -> int:
     """Recognise until told to stop or until a finite source has ended; returns the exit code.
 
     The exit code is 1 when parts of a finite source could not be read, RELOAD when the settings or the model have
     changed or `hangup` is set. Raises EdgeError where it cannot begin.
+
+    A store that cannot be opened, and `fault`, which says why the owner's settings are not in `config`, do not keep it
+    from beginning: it says so in its state, recognises nobody, and serves the owner at the cable. Only a recording does
+    not wait for somebody to mend it.
     """
-    vision = _on_trial(config, notifier)
+    if fault is not None and config.camera.source in FINITE:
+        raise fault
+    finish_forgetting(config)
+    vision = _on_trial(config, notifier, blind=fault is not None)
     feed = Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
@@ -59,28 +74,42 @@ def run(config: Config, stop: threading.Event, hangup: threading.Event, notifier
     return 1 if feed.damaged else 0
 
 
-def _on_trial(config: Config, notifier: Notifier) -> _Vision:
+def _on_trial(config: Config, notifier: Notifier, *, blind: bool) -> _Vision:
     """Put everything together; with a model that is new and does not work, go back to the one before."""
     slots = Slots(config.models_dir)
     if failed := slots.begin_start():
         _log.error("the model in slot %s has not worked: back to slot %s", failed, slots.active)
     try:
-        return _Vision(config, notifier)
+        return _Vision(config, notifier, blind=blind)
     except ModelError as e:
         if not slots.on_trial:
             raise
         _log.error("the new model does not work, back to slot %s: %s", slots.roll_back(), e)
-        return _Vision(config, notifier)
+        return _Vision(config, notifier, blind=blind)
+
+
+def _gallery_of(config: Config) -> tuple[LiveGallery, str]:
+    """Return the people to match against, and what is wrong with their store; raises that for a recording."""
+    gallery = LiveGallery(config, read=False)
+    try:
+        gallery.refresh()
+    except (StoreError, StoreKeyError) as e:
+        if config.camera.source in FINITE:
+            raise
+        _log.error("%s: %s", _NOBODY, e)
+        return gallery, str(e)
+    return gallery, ""
 
 
 class _Vision:
     """What one run holds together: the pipeline, the gallery behind it, and the way out."""
 
-    def __init__(self, config: Config, notifier: Notifier) -> None:
+    def __init__(self, config: Config, notifier: Notifier, *, blind: bool) -> None:
         self._config = config
         self._notifier = notifier
+        self._blind = blind  # without the owner's settings: nobody may be recognised
         self._slots = Slots(config.models_dir)
-        self._gallery = LiveGallery(config)
+        self._gallery, self._store_problem = _gallery_of(config)
         self._pipeline = build_pipeline(config, self._gallery)
         self.steward = Steward(config, self._gallery)
         self._rates = initial_rates(config)
@@ -95,12 +124,15 @@ class _Vision:
         )
         self._recognition = self._backlog.settings().recognition
         self._reason: Reason = "starting"
-        self._store_problem = ""
         self._house_s = self._reported_s = now_s()
 
     def wants_frames(self) -> bool:
         """Whether frames are wanted at all."""
-        return (self._recognition and self._power.orders.mode != "suspended") or self.steward.wants_frames
+        return (self._recognises and self._power.orders.mode != "suspended") or self.steward.wants_frames
+
+    @property
+    def _recognises(self) -> bool:
+        return self._recognition and self._gallery.known and not self._blind
 
     @property
     def capture_fps(self) -> float:
@@ -160,7 +192,7 @@ class _Vision:
         counters = self._pipeline.counters
         state = VisionState(
             boot=self._backlog.boot,
-            mode=self._power.orders.mode if self._recognition else "suspended",
+            mode=self._power.orders.mode if self._recognises else "suspended",
             reason=reason,
             recognition=self._recognition,
             capture_fps=self._rates.capture_fps,
@@ -179,10 +211,16 @@ class _Vision:
     def _reason_now(self, camera: Reason | None) -> Reason:
         if not self._recognition:
             return "paused"
+        if not self._recognises:
+            return "settings" if self._blind else "store"
         if camera is not None:
             return camera
         orders = self._power.orders
-        return orders.reason if orders.mode != "active" or self._backlog.problem is None else "disk"
+        if orders.mode != "active":
+            return orders.reason
+        if self._backlog.problem is not None:
+            return "disk"
+        return "store" if self._store_problem else orders.reason
 
     def _follow_power(self) -> None:
         """Do as the governor says; a suspended pipeline keeps its rates, for nothing comes to it."""
@@ -222,5 +260,5 @@ class _Vision:
             self._store_problem = ""
         except EdgeError as e:
             if str(e) != self._store_problem:
-                _log.error("the people known so far stay: %s", e)
+                _log.error("%s: %s", "the people known so far stay" if self._gallery.known else _NOBODY, e)
             self._store_problem = str(e)

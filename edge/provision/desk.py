@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import msgspec
 
 from edge import __version__
-from edge.config import Config
 from edge.errors import EdgeError, ProvisionError
 from edge.provision import messages
 from edge.provision.arming import Arming
@@ -74,7 +73,7 @@ class Desk:
     # ── the device ──
 
     def _info(self, _: messages.Info) -> messages.DeviceInfo:
-        config = self._settings.current()
+        config = self._settings.readable()
         status = self._status()
         return messages.DeviceInfo(
             name=config.device.id,
@@ -135,7 +134,7 @@ class Desk:
         drift_s = request.unix_s - self._clock.read_s()
         if abs(drift_s) <= _CLOCK_TOLERANCE_S:
             return Done(note="the clock is right")
-        if not self._settings.current().provision.set_clock:
+        if not self._settings.readable().provision.set_clock:
             raise ProvisionError(
                 f"the clock is {-drift_s:+.0f} s off, and [provision] set_clock forbids to set it", "set it there"
             )
@@ -206,7 +205,7 @@ class Desk:
 
     def _diagnostics(self) -> dict[str, tuple[str, str]]:
         """Return name → (what it holds, text). No names of people, no addresses, no credentials."""
-        config = msgspec.to_builtins(self._settings.current())
+        config = msgspec.to_builtins(self._settings.readable())
         config["device"] = {}
         told = {
             section: {key: value for key, value in values.items() if not _SECRET.search(key)}
@@ -255,9 +254,9 @@ class Desk:
         return Done(note="the next conversation needs the button")
 
     def _reset(self, request: messages.FactoryReset) -> Done:
-        config: Config = self._settings.current()
-        if request.name != config.device.id:
-            raise ProvisionError("that is not this device's name", f"it is called '{config.device.id}'")
+        name = self._settings.readable().device.id
+        if request.name != name:
+            raise ProvisionError("that is not this device's name", f"it is called '{name}'")
         self._ask(Forget())  # first the people, so that what fails half-way has forgotten them
         self._staging.discard()
         self._settings.forget()

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from edge import config as configuration
 from edge import files
 from edge.config import Config
-from edge.errors import ProvisionError
+from edge.errors import ConfigError, ProvisionError
 
 _MAX_FILE_BYTES = 1 << 16
 _KEY, _CERTIFICATE, _AUTHORITY, _PASSWORD = "mqtt-key.pem", "mqtt-cert.pem", "mqtt-ca.pem", "mqtt-password"
@@ -35,6 +35,13 @@ class OwnerSettings:
     def current(self) -> Config:
         """Return the configuration with the owner's settings over it; raises ConfigError."""
         return configuration.load(self._config_path)
+
+    def readable(self) -> Config:
+        """Return the configuration; where the owner's settings are damaged, without them: enough for a reset."""
+        try:
+            return self.current()
+        except ConfigError:
+            return configuration.load_without_owner(self._config_path)
 
     def change(self, section: str, values: Mapping[str, Any]) -> None:
         """Set keys of one section, durably; raises ConfigError where a value may not be, and then nothing changes."""
@@ -84,7 +91,7 @@ class OwnerSettings:
 
     def forget(self) -> None:
         """Remove everything that was set, the key of the broker's certificate first."""
-        folder = self.current().settings_dir
+        folder = self.readable().settings_dir
         for name in (_KEY, _PASSWORD, _CERTIFICATE, _AUTHORITY, "settings.toml"):
             if folder.is_dir():
                 files.discard(folder / name)

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
+FINITE = frozenset({"video", "images"})  # sources that end by themselves; the others are live
 _MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
 _FALLBACK_FPS = 25.0  # for files that do not say their rate
 
@@ -58,7 +59,7 @@ def open_source(
     `wait` lets seconds pass until a file's next frame is due; it may return early when nobody wants it any more. A live
     source of OpenCV's that has no frame due within `patience_s` says so by a CameraSilentError, and can be asked again.
     """
-    if config.source in {"video", "images"}:
+    if config.source in FINITE:
         files = [Path(p) for p in config.paths]
         return FileSource(files, fps=config.fps, realtime=config.realtime, loop=config.loop, wait=wait)
     if config.source == "v4l2":

@@ -29,7 +29,7 @@ import numpy as np
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
-from edge.vision.camera import FrameSource, open_source
+from edge.vision.camera import FINITE, FrameSource, open_source
 from edge.vision.live import CameraSilentError
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
 def open_camera(config: CameraConfig, wait: Callable[[float], object] = time.sleep) -> FrameSource:
     """Open files in this process and live cameras in one of their own; raises SourceError or DependencyError."""
-    return open_source(config, wait) if config.source in {"video", "images"} else CapturedSource(config)
+    return open_source(config, wait) if config.source in FINITE else CapturedSource(config)
 
 
 class CapturedSource:

@@ -1,0 +1,211 @@
+"""A store that does not open, a lost key, damaged settings, a reset cut off: the owner at the cable can mend it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.config import Config
+from edge.errors import StoreError
+from edge.models.slots import Slots
+from edge.processes import people, steward
+from edge.provision import messages
+from edge.provision.arming import Arming
+from edge.provision.control import ControlClient, Reload, Status, VisionStatus
+from edge.provision.desk import Clock, Desk
+from edge.provision.messages import DeviceInfo, Done
+from edge.provision.settings import OwnerSettings
+from edge.provision.staging import Staging
+from tests.conftest import Enrolled
+from tools.rig.brokers import until
+from tools.rig.workbench import Bench, flip_byte
+
+NO_CAMERA = {"camera": {"source": "v4l2", "device": "/dev/no-camera"}}
+
+
+@contextmanager
+def desk_of(bench: Bench, config: Config) -> Iterator[Desk]:
+    """What answers the owner at the cable, beside a vision process that runs."""
+    client = ControlClient(config.control_path, time.monotonic, time.sleep)
+    arming = Arming(config.provision_dir, "boot-1", time.monotonic)
+    config.provision_dir.mkdir(parents=True, exist_ok=True)
+    clock = Clock(time.time, lambda _: None)
+    try:
+        yield Desk(OwnerSettings(bench.path), arming, Staging(config.provision_dir), client.call, clock)
+    finally:
+        client.close()
+
+
+def state_of(bench: Bench) -> tuple[str, str]:
+    vision = bench.status()["vision"] or {}
+    return vision.get("mode", ""), vision.get("reason", "")
+
+
+def damaged(bench: Bench) -> None:
+    flip_byte(bench.data / "templates.edge", 200)
+
+
+def without_key(bench: Bench) -> None:
+    (bench.data / "store.key").unlink()
+
+
+@pytest.mark.parametrize("spoil", [damaged, without_key])
+def test_with_a_store_that_does_not_open_nobody_is_recognised_and_a_reset_mends_it(
+    man_bench: Bench, spoil: Callable[[Bench], None]
+) -> None:
+    man_bench.configure(NO_CAMERA)
+    spoil(man_bench)
+    config, before = man_bench.settings, (man_bench.data / "templates.edge").read_bytes()
+    with man_bench.start("vision") as running, desk_of(man_bench, config) as desk:
+        running.says("nobody is recognised until this is mended")
+        until(lambda: state_of(man_bench) == ("suspended", "store"), "the state says so")
+        assert "edge-daemon doctor says why" in man_bench.call("status").output
+        time.sleep(1.5)  # it looks at the store again, and says nothing new
+        assert running.said.count("nobody is recognised") == 1
+        assert config.store_path.read_bytes() == before, "a damaged store is left as it is"
+        info = desk.answer(messages.Info())
+        assert isinstance(info, DeviceInfo)
+        assert (info.people, info.camera) == (0, "store")
+        answer = desk.answer(messages.FactoryReset(name="bench"))
+        assert isinstance(answer, Done), answer
+        until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
+        assert not config.store_path.exists()
+        assert running.stop() == 0
+
+
+def test_a_store_that_is_mended_is_used_without_a_restart(man_bench: Bench) -> None:
+    man_bench.configure(NO_CAMERA)
+    damaged(man_bench)
+    with man_bench.start("vision") as running:
+        running.says("nobody is recognised until this is mended")
+        damaged(man_bench)  # the same bit again: whole
+        running.says("the template store has changed: 1 people")
+        until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera")
+
+
+def test_with_damaged_settings_nobody_is_recognised_and_a_reset_mends_it(man_bench: Bench) -> None:
+    man_bench.configure(NO_CAMERA)
+    config = man_bench.settings
+    OwnerSettings(man_bench.path).change("device", {"id": "kitchen"})
+    config.settings_path.write_bytes(bytes(200))
+    with man_bench.start("vision") as running, desk_of(man_bench, config) as desk:
+        until(lambda: state_of(man_bench) == ("suspended", "settings"), "the state says so")
+        assert "check-config says why" in man_bench.call("status").output
+        desk.answer(messages.Info())
+        assert isinstance(desk._vision(Reload()), Done)  # anew, with the same damage
+        until(lambda: isinstance(desk._vision(Status()), VisionStatus), "vision is there again")
+        answer = desk.answer(messages.FactoryReset(name="bench"))  # what it is called in edge.toml
+        assert isinstance(answer, Done), answer
+        until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
+        assert not config.settings_path.exists()
+        assert not config.store_path.exists()
+        assert running.stop() == 0
+
+
+def test_the_process_at_the_cable_starts_with_damaged_settings(bench: Bench) -> None:
+    config = bench.settings
+    config.settings_dir.mkdir(parents=True)
+    config.settings_path.write_bytes(bytes(200))
+    assert bench.call("arm").code == 0
+    assert Arming(config.provision_dir, "", time.monotonic).is_new is False
+    with bench.start("provision") as running:
+        running.says("cannot be opened")  # there is no serial port here; it has come so far
+
+
+def test_a_recording_does_not_wait_for_mended_settings(bench: Bench) -> None:
+    bench.settings.settings_dir.mkdir(parents=True)
+    bench.settings.settings_path.write_bytes(bytes(200))
+    answer = bench.call("vision")
+    assert answer.code == 2
+    assert "settings.toml: not TOML" in answer.complaint
+
+
+# ── a reset that was cut off ──
+
+
+class PowerCutError(BaseException):
+    """Nothing in the product catches it."""
+
+
+def cut(*_: object) -> None:
+    raise PowerCutError
+
+
+@pytest.mark.parametrize(
+    ("module", "step"), [(people, "destroy_store"), (steward, "_forget_events"), (Slots, "forget")]
+)
+def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
+    man_bench: Bench, monkeypatch: pytest.MonkeyPatch, module: object, step: str
+) -> None:
+    config = man_bench.settings
+    with monkeypatch.context() as patched:
+        patched.setattr(module, step, cut)
+        with pytest.raises(PowerCutError):
+            steward._forget_everything(config)
+    assert not (config.data_dir / "store.key").exists()
+    steward.finish_forgetting(config)
+    assert not config.store_path.exists()
+    (man_bench.data / "templates.edge").write_bytes(b"of the next owner")
+    steward.finish_forgetting(config)
+    assert config.store_path.exists(), "what is finished is not done again"
+
+
+def test_vision_finishes_a_reset_before_it_begins(man_bench: Bench) -> None:
+    man_bench.configure(NO_CAMERA)
+    (man_bench.data / "store.key").unlink()
+    (man_bench.data / "resetting").touch()
+    with man_bench.start("vision") as running:
+        running.says("a factory reset that was cut off is finished")
+        until(lambda: state_of(man_bench)[1] == "camera_lost", "nobody is enrolled, and it begins")
+    assert not (man_bench.data / "templates.edge").exists()
+
+
+def test_a_reset_that_cannot_be_finished_is_said_and_does_not_end_vision(
+    man_bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_: Path) -> None:
+        raise StoreError("the store cannot be removed")
+
+    (man_bench.data / "resetting").touch()
+    monkeypatch.setattr(people, "destroy_store", refused)
+    steward.finish_forgetting(man_bench.settings)
+    assert "cannot be finished: the store cannot be removed" in caplog.text
+    assert (man_bench.data / "resetting").exists()
+
+
+# ── links ──
+
+
+def test_a_store_and_a_key_behind_links_are_forgotten_and_the_stores_link_stays(
+    man_bench: Bench, enrolled: Enrolled
+) -> None:
+    config, medium = man_bench.settings, man_bench.folder / "medium"
+    medium.mkdir()
+    for path in (config.store_path, config.data_dir / "store.key"):
+        path.rename(medium / path.name)
+        path.symlink_to(medium / path.name)
+    (medium / "templates.edge.tmp").write_bytes(b"what a killed writer left")
+    people.forget_all(config)
+    assert {path.name for path in medium.iterdir()} == {"templates.edge.lock"}
+    assert config.store_path.is_symlink()
+    assert not (config.data_dir / "store.key").is_symlink()
+
+
+def test_a_medium_that_is_not_there_does_not_keep_a_reset_from_its_end(man_bench: Bench) -> None:
+    config = man_bench.settings
+    config.store_path.unlink()
+    config.store_path.symlink_to(man_bench.folder / "away" / "templates.edge")
+    people.forget_all(config)
+    assert not (config.data_dir / "store.key").exists()
+
+
+def test_a_store_that_cannot_be_removed_is_told(man_bench: Bench) -> None:
+    config = man_bench.settings
+    config.store_path.unlink()
+    config.store_path.mkdir()
+    with pytest.raises(StoreError, match="the store cannot be removed: Is a directory"):
+        people.forget_all(config)
