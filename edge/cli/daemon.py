@@ -14,8 +14,10 @@ import click
 from edge import __version__, config
 from edge.cli.ending import run_to_end
 from edge.errors import ConfigError, ModelError
+from edge.inspection import refuse_inspection
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_LEAVING_THE_NETWORK = frozenset({"vision", "provision"})  # writes in /proc/self, which is root's afterwards
 DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
 
 
@@ -40,13 +42,16 @@ def with_config(command: _F) -> _F:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-daemon")
 @click.option("--verbose", is_flag=True, help="Say more in the log.")
-def cli(verbose: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, verbose: bool) -> None:
     """Face recognition that lives on the device: match events leave, faces never do."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if context.invoked_subcommand not in _LEAVING_THE_NETWORK:
+        refuse_inspection()
 
 
 @cli.command()
@@ -70,6 +75,7 @@ def vision(config_path: Path) -> None:
         logging.getLogger("edge").warning("the source is a network stream: this process keeps its network")
     else:
         logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    refuse_inspection()
     from edge.health import Notifier
     from edge.processes import signals
     from edge.processes import vision as process
@@ -104,6 +110,7 @@ def provision(config_path: Path, pty: Path | None) -> None:
     from edge.processes import sandbox
 
     logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    refuse_inspection()
     from edge.health import Notifier
     from edge.processes import provision as process
     from edge.processes import signals

@@ -28,6 +28,7 @@ import numpy as np
 
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
+from edge.inspection import refuse_inspection
 from edge.records import Frame
 from edge.vision.camera import FINITE, FrameSource, open_source
 from edge.vision.live import CameraSilentError
@@ -225,6 +226,7 @@ class _Child:
 
 def main() -> None:
     """Run the child: the only argument is the descriptor of its end."""
+    refuse_inspection()
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

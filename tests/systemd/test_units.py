@@ -123,6 +123,13 @@ def test_a_device_that_was_armed_once_is_never_armed_by_a_boot(tmp_path: Path) -
     assert "edge-first-start.service" in (FOLDER / "edge.target").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", PROCESSES)
+def test_no_process_reads_or_writes_the_memory_of_another(name: str) -> None:
+    refused = " ".join(value[1:] for value in values(name, "SystemCallFilter") if value.startswith("~")).split()
+    assert {"process_vm_readv", "process_vm_writev"} <= set(refused)
+    assert "@debug" not in " ".join(values(name, "SystemCallFilter"))  # ptrace and pidfd_getfd are only there
+
+
 def test_only_the_publisher_has_a_network() -> None:
     for name in PROCESSES:
         private = values(name, "PrivateNetwork") == ["yes"] and values(name, "RestrictAddressFamilies") == ["AF_UNIX"]

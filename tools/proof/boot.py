@@ -183,11 +183,21 @@ def _boxes(machine: Machine) -> dict[str, Any]:
     assert interfaces == ["lo"], f"vision has {interfaces}"
     seen = machine.do("nsenter", f"--target={publisher}", "--mount", "ls", "/var/lib/edge").split()
     assert sorted(seen) == ["outbox", "settings"], f"the publisher sees {seen}"
+    as_publisher = ["setpriv", "--reuid=edge", "--regid=edge", "--clear-groups", "--bounding-set=-all"]
+    inside = ["nsenter", f"--target={publisher}", "--mount", *as_publisher, "ls"]
+    assert machine.call(*inside, "/proc/self/root/var/lib/edge").returncode == 0, "the look itself is blind"
+    around = machine.call(*inside, f"/proc/{vision}/root/var/lib/edge")
+    assert around.returncode != 0, f"through vision's process the publisher sees {around.stdout.split()}"
     for pid in (vision, publisher):
         status = machine.do("cat", f"/proc/{pid}/status")
         assert "CapEff:\t0000000000000000" in status, status
         assert "Seccomp:\t2" in status, status
-    return {"vision_interfaces": interfaces, "publisher_sees": sorted(seen), "capabilities": "none"}
+    return {
+        "vision_interfaces": interfaces,
+        "publisher_sees": sorted(seen),
+        "publisher_sees_through_vision": "nothing",
+        "capabilities": "none",
+    }
 
 
 def _after(machine: Machine, unit: str, number: str) -> float:

@@ -8,6 +8,7 @@ files, threads and the outbox are sampled, and the last part of the day is compa
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import tempfile
 import time
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from edge.config import Config
 from tools.demo import make_clips, read_frames
 from tools.footage import locate
+from tools.rig import Missing
 from tools.rig.brokers import Consumer, Mosquitto, until
 from tools.rig.publishing import depth, opened
 from tools.rig.workbench import Bench, Running, write_clip
@@ -45,6 +47,8 @@ Sample = dict[str, int]
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Return what was held, early and late; raises AssertionError where it grew or an event was lost."""
+    if os.geteuid() != 0:
+        raise Missing("counting the open files of the processes needs root")
     seconds, every_s = (_SHORT_S, 0.3) if short else (_DAY_S, 10.0)
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as name:
         bench = Bench(Path(name))
