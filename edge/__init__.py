@@ -5,8 +5,10 @@ import os
 __version__ = "0.1.0"
 
 # OpenCV and OpenBLAS read these once, when they are loaded, and whichever module loads them first has passed here.
-# A hostile picture must not ask for gigabytes; 64 megapixels are enough for any camera that a wearer has.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(64_000_000))
+# A picture is decoded whole, and copied to turn it upright, beside all that vision holds: so many pixels fit into the
+# memory of its unit. A JPEG that has more is decoded smaller (`edge.vision.picture`).
+MAX_IMAGE_PIXELS = 12_600_000
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
 # One thread for matrices of 256: waiting for each other costs several threads five times the work (opening a store).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # onnxruntime reports to its maker since 1.29: over the network where there is one, and with an id of this device that

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import SourceError
-from edge.vision.camera import FileSource, read_image
+from edge.vision.camera import FileSource
+from edge.vision.picture import read_image
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 

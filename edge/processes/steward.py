@@ -31,8 +31,8 @@ from edge.provision.control import ControlReply, ControlRequest, Forget, Reload,
 from edge.provision.messages import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed, Updated
 from edge.provision.staging import Staging
 from edge.records import Frame
-from edge.vision.camera import decode_image
 from edge.vision.embedder import load_embedder
+from edge.vision.picture import decode_image
 
 _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply

@@ -25,6 +25,7 @@ from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
 from edge.vision.live import CaptureSource
+from edge.vision.picture import read_image
 from edge.vision.software import need_gstreamer, need_picamera2
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ _log = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
 FINITE = frozenset({"video", "images"})  # sources that end by themselves; the others are live
-_MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
 _FALLBACK_FPS = 25.0  # for files that do not say their rate
 
 
@@ -72,29 +72,6 @@ def open_source(
     return PiCameraSource(config)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read one picture as (H, W, 3) uint8 BGR, upright; gray and RGBA are converted; raises SourceError."""
-    try:
-        size = path.stat().st_size
-        if not 0 < size <= _MAX_IMAGE_BYTES:
-            limit = _MAX_IMAGE_BYTES >> 20
-            raise SourceError(f"{path}: {size} bytes is no picture", f"give a picture of 1 byte to {limit} MB")
-        data = np.fromfile(path, np.uint8)
-    except OSError as e:
-        raise SourceError(f"{path}: cannot be read: {e.strerror}", "check the path and its permissions") from None
-    return decode_image(data, str(path))
-
-
-def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    """Decode the bytes of a picture to (H, W, 3) uint8 BGR, upright; `name` is what errors call it."""
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)  # applies EXIF rotation, drops alpha, expands gray
-    except cv2.error as e:
-        why = "has too many pixels" if "CV_IO_MAX_IMAGE" in e.err else f"cannot be decoded: {e.err}"
-        raise SourceError(f"{name}: {why}", "give a picture of at most 64 megapixels") from None
-    if image is None:
-        raise SourceError(f"{name}: not a picture that can be decoded", "give JPEG, PNG, WebP, BMP or TIFF")
-    return np.asarray(image, np.uint8)
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:

@@ -19,7 +19,7 @@ from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
-from edge.vision.camera import FileSource, FrameSource, decode_image, expand, open_source, read_image, to_bgr
+from edge.vision.camera import FileSource, FrameSource, expand, open_source, to_bgr
 from tests.footage import path_of, still, video
 
 
@@ -122,22 +122,6 @@ def test_a_file_that_is_no_picture_is_named_and_the_next_one_is_shown(tmp_path: 
             source.read()
         assert source.read() is not None
         assert source.read() is None
-
-
-def test_gray_and_rgba_pictures_become_bgr(tmp_path: Path) -> None:
-    colour = still("astronaut")
-    gray = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
-    cv2.imwrite(str(tmp_path / "gray.png"), gray)
-    cv2.imwrite(str(tmp_path / "rgba.png"), cv2.cvtColor(colour, cv2.COLOR_BGR2BGRA))
-    np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), np.repeat(gray[:, :, None], 3, axis=2))
-    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), colour)
-
-
-def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
-    header = cv2.imencode(".bmp", np.zeros((4, 4, 3), np.uint8))[1]
-    header[18:26] = np.frombuffer(np.array([30_000, 30_000], "<i4").tobytes(), np.uint8)  # width, height
-    with pytest.raises(SourceError, match="bomb"):
-        decode_image(header, "bomb.bmp")
 
 
 def test_nothing_to_play_is_an_error_that_says_so(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from edge.models.manifest import MANIFEST, load_manifest
 from edge.models.onnxfile import write
 from edge.processes.assembly import build_detector
 from edge.records import Frame
-from edge.vision.camera import read_image
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
+from edge.vision.picture import read_image
 
 Work = Callable[[], object]
 _EMBEDDER = "lightcnn9"

@@ -1,0 +1,72 @@
+"""Pictures from files and from memory, decoded in as much memory as vision has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import MAX_IMAGE_PIXELS
+from edge.errors import SourceError
+
+_MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
+_SCALES = (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_8)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers that begin a frame: SOF0 to SOF15
+_SCAN = 0xDA  # SOS
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read one picture as (H, W, 3) uint8 BGR, upright; gray and RGBA are converted; raises SourceError."""
+    try:
+        size = path.stat().st_size
+        if not 0 < size <= _MAX_IMAGE_BYTES:
+            limit = _MAX_IMAGE_BYTES >> 20
+            raise SourceError(f"{path}: {size} bytes is no picture", f"give a picture of 1 byte to {limit} MB")
+        data = np.fromfile(path, np.uint8)
+    except OSError as e:
+        raise SourceError(f"{path}: cannot be read: {e.strerror}", "check the path and its permissions") from None
+    return decode_image(data, str(path))
+
+
+def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Decode the bytes of a picture to (H, W, 3) uint8 BGR, upright; `name` is what errors call it.
+
+    A JPEG of more than MAX_IMAGE_PIXELS comes at a half, a quarter or an eighth of its size; other pictures, and JPEGs
+    whose decoder holds them whole, are refused then. Raises SourceError.
+    """
+    if _held_whole_px(data) <= MAX_IMAGE_PIXELS:
+        for scale in _SCALES:
+            try:
+                image = cv2.imdecode(data, scale)  # applies EXIF rotation, drops alpha, expands gray
+            except cv2.error as e:
+                if "CV_IO_MAX_IMAGE" in e.err:
+                    continue  # said after a look at its head
+                raise SourceError(f"{name}: cannot be decoded: {e.err}", "save it anew as JPEG or PNG") from None
+            if image is None:
+                raise SourceError(f"{name}: not a picture that can be decoded", "give JPEG, PNG, WebP, BMP or TIFF")
+            return np.asarray(image, np.uint8)
+    limit = f"{MAX_IMAGE_PIXELS // 10**6} megapixels"
+    raise SourceError(f"{name}: has too many pixels", f"give one of at most {limit}, or a JPEG that is not progressive")
+
+
+def _held_whole_px(data: NDArray[np.uint8]) -> int:
+    """Return the pixels of a JPEG in several scans, whose decoder holds it whole at any scale; 0 for other pictures."""
+    head, at = data.data, 2
+    pixels = components = 0
+    progressive = False
+    if bytes(head[:2]) != b"\xff\xd8":
+        return 0
+    while at + 10 <= len(head):
+        marker = head[at + 1]
+        if head[at] != 0xFF or marker == 0xFF:
+            at += 1  # filling
+            continue
+        if marker in _FRAMES:
+            pixels = int.from_bytes(head[at + 5 : at + 7]) * int.from_bytes(head[at + 7 : at + 9])
+            progressive, components = marker & 3 == 2, head[at + 9]
+        elif marker == _SCAN:
+            return pixels if progressive or head[at + 4] < components else 0
+        at += 2 + int.from_bytes(head[at + 2 : at + 4])
+    return 0
