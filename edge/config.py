@@ -239,7 +239,7 @@ class Config(_Section, frozen=True):
 
     @property
     def models_dir(self) -> Path:
-        """The two slots of model updates."""
+        """The slots of model updates."""
         return self.data_dir / "models"
 
 

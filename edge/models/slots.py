@@ -1,7 +1,8 @@
-"""Two slots for model updates beside the built-in models: one in use, one for the next. Roll-back is a small file.
+"""Three slots for model updates beside the built-in models: one in use, one to go back to, one for the next.
 
-A slot is filled while the other, or the built-in models, are in use; then one file says which counts. A new model is on
-trial until the process that uses it has worked: a start that never got so far is counted, and the second one goes back.
+The free slot is filled and tested while the others stay as they are; then one small file, replaced as a whole, says
+which counts. So an update that is refused or cut off has changed nothing. A new model is on trial until the process
+that uses it has worked: a start that never got so far is counted, and the second one goes back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from edge.errors import ModelError
 from edge.models.bundle import MANIFEST_NAME, Bundle
 from edge.models.manifest import MANIFEST
 
-Slot = Literal["built-in", "a", "b"]
+Slot = Literal["built-in", "a", "b", "c"]
+_SLOTS: tuple[Slot, ...] = ("a", "b", "c")
 _MAX_STARTS = 2  # of a model on trial: one may be a power cut
 _MAX_FILE_BYTES = 1024
 
@@ -58,8 +60,8 @@ class Slots:
         return MANIFEST if slot == "built-in" else self._folder / slot / MANIFEST_NAME
 
     def fill(self, bundle: Bundle) -> Slot:
-        """Write a bundle into the slot that is not in use, durably; returns which one. Raises ModelError."""
-        slot: Slot = "b" if self.active == "a" else "a"
+        """Write a bundle into the free slot, durably; returns which one. Raises ModelError."""
+        slot = self._free()[0]
         folder = self._folder / slot
         try:
             if folder.exists():
@@ -74,8 +76,10 @@ class Slots:
         return slot
 
     def use(self, slot: Slot) -> None:
-        """Use a slot from the next start on, on trial."""
+        """Use a slot from the next start on, on trial; what was to go back to before is removed."""
         self._write(_State(slot, self.active, 0))
+        for free in self._free():
+            shutil.rmtree(self._folder / free, ignore_errors=True)
 
     def roll_back(self) -> Slot:
         """Use what was in use before; raises ModelError where there is nothing to go back to."""
@@ -112,11 +116,16 @@ class Slots:
             self._write(_State(state.active, state.before))
 
     def forget(self) -> None:
-        """Go back to the built-in models, and remove both slots."""
+        """Go back to the built-in models, and remove all slots."""
         if self._folder.exists():
             self._write(_State())
-            for slot in ("a", "b"):
+            for slot in _SLOTS:
                 shutil.rmtree(self._folder / slot, ignore_errors=True)
+
+    def _free(self) -> list[Slot]:
+        """Return the slots that are neither in use nor to go back to: one at least."""
+        state = self._state()
+        return [slot for slot in _SLOTS if slot not in {state.active, state.before}]
 
     def _state(self) -> _State:
         try:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -163,6 +167,54 @@ def test_a_model_on_trial_that_never_works_is_given_up_at_the_third_start(tmp_pa
     assert Slots(tmp_path).begin_start() is None
     assert Slots(tmp_path).begin_start() == "a"
     assert slots.active == "built-in"
+
+
+def test_a_refused_update_leaves_the_model_in_use_and_the_one_to_go_back_to(
+    table: OnTable, host: Client, bundle: bytes, tmp_path: Path
+) -> None:
+    send(host, bundle)
+    send(host, bundle)
+    models = table.config.models_dir
+    before = {path: path.read_bytes() for slot in "ab" for path in (models / slot).iterdir()}
+    for name, id_ in (("one", "0" * 64), ("two", "1" * 64)):
+        with pytest.raises(DeviceError):
+            send(host, other_model(tmp_path / name, id=id_))
+    assert {path: path.read_bytes() for slot in "ab" for path in (models / slot).iterdir()} == before
+    assert host.call(messages.UpdateRollBack(), Updated).slot == "a"
+
+
+class PowerCutError(BaseException):
+    """Nothing in the product catches it."""
+
+
+@pytest.mark.parametrize("steps", range(34))  # the last ones are let through
+def test_an_update_cut_off_at_any_step_changes_nothing_or_all(
+    tmp_path: Path, bundle: bytes, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    slots, unpacked = Slots(tmp_path), unpack(bundle, TRUSTED)
+    for _ in range(2):
+        slots.use(slots.fill(unpacked))
+        slots.prove()
+    left = iter(range(steps))
+
+    def cut_after(real: Callable[..., object]) -> Callable[..., object]:
+        def step(*given: Any, **named: Any) -> object:
+            if next(left, None) is None:
+                raise PowerCutError
+            return real(*given, **named)
+
+        return step
+
+    with monkeypatch.context() as patched, suppress(PowerCutError):
+        for name in ("open", "rename", "replace", "unlink", "rmdir", "mkdir", "fsync"):
+            patched.setattr(os, name, cut_after(getattr(os, name)))
+        slots.use(slots.fill(unpacked))
+    after = Slots(tmp_path)
+    assert (after.active, after.before) in {("b", "a"), ("c", "b")}
+    for slot in (after.active, after.before):
+        folder = after.manifest_of(slot).parent
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == unpacked.files
+    after.use(after.fill(unpacked))  # and the next update goes well
 
 
 def test_a_model_that_has_worked_stays(tmp_path: Path, bundle: bytes) -> None:
