@@ -72,8 +72,6 @@ def open_source(
     return PiCameraSource(config)
 
 
-
-
 def expand(paths: Sequence[Path]) -> list[Path]:
     """Replace each folder by its pictures and videos, sorted by name; raises SourceError where there is nothing."""
     if not paths:

@@ -242,7 +242,7 @@ def test_what_the_camera_s_process_inherits_is_no_secret(stream: Stream, monkeyp
     [
         (CameraConfig(source="v4l2", device="/dev/video97"), SourceError, "video97"),
         (CameraConfig(source="picamera2"), DependencyError, "apt install python3-picamera2"),
-        (CameraConfig(source="gstreamer", pipeline="videotestsrc ! appsink"), DependencyError, "apt install"),
+        (CameraConfig(source="gstreamer", pipeline="videotestsrc ! appsink"), DependencyError, "OpenCV of apt"),
     ],
 )
 def test_what_is_wrong_is_said_as_if_there_were_one_process(

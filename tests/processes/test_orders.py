@@ -19,7 +19,7 @@ def seeing(bench: Bench) -> Iterator[_Vision]:
     """Vision of a device with two threads, whose detector is as small as it gets: its size never changes."""
     threads = cv2.getNumThreads()
     bench.configure({"recognition": {"threads": 2}, "detector": {"max_side_px": 320}})
-    made = _Vision(bench.settings, Notifier(""))
+    made = _Vision(bench.settings, Notifier(""), blind=False)
     yield made
     made.finish()
     cv2.setNumThreads(threads)

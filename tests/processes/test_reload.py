@@ -81,7 +81,7 @@ def _ask(path: Path, requests: Sequence[ControlRequest]) -> None:
 def alive() -> dict[str, int]:
     """How many there are now of what holds models, templates or the store key."""
     kinds = (vision._Vision, LiveGallery, Embedder)
-    return {kind.__name__: sum(isinstance(one, kind) for one in gc.get_objects()) for kind in kinds}
+    return {kind.__name__: sum(issubclass(type(one), kind) for one in gc.get_objects()) for kind in kinds}
 
 
 @contextmanager

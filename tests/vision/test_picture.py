@@ -115,7 +115,7 @@ gallery = LiveGallery(settings)
 pipeline = build_pipeline(settings, gallery)
 for i in range(5):
     pipeline.process(Frame(np.random.randint(0, 255, (480, 640, 3), np.uint8), 1 + 0.3 * i, i))
-steward = Steward(settings, gallery, lambda: "normal")
+steward = Steward(settings, gallery)
 steward.handle(messages.EnrolBegin(name="Eileen", source="photos"))
 progress = steward.handle(WholePhoto(name="photo.jpg", data=memoryview(bytearray(sys.stdin.buffer.read()))))
 print(progress.accepted, {PEAK_KIB})
