@@ -122,16 +122,24 @@ def wait_after_s(failures: int) -> float:
 
 
 def load_or_make_code(folder: Path) -> str:
-    """Return the code of this device as it stands on its label, "K7QM-3XPD"; made once, at random."""
+    """Return the code of this device as it stands on its label, "K7QM-3XPD"; made once, at random.
+
+    ProvisionError where the file holds none: whatever else stood there would be a code that is easier to guess.
+    """
     path = folder / "code"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_CHARACTERS))
             files.replace(path, code.encode() + b"\n")
-        code = files.read(path, _MAX_FILE_BYTES).decode("ascii").strip()
+        code = canonical(files.read(path, _MAX_FILE_BYTES).decode("ascii").strip()).decode("ascii")
     except (OSError, UnicodeDecodeError) as e:
         raise ProvisionError(f"{path}: the code cannot be read or made: {e}", "check the medium") from None
+    if len(code) != _CODE_CHARACTERS or not set(code) <= set(_ALPHABET):
+        raise ProvisionError(
+            f"{path}: not a code of {_CODE_CHARACTERS} characters",
+            "write the one of the label into it; or remove it, and a new one is made",
+        )
     return f"{code[:4]}-{code[4:]}"
 
 

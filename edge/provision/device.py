@@ -35,7 +35,7 @@ class Device:
         self._decoder = framing.Decoder()
         self._session = DeviceSession(code, random, arming.spend, arming.proven)
         self._now_s = now_s
-        self._heard_s = now_s()
+        self._heard_s = now_s()  # when a guess was taken, and then the last message of a host that has proved itself
         self._hang_up = hang_up  # ends vision's part: an enrolment that was begun is forgotten
 
     @property
@@ -50,23 +50,30 @@ class Device:
 
     def feed(self, data: bytes, write: Callable[[bytes], None]) -> None:
         """Take what came over the cable, and write what follows; `write` may raise ProvisionError."""
-        self._heard_s = self._now_s()
         for payload in self._decoder.feed(data):
+            began_busy = self.is_busy
             for output in self._session.receive(payload):
                 if isinstance(output, Send):
                     write(framing.encode(output.payload))
                 elif isinstance(output, Received):
+                    self._heard_s = self._now_s()
                     answer, last = self._answered(output.message)
                     write(framing.encode(answer))
                     if last:
                         self.lost()
                 elif isinstance(output, Opened):
+                    self._heard_s = self._now_s()
                     _log.info("a host has proved that it knows the code")
                 else:
                     self._over(output)
+            if self.is_busy and not began_busy:
+                self._heard_s = self._now_s()
 
     def tick(self) -> None:
-        """End a conversation in which nothing is said any more: not every cable tells when it is pulled."""
+        """End a conversation in which nothing is said any more: not every cable tells when it is pulled.
+
+        Before the proof nothing renews the time: bytes without the code must not keep the device busy.
+        """
         if self.is_busy and self._now_s() - self._heard_s > (_SILENCE_S if self.is_open else _PROOF_S):
             self.lost()
 

@@ -130,6 +130,21 @@ def test_the_code_is_made_once_and_reads_well(tmp_path: Path) -> None:
     assert (tmp_path / "code").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"K7QM", b"K7QM3XPD9", b"K7QM3XP*", b"\0" * 8, b"K7QM3XPU\n", b"\xff" * 8]
+)
+def test_a_file_that_holds_no_code_gives_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "code").write_bytes(content)
+    with pytest.raises(ProvisionError, match="code"):
+        load_or_make_code(tmp_path)
+    assert (tmp_path / "code").read_bytes() == content, "the code on the label is the owner's to put back"
+
+
+def test_a_code_may_stand_in_its_file_as_on_the_label(tmp_path: Path) -> None:
+    (tmp_path / "code").write_text("k7qm-3xpd\n")
+    assert load_or_make_code(tmp_path) == "K7QM-3XPD"
+
+
 def test_a_code_is_understood_however_it_is_typed() -> None:
     assert canonical("k7qm-3xpd") == canonical(" K7QM 3XPD ") == b"K7QM3XPD"
     assert canonical("OIL0-1111") == b"01101111"

@@ -15,10 +15,11 @@ import pytest
 from edge import config
 from edge.health import Notifier
 from edge.processes import provision
-from edge.provision import messages
+from edge.provision import framing, messages
 from edge.provision.arming import canonical
 from edge.provision.host import Client
-from edge.provision.session import Kind
+from edge.provision.session import HostSession, Kind, Send
+from tests.provision.harness import OnTable, client
 from tools.rig.brokers import until
 
 
@@ -103,6 +104,43 @@ def test_a_device_may_take_longer_than_a_greeting(port: Port, monkeypatch: pytes
     client.connect()
     assert reads == len([Kind.WELCOME, Kind.EXCHANGE, Kind.PROOF])
     client.close()
+
+
+def exchanged(table: OnTable) -> None:
+    """Bring the device of a table to where it waits for a proof."""
+    host = HostSession(b"WRONGONE", random.Random(1).randbytes)
+    answers = framing.Decoder()
+    sent = host.start()
+    while not table.device.is_busy:
+        said = bytearray()
+        table.device.feed(framing.encode(sent.payload), said.extend)
+        for payload in answers.feed(bytes(said)):
+            sent = next(output for output in host.receive(payload) if isinstance(output, Send))
+
+
+@pytest.mark.parametrize("noise", [b"\0", b"x", framing.encode(b"edge")[:-1]])
+def test_bytes_without_a_proof_do_not_keep_the_device_busy(table: OnTable, noise: bytes) -> None:
+    exchanged(table)
+    began_s = table.clocks.now
+    while table.device.is_busy:
+        table.clocks.now += 10
+        table.device.feed(noise, lambda _: None)
+        table.device.tick()
+        assert table.clocks.now < began_s + 80, "held open by bytes that anybody can send"
+    assert table.clocks.now > began_s + 50
+
+
+def test_a_host_that_asks_now_and_then_stays_in_conversation(table: OnTable) -> None:
+    host = client(table)
+    host.connect()
+    for _ in range(5):
+        table.clocks.now += 800
+        table.device.tick()
+        host.call(messages.Info(), messages.DeviceInfo)
+    table.clocks.now += 901
+    table.device.feed(b"\0", lambda _: None)
+    table.device.tick()
+    assert not table.device.is_open
 
 
 def test_who_takes_the_guess_and_never_proves_is_not_waited_for(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
