@@ -149,10 +149,7 @@ class Desk:
     def _set_mqtt(self, request: messages.SetMqtt) -> Done:
         values = {key: value for key, value in msgspec.structs.asdict(request).items() if value is not None}
         password = values.pop("password", None)
-        # Checked first, so that a refused setting leaves the password as it was.
-        self._settings.change("mqtt", values)
-        if password is not None:
-            self._settings.change("mqtt", {"password_file": self._settings.set_password(password)})
+        self._settings.set_broker(values, password)
         return self._reloaded()
 
     def _set_privacy(self, request: messages.SetPrivacy) -> Done:

@@ -20,10 +20,10 @@ WINDOW: Final = 8  # requests that a host may have under way: chunks stream, and
 
 Text = Annotated[str, Meta(max_length=1000)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-PersonId = Annotated[str, Meta(pattern=r"^p-[a-z2-7]{8}$")]
-Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
-Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+PersonId = Annotated[str, Meta(pattern=r"^p-[a-z2-7]{8}\Z")]
+Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}\Z")]
+Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Small = Annotated[int, Meta(ge=0, le=1_000_000)]
 Pem = Annotated[str, Meta(pattern=r"^-----BEGIN ", max_length=16_000)]
@@ -58,7 +58,7 @@ class SetMqtt(Message, frozen=True, tag="set-mqtt"):
 
     host: Host | None = None
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    prefix: Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f\x7f-\x9f]{1,64}$")] | None = None
+    prefix: Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f\x7f-\x9f]{1,64}\Z")] | None = None
     username: Annotated[str, Meta(max_length=256)] | None = None
     password: Annotated[str, Meta(max_length=256)] | None = None
     tls: bool | None = None
@@ -177,7 +177,7 @@ class ListDiagnostics(Message, frozen=True, tag="list-diagnostics"):
 class ReadDiagnostics(Message, frozen=True, tag="read-diagnostics"):
     """Send one part of it."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z-]{1,32}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z-]{1,32}\Z")]
 
 
 class Arm(Message, frozen=True, tag="arm"):

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge import config as configuration
 from edge import files
-from edge.config import Config
+from edge.config import Config, MqttConfig
 from edge.errors import ConfigError, ProvisionError
 
 _MAX_FILE_BYTES = 1 << 16
-_KEY, _CERTIFICATE, _AUTHORITY, _PASSWORD = "mqtt-key.pem", "mqtt-cert.pem", "mqtt-ca.pem", "mqtt-password"
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)  # what `cryptography` raises for a key or certificate
+_KEY, _CERTIFICATE, _AUTHORITY = "mqtt-key.pem", "mqtt-cert.pem", "mqtt-ca.pem"
+_PASSWORDS = ("mqtt-password", "mqtt-password-2")  # one is in use; a new one is written beside it
 
 
 class OwnerSettings:
@@ -52,15 +55,31 @@ class OwnerSettings:
         configuration.overlay(config, text, str(config.settings_path))
         self._write(config, config.settings_path.name, text.encode())
 
-    def set_password(self, password: str) -> str:
-        """Keep the broker's password in a file of its own; returns its path, empty for no password."""
+    def set_broker(self, values: Mapping[str, Any], password: str | None) -> None:
+        """Set keys of [mqtt] and the password, empty for none, in one step; None leaves the password as it is.
+
+        A password that is set goes to no other broker than it was given for, nor in the clear where it went encrypted:
+        ProvisionError. Raises ConfigError where a value may not be; then nothing changes.
+        """
         config = self.current()
-        path = config.settings_dir / _PASSWORD
-        if not password:
-            files.discard(path)
-            return ""
-        self._write(config, _PASSWORD, password.encode())
-        return str(path)
+        if password is None:
+            if config.mqtt.password_file and _goes_elsewhere(config.mqtt, values):
+                raise ProvisionError(
+                    "the password that is set was given for another broker, or for TLS", "give the password again"
+                )
+            self.change("mqtt", values)
+            return
+        paths = [config.settings_dir / name for name in _PASSWORDS]
+        path = next(p for p in paths if str(p) != config.mqtt.password_file)  # beside the one in use
+        try:
+            if password:
+                self._write(config, path.name, password.encode())
+            self.change("mqtt", {**values, "password_file": str(path) if password else ""})
+        finally:
+            used = self.current().mqtt.password_file
+            for each in paths:
+                if str(each) != used and each.parent.is_dir():
+                    files.discard(each)
 
     def csr(self) -> str:
         """Return a request for a client certificate, PEM; makes the device's key when there is none."""
@@ -92,7 +111,7 @@ class OwnerSettings:
     def forget(self) -> None:
         """Remove everything that was set, the key of the broker's certificate first."""
         folder = self.readable().settings_dir
-        for name in (_KEY, _PASSWORD, _CERTIFICATE, _AUTHORITY, "settings.toml"):
+        for name in (_KEY, *_PASSWORDS, _CERTIFICATE, _AUTHORITY, "settings.toml"):
             if folder.is_dir():
                 files.discard(folder / name)
 
@@ -112,7 +131,10 @@ class OwnerSettings:
             form = serialization.PrivateFormat.PKCS8
             self._write(config, _KEY, made.private_bytes(serialization.Encoding.PEM, form, plain))
             return made
-        key = serialization.load_pem_private_key(raw, None)
+        try:
+            key = serialization.load_pem_private_key(raw, None)
+        except _UNREADABLE:
+            key = None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ProvisionError(f"{path}: not a key of this program", "reset the device, or remove the file")
         return key
@@ -141,10 +163,20 @@ def _toml(table: Mapping[str, Mapping[str, Any]]) -> str:
 def _parsed(pem: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem.encode())
-    except ValueError:
+    except _UNREADABLE:
         raise ProvisionError("not a certificate in PEM", "hand in the file that the authority has issued") from None
 
 
 def _same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    return certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
+    try:
+        theirs = certificate.public_key().public_bytes(*form)
+    except _UNREADABLE:  # an unknown kind of key or curve, or a point that is on none
+        return False
+    return theirs == key.public_key().public_bytes(*form)
+
+
+def _goes_elsewhere(mqtt: MqttConfig, values: Mapping[str, Any]) -> bool:
+    """Whether these values name another broker, or take the encryption away."""
+    wanted = {key: values.get(key, getattr(mqtt, key)) for key in ("host", "port", "tls")}
+    return (wanted["host"], wanted["port"]) != (mqtt.host, mqtt.port) or (mqtt.tls and not wanted["tls"])

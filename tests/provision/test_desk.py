@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge import config as configuration
+from edge import files
 from edge.errors import ConfigError, ProvisionError
 from edge.events.outbox import Outbox
 from edge.provision import messages
@@ -53,6 +56,42 @@ def test_what_is_not_named_of_the_broker_stays(table: OnTable) -> None:
     table.must(messages.SetMqtt(password=""), Done)
     assert not password.exists()
     assert configuration.load(table.path).mqtt.password_file == ""
+
+
+@pytest.mark.parametrize("change", [{"host": "evil.example"}, {"port": 1883}, {"tls": False}])
+def test_a_password_goes_to_no_other_broker_than_it_was_given_for(table: OnTable, change: dict[str, Any]) -> None:
+    first = messages.SetMqtt(host="broker.lan", port=8883, username="ada", password="geheim", tls=True)
+    table.must(first, Done)
+    before = configuration.load(table.path).mqtt
+    assert "given for another broker" in refusal(table, messages.SetMqtt(**change))
+    assert configuration.load(table.path).mqtt == before
+    assert Path(before.password_file).read_text() == "geheim"
+    table.must(messages.SetMqtt(host="broker.lan", port=8883, tls=True, acks=True), Done)  # the same broker
+    table.must(messages.SetMqtt(password="another", **change), Done)
+    assert Path(configuration.load(table.path).mqtt.password_file).read_text() == "another"
+
+
+def test_broker_and_password_change_in_one_step(table: OnTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the publisher may read at any moment: the old broker with its password, or the new one with its own."""
+    table.must(messages.SetMqtt(host="one.lan", username="ada", password="of one"), Done)
+    seen: set[tuple[str, str]] = set()
+    real = files.replace
+
+    def look() -> None:
+        mqtt = configuration.load(table.path).mqtt
+        seen.add((mqtt.host, Path(mqtt.password_file).read_text()))
+
+    def replace(path: Path, content: bytes) -> None:
+        look()
+        real(path, content)
+        look()
+
+    monkeypatch.setattr(files, "replace", replace)
+    table.must(messages.SetMqtt(host="two.lan", password="of two"), Done)
+    look()
+    assert seen == {("one.lan", "of one"), ("two.lan", "of two")}
+    folder = table.config.settings_dir
+    assert len(list(folder.glob("mqtt-password*"))) == 1
 
 
 @pytest.mark.parametrize("username", ['quo"te', "back\\slash", "ümläut ☂ 🎈", "new line"])
@@ -122,6 +161,41 @@ def test_a_certificate_of_another_key_is_refused(table: OnTable) -> None:
     assert "another key" in refusal(table, messages.SetCertificate(certificate=certificate))
     assert "not a certificate" in refusal(table, messages.SetCertificate(authority="-----BEGIN NONSENSE"))
     assert configuration.load(table.path).mqtt.cert_file == ""
+
+
+def altered(certificate: str, old: bytes, new: bytes) -> str:
+    der = x509.load_pem_x509_certificate(certificate.encode()).public_bytes(serialization.Encoding.DER)
+    assert der.count(old)
+    body = base64.encodebytes(der.replace(old, new)).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
+
+
+def test_a_certificate_whose_key_cannot_be_read_is_refused(table: OnTable) -> None:
+    csr = x509.load_pem_x509_csr(table.must(messages.MakeCsr(), Csr).pem.encode())
+    certificate, _ = signed(csr)
+    form = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    public = csr.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    point = public.public_bytes(*form)
+    curve, kind = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06072a8648ce3d0201")
+    for old, new in (
+        (curve, curve[:-1] + b"\x70"),  # an unknown curve
+        (kind, kind[:-1] + b"\x70"),  # an unknown kind of key
+        (point, point[:-1] + bytes([point[-1] ^ 1])),  # a point that is on no curve
+    ):
+        assert "another key" in refusal(table, messages.SetCertificate(certificate=altered(certificate, old, new)))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", bytes(200), b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
+def test_a_damaged_key_of_the_device_is_told_and_a_reset_removes_it(table: OnTable, content: bytes) -> None:
+    csr = x509.load_pem_x509_csr(table.must(messages.MakeCsr(), Csr).pem.encode())
+    (table.config.settings_dir / "mqtt-key.pem").write_bytes(content)
+    assert "not a key of this program" in refusal(table, messages.MakeCsr())
+    assert "not a key of this program" in refusal(table, messages.SetCertificate(certificate=signed(csr)[0]))
+    table.must(messages.FactoryReset(name="glasses"), Done)
+    table.must(messages.MakeCsr(), Csr)
 
 
 # ── clock ──

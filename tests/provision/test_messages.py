@@ -101,6 +101,22 @@ def test_what_is_no_request_is_refused_without_telling_what_it_held(raw: bytes) 
     assert "Spaces" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"t": "set-name", "name": "glasses\n"},
+        {"t": "set-mqtt", "host": "broker.lan\n"},
+        {"t": "set-mqtt", "prefix": "home\n"},
+        {"t": "remove", "person": "p-abcdefgh\n"},
+        {"t": "update-begin", "size": 1, "sha256": "0" * 64 + "\n"},
+        {"t": "read-diagnostics", "name": "vision\n"},
+    ],
+)
+def test_a_line_break_at_the_end_is_refused_too(fields: dict[str, object]) -> None:
+    with pytest.raises(ProvisionError, match="not a request of this protocol"):
+        messages.decode_request(msgspec.msgpack.encode(fields))
+
+
 def test_what_was_typed_wrongly_is_told_by_its_field() -> None:
     with pytest.raises(ProvisionError, match="port: Expected `int` <= 65535"):
         messages.check(messages.SetMqtt(port=70_000))
