@@ -109,18 +109,18 @@ def _layer(layer: Path, say: Callable[[str], None]) -> Path:
 
 
 def _installed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
-    """Install, enrol, seal the store key, and start."""
+    """Install, seal a store key, enrol with it, and start: the key is never on the disk in clear."""
     say("installing")
     _make(machine, "install")
-    _configure(machine, "file:store.key")
-    add = ["people", "add", "The man", "--from", "/srv/footage/enrolment", "--json"]
-    machine.do("runuser", "-u", "edge", "--", "edge-daemon", *add)
-    say("sealing the store key with systemd-creds")
+    _configure(machine, "credential:edge-store-key")
+    say("sealing a store key with systemd-creds")
     machine.do("mkdir", "-p", "/etc/credstore.encrypted")
     sealed = "/etc/credstore.encrypted/edge-store-key"
-    machine.do("systemd-creds", "encrypt", "--name=edge-store-key", "/var/lib/edge/store.key", sealed)
-    machine.do("rm", "/var/lib/edge/store.key")
-    _configure(machine, "credential:edge-store-key")
+    machine.do("sh", "-c", f"head -c 32 /dev/urandom | systemd-creds encrypt --name=edge-store-key - {sealed}")
+    given = ["--property=User=edge", f"--property=LoadCredentialEncrypted=edge-store-key:{sealed}"]
+    add = ["people", "add", "The man", "--from", "/srv/footage/enrolment", "--json"]
+    machine.do("systemd-run", "--wait", "--pipe", "--quiet", *given, "edge-daemon", *add)
+    assert machine.call("test", "-e", "/var/lib/edge/store.key").returncode != 0, "a key lies beside the store"
     drop_in = "/etc/systemd/system/edge-arm.service.d"
     console = f"[Service]\\nStandardOutput=truncate:{_CONSOLE}\\n"
     machine.do(
