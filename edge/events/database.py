@@ -17,16 +17,17 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from edge.errors import EventError, OutboxError
-from edge.events import event, messages
+from edge.errors import OutboxError
+from edge.events import salvage
 
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 _KEPT_SALVAGED = 3  # damaged files kept for diagnosis; the oldest beyond that goes
-COUNTERS = ("dropped_full", "dropped_old", "dropped_memory", "dropped_damaged", "damaged_files")
+# The file keeps this text as it stands: a change of so much as a space makes it another version's.
 _SCHEMA = """
 CREATE TABLE events (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,6 +45,16 @@ CREATE TABLE settings (key TEXT PRIMARY KEY, value INTEGER NOT NULL CHECK (value
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 PRAGMA user_version = 1;
 """
+APPEND = (
+    "INSERT INTO events (boot, seq, payload, wall_ms, uptime_ms, kernel_boot) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_TAKE = {  # table → how a row of a damaged file gets into the new one
+    "events": APPEND,
+    "tail": "INSERT OR REPLACE INTO tail VALUES (?, ?, ?)",
+    "settings": "INSERT OR REPLACE INTO settings VALUES (?, ?)",
+    "counters": "INSERT OR REPLACE INTO counters VALUES (?, ?)",
+}
 
 # primary result code of SQLite → what it means for the user, how to mend it
 _MEANINGS = {
@@ -57,19 +68,21 @@ _MEANINGS = {
     sqlite3.SQLITE_CORRUPT: ("it is damaged", "check the disk; the file is moved aside and a new one is begun"),
     sqlite3.SQLITE_NOTADB: ("it is not an outbox", "check the disk; the file is moved aside and a new one is begun"),
 }
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# SQLITE_ERROR: the statements are right, so where SQLite finds one wrong, the definitions in the file are broken
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+ERRORS = (sqlite3.Error, UnicodeDecodeError)  # what a file can raise; the latter where a message quotes broken text
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code is the low byte
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether the error says that the file's content is broken, and not that it cannot be reached."""
-    return _code(error) in _DAMAGE
+    return isinstance(error, UnicodeDecodeError) or _code(error) in _DAMAGE
 
 
-def made_room(db: sqlite3.Connection, error: sqlite3.Error) -> bool:
+def made_room(db: sqlite3.Connection, error: Exception) -> bool:
     """On a full disk, let the write-ahead log begin anew in the room it has; True if another try is worth it."""
     if _code(error) != sqlite3.SQLITE_FULL:
         return False
@@ -79,7 +92,7 @@ def made_room(db: sqlite3.Connection, error: sqlite3.Error) -> bool:
     return False
 
 
-def explain(path: Path, error: sqlite3.Error | OSError) -> OutboxError:
+def explain(path: Path, error: Exception) -> OutboxError:
     """Return the error that names the file, what is wrong with it and the remedy."""
     if isinstance(error, OSError):
         return OutboxError(
@@ -109,7 +122,7 @@ def open_database(path: Path, timeout_s: float, distrusted: int = 0) -> sqlite3.
             if distrusted and inode(path) == distrusted:
                 _move_aside(path, "an error in use")
             return _open_alone(path, timeout_s)
-    except (sqlite3.Error, OSError) as e:
+    except (*ERRORS, OSError) as e:
         raise explain(path, e) from e
 
 
@@ -127,7 +140,7 @@ def _alone(path: Path) -> Iterator[None]:
 def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
     try:
         db = _open_checked(path, timeout_s)
-    except sqlite3.DatabaseError as e:
+    except ERRORS as e:
         if not is_damage(e):
             raise
         _move_aside(path, str(e))
@@ -143,8 +156,8 @@ def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
     existed = path.exists()
-    if existed and path.stat().st_size == 0:
-        raise _damage("the file is empty")  # SQLite would take it for a new one, and the loss would go unsaid
+    if existed:
+        _refuse_what_sqlite_takes(path)
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
         _prepare(db, path)
@@ -156,22 +169,49 @@ def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
     return db
 
 
+def _refuse_what_sqlite_takes(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(20)
+    if not head:
+        raise damage("the file is empty")  # SQLite would take it for a new one, and the loss would go unsaid
+    if head[18:] not in (b"\1\1", b"\2\2"):
+        raise damage("its format is unknown")  # SQLite would read it and never write it
+
+
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    db.text_factory = salvage.lenient
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
+    tables = _tables(db)
+    as_ours = tables == _our_tables()  # then another number is a broken number: each version has its own tables
+    if version not in (0, SCHEMA_VERSION) and not as_ours:
         what = f"{path}: made by another version (schema {version}, this one is {SCHEMA_VERSION})"
         raise OutboxError(what, "let that version deliver its events, or move the file away")
+    new = version == 0 and not tables
+    if not new and not (as_ours and version == SCHEMA_VERSION):
+        raise damage("its first page is not that of an outbox")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # an event is on the disk before the vision process goes on
     db.execute("PRAGMA journal_size_limit = 1048576")
-    if version == 0:
+    if new:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")  # one transaction: all tables or none
-    complaint: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    complaint: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]  # with the index: rows are found by it
     if complaint != "ok":
-        raise _damage(complaint)
+        raise damage(complaint)
 
 
-def _damage(what: str) -> sqlite3.DatabaseError:
+def _tables(db: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+@cache
+def _our_tables() -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _tables(db)
+
+
+def damage(what: str) -> sqlite3.DatabaseError:
+    """Return the error that has a file moved aside."""
     error = sqlite3.DatabaseError(what)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
@@ -193,50 +233,24 @@ def _rename(source: Path, target: Path) -> None:
 
 def _carry_over(damaged: Path, db: sqlite3.Connection) -> None:
     """Bring what a damaged file still holds into the new one, in one transaction, and say how much it was."""
-    found = _readable(damaged)
+    kept = refused = 0
     with transaction(db):
-        for row in found["events"]:
-            db.execute(
-                "INSERT INTO events (boot, seq, payload, wall_ms, uptime_ms, kernel_boot) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                row,
-            )
-        for table in ("tail", "settings", "counters"):
-            for row in found[table]:
-                marks = ", ".join("?" * len(row))
-                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608 (names from above)
+        for table, values in salvage.read(damaged):
+            if table == "refused":
+                refused += 1
+                continue
+            db.execute(_TAKE[table], values)
+            kept += table == "events"
+        if refused:
+            count(db, "dropped_damaged", refused)
         count(db, "damaged_files", 1)
-    _log.error("outbox: %d events of %s were still readable and are kept", len(found["events"]), damaged.name)
+    _log.error("outbox: %d events of %s were still readable and are kept, %d were not", kept, damaged.name, refused)
     _rename(damaged, damaged.with_name(damaged.name.replace(".damaged-", ".salvaged-")))
-    kept = sorted(damaged.parent.glob("*.salvaged-*[0-9]"), key=lambda p: int(p.name.rpartition("-")[2]))
-    for old in kept[:-_KEPT_SALVAGED]:
+    salvaged = sorted(damaged.parent.glob("*.salvaged-*[0-9]"), key=lambda p: int(p.name.rpartition("-")[2]))
+    for old in salvaged[:-_KEPT_SALVAGED]:
         _log.warning("outbox: %s is deleted, %d newer ones are kept", old.name, _KEPT_SALVAGED)
         for suffix in ("-wal", "-shm", ""):
             old.with_name(old.name + suffix).unlink(missing_ok=True)
-
-
-def _readable(damaged: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Return the valid rows of a damaged file: from both ends of the table, as far as it can be read."""
-    found: dict[str, list[tuple[object, ...]]] = {"events": [], "tail": [], "settings": [], "counters": []}
-    events: dict[int, tuple[object, ...]] = {}
-    db = sqlite3.connect(damaged, isolation_level=None)
-    try:
-        for order in ("ASC", "DESC"):
-            with contextlib.suppress(sqlite3.DatabaseError, EventError):
-                for row, *rest in db.execute(
-                    f"SELECT row, boot, seq, payload, wall_ms, uptime_ms, kernel_boot FROM events ORDER BY row {order}"  # noqa: S608 (one of two words)
-                ):
-                    event.decode(rest[2])
-                    events[row] = tuple(rest)
-        settable = {field.name for field in messages.SETTABLE}
-        for table, valid in (("tail", {1}), ("settings", settable), ("counters", set(COUNTERS))):
-            with contextlib.suppress(sqlite3.DatabaseError):
-                rows = db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 (names from above)
-                found[table] = [row for row in rows if row[0] in valid]
-    finally:
-        db.close()
-    found["events"] = [events[row] for row in sorted(events)]
-    return found
 
 
 @contextlib.contextmanager

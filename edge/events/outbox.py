@@ -7,9 +7,11 @@ is given up silently: each dropped event is counted by its cause.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -18,10 +20,10 @@ import msgspec
 
 from edge.config import Config
 from edge.errors import EventError
-from edge.events import database
-from edge.events.event import Event, decode, encode
+from edge.events import database, salvage
+from edge.events.event import Event, encode
 from edge.events.messages import Ack, Settings, VisionState, decode_vision_state, encode_state
-from edge.events.waiting import Moment, Row, expired
+from edge.events.waiting import Moment, Row, event_of, expired
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -90,11 +92,7 @@ class Outbox:
         values = (event.boot, event.seq, payload, born.wall_ms, born.uptime_ms, born.kernel_boot)
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "INSERT INTO events (boot, seq, payload, wall_ms, uptime_ms, kernel_boot) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
-                values,
-            )
+            db.execute(database.APPEND, values)
             db.execute("INSERT OR REPLACE INTO tail VALUES (1, ?, ?)", (event.boot, event.seq))
             self._drop_overflow(db)
 
@@ -111,23 +109,20 @@ class Outbox:
             _log.error("outbox: %d oldest events dropped, more than %d wait", excess, self._max_events)
 
     def pending(self, limit: int, after: int = 0) -> list[Row]:
-        """Return up to `limit` waiting events behind row `after`, oldest first; an unreadable one is dropped."""
+        """Return up to `limit` waiting events behind row `after`, oldest first; a row that is none is damage."""
         sql = (
-            "SELECT row, boot, seq, payload, wall_ms, uptime_ms, kernel_boot FROM events"
+            "SELECT row, boot, seq, CAST(payload AS BLOB), wall_ms, uptime_ms, kernel_boot FROM events"
             " WHERE row > ? ORDER BY row LIMIT ?"
         )
-        found: list[Row] = []
-        broken: list[tuple[str, int]] = []
-        for row, boot, seq, payload, *born in self._read(lambda db: db.execute(sql, (after, limit)).fetchall()):
-            try:
-                found.append(Row(row, decode(payload), Moment(*born)))
-            except EventError as e:
-                _log.error("outbox: event %s/%d cannot be read and is dropped: %s", boot, seq, e)
-                broken.append((boot, seq))
-        if broken:
-            self._write(lambda db: _delete(db, broken, "dropped_damaged"))
-            return self.pending(limit, after)  # fewer than `limit` must mean that no more wait
-        return found
+
+        def work(db: sqlite3.Connection) -> list[Row]:
+            with _damage_where_none():
+                return [
+                    Row(row, event_of(boot, seq, payload), Moment.of(*born))
+                    for row, boot, seq, payload, *born in db.execute(sql, (after, limit)).fetchall()
+                ]
+
+        return self._read(work)
 
     def delivered(self, events: Iterable[Event]) -> None:
         """Forget these events: they have arrived."""
@@ -145,11 +140,14 @@ class Outbox:
         It stops at the first that is not, so that what is left has no gap that a consumer must guess at.
         """
         head = "SELECT boot, seq, wall_ms, uptime_ms, kernel_boot FROM events ORDER BY row LIMIT 1000"
-        old: list[tuple[str, int]] = []
-        for boot, seq, *born in self._read(lambda db: db.execute(head).fetchall()):
-            if not expired(Moment(*born), now, self._max_age_s):
-                break
-            old.append((boot, seq))
+
+        def work(db: sqlite3.Connection) -> list[tuple[str, int]]:
+            with _damage_where_none():
+                born = [((boot, seq), Moment.of(*columns)) for boot, seq, *columns in db.execute(head).fetchall()]
+            too_old = itertools.takewhile(lambda row: expired(row[1], now, self._max_age_s), born)
+            return [name for name, _ in too_old]
+
+        old = self._read(work)
         if old:
             self._write(lambda db: _delete(db, old, "dropped_old"))
             _log.error("outbox: %d events dropped, older than %.0f h", len(old), self._max_age_s / 3600)
@@ -160,8 +158,9 @@ class Outbox:
 
         def work(db: sqlite3.Connection) -> Counts:
             depth: int = db.execute("SELECT count(*) FROM events").fetchone()[0]
-            none = dict.fromkeys(database.COUNTERS, 0)
-            return Counts(depth=depth, **none | dict(db.execute("SELECT name, value FROM counters").fetchall()))
+            rows = db.execute("SELECT name, value FROM counters").fetchall()
+            known = {name: value for name, value in rows if salvage.counter(name, value)}
+            return Counts(depth=depth, **dict.fromkeys(salvage.COUNTERS, 0) | known)
 
         return self._read(work)
 
@@ -174,7 +173,7 @@ class Outbox:
         head = "SELECT boot, seq FROM events ORDER BY row LIMIT 1"
         after_tail = "SELECT boot, seq + 1 FROM tail"
         found = self._read(lambda db: db.execute(head).fetchone() or db.execute(after_tail).fetchone())
-        return Ack(boot=found[0], seq=found[1]) if found else None
+        return salvage.ack(*found) if found else None
 
     def put_state(self, state: VisionState) -> None:
         """Store what the vision process says of itself, over the last one. Raises EventError."""
@@ -215,8 +214,9 @@ class Outbox:
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?)", (name, payload)))
 
     def _get(self, name: str) -> bytes | None:
-        row = self._read(lambda db: db.execute("SELECT payload FROM reports WHERE name = ?", (name,)).fetchone())
-        return None if row is None else bytes(row[0])
+        sql = "SELECT CAST(payload AS BLOB) FROM reports WHERE name = ?"
+        row = self._read(lambda db: db.execute(sql, (name,)).fetchone())
+        return None if row is None else row[0] or b""
 
     def _connection(self) -> sqlite3.Connection:
         """Return the connection to the file that lies at `path` now."""
@@ -234,14 +234,15 @@ class Outbox:
     def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
             return work(self._connection())
-        except sqlite3.Error as e:
+        except database.ERRORS as e:
             if database.is_damage(e):
+                _log.error("outbox: found damaged in use: %s", e)
                 self._open(distrusted=self._inode)
             elif not database.made_room(self._connection(), e):
                 raise database.explain(self.path, e) from e
         try:
             return work(self._connection())
-        except sqlite3.Error as e:
+        except database.ERRORS as e:
             raise database.explain(self.path, e) from e
 
     def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -253,6 +254,18 @@ class Outbox:
         if database.inode(self.path) != self._inode:  # the other process moved the file aside meanwhile
             result = self._read(whole)
         return result
+
+
+@contextlib.contextmanager
+def _damage_where_none() -> Iterator[None]:
+    """Take a row that is no event, or states no moment, for damage: it was not written so.
+
+    Fetch all rows before: one that is still being read would keep the damaged file open.
+    """
+    try:
+        yield
+    except EventError as e:
+        raise database.damage(e.what) from None
 
 
 def _delete(db: sqlite3.Connection, names: list[tuple[str, int]], counter: str = "") -> None:

@@ -21,7 +21,7 @@ from edge.config import Config
 from edge.errors import EventError, OutboxError, PublisherError
 from edge.events import discovery
 from edge.events.clock import moment
-from edge.events.event import Event, as_late, encode
+from edge.events.event import UNREADABLE, Event, as_late, encode
 from edge.events.flow import Backoff, Flow, Topics
 from edge.events.link import Answered, Connection, Dialler, LinkError, Received
 from edge.events.messages import parse_ack, parse_set
@@ -335,8 +335,9 @@ class Publisher:
 
 
 def _topics(report: bytes | None) -> list[str]:
-    """Read the retained topics of before; what cannot be read names none."""
+    """Read the retained topics of before; what cannot be read, or published to, names none."""
     try:
-        return msgspec.json.decode(report or b"[]", type=list[str])
-    except msgspec.MsgspecError:
+        before = msgspec.json.decode(report or b"[]", type=list[str])
+    except UNREADABLE:
         return []
+    return [topic for topic in before if topic and not set(topic) & set("+#\0")]

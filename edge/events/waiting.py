@@ -9,10 +9,15 @@ its answer is plausible. In doubt an event is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
-from edge.events.event import Event
+from edge.errors import EventError
+from edge.events.event import Event, decode
 
 DOUBT_S = 30 * 86_400.0  # an age this far beyond the limit, across starts of the kernel, is a clock step and no age
+
+
+_DAMAGED = "check the disk; the file is moved aside and a new one is begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,16 @@ class Moment:
     uptime_ms: int  # since the kernel started, suspend included; never stepped
     kernel_boot: str  # which start of the kernel `uptime_ms` counts from; empty: not known
 
+    @classmethod
+    def of(cls, wall_ms: object, uptime_ms: object, kernel_boot: object) -> Self:
+        """Return the moment that three columns state; raises EventError where they state none."""
+        if not (isinstance(wall_ms, int) and isinstance(uptime_ms, int) and isinstance(kernel_boot, str)):
+            raise EventError("row: when the event was born cannot be read", _DAMAGED)
+        return cls(wall_ms, uptime_ms, kernel_boot)
+
+
+UNKNOWN = Moment(0, 0, "")  # of an event of which nothing else is known: it never expires
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -31,6 +46,16 @@ class Row:
     row: int  # rises with the order of appending
     event: Event
     born: Moment
+
+
+def event_of(boot: object, seq: object, payload: object) -> Event:
+    """Return the event of a row; raises EventError where it is none, or another than its columns name."""
+    if not isinstance(payload, bytes):
+        raise EventError("row: no event in it", _DAMAGED)
+    event = decode(payload)
+    if (event.boot, event.seq) != (boot, seq):
+        raise EventError(f"row: {boot!r}, {seq!r} in its columns, another name in its event", _DAMAGED)
+    return event
 
 
 def _uptime_age_s(born: Moment, now: Moment) -> float | None:

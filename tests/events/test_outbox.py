@@ -205,6 +205,7 @@ def test_an_outbox_of_another_version_is_left_alone(path: Path, outbox: Outbox, 
     outbox.close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 9")
+        db.execute("ALTER TABLE events ADD COLUMN camera TEXT")
     db.close()
     before = path.read_bytes()
     with pytest.raises(OutboxError, match="another version"):
