@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from edge.events.event import Event
-from edge.events.messages import Ack
+from edge.events.messages import SETTABLE, Ack
 from edge.events.waiting import Row
 
 
@@ -46,6 +46,10 @@ class Topics:
     def set_filter(self) -> str:
         """All settable keys, and those that are not."""
         return f"{self.base}/+/set"
+
+    def sets(self, *, muted: bool) -> list[str]:
+        """Return what to subscribe to for the wishes; with some topic `muted`, only those that can be set."""
+        return [f"{self.base}/{field.name}/set" for field in SETTABLE] if muted else [self.set_filter]
 
     def set_key(self, topic: str) -> str | None:
         """Return the key of a `…/<key>/set` topic, None for another topic."""

@@ -35,7 +35,8 @@ _CONNACK_S = 10.0
 _CONNACK_V5_S = 2.0  # a broker of 3.1.1 may just be silent (amqtt is); a slow one is asked again with 3.1.1
 _SILENT_FOR_S = 3600.0  # how long such a broker is not asked for version 5 again
 _POLL_S = 0.1  # how soon a stop is noticed while dialling
-_MAX_INCOMING_BYTES = 4096  # asked of a v5 broker: the longest valid request is far shorter
+_MAX_INCOMING_BYTES = 4096  # asked of a v5 broker, and held against any: the longest valid request is far shorter
+_PUBLISH = 0x30
 
 _UNSUPPORTED_PROTOCOL = 0x84
 # CONNACK reason → link, remedy. MQTT 3.1.1's codes 4 and 5 reach us as these too.
@@ -53,6 +54,22 @@ class LinkError(PublisherError):
     def __init__(self, link: Link, what: str, remedy: str = "") -> None:
         super().__init__(what, remedy)
         self.link: Link = link
+
+
+class TooLongError(LinkError):
+    """The broker sends a packet that no memory is given to. `topic` is where, cut to what was read of it."""
+
+    def __init__(self, what: str, topic: str) -> None:
+        super().__init__("lost", what, "empty the retained message there, and see who may publish to this device")
+        self.topic = topic
+
+
+class _LongPacketError(Exception):
+    """A packet's length is beyond the limit."""
+
+    def __init__(self, length_bytes: int, topic: str) -> None:
+        super().__init__(length_bytes, topic)
+        self.length_bytes, self.topic = length_bytes, topic
 
 
 class _NoMqtt5Error(LinkError):
@@ -143,6 +160,21 @@ def _event_window(receive_maximum: int) -> int:
     return WINDOW if receive_maximum >= WINDOW else max(1, receive_maximum - 4)
 
 
+class _Client(paho.Client):
+    """paho keeps a packet of up to 256 MB in memory; this one reads no more of it than says on which topic it came."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        packet = self._in_packet
+        length_bytes = packet["remaining_length"] if packet["have_remaining"] else 0
+        if length_bytes > _MAX_INCOMING_BYTES:
+            head = bytes(packet["packet"])
+            end = 2 + int.from_bytes(head[:2], "big") if packet["command"] & 0xF0 == _PUBLISH else 0
+            if len(head) >= min(end, _MAX_INCOMING_BYTES):
+                raise _LongPacketError(length_bytes, head[2:end].decode("utf-8", "replace"))
+            bufsize = min(bufsize, _MAX_INCOMING_BYTES)
+        return super()._sock_recv(bufsize)
+
+
 class Dialler:
     """Opens connections: with MQTT 5 or, where the broker does not speak it, with 3.1.1.
 
@@ -194,7 +226,8 @@ class Connection:
         self._inbox: deque[Answered | Received] = deque()
         self._connack: tuple[int, str] | None = None
         self._gone = ""  # why the connection is over; empty: it is not
-        client = paho.Client(
+        self._too_long: TooLongError | None = None
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=None if v5 else True,
@@ -290,6 +323,8 @@ class Connection:
             self._loop(timeout_s)
         arrived = list(self._inbox)
         self._inbox.clear()
+        if not arrived and self._too_long:
+            raise self._too_long
         if not arrived and self._gone:
             what = f"broker {self._mqtt.host}:{self._mqtt.port}: connection lost: {self._gone}"
             raise LinkError("lost", what, "it is tried again by itself")
@@ -298,6 +333,13 @@ class Connection:
     def _loop(self, timeout_s: float) -> None:
         try:
             code = self._client.loop(timeout_s)
+        except _LongPacketError as e:
+            self._gone = f"it sent a packet of {e.length_bytes} bytes, the limit is {_MAX_INCOMING_BYTES}"
+            if e.topic:
+                where = f"broker {self._mqtt.host}:{self._mqtt.port}"
+                what = f"{where}: {e.length_bytes} bytes on {e.topic[:120]!r}, the limit is {_MAX_INCOMING_BYTES}"
+                self._too_long = TooLongError(what, e.topic)
+            return
         except (OSError, ValueError, IndexError, KeyError, struct.error, MQTTException) as e:
             self._gone = f"it sent what is not MQTT ({e})"  # paho lets its parser's errors through
             return

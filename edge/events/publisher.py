@@ -23,7 +23,7 @@ from edge.events import discovery
 from edge.events.clock import moment
 from edge.events.event import UNREADABLE, Event, as_late, encode
 from edge.events.flow import Backoff, Flow, Topics
-from edge.events.link import Answered, Connection, Dialler, LinkError, Received
+from edge.events.link import Answered, Connection, Dialler, LinkError, Received, TooLongError
 from edge.events.messages import parse_ack, parse_set
 from edge.events.outbox import Outbox
 from edge.events.status import Status
@@ -38,6 +38,7 @@ _EXPIRY_EVERY_S = 60.0
 _REST_S = 1.0  # between two signs of life while the broker is away
 _DISK_RETRY_S = 1.0
 _ACK_WAIT_MAX_S = 300.0
+_MUTED_FOR_S = 3600.0  # a retained message that is too long comes again with each subscription, and ends it
 _SAYS_NO = frozenset({"login_refused", "refused", "settings", "tls_failed"})  # asking again soon changes nothing
 
 
@@ -81,6 +82,7 @@ class Publisher:
         self._wishes: dict[str, bool] = {}
         self._more = True  # whether the outbox may hold events behind the flow's cursor
         self._disk_problem = ""
+        self._muted: dict[str, float] = {}  # topic → until when it is not subscribed to
         # not before, or at the latest, on the clock of `now_s`
         self._send_after_s = 0.0
         self._disk_after_s = 0.0
@@ -96,6 +98,9 @@ class Publisher:
             except PublisherError as e:
                 if stop.is_set():
                     break
+                if isinstance(e, TooLongError):
+                    self._muted[e.topic] = now_s() + _MUTED_FOR_S
+                    _log.warning("%.120r is not subscribed to for an hour", e.topic)
                 link = e.link if isinstance(e, LinkError) else "settings"
                 self._status.say(link, str(e))
                 if link in _SAYS_NO:
@@ -134,14 +139,21 @@ class Publisher:
         self._flow.window = connection.window
         self._more = True
         self._send(connection, self._topics.availability, b"online", retain=True)
-        wanted = [self._topics.set_filter]
-        if self._mqtt.acks:
-            wanted.append(self._topics.ack)
         self._take_back(connection)
         if self._mqtt.discovery:
-            wanted.append(discovery.status_topic(self._mqtt.discovery_prefix))
             self._send_discovery(connection)
-        connection.subscribe(wanted)
+        if wanted := self._wanted():
+            connection.subscribe(wanted)
+
+    def _wanted(self) -> list[str]:
+        """Return the topics to subscribe to: what came with too long a message is left out for a while."""
+        self._muted = {topic: until_s for topic, until_s in self._muted.items() if now_s() < until_s}
+        wanted = self._topics.sets(muted=bool(self._muted))
+        if self._mqtt.acks:
+            wanted.append(self._topics.ack)
+        if self._mqtt.discovery:
+            wanted.append(discovery.status_topic(self._mqtt.discovery_prefix))
+        return [topic for topic in wanted if topic not in self._muted]
 
     def _farewell(self, connection: Connection) -> None:
         """Say the last state and `offline`, which a clean disconnect leaves unsaid; take the answers still coming."""
