@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from edge import files
 from edge.errors import OutboxError
 from edge.events import salvage
 
@@ -49,6 +50,7 @@ APPEND = (
     "INSERT INTO events (boot, seq, payload, wall_ms, uptime_ms, kernel_boot) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING"
 )
+TABLES = ("events", "tail", "reports", "settings", "counters")
 _TAKE = {  # table → how a row of a damaged file gets into the new one
     "events": APPEND,
     "tail": "INSERT OR REPLACE INTO tail VALUES (?, ?, ?)",
@@ -192,6 +194,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")  # an event is on the disk before the vision process goes on
     db.execute("PRAGMA journal_size_limit = 1048576")
+    db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
     if new:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")  # one transaction: all tables or none
     complaint: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]  # with the index: rows are found by it
@@ -250,7 +253,27 @@ def _carry_over(damaged: Path, db: sqlite3.Connection) -> None:
     for old in salvaged[:-_KEPT_SALVAGED]:
         _log.warning("outbox: %s is deleted, %d newer ones are kept", old.name, _KEPT_SALVAGED)
         for suffix in ("-wal", "-shm", ""):
-            old.with_name(old.name + suffix).unlink(missing_ok=True)
+            files.discard(old.with_name(old.name + suffix))
+
+
+def discard_damaged(path: Path) -> None:
+    """Remove and wipe all that was moved aside; raises OutboxError."""
+    try:
+        with _alone(path):
+            for kind in ("damaged", "salvaged"):
+                for aside in path.parent.glob(f"{path.name}.{kind}-*"):
+                    files.discard(aside)
+    except OSError as e:
+        raise explain(path, e) from e
+
+
+def empty_log(db: sqlite3.Connection) -> bool:
+    """Bring the write-ahead log into the file and cut it to nothing: what was deleted is then in neither.
+
+    False: another process is at it just now.
+    """
+    busy: int = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return busy == 0
 
 
 @contextlib.contextmanager

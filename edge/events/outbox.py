@@ -19,7 +19,7 @@ from typing import Literal, Self, TypeVar
 import msgspec
 
 from edge.config import Config
-from edge.errors import EventError
+from edge.errors import EventError, OutboxError
 from edge.events import database, salvage
 from edge.events.event import Event, encode
 from edge.events.messages import Ack, Settings, VisionState, decode_vision_state, encode_state
@@ -64,6 +64,7 @@ class Outbox:
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self._version = (0, 0)
+        self._forgotten = True  # whether deleted events may still be in the write-ahead log
         self._open()
 
     @classmethod
@@ -128,10 +129,12 @@ class Outbox:
         """Forget these events: they have arrived."""
         names = [(event.boot, event.seq) for event in events]
         self._write(lambda db: _delete(db, names))
+        self._forgotten = True
 
     def acknowledge(self, boot: str, seq: int) -> int:
         """Forget every event of `boot` up to and with `seq`; return how many there were."""
         sql = "DELETE FROM events WHERE boot = ? AND seq <= ?"
+        self._forgotten = True
         return self._write(lambda db: db.execute(sql, (boot, seq)).rowcount)
 
     def drop_expired(self, now: Moment) -> int:
@@ -150,8 +153,27 @@ class Outbox:
         old = self._read(work)
         if old:
             self._write(lambda db: _delete(db, old, "dropped_old"))
+            self._forgotten = True
             _log.error("outbox: %d events dropped, older than %.0f h", len(old), self._max_age_s / 3600)
         return len(old)
+
+    def tidy(self) -> None:
+        """Leave nothing of the events forgotten since the last call in the files; cheap where there were none."""
+        if self._forgotten:
+            self._forgotten = not self._read(database.empty_log)
+
+    def forget_all(self) -> None:
+        """Empty the outbox, its files of before and what is left of deleted rows: a device that changes hands."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for table in database.TABLES:
+                db.execute(f"DELETE FROM {table}")  # noqa: S608 (names from there)
+
+        self._write(work)
+        database.discard_damaged(self.path)
+        if not self._read(database.empty_log):
+            what = f"{self.path}: is empty, but its log still holds the events: another process reads it"
+            raise OutboxError(what, "try again, or end the publisher first")
 
     def counts(self) -> Counts:
         """Return what waits and what was dropped."""

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _TICK_S = 0.2  # how often the outbox is asked whether vision wrote: one PRAGMA and one stat
 _GOODBYE_S = 1.0  # for the broker to take `offline` when we stop
 _STALL_S = 30.0  # a broker that answers no PUBLISH for so long is as good as gone
-_EXPIRY_EVERY_S = 60.0
+_TIDY_EVERY_S = 60.0
 _REST_S = 1.0  # between two signs of life while the broker is away
 _DISK_RETRY_S = 1.0
 _ACK_WAIT_MAX_S = 300.0
@@ -86,7 +86,7 @@ class Publisher:
         # not before, or at the latest, on the clock of `now_s`
         self._send_after_s = 0.0
         self._disk_after_s = 0.0
-        self._expiry_s = 0.0
+        self._tidy_s = 0.0
         self._answer_due_s = 0.0
         self._ack_due_s = 0.0
 
@@ -119,7 +119,7 @@ class Publisher:
 
     def _serve(self, stop: threading.Event) -> None:
         """One connection, from greeting to loss or stop."""
-        self._drop_expired()
+        self._tidy()
         connection = self._dialler.open(stop)
         try:
             self._welcome(connection)
@@ -180,8 +180,8 @@ class Publisher:
                 self._look(t_s)
                 self._send_events(connection, t_s)
             self._send_state(connection, t_s)
-        if t_s >= self._expiry_s:
-            self._drop_expired()
+        if t_s >= self._tidy_s:
+            self._tidy()
         if self._flow.in_flight and t_s > self._answer_due_s:
             raise LinkError("lost", f"the broker has answered nothing for {_STALL_S:.0f} s", "restart it")
 
@@ -315,11 +315,12 @@ class Publisher:
             if state is not None:
                 self._send(connection, self._topics.state, state, retain=True)
 
-    def _drop_expired(self) -> None:
-        self._expiry_s = now_s() + _EXPIRY_EVERY_S
+    def _tidy(self) -> None:
+        self._tidy_s = now_s() + _TIDY_EVERY_S
         with self._disk():
             if self._outbox.drop_expired(moment()):
                 self._status.changed = True
+            self._outbox.tidy()
 
     def _send_discovery(self, connection: Connection) -> None:
         self._send(connection, self._discovery_topic, discovery.payload(self._topics), retain=True)

@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply
 _MAX_PHOTOS = 100  # more do not make better templates
 _UNASKED_S = 30.0  # a live enrolment that nobody follows ends: meanwhile nobody is recognised
-_ROWS = 1000  # events taken from the outbox at a time
 _SHOWN = 10  # look-alikes named in one reply
 
 
@@ -316,11 +315,10 @@ def _mark_of(config: Config) -> Path:
 
 
 def _forget_events(config: Config) -> None:
-    """Empty the outbox: what waits for the last owner's broker is not for the next one's."""
-    if config.outbox_path.exists():
+    """Empty the outbox: what waits for the last owner's broker is not for the next one's, nor is who was met when."""
+    if config.outbox_path.parent.exists():
         with closing(Outbox.of(config)) as outbox:
-            while rows := outbox.pending(_ROWS):
-                outbox.delivered(row.event for row in rows)
+            outbox.forget_all()
 
 
 def _nothing_begun() -> EnrolmentError:

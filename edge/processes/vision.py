@@ -247,7 +247,8 @@ class _Vision:
             born=moment(decision.t_s),
             name=self._gallery.name_of(decision.person) if named and decision.person is not None else None,
         )
-        _log.info("encounter %d: %s %s", decision.encounter, decision.event_type, decision.person or "")
+        _log.info("encounter %d: %s", decision.encounter, decision.event_type)
+        _log.debug("encounter %d: person %s", decision.encounter, decision.person)  # the log tells nobody who was met
 
     def _follow_store(self) -> None:
         """Match against the people enrolled now; on a fault, said once, against those known so far."""
