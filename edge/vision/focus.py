@@ -4,9 +4,9 @@ A face that is followed stays near its place from one look to the next. So the w
 which is when newcomers are found, and in between a region of it. A look at a region that misses a known face is
 followed at once by one at the whole view: nobody is lost by it.
 
-A whole view that is shrunk to save energy shows a far face too small to be sure of, and its landmarks are too coarse
-for recognition. There even an unsure find is a place worth a second look, at the region around it in full resolution,
-and only what that one finds counts (`python -m tools.lab look-size` measures both).
+A whole view that is shrunk to save energy shows a far face too small to be sure of, and its landmarks are coarse. There
+a find that is new or unsure is a place worth a second look, at the region around it in full resolution, and only what
+that one finds counts (`python -m tools.lab look-size` measures both). A known face that is surely seen again is not.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ class FocusedDetector:
         found = self._detector.detect(frame)
         if max(frame.width_px, frame.height_px) <= self._max_side_px:
             return self._sure(found)
-        faces: list[Face] = []
-        for place in found[:_SECOND_LOOKS]:
+        faces = [face for face in self._sure(found) if any(_is_same(face, other) for other in self._known)]
+        doubtful = [place for place in found if not any(_is_same(face, place) for face in faces)]
+        for place in doubtful[:_SECOND_LOOKS]:
             if not any(_is_same(face, place) for face in faces):
                 again = self._look_at(_region([place], frame), frame)
                 faces += [face for face in again if not any(_is_same(face, other) for other in faces)]

@@ -125,6 +125,7 @@ class Shrinking:
     """A detector that is unsure of what it sees shrunk; a false find is a white corner on a gray neighbour."""
 
     max_side_px: int = 320
+    shrunk_score: float = 0.5
     seen: list[tuple[int, int]] = field(default_factory=list)
 
     def set_max_side(self, max_side_px: int) -> None:
@@ -137,7 +138,7 @@ class Shrinking:
         real = [bool(frame.image[int(y), int(x), 1] == 255) for x, y in places]
         off = 3.0 if shrunk else 0.0  # shrunk, places are coarse
         return [
-            face(x + off, y, score=0.5 if shrunk or not true else 0.9)
+            face(x + off, y, score=0.5 if not true else self.shrunk_score if shrunk else 0.9)
             for (x, y), true in zip(places, real, strict=True)
         ]
 
@@ -149,6 +150,18 @@ def test_an_unsure_find_in_a_shrunk_view_is_looked_at_again_in_full_resolution()
     assert look(detector, image, 0) == [[200.0, 180.0]]
     assert inner.seen[0] == (480, 640)
     assert max(inner.seen[1]) <= 320
+
+
+def test_a_known_face_that_is_surely_seen_in_a_shrunk_view_needs_no_second_look() -> None:
+    inner = Shrinking(shrunk_score=0.9)
+    detector = focused(inner, 320)
+    assert look(detector, view((200, 180)), 0) == [[200.0, 180.0]]
+    assert len(inner.seen) == 2
+    later = round(WHOLE_S * FPS) + 1
+    assert look(detector, view((200, 180)), later) == [[203.0, 180.0]]
+    assert len(inner.seen) == 3
+    assert look(detector, view((200, 180), (500, 60)), 2 * later) == [[203.0, 180.0], [500.0, 60.0]]
+    assert len(inner.seen) == 5
 
 
 def test_what_the_second_look_is_unsure_of_is_no_face() -> None:
