@@ -13,7 +13,7 @@ _KERNEL_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @cache
 def _kernel_boot() -> str:
-    """Return the kernel's name for its present start; empty where /proc hides it, then ages go by the wall clock."""
+    """Return the kernel's name for its present start; empty where /proc hides it, then no age is known."""
     try:
         return _KERNEL_BOOT.read_text(encoding="ascii").strip()
     except OSError:

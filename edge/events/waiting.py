@@ -1,9 +1,9 @@
 """An event that waits, and how old it is on a device whose wall clock may be wrong by years. Pure.
 
-Most of these devices have no battery-backed clock. They start with a stale wall clock and step it when the network
-comes. So an age is taken from the clock that counts since the kernel started, wherever both moments belong to the
-same start of the kernel; that age is exact. Across starts only the wall clock is left, and it is believed only where
-its answer is plausible. In doubt an event is kept.
+Most of these devices have no battery-backed clock. They start with a stale wall clock, say the time of their last
+shutdown, and step it when the network comes. So an age is taken from the clock that counts since the kernel started;
+within one start it is exact. An event of an earlier start is at least as old as the present one, and more is not known
+of it: by the wall clock, minutes look like weeks. In doubt an event is kept.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from typing import Self
 
 from edge.errors import EventError
 from edge.events.event import Event, decode
-
-DOUBT_S = 30 * 86_400.0  # an age this far beyond the limit, across starts of the kernel, is a clock step and no age
-
 
 _DAMAGED = "check the disk; the file is moved aside and a new one is begun"
 
@@ -65,11 +62,11 @@ def _uptime_age_s(born: Moment, now: Moment) -> float | None:
 
 
 def expired(born: Moment, now: Moment, max_age_s: float) -> bool:
-    """Whether an event is surely older than the limit; a negative or implausible age never expires."""
-    exact = _uptime_age_s(born, now)
-    if exact is not None:
-        return exact > max_age_s
-    return max_age_s < (now.wall_ms - born.wall_ms) / 1000.0 < max_age_s + DOUBT_S
+    """Whether an event is surely older than the limit."""
+    if not born.kernel_boot or not now.kernel_boot:
+        return False
+    since_ms = born.uptime_ms if born.kernel_boot == now.kernel_boot else 0
+    return (now.uptime_ms - since_ms) / 1000.0 > max_age_s
 
 
 def is_late(born: Moment, now: Moment, late_after_s: float) -> bool:
