@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.events.clock import moment as moment_now
@@ -22,6 +22,7 @@ def test_a_clock_step_within_one_start_changes_no_age(step_ms: int) -> None:
     assert is_late(born, moment(NOON_MS + step_ms, uptime_s=161), 60.0)
 
 
+@example(10 * 86_400_000)
 @given(st.integers(-(2**50), 2**50))
 def test_across_starts_the_wall_clock_expires_nothing(step_ms: int) -> None:
     """Without a clock of its own, a device begins with the time of its last shutdown, and the network sets it later."""
