@@ -117,6 +117,11 @@ class Backlog:
         self._report(None)
         return True
 
+    def forget(self) -> None:
+        """Drop what is held in memory, uncounted: it is to be as if it had not been."""
+        self._held.clear()
+        self._lost = 0
+
     def put_state(self, state: VisionState) -> bool:
         """Store the state for the publisher, for `status` and for the retained `…/state`; False: the disk refused it.
 

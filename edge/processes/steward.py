@@ -50,6 +50,7 @@ class Steward:
         gallery: LiveGallery,
         stages: Callable[[Config], Stages] = build_enrolment,
     ) -> None:
+        self.forgotten = False  # set: of whom vision met so far nothing may be kept
         self.reload = False  # set: vision must start anew with the settings and the model of now
         self.camera: Reason = "starting"  # what vision says of itself; set by it, so that nothing here keeps it alive
         self._config = config
@@ -255,7 +256,7 @@ class Steward:
     def _forget_all(self, _: Forget) -> Done:
         self._forget_enrolment()
         _forget_everything(self._config)
-        self.reload = True
+        self.reload = self.forgotten = True
         return Done()
 
     HANDLERS: ClassVar[Mapping[type[Any], Callable[..., ControlReply]]] = {

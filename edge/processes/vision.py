@@ -178,8 +178,11 @@ class _Vision:
     def finish(self) -> None:
         """End all encounters, leave a last state, and give back what the next run opens again."""
         self.steward.handle(None)  # nobody follows an enrolment any more
-        for decision in self._pipeline.finish():
-            self._publish(decision)
+        if self.steward.forgotten:
+            self._backlog.forget()
+        else:
+            for decision in self._pipeline.finish():
+                self._publish(decision)
         self.report("stopping")
         self._power.save(now_s())
         self._power.close()

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from edge.clock import now_s
 from edge.config import Config
+from edge.events.outbox import Outbox
 from edge.health import Notifier
 from edge.models.manifest import MANIFEST
 from edge.models.slots import Slots
 from edge.processes import forgetting, vision
 from edge.processes.gallery import LiveGallery
 from edge.provision.control import ControlClient, ControlRequest, Forget, Reload
-from edge.provision.messages import EnrolBegin, Failed
+from edge.provision.messages import Done, EnrolBegin, Failed
+from edge.records import Frame
 from edge.vision.embedder import Embedder
+from edge.vision.picture import read_image
 from tests.conftest import Clips
 from tools.rig.workbench import Bench
 
@@ -175,3 +178,17 @@ def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(
     for _ in range(4):
         reloaded(config)
     assert Slots(config.models_dir).active == "a"
+
+
+def test_nobody_who_was_met_before_a_reset_is_told_of_after_it(man_bench: Bench, clips: Clips) -> None:
+    config = settings(man_bench, clips)
+    made = vision._Vision(config, Notifier(""), blind=False)
+    began_s = now_s()
+    for i, path in enumerate(sorted(clips.man_early.iterdir())):
+        made.step(Frame(read_image(path), began_s + i / 15, i))
+    with closing(Outbox.of(config)) as outbox:
+        assert [row.event.event_type for row in outbox.pending(10)] == ["match"]
+    assert made.steward.handle(Forget()) == Done()
+    made.finish()
+    with closing(Outbox.of(config)) as outbox:
+        assert outbox.pending(10) == []
