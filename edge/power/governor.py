@@ -30,6 +30,7 @@ from edge.records import Rates
 _log = logging.getLogger(__name__)
 
 _REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
+_NEWS = 0.01  # of the power: by so much more or less it is planned anew at once
 _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
 # What is in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can always
 # be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, at most to the
@@ -95,6 +96,17 @@ class _Budget:
 
 
 @dataclass(slots=True)
+class _Outlook:
+    """What the limits cost and what a power buys: it changes slowly with costs and day, and is kept a while."""
+
+    at_s: float
+    floor_w: float
+    full_w: float
+    power_w: float = math.nan
+    active: Plan | None = None
+
+
+@dataclass(slots=True)
 class Governor:
     """One device from start to end. `learned` is what is known of battery and costs so far."""
 
@@ -107,6 +119,7 @@ class Governor:
     _updated_s: float | None = None
     _plan: Plan = field(init=False)  # of now
     _planned_s: float = float("-inf")
+    _outlook: _Outlook | None = None
     _observed_s: float | None = None  # when the charge was last seen
     _voltage_s: float | None = None
     _cells_doubted: bool = False  # whether it has been said that the voltage is not that of so many cells
@@ -196,8 +209,8 @@ class Governor:
         remaining_h = (wanted_end_s - now_s) / 3600.0
         began_s = now_s if self._began_s is None else self._began_s
         total_h = max((wanted_end_s - began_s) / 3600.0, _HORIZON_H)
-        planner = self._planner
-        floor_w, full_w = planner.plan("saver", 0.0).power_w, planner.plan("active", math.inf).power_w
+        outlook = self._outlook_at(now_s)
+        floor_w, full_w = outlook.floor_w, outlook.full_w
         hours = max(remaining_h, _HORIZON_H)
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
         room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
@@ -206,7 +219,9 @@ class Governor:
         lean = 2.0 * level - 1.0
         planned_wh = max(0.0, usable_wh + min(1.0, max(lean, _EAGER * lean)) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
-        active = planner.plan("active", power_w, self._plan.detector_px)
+        if outlook.active is None or not abs(power_w - outlook.power_w) < _NEWS * power_w:
+            outlook.active, outlook.power_w = self._planner.plan("active", power_w, self._plan.detector_px), power_w
+        active = outlook.active
         return _Budget(
             power_w=power_w,
             usable_wh=usable_wh,
@@ -216,6 +231,12 @@ class Governor:
             restraint=1.0 - active.rates[0].detector_hz / self.limits.full.detector_hz,
             shortfall=(remaining_h - usable_wh / floor_w) / total_h,
         )
+
+    def _outlook_at(self, now_s: float) -> _Outlook:
+        if self._outlook is None or not 0.0 <= now_s - self._outlook.at_s < _REPLAN_S:
+            floor, full = self._planner.plan("saver", 0.0), self._planner.plan("active", math.inf)
+            self._outlook = _Outlook(now_s, floor.power_w, full.power_w)
+        return self._outlook
 
     @property
     def _planner(self) -> Planner:

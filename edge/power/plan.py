@@ -58,7 +58,7 @@ class Planner:
         early can be saved later, what is left at the end cannot be spent. `held_px`: the size of now, which is kept
         where another one is hardly better.
         """
-        sizes = self._sizes(mode)
+        sizes = self._sizes(mode) if power_w < math.inf else self._sizes(mode)[:1]
         plans = [self._at(px, worth, mode, power_w) for px, worth in sizes]
         affordable = [plan for plan in plans if plan.power_w <= power_w * _WITHIN] or plans[-1:]
         best = min(affordable, key=lambda plan: plan.delay)
