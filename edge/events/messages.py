@@ -6,7 +6,7 @@ choice in the configuration file and cannot be set over MQTT.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -131,6 +131,9 @@ SETTABLE = msgspec.structs.fields(Settings)
 _SETTABLE_TYPES: dict[str, Any] = {f.name: f.type for f in SETTABLE}
 
 
+_S = TypeVar("_S", VisionState, PublisherState)
+
+
 def encode_state(state: State | VisionState | PublisherState) -> bytes:
     """Return a state as JSON; raises EventError naming the field that breaks the schema."""
     try:
@@ -143,10 +146,10 @@ def encode_state(state: State | VisionState | PublisherState) -> bytes:
     return payload
 
 
-def decode_vision_state(payload: bytes) -> VisionState:
-    """Return what the vision process said of itself; raises EventError."""
+def decode_state(payload: bytes, kind: type[_S]) -> _S:
+    """Return what a process said of itself, a VisionState or PublisherState; raises EventError."""
     try:
-        return msgspec.json.decode(payload, type=VisionState)
+        return msgspec.json.decode(payload, type=kind)
     except UNREADABLE as e:
         raise EventError(f"state: {e}", "run the vision process and the publisher from the same version") from None
 

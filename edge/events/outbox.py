@@ -22,7 +22,7 @@ from edge.config import Config
 from edge.errors import EventError, OutboxError
 from edge.events import database, salvage
 from edge.events.event import Event, encode
-from edge.events.messages import Ack, Settings, VisionState, decode_vision_state, encode_state
+from edge.events.messages import Ack, Settings, VisionState, decode_state, encode_state
 from edge.events.waiting import Moment, Row, event_of, expired
 
 _log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class Outbox:
     def get_state(self) -> VisionState | None:
         """Return what the vision process last said of itself, or None; raises EventError if it cannot be read."""
         payload = self._get("vision")
-        return None if payload is None else decode_vision_state(payload)
+        return None if payload is None else decode_state(payload, VisionState)
 
     def put_report(self, name: Report, payload: bytes) -> None:
         """Store what the publisher says to this device alone: its state, its problem in words, its retained topics."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from edge.config import Config
+from edge.events.messages import PublisherState, decode_state
 from edge.events.outbox import Outbox
 from edge.power.words import explain
 
@@ -18,7 +19,10 @@ _AILS = {
 
 
 def status(config: Config) -> dict[str, Any]:
-    """Return one JSON-ready object: what vision and publisher last reported, and what waits; OutboxError."""
+    """Return one JSON-ready object: what vision and publisher last reported, and what waits.
+
+    Raises OutboxError, and EventError where a report is damaged.
+    """
     if not config.outbox_path.exists():
         return {"device": config.device.id, "vision": None, "publisher": None, "problem": None, "outbox": None}
     with closing(Outbox.of(config)) as outbox:
@@ -27,8 +31,8 @@ def status(config: Config) -> dict[str, Any]:
     return {
         "device": config.device.id,
         "vision": msgspec.to_builtins(vision),
-        "publisher": None if publisher is None else msgspec.json.decode(publisher),
-        "problem": problem.decode() if problem else None,
+        "publisher": msgspec.to_builtins(decode_state(publisher, PublisherState)) if publisher else None,
+        "problem": problem.decode(errors="replace") if problem else None,
         "outbox": {"depth": counts.depth, "dropped": counts.dropped, "damaged_files": counts.damaged_files},
     }
 

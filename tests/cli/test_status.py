@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
+import pytest
+
+from edge.events.outbox import Outbox
 from tests.conftest import Clips
 from tools.rig.workbench import Bench
 
@@ -32,3 +37,14 @@ def test_status_after_a_run_counts_what_was_seen(man_bench: Bench, clips: Clips)
     text = man_bench.call("status").output
     assert f"90 frames, {vision['faces']} faces, 2 events" in text
     assert "2 waiting, 0 dropped" in text
+
+
+@pytest.mark.parametrize("report", [b"{", b"\xff", b'{"link": 1}', b"[]"])
+def test_a_damaged_report_is_an_error_in_words(bench: Bench, report: bytes) -> None:
+    with closing(Outbox.of(bench.settings)) as outbox:
+        outbox.put_report("publisher", report)
+        outbox.put_report("problem", b"\xff")
+    answer = bench.call("status")
+    assert answer.code == 1
+    assert "state: " in answer.errors
+    assert "Traceback" not in answer.errors

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from edge.errors import EventError
 from edge.events.event import MAX_SEQ, rfc3339
-from edge.events.messages import MAX_STATE_BYTES, Ack, State, decode_vision_state, encode_state, parse_ack, parse_set
+from edge.events.messages import (
+    MAX_STATE_BYTES,
+    Ack,
+    State,
+    VisionState,
+    decode_state,
+    encode_state,
+    parse_ack,
+    parse_set,
+)
 from tests.events.samples import BOOT, NOON_MS, publisher_state
 from tools.rig.publishing import vision_state
 
@@ -88,4 +97,4 @@ def test_a_state_outside_its_ranges_is_refused_by_name(field: str, value: object
 def test_a_state_with_an_unknown_field_is_refused_by_name() -> None:
     told = msgspec.to_builtins(vision_state()) | {"ssid": "home"}
     with pytest.raises(EventError, match="ssid"):
-        decode_vision_state(json.dumps(told).encode())
+        decode_state(json.dumps(told).encode(), VisionState)
