@@ -219,6 +219,7 @@ def test_full_disk_stops_no_recognition_and_loses_no_event_and_nobody(
                 reader.execute("SELECT * FROM tail").fetchone()
                 fill(small_disk)
                 running.says("the disk is full")
+                running.says("meanwhile; events are held in memory")  # by vision: the publisher may say it first
             goes_on_recognising(running)
             answer = man_bench.call("people", "add", "The woman", "--from", clips.woman)
             assert answer.code == 1
