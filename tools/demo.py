@@ -201,7 +201,7 @@ def follow(process: subprocess.Popen[str], began: dict[str, float], sink: Any) -
     """Keep the daemon's log, and note when each clip begins."""
     for line in process.stderr or ():
         sink.write(line)
-        _, playing, name = line.rstrip().partition("edge.vision.camera: playing ")
+        _, playing, name = line.rstrip().partition("edge.cameras.camera: playing ")
         if playing:
             began[name] = time.time()
     sink.flush()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge.bench import progress
 from edge.bench.estimates import Estimate, Finding, as_json, lost_an_hour, mean, step_of
 from edge.bench.phases import PHASES, SHORTEST_S, Bench, Play, Surroundings, Sweep, plan
+from edge.cameras.camera import open_source
 from edge.config import Config
 from edge.errors import ConfigError
 from edge.power import simulator
@@ -32,7 +33,6 @@ from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.gallery import LiveGallery
 from edge.processes.power import first_knowledge, limits_of
 from edge.records import Rates
-from edge.vision.camera import open_source
 
 _BASE, *_WORK = _UNITS = ("base", "frame", "look", "embedding")  # what each phase but the last adds
 _LOOKS_TO_DECIDE, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0  # of an encounter, where none was seen to measure

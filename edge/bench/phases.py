@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge.cameras.camera import FrameSource
 from edge.clock import now_s
 from edge.errors import SourceError
 from edge.pipeline import Pipeline
 from edge.power.readings import Reading
 from edge.power.sensors import Sensors
 from edge.records import AlignedFace, Frame, Rates
-from edge.vision.camera import FrameSource
 
 PHASES = ("idle", "capture", "detect", "embed", "recognise")
 SHORTEST_S = 60.0

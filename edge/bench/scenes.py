@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cameras.camera import FileSource
+from edge.cameras.picture import read_image
 from edge.errors import SourceError
-from edge.vision.camera import FileSource
-from edge.vision.picture import read_image
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 

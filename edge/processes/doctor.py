@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from edge.cameras.camera import FINITE, expand
+from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.config import Config
 from edge.errors import EdgeError
 from edge.events.link import credentials
@@ -21,8 +23,6 @@ from edge.models.manifest import load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_detector, build_embedder
 from edge.processes.gallery import LiveGallery, load_calibration
-from edge.vision.camera import FINITE, expand
-from edge.vision.software import need_gstreamer, need_picamera2
 
 Level = Literal["ok", "WEAK", "FAIL"]
 _TPM2 = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2

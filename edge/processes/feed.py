@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+from edge.cameras.camera import FINITE, FrameSource
+from edge.cameras.capture import open_camera
+from edge.cameras.live import CameraSilentError
+from edge.cameras.watch import CameraWatch, Problem
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.events.messages import Reason
 from edge.records import Frame
-from edge.vision.camera import FINITE, FrameSource
-from edge.vision.capture import open_camera
-from edge.vision.live import CameraSilentError
-from edge.vision.watch import CameraWatch, Problem
 
 _log = logging.getLogger(__name__)
 

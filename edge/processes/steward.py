@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from edge import files
+from edge.cameras.picture import decode_image
 from edge.config import Config
 from edge.errors import EdgeError, EnrolmentError, ModelError, SourceError, StoreError
 from edge.events.messages import Reason
@@ -32,7 +33,6 @@ from edge.provision.messages import Done, Enrolled, People, Person, PictureOutco
 from edge.provision.staging import Staging
 from edge.records import Frame
 from edge.vision.embedder import load_embedder
-from edge.vision.picture import decode_image
 
 _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply

@@ -7,6 +7,7 @@ import threading
 
 import cv2
 
+from edge.cameras.camera import FINITE
 from edge.clock import now_s
 from edge.config import Config
 from edge.errors import ConfigError, EdgeError, ModelError, StoreError, StoreKeyError
@@ -22,7 +23,6 @@ from edge.processes.gallery import LiveGallery
 from edge.processes.power import Keeper, told
 from edge.processes.steward import Steward, finish_forgetting
 from edge.records import Decision, Frame
-from edge.vision.camera import FINITE
 
 _log = logging.getLogger(__name__)
 

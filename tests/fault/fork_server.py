@@ -20,9 +20,9 @@ from typing import NoReturn
 import cv2  # noqa: F401 - loaded here, so that no child has to
 import numpy as np
 
+import edge.cameras.camera
 import edge.events.backlog
 import edge.identity.enrolment
-import edge.vision.camera
 import edge.vision.motion  # noqa: F401 - as above
 from edge import config
 from edge.cli import daemon

@@ -16,15 +16,15 @@ from typing import Self
 
 import pytest
 
+from edge.cameras import watch
+from edge.cameras.capture import CapturedSource, open_camera
+from edge.cameras.live import CameraSilentError
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.processes import feed as feeding
 from edge.processes.feed import Feed
 from edge.records import Frame
-from edge.vision import watch
-from edge.vision.capture import CapturedSource, open_camera
-from edge.vision.live import CameraSilentError
 from tests.conftest import Clips
 from tests.footage import video
 from tools.rig.brokers import until
@@ -205,8 +205,8 @@ def test_the_camera_s_process_ends_with_ours_even_where_it_hangs(stream: Stream)
     script = (
         "import os, signal, sys, time\n"
         "from edge.config import CameraConfig\n"
-        "from edge.vision.capture import CapturedSource\n"
-        "from edge.vision.live import CameraSilentError\n"
+        "from edge.cameras.capture import CapturedSource\n"
+        "from edge.cameras.live import CameraSilentError\n"
         f"source = CapturedSource(CameraConfig(source='mjpeg', url={stream.url!r}))\n"
         "while True:\n"
         "    try:\n"

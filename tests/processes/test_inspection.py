@@ -110,5 +110,5 @@ def test_each_command_on_the_device_refuses_before_it_works(bench: Bench, name: 
 
 
 def test_the_cameras_process_refuses_before_it_works() -> None:
-    code = "import edge.vision.capture as m; m.socket.socket = tell; m.main()"
+    code = "import edge.cameras.capture as m; m.socket.socket = tell; m.main()"
     assert told(code, "0") == "dumpable: 0"

@@ -28,6 +28,7 @@ def test_what_speaks_over_the_cable_loads_no_pixels_no_identities_and_no_mqtt(mo
         "cv2",
         "onnxruntime",
         "paho",
+        "edge.cameras",
         "edge.vision",
         "edge.identity",
         "edge.models",

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.cameras.picture import read_image
 from edge.clock import now_s
 from edge.config import Config
 from edge.events.outbox import Outbox
@@ -28,7 +29,6 @@ from edge.provision.control import ControlClient, ControlRequest, Forget, Reload
 from edge.provision.messages import Done, EnrolBegin, Failed
 from edge.records import Frame
 from edge.vision.embedder import Embedder
-from edge.vision.picture import read_image
 from tests.conftest import Clips
 from tools.rig.workbench import Bench
 

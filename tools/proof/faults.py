@@ -280,7 +280,7 @@ def _children(pid: int) -> list[int]:
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                camera = b"edge.vision.capture" in (folder / "cmdline").read_bytes()
+                camera = b"edge.cameras.capture" in (folder / "cmdline").read_bytes()
                 if camera and int(fields[1]) == pid and fields[0] != "Z":
                     found.append(int(folder.name))
     return found

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from edge.bench import model, scenes
+from edge.cameras.picture import read_image
 from edge.config import Config
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
@@ -21,7 +22,6 @@ from edge.models.onnxfile import write
 from edge.processes.assembly import build_detector
 from edge.records import Frame
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
-from edge.vision.picture import read_image
 
 Work = Callable[[], object]
 _EMBEDDER = "lightcnn9"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from edge import config as configuration
+from edge.cameras.camera import PiCameraSource
+from edge.cameras.capture import open_camera
+from edge.cameras.live import CameraSilentError
 from edge.config import CameraConfig
 from edge.events.outbox import Outbox
-from edge.vision.camera import PiCameraSource
-from edge.vision.capture import open_camera
-from edge.vision.live import CameraSilentError
 
 _TRIES_S = 60.0
 _CONFIG = """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.vision.watch import BLACK_S, FROZEN_S, OPEN_S, STALL_S, CameraWatch
+from edge.cameras.watch import BLACK_S, FROZEN_S, OPEN_S, STALL_S, CameraWatch
 from tests.footage import Image, video
 
 FPS = 10.0

@@ -26,12 +26,12 @@ from contextlib import suppress
 import msgspec
 import numpy as np
 
+from edge.cameras.camera import FINITE, FrameSource, open_source
+from edge.cameras.live import CameraSilentError
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.inspection import refuse_inspection
 from edge.records import Frame
-from edge.vision.camera import FINITE, FrameSource, open_source
-from edge.vision.live import CameraSilentError
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class CapturedSource:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(_WAIT_S)
         environment = {key: value for key, value in os.environ.items() if key not in _KEPT_BACK}
-        command = [sys.executable, "-m", "edge.vision.capture", str(theirs.fileno())]
+        command = [sys.executable, "-m", "edge.cameras.capture", str(theirs.fileno())]
         try:
             with theirs:  # our own module, in the interpreter that runs
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603

@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cameras.live import CaptureSource
+from edge.cameras.picture import read_image
+from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
-from edge.vision.live import CaptureSource
-from edge.vision.picture import read_image
-from edge.vision.software import need_gstreamer, need_picamera2
 
 _log = logging.getLogger(__name__)
 

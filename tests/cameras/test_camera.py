@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cameras.camera import FileSource, FrameSource, expand, open_source, to_bgr
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame
-from edge.vision.camera import FileSource, FrameSource, expand, open_source, to_bgr
 from tests.footage import path_of, still, video
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge import MAX_IMAGE_PIXELS
+from edge.cameras.picture import decode_image, read_image
 from edge.errors import SourceError
-from edge.vision.picture import decode_image, read_image
 from tests.footage import Image, still
 
 PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
@@ -120,7 +120,7 @@ steward.handle(messages.EnrolBegin(name="Eileen", source="photos"))
 progress = steward.handle(WholePhoto(name="photo.jpg", data=memoryview(bytearray(sys.stdin.buffer.read()))))
 print(progress.accepted, {PEAK_KIB})
 """
-CAMERA = f"import edge.vision.capture; print({PEAK_KIB})"
+CAMERA = f"import edge.cameras.capture; print({PEAK_KIB})"
 FRAMES_KIB = 16 << 10  # of the camera's process: its frame, and what its driver holds
 
 

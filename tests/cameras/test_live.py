@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.cameras import live
+from edge.cameras.camera import open_source
+from edge.cameras.live import CameraSilentError, CaptureSource
 from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
-from edge.vision import live
-from edge.vision.camera import open_source
-from edge.vision.live import CameraSilentError, CaptureSource
 
 USUAL_FPS = (30.0, 25.0, 20.0, 15.0, 10.0, 7.5, 5.0)
 RESTART_S = 0.6
