@@ -17,13 +17,12 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import ConfigError
+from edge.vocabulary import ArmedMinutes, Slug, TopicPrefix
 
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
-Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]  # \Z and not $: no line break at the end
-TopicPrefix = Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f]{1,64}\Z")]  # no wildcards
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -181,7 +180,7 @@ class ProvisionConfig(_Section, frozen=True):
     """How the owner sets the device up over a cable."""
 
     port: str = "/dev/ttyGS0"
-    armed_minutes: Annotated[int, Meta(ge=1, le=60)] = 15
+    armed_minutes: ArmedMinutes = 15
     set_clock: bool = True
     update_key: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
 

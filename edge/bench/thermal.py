@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.power.sysfs import PI_THROTTLED
+from edge.vocabulary import PI_THROTTLED, PI_THROTTLED_BITS
 
 UNKNOWN = "unknown"
-_FLAGS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}  # bit → meaning now
 _PERIOD_S = 1.0
 _HOT_C = 80.0  # from here on a Raspberry Pi throttles; others do later
 
@@ -104,7 +103,7 @@ def _flags(root: Path) -> tuple[str, ...] | None:
         bits = int(text.strip(), 16) if text else None
     except ValueError:
         return None
-    return None if bits is None else tuple(name for bit, name in _FLAGS.items() if bits >> bit & 1)
+    return None if bits is None else tuple(name for bit, name in PI_THROTTLED_BITS.items() if bits & bit)
 
 
 def _text(path: Path) -> str | None:

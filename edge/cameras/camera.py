@@ -27,11 +27,10 @@ from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
+from edge.vocabulary import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
 FINITE = frozenset({"video", "images"})  # sources that end by themselves; the others are live
 _FALLBACK_FPS = 25.0  # for files that do not say their rate
 

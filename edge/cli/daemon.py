@@ -15,6 +15,7 @@ from edge import __version__, config
 from edge.cli.ending import run_to_end
 from edge.errors import ConfigError, ModelError
 from edge.inspection import refuse_inspection
+from edge.vocabulary import ARMED_MINUTES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LEAVING_THE_NETWORK = frozenset({"vision", "provision"})  # writes in /proc/self, which is root's afterwards
@@ -120,7 +121,7 @@ def provision(config_path: Path, pty: Path | None) -> None:
 
 @cli.command()
 @with_config
-@click.option("--minutes", type=click.FloatRange(1, 60), help="For how long; else [provision] armed_minutes.")
+@click.option("--minutes", type=click.FloatRange(*ARMED_MINUTES), help="For how long; else [provision] armed_minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
     """Let a host try the code once, and show the code.

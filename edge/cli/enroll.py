@@ -17,6 +17,7 @@ from edge import __version__
 from edge.cli.ending import run_to_end
 from edge.cli.enroll_options import Options, done, with_device
 from edge.cli.enroll_people import people
+from edge.vocabulary import ARMED_MINUTES
 
 
 def main() -> None:
@@ -181,7 +182,7 @@ def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
 
 
 @cli.command()
-@click.option("--minutes", type=click.IntRange(1, 60), default=15, show_default=True)
+@click.option("--minutes", type=click.IntRange(*ARMED_MINUTES), default=15, show_default=True)
 @with_device
 def arm(options: Options, minutes: int) -> None:
     """Keep the device ready for further conversations."""

@@ -14,15 +14,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from edge.errors import EventError
+from edge.vocabulary import PersonId, Slug
 
 MAX_BYTES = 512  # also a CHECK of the outbox table
 MAX_SEQ = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
 # \Z and not $: the latter would let a line break pass at the end
-DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
 BootId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Seq = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
-PersonId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,36}\Z")]
 ModelHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]  # the first 16 hex digits of the file's SHA-256
 Uuid7 = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")]
 Utc = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
@@ -39,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     v: Literal[1] = 1
     id: Uuid7
-    device: DeviceId
+    device: Slug
     boot: BootId  # drawn at each start of the vision process
     seq: Seq  # 1, 2, 3, … within one boot
     time: Utc  # when the deciding frame was captured

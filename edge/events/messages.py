@@ -12,34 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import EventError
-from edge.events.event import MAX_SEQ, UNREADABLE, BootId, DeviceId, ModelHash, Utc
+from edge.events.event import MAX_SEQ, UNREADABLE, BootId, ModelHash, Utc
+from edge.vocabulary import Mode, Reason, Slug, Supply
 
 MAX_STATE_BYTES = 1536
 MAX_REQUEST_BYTES = 128  # the longest valid request is an ack of 56 bytes
 
-Mode = Literal["active", "saver", "critical", "suspended"]
-Reason = Literal[
-    "normal",
-    "starting",
-    "stopping",
-    "paused",
-    "budget",
-    "battery_low",
-    "hot",
-    "throttled",
-    "camera_lost",
-    "camera_stalled",
-    "camera_black",
-    "camera_frozen",
-    "disk",
-    "store",  # the template store cannot be opened
-    "settings",  # the owner's settings cannot be read
-    "mains",
-    "infeasible",
-    "sensor_lost",
-    "undervoltage",
-]
-Supply = Literal["battery", "mains", "unknown"]
 Link = Literal[
     "connecting",
     "connected",
@@ -115,7 +93,7 @@ class State(_Message, frozen=True, kw_only=True):
     """`…/state`, retained. `vision` is null until the vision process has run once."""
 
     v: Literal[1] = 1
-    device: DeviceId
+    device: Slug
     time: Utc
     vision: VisionState | None
     publisher: PublisherState

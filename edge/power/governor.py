@@ -22,10 +22,11 @@ from dataclasses import dataclass, field, replace
 from edge.power.battery import CELL_V
 from edge.power.demand import Day
 from edge.power.energy import EnergyFilter, Learned
-from edge.power.modes import CAUSES, Mode, Modes, Reason
+from edge.power.modes import CAUSES, Modes
 from edge.power.plan import Plan, Planner, scaled
-from edge.power.readings import DEMANDS, Demand, Measured, Reading, Supply, Usage
+from edge.power.readings import DEMANDS, Demand, Measured, Reading, Usage
 from edge.records import Rates
+from edge.vocabulary import Mode, PowerReason, Supply
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Orders:
     """What the stages may do until further notice, and why."""
 
     mode: Mode
-    reason: Reason
+    reason: PowerReason
     rates: tuple[Rates, Rates, Rates]  # for each of DEMANDS
     detector_px: int
     threads: int
@@ -278,7 +279,7 @@ class Governor:
         }
         return signals
 
-    def _orders_of(self, mode: Mode, reason: Reason, reading: Reading, now_s: float) -> Orders:
+    def _orders_of(self, mode: Mode, reason: PowerReason, reading: Reading, now_s: float) -> Orders:
         return Orders(
             mode=mode,
             reason=reason,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.power.battery import CELL_V
-from edge.power.readings import Facts, Measured, Supply
+from edge.power.readings import Facts, Measured
 from edge.power.sysfs import SYS, Entries, number, product, read_text
+from edge.vocabulary import Supply
 
 _MONITORS = frozenset({"ina219", "ina220", "ina226", "ina230", "ina231", "ina238", "ina3221"})
 # Less leaves a battery only while a charger carries the board: the smallest one draws 0.4 W, 12 mA of eight cells, and

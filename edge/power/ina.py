@@ -15,7 +15,8 @@ from typing import Protocol
 
 from edge.errors import SensorError
 from edge.power.hwmon import monitor_facts
-from edge.power.readings import Facts, Measured, Supply
+from edge.power.readings import Facts, Measured
+from edge.vocabulary import Supply
 
 _I2C_SLAVE = 0x0703  # ioctl of the kernel's i2c-dev: which chip the next bytes are for
 

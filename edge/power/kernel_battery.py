@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.power.readings import Facts, Measured, Supply
+from edge.power.readings import Facts, Measured
 from edge.power.sysfs import SYS, Entries, number, product, read_text
+from edge.vocabulary import Supply
 
 _BATTERIES = frozenset({"Battery", "UPS"})
 _OVERFULL = 1.1  # a full battery counts a little beyond what its gauge has learned that fits in

@@ -11,20 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-Mode = Literal["active", "saver", "critical", "suspended"]
-Reason = Literal[
-    "normal",
-    "mains",
-    "budget",
-    "infeasible",
-    "battery_low",
-    "hot",
-    "throttled",
-    "undervoltage",
-    "sensor_lost",
-]
+from edge.vocabulary import Mode, PowerReason
 
 STRICTNESS: tuple[Mode, ...] = ("active", "saver", "critical", "suspended")
 
@@ -36,7 +24,7 @@ class Cause:
     `kept`: a signal that is not known does not end it.
     """
 
-    reason: Reason
+    reason: PowerReason
     mode: Mode
     signal: str
     begins: float
@@ -66,7 +54,7 @@ class Modes:
         self._hysteresis_s = hysteresis_s
         self._holding: dict[Cause, float] = {}  # last time the cause was needed
 
-    def update(self, signals: Mapping[str, float | None], now_s: float) -> tuple[Mode, Reason]:
+    def update(self, signals: Mapping[str, float | None], now_s: float) -> tuple[Mode, PowerReason]:
         """Take the signals of a moment; one that is None or not a number begins no cause."""
         for cause in CAUSES:
             value = signals.get(cause.signal)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from edge.power.allocate import Lever, allocate, spent_w
 from edge.power.costs import Costs
 from edge.power.demand import Day
-from edge.power.modes import Mode
 from edge.records import Rates
+from edge.vocabulary import Mode
 
 _SAVER_SHARE = 0.2  # of the full looks and frames, while no undecided face is in view
 

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge.power.readings import QUANTITIES, Measured, Reading, Supply
+from edge.power.readings import QUANTITIES, Measured, Reading
+from edge.vocabulary import Supply
 
 
 @dataclass(frozen=True, slots=True)

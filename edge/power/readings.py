@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Supply = Literal["battery", "mains", "unknown"]
+from edge.vocabulary import Supply
+
 Demand = Literal["watch", "meet", "follow"]
 
 DEMANDS: tuple[Demand, ...] = ("watch", "meet", "follow")

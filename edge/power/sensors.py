@@ -16,12 +16,14 @@ from edge.errors import ConfigError, SensorError
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.kernel_battery import KernelBattery, KernelCharger
 from edge.power.plausible import Plausibility
-from edge.power.readings import QUANTITIES, Facts, Measured, Reading, Supply
-from edge.power.sysfs import PI_THROTTLED, SYS, Entries, number, read_text
+from edge.power.readings import QUANTITIES, Facts, Measured, Reading
+from edge.power.sysfs import SYS, Entries, number, read_text
+from edge.vocabulary import PI_THROTTLED, PI_THROTTLED_BITS, Supply
 
 _log = logging.getLogger(__name__)
 
-_PI_UNDERVOLTAGE, _PI_HELD_BACK = 0x1, 0xE  # live bits of get_throttled: capped, throttled, soft limit
+_PI_UNDERVOLTAGE = 0x1
+_PI_HELD_BACK = sum(PI_THROTTLED_BITS) - _PI_UNDERVOLTAGE
 
 
 class Source(Protocol):

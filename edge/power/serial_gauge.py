@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from edge.errors import DependencyError, SensorError, install_extra
 from edge.power.hwmon import LEAST_LOAD_A
-from edge.power.readings import Facts, Measured, Supply
+from edge.power.readings import Facts, Measured
+from edge.vocabulary import Supply
 
 _BAUD = 9600
 _MAX_LINE = 200  # longer is noise: at 9600 baud a gauge's line is over in a tenth of a second

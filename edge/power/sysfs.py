@@ -8,8 +8,6 @@ from pathlib import Path
 from edge.power.readings import Measured
 
 SYS = Path("/sys")
-# Of the Raspberry Pi's firmware: `soc/soc:firmware`, and `soc@107c000000/soc@107c000000:firmware` on a Pi 5.
-PI_THROTTLED = "devices/platform/soc*/soc*firmware/get_throttled"
 _LOOKUP_S = 10.0
 _MOST = 1e15  # in the micro-units of the kernel, a thousand million of anything
 

@@ -14,8 +14,8 @@ from edge.cameras.watch import CameraWatch, Problem
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import SourceError
-from edge.events.messages import Reason
 from edge.records import Frame
+from edge.vocabulary import Reason
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.cameras.camera import IMAGE_SUFFIXES, FileSource, expand
+from edge.cameras.camera import FileSource, expand
 from edge.cameras.picture import read_image
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError, StoreError
@@ -21,6 +21,7 @@ from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
+from edge.vocabulary import IMAGE_SUFFIXES
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
 _MAX_PICTURES = 500  # more do not make better templates

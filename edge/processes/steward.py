@@ -15,7 +15,6 @@ from edge import files
 from edge.cameras.picture import decode_image
 from edge.config import Config
 from edge.errors import EdgeError, EnrolmentError, ModelError, SourceError, StoreError
-from edge.events.messages import Reason
 from edge.events.outbox import Outbox
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import Guide
@@ -33,6 +32,7 @@ from edge.provision.messages import Done, Enrolled, People, Person, PictureOutco
 from edge.provision.staging import Staging
 from edge.records import Frame
 from edge.vision.embedder import load_embedder
+from edge.vocabulary import Reason
 
 _log = logging.getLogger(__name__)
 _PAGE = 100  # people in one reply

@@ -13,7 +13,7 @@ from edge.config import Config
 from edge.errors import ConfigError, EdgeError, ModelError, StoreError, StoreKeyError
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
-from edge.events.messages import Reason, VisionState
+from edge.events.messages import VisionState
 from edge.health import Notifier
 from edge.models.slots import Slots
 from edge.processes.assembly import build_pipeline, initial_rates
@@ -23,6 +23,7 @@ from edge.processes.gallery import LiveGallery
 from edge.processes.power import Keeper, told
 from edge.processes.steward import Steward, finish_forgetting
 from edge.records import Decision, Frame
+from edge.vocabulary import Reason
 
 _log = logging.getLogger(__name__)
 

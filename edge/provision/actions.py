@@ -13,8 +13,8 @@ from edge.errors import EnrolmentError
 from edge.provision import messages
 from edge.provision.host import Client
 from edge.provision.messages import MAX_PHOTO_BYTES, Done, Enrolled, Progress
+from edge.vocabulary import IMAGE_SUFFIXES
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _LOOK_EVERY_S = 0.3
 CAMERA_LIMIT_S = 120.0
 
@@ -43,7 +43,7 @@ def photos_in(paths: Sequence[Path]) -> list[Path]:
     """Return the photos that files and folders name; raises EnrolmentError where one cannot be sent."""
     photos: list[Path] = []
     for path in paths:
-        photos += sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES) if path.is_dir() else [path]
+        photos += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
     if not photos:
         raise EnrolmentError("no photo is named", "name photos or a folder of them: JPEG, PNG, WebP, BMP or TIFF")
     for path in photos:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from edge.errors import ProvisionError
 from edge.provision.limits import CHUNK_BYTES, MAX_MESSAGE_BYTES
+from edge.vocabulary import ArmedMinutes, PersonId, Slug, TopicPrefix
 
 MAX_PHOTO_BYTES: Final = 16 << 20  # a phone's largest JPEG
 MAX_UPDATE_BYTES: Final = 64 << 20
@@ -20,9 +21,7 @@ WINDOW: Final = 8  # requests that a host may have under way: chunks stream, and
 
 Text = Annotated[str, Meta(max_length=1000)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-PersonId = Annotated[str, Meta(pattern=r"^p-[a-z2-7]{8}\Z")]
 Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}\Z")]
-Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Small = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -58,7 +57,7 @@ class SetMqtt(Message, frozen=True, tag="set-mqtt"):
 
     host: Host | None = None
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    prefix: Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f\x7f-\x9f]{1,64}\Z")] | None = None
+    prefix: TopicPrefix | None = None
     username: Annotated[str, Meta(max_length=256)] | None = None
     password: Annotated[str, Meta(max_length=256)] | None = None
     tls: bool | None = None
@@ -183,7 +182,7 @@ class ReadDiagnostics(Message, frozen=True, tag="read-diagnostics"):
 class Arm(Message, frozen=True, tag="arm"):
     """Stay ready for longer."""
 
-    minutes: Annotated[int, Meta(ge=1, le=60)]
+    minutes: ArmedMinutes
 
 
 class Disarm(Message, frozen=True, tag="disarm"):

@@ -17,9 +17,10 @@ from edge.bench.phases import PHASES, Bench, Surroundings
 from edge.config import Config
 from edge.errors import ConfigError, SourceError
 from edge.pipeline import Counters, Pipeline
-from edge.power.readings import Facts, Measured, Supply
+from edge.power.readings import Facts, Measured
 from edge.power.sensors import Sensors
 from edge.records import AlignedFace, Decision, EventType, Frame, Rates
+from edge.vocabulary import Supply
 
 BASE_W, FRAME_J, LOOK_J, EMBED_J = 2.0, 0.02, 0.06, 0.07
 RATES = Rates(10.0, 5.0, 2.5)

@@ -22,7 +22,7 @@ _MATCH = Event(
     time=rfc3339(NOON_MS),
     event_type="match",
     encounter=1,
-    person="p-3f9c2a",
+    person="p-3f7c2aqx",
     band="certain",
     model=MODEL,
 )

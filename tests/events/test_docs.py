@@ -17,15 +17,14 @@ from edge.events.messages import (
     MAX_STATE_BYTES,
     SETTABLE,
     Link,
-    Mode,
     PublisherState,
-    Reason,
     State,
     VisionState,
     encode_state,
     parse_ack,
     parse_set,
 )
+from edge.vocabulary import Mode, Reason
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")

@@ -74,7 +74,7 @@ def seqs(outbox: Outbox) -> list[int]:
     return [row.event.seq for row in outbox.pending(100_000)]
 
 
-def add(backlog: Backlog, count: int = 1, person: str = "p1") -> None:
+def add(backlog: Backlog, count: int = 1, person: str = "p-aaaaaaaa") -> None:
     for _ in range(count):
         backlog.append(event_type="match", encounter=1, person=person, band="likely", model=MODEL, born=moment())
 

@@ -44,7 +44,7 @@ def outbox(settings: Config) -> Iterator[Outbox]:
 
 def telling(settings: Config) -> list[str]:
     """Return the files that tell something."""
-    words = NAME.encode(), b"p-3f9c2a", b'"time"'
+    words = NAME.encode(), b"p-3f7c2aqx", b'"time"'
     files = sorted(settings.outbox_path.parent.iterdir())
     return [file.name for file in files if any(word in file.read_bytes() for word in words)]
 
@@ -110,7 +110,7 @@ def test_the_publisher_tidies_now_and_then(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_log_tells_nobody_who_was_met(caplog: pytest.LogCaptureFixture) -> None:
-    decision = Decision(event_type="match", encounter=1, person="p-3f9c2a", band="certain", t_s=1.0)
+    decision = Decision(event_type="match", encounter=1, person="p-3f7c2aqx", band="certain", t_s=1.0)
     fake: Any = SimpleNamespace(
         _config=SimpleNamespace(privacy=SimpleNamespace(publish_names=False)),
         _backlog=SimpleNamespace(append=lambda **_: None),

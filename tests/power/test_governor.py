@@ -16,8 +16,9 @@ from edge.power.energy import from_prior
 from edge.power.governor import Governor, Limits, Orders, rates_for
 from edge.power.modes import CAUSES, STRICTNESS, Modes
 from edge.power.plausible import Plausibility
-from edge.power.readings import DEMANDS, Measured, Reading, Supply, Usage
+from edge.power.readings import DEMANDS, Measured, Reading, Usage
 from edge.records import Rates
+from edge.vocabulary import Supply
 
 FULL = Rates(15.0, 15.0, 5.0)
 LIMITS = Limits(full=FULL)

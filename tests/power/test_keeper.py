@@ -17,11 +17,12 @@ from edge.pipeline import Counters
 from edge.power.demand import MEET_S
 from edge.power.governor import Orders
 from edge.power.hwmon import monitor_facts
-from edge.power.readings import Facts, Measured, Reading, Supply
+from edge.power.readings import Facts, Measured, Reading
 from edge.power.sensors import Sensors, Source
 from edge.power.words import explain
 from edge.processes.power import Keeper, _remember, told, wanted_end_s
 from edge.records import Rates
+from edge.vocabulary import Supply
 
 FULL = Rates(15.0, 15.0, 5.0)
 HOUR_S = 3600.0

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.power.kernel_battery import KernelBattery, KernelCharger
-from edge.power.readings import Facts, Supply
+from edge.power.readings import Facts
+from edge.vocabulary import Supply
 from tests.power.tree import BATTERY, CHARGER, files
 
 DISCHARGING = {"type": "Battery", "status": "Discharging"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edge.power.plausible import Plausibility
-from edge.power.readings import Measured, Reading, Supply
+from edge.power.readings import Measured, Reading
+from edge.vocabulary import Supply
 
 
 def believed(*values: float, step_s: float = 1.0) -> list[float | None]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from edge import config as configuration
-from edge.power.readings import Facts, Measured, Supply
+from edge.power.readings import Facts, Measured
 from edge.power.sensors import Sensors
 from edge.processes.assembly import build_schedule, initial_rates
 from edge.processes.power import Keeper
 from edge.records import Motion, Rates
+from edge.vocabulary import Supply
 
 STILL = Motion("still", (0.0, 0.0), 0.0)
 

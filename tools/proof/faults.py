@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.bench.footage import locate
 from tools.demo import make_clips, read_frames
-from tools.footage import locate
 from tools.proof.faulty import KINDS, STAGES
 from tools.rig.brokers import Consumer, Mosquitto, until
 from tools.rig.publishing import add, configured, depth, vision

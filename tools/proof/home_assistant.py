@@ -102,7 +102,7 @@ def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
     home.shows(lambda: home.state("recognition") == "on", "recognition on")
     add(backlog)
     home.shows(lambda: home.attributes("event").get("event_type") == "match", "a match")
-    assert home.attributes("event")["person"] == "p1", home.attributes("event")
+    assert home.attributes("event")["person"] == "p-aaaaaaaa", home.attributes("event")
     assert home.attributes("event")["band"] == "certain", home.attributes("event")
     home.ask(f"call switch turn_off {home.entities[f'{_NODE}-recognition']}")
     with contextlib.closing(opened(settings)) as outbox:

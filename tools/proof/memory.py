@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from edge.bench.footage import locate
 from edge.identity import sealed
 from edge.identity.keys import load_key
 from edge.identity.people import PeopleImage
 from edge.identity.store import Store
 from edge.models.manifest import MANIFEST, load_manifest
 from tools.demo import make_clips
-from tools.footage import locate
 from tools.rig import Missing
 from tools.rig.brokers import until
 from tools.rig.memory import memory_of

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from edge.bench import model, scenes
+from edge.bench.footage import locate
 from edge.cameras.picture import read_image
 from edge.config import Config
 from edge.models import golden
@@ -50,7 +51,7 @@ def detection() -> Work:
     """Return one look of the detector at a whole view of 640×480."""
     detector = build_detector(Config())
     # A picture, not a film: a film is decoded by threads, whose counts would differ from run to run.
-    image = cv2.resize(read_image(scenes.locate("woman")), (scenes.WIDTH_PX, scenes.HEIGHT_PX))
+    image = cv2.resize(read_image(locate("astronaut")), (scenes.WIDTH_PX, scenes.HEIGHT_PX))
     frame = Frame(np.asarray(image, np.uint8), 0.0, 0)
     return lambda: detector.detect(frame)
 

@@ -78,7 +78,13 @@ def vision(settings: Config, *, max_events: int = 10_000) -> Iterator[Backlog]:
 def add(backlog: Backlog, count: int = 1, born: Moment | None = None, name: str | None = None) -> None:
     for _ in range(count):
         backlog.append(
-            event_type="match", encounter=1, person="p1", band="certain", model=MODEL, born=born or moment(), name=name
+            event_type="match",
+            encounter=1,
+            person="p-aaaaaaaa",
+            band="certain",
+            model=MODEL,
+            born=born or moment(),
+            name=name,
         )
 
 

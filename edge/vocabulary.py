@@ -1,0 +1,80 @@
+"""Words that several rooms share, each defined once: forms of names, modes and reasons, file suffixes, bit masks.
+
+The rooms import nothing of each other; what they must agree on stands here. This module needs msgspec alone: the
+publisher and the laptop load it too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+# ── forms; \Z and not $: the latter would let a line break pass at the end ──
+
+Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
+"""A device id: it stands in topics and in events."""
+
+TopicPrefix = Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f\x7f-\x9f]{1,64}\Z")]
+"""The start of an MQTT topic: no wildcard and no control character, which brokers refuse."""
+
+PersonId = Annotated[str, Meta(pattern=r"^p-[a-z2-7]{8}\Z")]
+"""Opaque: "p-" and 8 random base32 characters (`edge/identity/people.py` draws them)."""
+
+ARMED_MINUTES: Final = (1, 60)
+"""Shortest and longest time for which a device may be armed."""
+
+ArmedMinutes = Annotated[int, Meta(ge=ARMED_MINUTES[0], le=ARMED_MINUTES[1])]
+
+# ── modes and reasons, as the state tells them ──
+
+Mode = Literal["active", "saver", "critical", "suspended"]
+"""How much the device does, from all to nothing."""
+
+Supply = Literal["battery", "mains", "unknown"]
+
+PowerReason = Literal[
+    "normal",
+    "mains",
+    "budget",
+    "infeasible",
+    "battery_low",
+    "hot",
+    "throttled",
+    "undervoltage",
+    "sensor_lost",
+]
+"""Why the power governor chose a mode."""
+
+Reason = Literal[
+    PowerReason,
+    "starting",
+    "stopping",
+    "paused",
+    "camera_lost",
+    "camera_stalled",
+    "camera_black",
+    "camera_frozen",
+    "disk",
+    "store",  # the template store cannot be opened
+    "settings",  # the owner's settings cannot be read
+]
+"""Why the device is in its mode."""
+
+# ── files ──
+
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEO_SUFFIXES: Final = frozenset({".mp4", ".avi", ".mkv", ".mov", ".mjpeg", ".mjpg", ".webm"})
+
+# ── hardware ──
+
+PI_THROTTLED: Final = "devices/platform/soc*/soc*firmware/get_throttled"
+"""File of the Raspberry Pi's firmware, below /sys: `soc/soc:firmware`; on a Pi 5 `soc@107c000000/soc@…:firmware`."""
+
+PI_THROTTLED_BITS: Final = {
+    0x1: "under-voltage",
+    0x2: "frequency capped",
+    0x4: "throttled",
+    0x8: "soft temperature limit",
+}
+"""Live bits of that file. Source: Raspberry Pi documentation, `vcgencmd get_throttled`."""
