@@ -22,10 +22,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge.cli.ending import run_to_end
 from edge.errors import EventError
 from edge.events.event import Event, decode, encode
-from edge.events.ledger import Ledger
 from edge.events.messages import Ack, State
 from edge.files import sync_folder
 from edge.processes.signals import stop_on_signals
+from tools.ledger import Ledger
 
 PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105  # its name, not its value
 

@@ -2,13 +2,12 @@
 
 Power and charge are what the sensors of `[power]` say, once a second; where they say nothing, the answer is "unknown"
 with the reason, and the processor time of each unit of work is what remains. How the phases go, `phases.py` says; how
-the intervals come about, `estimates.py`. `simulate` runs days of wearers (`edge/power/simulator.py`).
+the intervals come about, `estimates.py`. Simulated days are `tools/days`.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -23,9 +22,7 @@ from edge.bench.phases import PHASES, SHORTEST_S, Bench, Play, Surroundings, Swe
 from edge.cameras.camera import open_source
 from edge.config import Config
 from edge.errors import ConfigError
-from edge.power import simulator
 from edge.power.costs import PRIORS, Costs, this_device
-from edge.power.days import as_rows, summary
 from edge.power.demand import Day
 from edge.power.readings import Measured, Reading
 from edge.power.sensors import open_sensors
@@ -40,7 +37,6 @@ _NORMAL_975 = 1.96
 _NO_SENSOR, _ON_CHARGER = "unknown: no sensor", "unknown: on the charger"
 _NO_WORK = "unknown: a phase had none of its work to do, measure longer"
 _NO_CAPACITY = "unknown: set [power] battery_wh"
-_TABLE_ROWS = 100
 _BELIEVED_S = 3.0  # within that a first reading of what feeds the device is confirmed
 
 
@@ -293,20 +289,6 @@ def _traced(reading: Reading, first_s: float) -> dict[str, float | None]:
     return {"t_s": round(reading.t_s - first_s, 1), **values}
 
 
-def simulate(days: int, seed: int, per_wearer: int) -> dict[str, Any]:
-    """Run seeded days of wearers; returns the figures, each day, and one day step by step."""
-    begin_s = time.monotonic()
-    with progress.bar("wearers", math.ceil(days / per_wearer)) as advance:
-        results = simulator.simulate(days, seed, per_wearer, lambda _days: advance())
-    return {
-        "command": "battery",
-        **summary(results, time.monotonic() - begin_s, seed),
-        "rows": as_rows(results),
-        "day": simulator.example_day(seed),
-    }
-
-
 def table(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a report's table: phases, or the first days."""
-    rows: Sequence[Mapping[str, Any]] = found["rows"]
-    return rows[:_TABLE_ROWS]
+    """Return the rows of a report's table: the phases."""
+    return list(found["rows"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from edge.bench.timeline import battery_plots
 Rows = Sequence[Mapping[str, Any]]
 Bar = tuple[str, float]  # label, length
 Point = tuple[float, float]
+Plot = Callable[[Mapping[str, Any]], str]  # report → SVG
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
@@ -29,12 +30,13 @@ _PLOT_PX = (640, 300)
 _MARGIN_PX = 56
 
 
-def page(reports: Sequence[tuple[Mapping[str, Any], Rows]]) -> str:
-    """Return the page of several reports, each with the rows of its table."""
+def page(reports: Sequence[tuple[Mapping[str, Any], Rows]], plots: Mapping[str, Plot] | None = None) -> str:
+    """Return the page of several reports, each with the rows of its table; `plots`: of further commands."""
+    known = {**_PLOTS, **(plots or {})}
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     machine: Mapping[str, Any] = next((r["machine"] for r, _ in reports if "machine" in r), {})
     about = ", ".join(f"{key} {value}" for key, value in machine.items() if value is not None)
-    sections = "\n".join(_section(report, rows) for report, rows in reports)
+    sections = "\n".join(_section(report, rows, known) for report, rows in reports)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>edge-bench</title><style>{_STYLE}</style>'
         f"</head><body>\n<h1>edge-bench</h1>\n<p>{html.escape(made)}; {html.escape(about)}</p>\n{sections}\n"
@@ -42,14 +44,14 @@ def page(reports: Sequence[tuple[Mapping[str, Any], Rows]]) -> str:
     )
 
 
-def _section(report: Mapping[str, Any], rows: Rows) -> str:
+def _section(report: Mapping[str, Any], rows: Rows, plots: Mapping[str, Plot]) -> str:
     command = str(report.get("command", "report"))
     spoiled = ", ".join(report.get("spoiled_by") or [])
     parts = [f"<h2>{html.escape(command)}</h2>"]
     if spoiled:
         parts.append(f'<p class="spoiled">Taken on a machine that was held back: {html.escape(spoiled)}</p>')
     parts.append(_table([{"figure": name, "value": value} for name, value in text.headlines(report)]))
-    plot = _PLOTS.get(command)
+    plot = plots.get(command)
     if plot is not None:
         parts.append(plot(report))
     parts.append(_table(rows))
@@ -154,7 +156,7 @@ def _plot_battery(report: Mapping[str, Any]) -> str:
     return "\n".join([*energy, battery_plots(report)])
 
 
-_PLOTS = {
+_PLOTS: Mapping[str, Plot] = {
     "model": _plot_model,
     "pipeline": _plot_pipeline,
     "match": _plot_match,

@@ -50,37 +50,17 @@ def plot(title: str, x: Sequence[float], series: Series, x_axis: str, unit: str,
 
 
 def battery_plots(report: Mapping[str, Any]) -> str:
-    """Return the plots of a battery report: of the measured period, or of one simulated day."""
-    plots = _of_day(report["day"]) if "day" in report else _of_period(report)
-    return "\n".join(drawn for drawn in plots if drawn)
-
-
-def _of_day(day: Mapping[str, Any]) -> list[str]:
-    hour, axis = day["hour"], "hour of the simulated day"
-    return [
-        plot("Charge of one simulated day", hour, {"left": [100.0 * s for s in day["share"]]}, axis, "%"),
-        plot("Power", hour, {"drawn": day["power_w"], "budget": _capped(day)}, axis, "W"),
-        plot("Looks while watching", hour, {"allowed": day["watch_hz"]}, axis, "a second"),
-        plot("Temperature of the air", hour, {"air": day["air_c"]}, axis, "°C", from_zero=False),
-    ]
-
-
-def _of_period(report: Mapping[str, Any]) -> list[str]:
+    """Return the plots of a battery report over the measured period."""
     trace, axis = report["trace"], "minutes of the measurement"
     minutes = [row["t_s"] / 60.0 for row in trace]
     of = {name: [row[name] for row in trace] for name in ("power_w", "percent", "temperature_c")}
-    return [
+    plots = (
         plot("Power", minutes, {"drawn": of["power_w"]}, axis, "W"),
         plot("Charge", minutes, {"left": of["percent"]}, axis, "%", from_zero=False),
         plot("Temperature", minutes, {"hottest zone": of["temperature_c"]}, axis, "°C", from_zero=False),
         plot("Rates", *_rates(report["plays"], report["seconds"]), axis, "a second"),
-    ]
-
-
-def _capped(day: Mapping[str, Any]) -> list[float | None]:
-    """Return the budget where it can be drawn: in the last minutes of a day it is divided by next to nothing."""
-    most = 1.5 * max(day["power_w"])
-    return [None if value is None else min(value, most) for value in day["budget_w"]]
+    )
+    return "\n".join(drawn for drawn in plots if drawn)
 
 
 def _rates(plays: Sequence[Mapping[str, Any]], end_s: float) -> tuple[list[float], dict[str, list[float | None]]]:

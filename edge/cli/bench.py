@@ -124,6 +124,11 @@ def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     click.echo(json.dumps(done) if as_json else f"{out} is written")
 
 
+def _simulated_elsewhere(_context: click.Context, _option: click.Parameter, given: bool) -> None:
+    if given:
+        raise click.UsageError("--simulate is now a tool of its own, in a checkout: python -m tools.days")
+
+
 @cli.command()
 @click.option(
     "--config",
@@ -134,38 +139,22 @@ def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     help="The configuration file of the device that is measured.",
 )
 @click.option("--seconds", default=300.0, show_default=True, help="How long to measure; 60 at least.")
-@click.option("--simulate", is_flag=True, help="Run simulated days with the real governor instead.")
-@click.option("--days", default=100, type=click.IntRange(min=1), show_default=True, help="Simulated days.")
-@click.option(
-    "--per-wearer",
-    default=20,
-    type=click.IntRange(min=1),
-    show_default=True,
-    help="Days of one wearer in a row; the first is unknown.",
-)
-@click.option("--seed", default=1, show_default=True, help="Of the simulated wearers and days.")
+@click.option("--simulate", is_flag=True, expose_value=False, hidden=True, callback=_simulated_elsewhere)
 @click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
 def battery(
     *,
     config_path: Path,
     seconds: float,
-    simulate: bool,
-    days: int,
-    per_wearer: int,
-    seed: int,
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure what the battery gives for each stage; or simulate days with the governor and without."""
+    """Measure what the battery gives for each stage."""
     from edge import config
     from edge.bench import battery as bench
     from edge.bench import report, text
 
-    def take() -> dict[str, Any]:
-        return bench.simulate(days, seed, per_wearer) if simulate else bench.measure(config.load(config_path), seconds)
-
-    found = _measured("battery", take)
+    found = _measured("battery", lambda: bench.measure(config.load(config_path), seconds))
     if page is not None:
         page.write_text(report.page([(found, bench.table(found))]), encoding="utf-8")
     click.echo(json.dumps(found) if as_json else text.as_text(found, bench.table(found)))

@@ -168,18 +168,10 @@ def test_headlines_show_groups_of_figures_and_estimates_with_their_intervals() -
     ]
 
 
-def test_simulated_days_end_in_one_object_and_a_page(tmp_path: Path) -> None:
-    done = run("battery", "--simulate", "--days", "2", "--per-wearer", "2", "--json", "--report", tmp_path / "p.html")
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    found = json.loads(line, parse_constant=pytest.fail)
-    assert (found["command"], found["days"], len(found["rows"])) == ("battery", 2, 2)
-    page = (tmp_path / "p.html").read_text(encoding="utf-8")
-    parsed = Page()
-    parsed.feed(page)
-    assert (parsed.fetched, parsed.open) == ([], [])
-    assert page.count("<svg") == 4  # energy twice, rates, temperature
-    assert "met_by_sensor" in page
+def test_who_asks_for_simulated_days_is_shown_the_tool() -> None:
+    done = run("battery", "--simulate")
+    assert done.returncode == 2
+    assert "python -m tools.days" in done.stderr
 
 
 def test_a_measurement_without_a_configuration_says_where_to_get_one(tmp_path: Path) -> None:

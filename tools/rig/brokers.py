@@ -19,8 +19,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.events.event import Event, decode
-from edge.events.ledger import Ledger
 from edge.events.messages import State
+from tools.ledger import Ledger
 from tools.rig import Missing
 
 _AMQTT = """

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edge.power.costs import Costs
 from edge.power.demand import MEET_S
 from edge.power.readings import Usage
-from edge.power.world import STEP_S, Day, Encounters, at_area
 from edge.records import Rates
+from tools.days.world import STEP_S, Day, Encounters, at_area
 
 EMBEDDINGS = 3
 _WINDOW_S = 0.2  # the best of the crops of so long is embedded

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from edge.power.world import SENSORS, STEP_S
+from tools.days.world import SENSORS, STEP_S
 
 TOLERANCE = 0.02  # of the asked run time, on both sides
 _HOUR_S = 3600.0

@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from edge.power import days, simulator
-from edge.power.days import DayResult
-from edge.power.simulator import Asked, Baselines, Run, ask, first_knowledge, floor_setting, life_s, limits_of, simulate
-from edge.power.visits import Crowd, constant, course, power_w, usage_of
-from edge.power.world import STEP_S, draw_day, draw_wearer
+from tools.days import results as outcome
+from tools.days import simulator
+from tools.days.results import DayResult
+from tools.days.simulator import Asked, Baselines, Run, ask, first_knowledge, floor_setting, life_s, limits_of, simulate
+from tools.days.visits import Crowd, constant, course, power_w, usage_of
+from tools.days.world import STEP_S, draw_day, draw_wearer
 
 
 def test_the_same_seed_gives_the_same_days() -> None:
@@ -89,8 +90,8 @@ def test_days_are_called_what_they_are() -> None:
 
 def test_days_of_wearers_who_are_known_are_met_and_beat_every_baseline() -> None:
     results = simulate(25, 11, 5)
-    figures = days.summary(results, 1.0, 11)
-    assert json.loads(json.dumps({**figures, "rows": days.as_rows(results)}))["days"] == 25
+    figures = outcome.summary(results, 1.0, 11)
+    assert json.loads(json.dumps({**figures, "rows": outcome.as_rows(results)}))["days"] == 25
     known = [r for r in results if r.kind == "possible" and r.day > 0]
     assert sum(r.met for r in known) >= 0.9 * len(known)
     assert float(str(figures["encounters_vs_hindsight"])) > 1.0

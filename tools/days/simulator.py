@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from edge.power.battery import LABEL_SHARE, LABEL_SPREAD
 from edge.power.costs import PRIORS
-from edge.power.days import TOLERANCE, DayResult
 from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders
 from edge.power.plausible import Plausibility
 from edge.power.readings import Usage
-from edge.power.visits import Course, Crowd, Setting, constant, course, power_w, usage_of
-from edge.power.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_wearer
 from edge.records import Rates
+from tools.days.results import TOLERANCE, DayResult
+from tools.days.visits import Course, Crowd, Setting, constant, course, power_w, usage_of
+from tools.days.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_wearer
 
 DAYS_PER_WEARER = 20  # about a month of working days; the first one begins without any knowledge
 _HOUR_S = 3600.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.events.ledger import Ledger
 from edge.events.messages import Ack
 from tests.events.samples import BOOT, match
+from tools.ledger import Ledger
 
 
 @given(st.lists(st.integers(1, 30), max_size=100))
