@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edge.records import Decision, Frame, Rates
+from edge.reasons import Reasons
+from edge.records import Decision, Face, Frame, Rates
 from edge.stages import (
     Aligner,
     BestShots,
@@ -53,6 +54,7 @@ class Pipeline:
     matcher: Matcher
     encounters: Encounters
     counters: Counters = field(default_factory=Counters)
+    reasons: Reasons = field(default_factory=Reasons)  # why looks and encounters gave nothing
     undecided: frozenset[int] = frozenset()  # tracks of the last look that nobody has been recognised in
 
     def process(self, frame: Frame) -> list[Decision]:
@@ -82,17 +84,26 @@ class Pipeline:
     def _look(self, frame: Frame) -> None:
         """Detect, follow, and offer the crops that are fit to be embedded."""
         self.counters.looks += 1
-        faces = [face for face in self.detector.detect(frame) if self.face_gate.refusal(frame, face) is None]
+        faces = self._admitted(frame, self.detector.detect(frame))
         self.counters.faces += len(faces)
         tracks = self.tracker.update(faces, frame.t_s)
+        self.encounters.see([track.id for track in tracks if track.confirmed], frame.t_s)
         self.undecided = frozenset(track.id for track in tracks if not self.encounters.decided(track.id))
         for track in tracks:
-            self.encounters.seen(track.id, frame.t_s)
             if not track.confirmed or not self.encounters.wants(track.id, frame.t_s):
                 continue
             quality = self.quality_gate.assess(frame, track.face)
-            if quality.fit:
-                self.shots.offer(track.id, self.aligner.align(frame, track.face), quality, frame.t_s)
+            self.reasons.note(quality.refused, frame.t_s)
+            self.encounters.refuse(track.id, quality.refused)
+            if quality.fit and self.shots.wants(track.id, quality, frame.t_s):
+                crop = self.aligner.align(frame, track.face)
+                self.shots.offer(track, crop, quality, frame, self.encounters.missing(track.id))
+
+    def _admitted(self, frame: Frame, found: list[Face]) -> list[Face]:
+        """Return the finds that pass the confidence and size gate, and count why others do not."""
+        refusals = [self.face_gate.refusal(frame, face) for face in found]
+        self.reasons.note([r for r in refusals if r is not None] if found else ["no face"], frame.t_s)
+        return [face for face, refusal in zip(found, refusals, strict=True) if refusal is None]
 
     def _recognize(self, now_s: float) -> list[Decision]:
         """Embed the best shot that is due, match the evidence of its encounter, decide."""

@@ -106,6 +106,7 @@ class Match:
     threshold: float  # the score that this person needed
     margin: float  # how much further above the threshold than the second person; inf with one person
     ignored: bool = False  # the person is on the ignore list: neither match nor unknown is reported
+    rivals: tuple[str, ...] = ()  # who else it may be, nearest first; with no person: everybody it may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,19 @@ class Decision:
     person: str | None  # opaque id; None for `unknown` and for the `end` of an unknown
     band: Band | None
     t_s: float  # capture time of the deciding frame
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Why an encounter gave no event."""
+
+    reason: (
+        str  # "undecided": too few embeddings; "margin": near to several people; "twice in view": known, beside itself
+    )
+    t_s: float  # when the face was last in view
+    looks: int  # in which it was seen
+    embeddings: int
+    refused: tuple[tuple[str, int], ...]  # (what made the face unfit to be embedded, in how many looks), most first
 
 
 @dataclass(frozen=True, slots=True)

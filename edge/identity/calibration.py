@@ -136,6 +136,15 @@ class OperatingPoint:
         """Return (N, S) float32, rows of sum 1: how much each number of shots counts for probes of these norms."""
         return shares_of(probe_norms, self.shot_norms)
 
+    def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+        """Whether two means of unit embeddings, (D,) each, score what an encounter must score against a person."""
+        norms = np.array([np.linalg.norm(one), np.linalg.norm(other)], np.float32)
+        if not norms.all():
+            return False
+        likely, _ = self.of_people(norms)  # (S, 2): each as the person, and the other as the encounter
+        needed = (self.shares(norms[::-1]) * likely.T).sum(axis=1).max()
+        return float(one @ other) >= float(needed * norms[0] * norms[1])
+
 
 def parse(data: bytes, model: str) -> Calibration:
     """Read a calibration file for the model in use; raises ModelError where it is malformed or another model's."""

@@ -2,48 +2,61 @@
 
 An encounter is one visit of one person, however many frames or tracks it lasted:
 
-    gathering ──evidence──▶ decided (match | unknown | ignored) ──not seen for timeout──▶ over (`end`)
+    gathering ──evidence──▶ decided (match | unknown | silent) ──not seen for timeout──▶ over (`end`)
 
 A track belongs to one encounter. Where a later track turns out to be the same person as an encounter that is still
-open (the same identity, or a close embedding), it joins that encounter and nothing is reported again. The tracker may
-follow from one face to another when two people cross: a decided face is looked at again now and then, and where it has
-become another face, its track leaves the encounter and is gathered anew.
+open (the same identity, or a close embedding), it joins that encounter and nothing is reported again. Two tracks that
+were seen in one look are two people: they never join. The tracker may follow from one face to another when two people
+cross: a decided face is looked at again now and then, and where it has become another face, its track leaves the
+encounter and is gathered anew.
+
+Every encounter that is over without an event leaves a `Silence`, which says why.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.records import Decision, Embedding, EventType, Match
+from edge.records import Band, Decision, Embedding, Match, Silence
 
-Verdict = Literal["gathering", "match", "unknown", "ignored"]
+_PATIENCE_S = 2.0  # how long an encounter waits for another one to be looked at again
+
+Verdict = Literal["gathering", "match", "unknown", "silent"]
+SameFace = Callable[[NDArray[np.float32], NDArray[np.float32]], bool]  # of two means of unit embeddings, (D,) each
 
 
 @dataclass(slots=True, eq=False)
 class _Encounter:
+    began_s: float
     seen_s: float
-    total: NDArray[np.float32]  # (D,) sum of the unit embeddings
+    tracks: set[int]
+    total: NDArray[np.float32] | None = None  # (D,) sum of the unit embeddings; None before the first
     count: int = 0
+    looks: int = 0
     embedded_s: float = float("-inf")
     verdict: Verdict = "gathering"
     number: int = 0  # 0 until it is reported
     person: str | None = None
     last_match: Match | None = None
-    tracks: set[int] = field(default_factory=set)
+    recheck: bool = False  # whether another encounter waits for the next embedding of this one
+    waits_since_s: float | None = None  # since when it waits for such an embedding
+    refused: Counter[str] = field(default_factory=Counter)  # looks, by the reason that made them unfit
 
     @property
-    def mean(self) -> NDArray[np.float32]:
+    def mean(self) -> NDArray[np.float32] | None:
         """Mean of the unit embeddings, not renormalized: its norm tells the matcher how much it knows."""
-        return self.total / np.float32(max(self.count, 1))
+        return None if self.total is None else self.total / np.float32(self.count)
 
     @property
-    def direction(self) -> NDArray[np.float32]:
-        """The same as a unit vector."""
-        return self.total / np.float32(max(float(np.linalg.norm(self.total)), 1e-12))
+    def decided(self) -> bool:
+        """Whether it has its verdict."""
+        return self.verdict != "gathering"
 
 
 class Encounters:
@@ -52,7 +65,7 @@ class Encounters:
     `min_embeddings`: as soon as so many agree on a person, it is a match; a visit with fewer is never decided.
     `max_embeddings`: after so many without a match, or at the end of the visit, the face is unknown.
     `timeout_s`: an encounter ends when the person has not been seen for so long.
-    `same_face_cosine`: mean embeddings of two encounters this close are the same face.
+    `same_face`: whether two mean embeddings are of the same face.
     `recheck_s`: how long a decided face is taken for granted.
     """
 
@@ -62,29 +75,40 @@ class Encounters:
         min_embeddings: int,
         max_embeddings: int,
         timeout_s: float,
-        same_face_cosine: float,
+        same_face: SameFace,
         recheck_s: float = 3.0,
     ) -> None:
         self._min = min_embeddings
         self._max = max(max_embeddings, min_embeddings)
         self._timeout_s = timeout_s
-        self._same_face_cosine = same_face_cosine
+        self._same_face = same_face
         self._recheck_s = recheck_s
         self._open: list[_Encounter] = []
         self._of_track: dict[int, _Encounter] = {}
+        self._beside: dict[int, set[int]] = {}  # track → tracks that were seen in one look with it
         self._reported = 0
+        self._silences: list[Silence] = []
 
     def decided(self, track_id: int) -> bool:
         """Whether it is known, for now, who this track is, or that nobody knows."""
         encounter = self._of_track.get(track_id)
-        return encounter is not None and encounter.verdict != "gathering"
+        return encounter is not None and encounter.decided
 
     def wants(self, track_id: int, t_s: float) -> bool:
         """Whether another embedding of this track is worth its energy: of a decided face only now and then."""
         encounter = self._of_track.get(track_id)
-        if encounter is None or encounter.verdict == "gathering":
+        if encounter is None or not encounter.decided or encounter.recheck:
             return True
         return t_s - encounter.embedded_s >= self._recheck_s
+
+    def missing(self, track_id: int) -> int:
+        """How many embeddings of this track a decision still needs at least; 0: none depends on the next one."""
+        encounter = self._of_track.get(track_id)
+        if encounter is None:
+            return self._min
+        if encounter.decided:
+            return 1 if encounter.recheck else 0
+        return max(0, self._min - encounter.count)
 
     def mirrors(self, track_id: int) -> bool:
         """Whether the next embedding of this track should be of the mirrored face: every second one.
@@ -94,33 +118,41 @@ class Encounters:
         encounter = self._of_track.get(track_id)
         return encounter is not None and encounter.count % 2 == 1
 
-    def seen(self, track_id: int, t_s: float) -> None:
-        """Note that the face of a track is in view."""
-        encounter = self._of_track.get(track_id)
-        if encounter is not None:
+    def see(self, track_ids: Collection[int], t_s: float) -> None:
+        """Note which tracks one look has shown: so many people are in view."""
+        together = set(track_ids)
+        for track_id in track_ids:
+            self._beside.setdefault(track_id, set()).update(together - {track_id})
+            encounter = self._of_track.get(track_id) or self._begin(track_id, t_s)
             encounter.seen_s = max(encounter.seen_s, t_s)
+            encounter.looks += 1
+
+    def refuse(self, track_id: int, reasons: Collection[str]) -> None:
+        """Note why the face of a track in view cannot be embedded now."""
+        if (encounter := self._of_track.get(track_id)) is not None:
+            encounter.refused.update(reasons)
 
     def add(self, track_id: int, embedding: Embedding, t_s: float) -> NDArray[np.float32]:
         """Add evidence and return the mean embedding of the encounter so far, (D,) float32, for the matcher."""
-        encounter = self._of_track.get(track_id)
-        if encounter is not None and encounter.verdict != "gathering" and not self._continues(encounter, embedding):
-            encounter.tracks.discard(track_id)
-            encounter = None
-        if encounter is None:
-            encounter = _Encounter(t_s, np.zeros_like(embedding.vector), tracks={track_id})
-            self._open.append(encounter)
-            self._of_track[track_id] = encounter
-        encounter.total = encounter.total + embedding.vector
+        encounter = self._of_track.get(track_id) or self._begin(track_id, t_s)
+        if encounter.decided and not self._is_of(encounter, embedding.vector):
+            encounter.recheck = False
+            self._leave(track_id, encounter)
+            encounter = self._begin(track_id, t_s)
+        elif encounter.count == 0:
+            encounter = self._resumed(encounter, embedding.vector)
+        encounter.total = embedding.vector if encounter.total is None else encounter.total + embedding.vector
         encounter.count += 1
+        encounter.recheck = False
         encounter.seen_s = encounter.embedded_s = max(encounter.seen_s, t_s)
-        return encounter.mean
+        return encounter.total / np.float32(encounter.count)
 
     def decide(self, track_id: int, match: Match, t_s: float) -> list[Decision]:
         """Take the matcher's word on the mean embedding; returns the decision that it completes, if any."""
         encounter = self._of_track[track_id]
         encounter.last_match = match
         enough = encounter.count >= (self._min if match.person is not None else self._max)
-        if encounter.verdict != "gathering" or not enough:
+        if encounter.decided or not enough or self._awaits_others(encounter, match, t_s):
             return []
         return self._conclude(encounter, match, t_s)
 
@@ -132,12 +164,32 @@ class Encounters:
         """Close everything, as when the source has ended."""
         return self._close(list(self._open))
 
+    def silences(self) -> list[Silence]:
+        """Return, once, why encounters that are over since the last call gave no event."""
+        silences, self._silences = self._silences, []
+        return silences
+
+    def _begin(self, track_id: int, t_s: float) -> _Encounter:
+        encounter = _Encounter(t_s, t_s, {track_id})
+        self._open.append(encounter)
+        self._of_track[track_id] = encounter
+        return encounter
+
+    def _leave(self, track_id: int, encounter: _Encounter) -> None:
+        """Take a track out of an encounter: it shows another face now, and whom that was seen with is not known."""
+        encounter.tracks.discard(track_id)
+        for other in self._beside.pop(track_id, ()):
+            self._beside.get(other, set()).discard(track_id)
+
     def _close(self, over: list[_Encounter]) -> list[Decision]:
         decisions: list[Decision] = []
         for encounter in sorted(over, key=lambda e: e.seen_s):
             match = encounter.last_match
-            if encounter.verdict == "gathering" and encounter.count >= self._min and match is not None:
-                decisions += self._conclude(encounter, match, encounter.seen_s)
+            if not encounter.decided:
+                if encounter.count >= self._min and match is not None:
+                    decisions += self._conclude(encounter, match, encounter.seen_s)
+                elif encounter.tracks:
+                    self._keep_silent(encounter, "undecided")
             if encounter in self._open:
                 self._forget(encounter)
                 if encounter.number:
@@ -145,37 +197,92 @@ class Encounters:
         return decisions
 
     def _conclude(self, encounter: _Encounter, match: Match, t_s: float) -> list[Decision]:
-        verdict: Verdict = "ignored" if match.ignored else "unknown" if match.person is None else "match"
-        twin = self._twin(encounter, verdict, match.person)
-        if twin is not None:
-            self._join(encounter, twin)
-            return []
-        encounter.verdict, encounter.person = verdict, match.person
+        others = list(self._same(encounter, match))
+        for other in others:
+            if not self._are_apart(encounter, other):
+                self._join(encounter, other)
+                return []
         if match.ignored:
-            return []
+            return self._keep_silent(encounter, "ignored")
+        person = match.person
+        if person is None and match.rivals:
+            return self._keep_silent(encounter, "margin")
+        here = {other.person for other in others}  # who is in view beside this face
+        if person is not None and person in here:
+            if any(other.person == person and self._are_same(encounter, other) for other in others):
+                return self._keep_silent(encounter, "twice in view")  # a mirror, a photo: no stranger
+            person = next((rival for rival in match.rivals if rival not in here), None)
+        band = match.band if person == match.person else "likely"
+        return self._report(encounter, person, None if person is None else band, t_s)
+
+    def _report(self, encounter: _Encounter, person: str | None, band: Band | None, t_s: float) -> list[Decision]:
+        verdict: Literal["match", "unknown"] = "unknown" if person is None else "match"
         self._reported += 1
-        encounter.number = self._reported
-        event_type: EventType = "unknown" if match.person is None else "match"
-        return [Decision(event_type, encounter.number, match.person, match.band, t_s)]
+        encounter.verdict, encounter.person, encounter.number = verdict, person, self._reported
+        return [Decision(verdict, encounter.number, person, band, t_s)]
 
-    def _twin(self, encounter: _Encounter, verdict: Verdict, person: str | None) -> _Encounter | None:
-        """Return the open encounter with the same person, if there is one."""
+    def _keep_silent(self, encounter: _Encounter, reason: str) -> list[Decision]:
+        match = encounter.last_match
+        encounter.verdict, encounter.person = "silent", None if match is None else match.person
+        if reason != "ignored":  # an ignored person leaves no trace
+            seen_s, refused = encounter.seen_s, tuple(encounter.refused.most_common())
+            self._silences.append(Silence(reason, seen_s, encounter.looks, encounter.count, refused))
+        return []
+
+    def _same(self, encounter: _Encounter, match: Match) -> Iterator[_Encounter]:
+        """Yield the decided encounters that may be of the same person."""
+        people = {match.person, *match.rivals} - {None}
         for other in self._open:
-            if other is encounter or other.verdict == "gathering":
+            if other is encounter or not other.decided:
                 continue
-            if person is not None and (other.verdict, other.person) == (verdict, person):
-                return other
-            if person is None and float(encounter.direction @ other.direction) >= self._same_face_cosine:
-                return other
-        return None
+            if other.person in people or (match.person is None and self._are_same(encounter, other)):
+                yield other
 
-    def _continues(self, encounter: _Encounter, embedding: Embedding) -> bool:
-        return float(encounter.direction @ embedding.vector) >= self._same_face_cosine
+    def _awaits_others(self, encounter: _Encounter, match: Match, t_s: float) -> bool:
+        """Whether another encounter in view must be looked at again before this one is decided.
+
+        Two faces in view that seem to be one person may be two tracks that have changed places.
+        """
+        stale = [
+            other
+            for other in self._same(encounter, match)
+            if other.embedded_s < encounter.began_s and self._are_apart(encounter, other)
+        ]
+        if not stale:
+            return False
+        if encounter.waits_since_s is None:
+            encounter.waits_since_s = t_s
+        waits = t_s - encounter.waits_since_s < _PATIENCE_S
+        for other in stale:
+            other.recheck = waits
+        return waits
+
+    def _resumed(self, encounter: _Encounter, vector: NDArray[np.float32]) -> _Encounter:
+        """Return the encounter to which the first embedding of a track belongs: maybe one that was interrupted."""
+        for other in self._open:
+            if other is encounter or other.decided or self._are_apart(encounter, other):
+                continue
+            if self._is_of(other, vector):
+                self._join(encounter, other)
+                return other
+        return encounter
+
+    def _is_of(self, encounter: _Encounter, vector: NDArray[np.float32]) -> bool:
+        return encounter.mean is not None and self._same_face(vector, encounter.mean)
+
+    def _are_same(self, one: _Encounter, other: _Encounter) -> bool:
+        return one.mean is not None and other.mean is not None and self._same_face(one.mean, other.mean)
+
+    def _are_apart(self, one: _Encounter, other: _Encounter) -> bool:
+        """Whether both were in view at once."""
+        return any(not self._beside.get(track_id, set()).isdisjoint(other.tracks) for track_id in one.tracks)
 
     def _join(self, encounter: _Encounter, other: _Encounter) -> None:
         """Let the tracks of one encounter go on as the other."""
         self._open.remove(encounter)
         other.seen_s = max(other.seen_s, encounter.seen_s)
+        other.looks += encounter.looks
+        other.refused += encounter.refused
         other.tracks |= encounter.tracks
         for track_id in encounter.tracks:
             self._of_track[track_id] = other
@@ -184,3 +291,5 @@ class Encounters:
         self._open.remove(encounter)
         for track_id in encounter.tracks:
             self._of_track.pop(track_id, None)
+            for other in self._beside.pop(track_id, ()):
+                self._beside.get(other, set()).discard(track_id)

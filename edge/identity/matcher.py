@@ -67,9 +67,13 @@ class Matcher:
     """Find the nearest person of a gallery.
 
     `margin` is how much more the best score must be worth than the second person's, in cosine. An ignored person
-    competes like any other: who wins is flagged `ignored`. Where several are closer to the best than the margin, nobody
-    is matched, unless one of them is ignored and reaches that person's threshold: then silence wins, and the match is
-    that person, flagged, because the face may be theirs.
+    competes like any other: who wins is flagged `ignored`. Where others are closer to the best than the margin, the
+    face is somebody known, and the others are the match's `rivals`:
+
+    - an ignored one of them reaches that person's threshold: the match is that person, flagged, for it may be theirs;
+    - their templates are alike (one person enrolled twice, twins): the match is the nearest, in the band `likely`;
+    - otherwise the match has rivals and no person: it is not clear who of them it is.
+
     Raises StoreError where the gallery is malformed.
     """
 
@@ -93,21 +97,35 @@ class Matcher:
         scores, likely = self._scores(probe, norm)
         worth = scores - likely  # (P,)
         best = int(np.argmax(worth))
-        contenders = np.flatnonzero(worth[best] - worth < self._margin)  # includes the best, unless the margin is 0
-        if len(contenders) > 1:
-            silent = contenders[self._ignored[contenders] & (scores[contenders] >= likely[contenders])]
-            winner = int(silent[np.argmax(worth[silent])]) if len(silent) else None
-        else:
-            winner = best if scores[best] >= likely[best] else None
+        winner, rivals = (best, self._rivals(worth, best)) if worth[best] >= 0 else (None, ())
+        if rivals:
+            silent = [person for person in (best, *rivals) if self._ignored[person] and worth[person] >= 0]
+            if silent:
+                winner = silent[0]
+            elif not self._are_alike(best, rivals):
+                winner = None
         shown = best if winner is None else winner
+        band = None if winner is None else self._band(float(scores[winner]), winner, norm)
         return Match(
             person=None if winner is None else self._ids[winner],
-            band=None if winner is None else self._band(float(scores[winner]), winner, norm),
+            band="likely" if band is not None and rivals else band,
             score=float(scores[shown]),
             threshold=float(likely[shown]),
             margin=_lead(worth, best),
             ignored=winner is not None and bool(self._ignored[winner]),
+            rivals=tuple(self._ids[i] for i in (best, *rivals) if rivals and i != winner),
         )
+
+    def _rivals(self, worth: NDArray[np.float32], best: int) -> tuple[int, ...]:
+        """Return the people who are closer to the best than the margin, nearest first."""
+        near = np.flatnonzero((worth[best] - worth < self._margin) & (np.arange(len(worth)) != best))
+        return tuple(int(i) for i in near[np.argsort(-worth[near], kind="stable")])
+
+    def _are_alike(self, person: int, others: Sequence[int]) -> bool:
+        """Whether a visit of one person would be taken for each of the others: enrolled twice, twins, look-alikes."""
+        cosines = self._directions[list(others)] @ self._directions[person]
+        (needed,) = self._thresholds.shares(self._norms[person : person + 1]) @ self._likely[:, list(others)]
+        return bool((cosines >= needed).all())
 
     def alike(self, embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
         """Return (id, score) of all people whose threshold the mean of these embeddings reaches, nearest first.

@@ -19,12 +19,14 @@ from edge.vision.embedder import Embedder, open_embedder
 from edge.vision.focus import UNSURE, FocusedDetector
 from edge.vision.gates import FaceGate, QualityGate
 from edge.vision.motion import MotionGate
-from edge.vision.tracker import BestShots, Tracker
+from edge.vision.shots import BestShots
+from edge.vision.tracker import Tracker
 
 DETECTOR = "yunet"
 _TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
 _WHOLE_VIEW_S = 0.33  # while faces are followed, the whole view is searched for others so often
 _SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: three to six frames of a camera
+_BURST_SHOTS = 15  # embeddings at most that a crowd gets at once, beyond the rate: five people at three
 
 
 def initial_rates(config: Config) -> Rates:
@@ -118,13 +120,13 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
         tracker=build_tracker(rates),
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
-        shots=BestShots(_SHOT_WINDOW_S, 1.0 / rates.embeddings_hz),
+        shots=BestShots(_SHOT_WINDOW_S, 1.0 / rates.embeddings_hz, _BURST_SHOTS),
         embedder=embedder,
         matcher=gallery.matcher,
         encounters=Encounters(
             min_embeddings=recognition.min_embeddings,
             max_embeddings=recognition.max_embeddings,
             timeout_s=recognition.encounter_timeout_s,
-            same_face_cosine=gallery.same_face_cosine,
+            same_face=gallery.same_face,
         ),
     )

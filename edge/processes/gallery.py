@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.config import Config
 from edge.errors import ModelError
@@ -54,11 +55,12 @@ class LiveGallery:
         """How many people are enrolled, ignored ones included."""
         return len(self._people)
 
-    @property
-    def same_face_cosine(self) -> float:
-        """The cosine at which two single faces are the same person, at the configured false match rate."""
-        likely, _ = self.operating_point.of_people(np.ones(1, np.float32))
-        return float(likely[0, 0])
+    def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+        """Whether two means of unit embeddings, (D,) each, are of one person, at the configured false match rate.
+
+        The threshold is that of an encounter against a person's templates: it follows how much either mean knows.
+        """
+        return self.operating_point.same_face(one, other)
 
     def name_of(self, person_id: str) -> str | None:
         """Return a person's display name; None for one who was removed meanwhile."""

@@ -46,7 +46,7 @@ class Report:
         used = sum(o.template for o in self.enrolment.outcomes)
         summary = f"{self.person.name} is enrolled as {self.person.id}: {used} templates"
         warnings = [
-            f"warning: looks like {other}; the two may be taken for each other, and then neither is reported"
+            f"warning: looks like {other}; a visit of one may be reported as the other, in the band likely"
             for other in self.looks_like
         ]
         return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} pictures", *warnings])

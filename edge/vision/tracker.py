@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.records import AlignedFace, Face, Quality
+from edge.records import Face, Frame
 
 _MIN_IOU = 0.15  # overlap of the expected and the found box that makes them one track
 _MAX_CENTRE_SHIFT = 0.6  # or their centres this close, in face widths: small fast faces do not overlap
 _MAX_SIZE_RATIO = 1.8  # a face does not double its size between two looks
 _LOOKS_IN_A_GAP = 3.0  # looks that a track survives without its face
+_LEAST_SPEED = 0.3  # face widths a second: what is slower stands, and its box trembles
 _CONFIRM_LOOKS = 2  # looks a track must be seen in before it counts: detector flicker lasts one
 
 
@@ -23,11 +25,20 @@ class Track:
     id: int
     face: Face  # where it is now
     looks: int  # how often it has been seen
+    velocity_px_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # (2,) of the box centre
 
     @property
     def confirmed(self) -> bool:
         """Whether it has been seen often enough to be a face."""
         return self.looks >= _CONFIRM_LOOKS
+
+    def leaves_in_s(self, frame: Frame) -> float:
+        """Return when the face will be cut by the frame's border if it goes on as it moves; inf where it stands."""
+        (x, y, width, height), (right, down) = self.face.box_px, self.velocity_px_s
+        least_px_s = _LEAST_SPEED * max(float(width), 1e-6)
+        ways_px = ((x, -right), (frame.width_px - x - width, right), (y, -down), (frame.height_px - y - height, down))
+        times_s = [max(float(way), 0.0) / speed for way, speed in ways_px if speed > least_px_s]
+        return min(times_s, default=math.inf)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +82,7 @@ class Tracker:
         tracks = []
         for face, known in zip(faces, found, strict=True):
             state = known or self._begin(face, t_s)
-            tracks.append(Track(state.id, face, state.looks))
+            tracks.append(Track(state.id, face, state.looks, state.velocity))
         return tracks
 
     def expire(self, t_s: float) -> None:
@@ -128,47 +139,3 @@ def _iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     shared = float(np.prod(np.clip(sides, 0, None)))
     union = float(a[2] * a[3] + b[2] * b[3]) - shared
     return shared / union if union > 0 else 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Shot:
-    since_s: float
-    quality: float
-    crop: AlignedFace
-
-
-class BestShots:
-    """Keep the best crop of each track within a window, so that the embedder runs on it and not on every frame.
-
-    A window begins with the first fit crop and is over after `window_s`. At most one shot is handed out at a time,
-    and no two within `min_interval_s`: that is the rate which the power governor sets.
-    """
-
-    def __init__(self, window_s: float, min_interval_s: float) -> None:
-        self._window_s = window_s
-        self._min_interval_s = min_interval_s
-        self._shots: dict[int, _Shot] = {}
-        self._handed_s = float("-inf")
-
-    def set_rate(self, embeddings_hz: float) -> None:
-        """Hand out at most so many shots a second."""
-        self._min_interval_s = 1.0 / embeddings_hz
-
-    def offer(self, track_id: int, crop: AlignedFace, quality: Quality, t_s: float) -> None:
-        """Consider one fit crop of a track."""
-        held = self._shots.get(track_id)
-        if held is None:
-            self._shots[track_id] = _Shot(t_s, quality.score, crop)
-        elif quality.score > held.quality:
-            held.quality, held.crop = quality.score, crop
-
-    def take(self, t_s: float) -> tuple[int, AlignedFace] | None:
-        """Return the longest-waiting track whose window is over, with its best crop; None where none is due."""
-        if t_s - self._handed_s < self._min_interval_s - 1e-6 or not self._shots:
-            return None
-        track_id, shot = min(self._shots.items(), key=lambda item: item[1].since_s)
-        if t_s - shot.since_s < self._window_s - 1e-6:
-            return None
-        del self._shots[track_id]
-        self._handed_s = t_s
-        return track_id, shot.crop

@@ -20,12 +20,16 @@ def face(axis: int) -> Embedding:
     return Embedding(np.eye(DIMENSION, dtype=np.float32)[axis], "model")
 
 
+def same_face(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    return float(one @ other) >= 0.5 * float(np.linalg.norm(one) * np.linalg.norm(other))
+
+
 class Visit:
     """Drives encounters with a list of what happens, in seconds."""
 
     def __init__(self) -> None:
         self.encounters = Encounters(
-            min_embeddings=3, max_embeddings=5, timeout_s=4.0, same_face_cosine=0.5, recheck_s=3.0
+            min_embeddings=3, max_embeddings=5, timeout_s=4.0, same_face=same_face, recheck_s=3.0
         )
         self.decisions: list[Decision] = []
         self.t_s = 0.0
@@ -34,7 +38,7 @@ class Visit:
         evidence = np.zeros(DIMENSION, np.float32)
         for _ in range(times):
             self.t_s += step_s
-            self.encounters.seen(track, self.t_s)
+            self.encounters.see([track], self.t_s)
             if self.encounters.wants(track, self.t_s):
                 evidence = self.encounters.add(track, face(axis), self.t_s)
                 self.decisions += self.encounters.decide(track, match, self.t_s)
@@ -183,3 +187,124 @@ def test_finish_ends_what_is_open() -> None:
     visit.show(1, 0, ANNA, times=5)
     assert [d.event_type for d in visit.encounters.finish()] == ["end"]
     assert visit.encounters.finish() == []
+
+
+EITHER = Match("p-anna", "likely", 0.8, 0.5, 0.01, rivals=("p-ann",))
+UNCLEAR = Match(None, None, 0.8, 0.5, 0.01, rivals=("p-anna", "p-bob"))
+
+
+def together(visit: Visit, shown: list[tuple[int, int, Match]], times: int, step_s: float = 0.2) -> None:
+    """Show several (track, axis, match) in the same looks."""
+    for _ in range(times):
+        visit.t_s += step_s
+        visit.encounters.see([track for track, _, _ in shown], visit.t_s)
+        for track, axis, match in shown:
+            if visit.encounters.wants(track, visit.t_s):
+                visit.encounters.add(track, face(axis), visit.t_s)
+                visit.decisions += visit.encounters.decide(track, match, visit.t_s)
+        visit.decisions += visit.encounters.tick(visit.t_s)
+
+
+def reasons(visit: Visit) -> list[str]:
+    return [silence.reason for silence in visit.encounters.silences()]
+
+
+def test_two_strangers_in_one_look_are_two_people_however_alike() -> None:
+    visit = Visit()
+    together(visit, [(1, 0, NOBODY), (2, 0, NOBODY)], times=40)
+    visit.wait(5.0)
+    assert [d.event_type for d in visit.decisions] == ["unknown", "unknown", "end", "end"]
+
+
+def test_a_stranger_alike_who_comes_beside_a_recognised_person_is_reported() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=10)
+    together(visit, [(1, 0, ANNA), (2, 0, NOBODY)], times=40)
+    assert visit.told == [("match", 1, "p-anna"), ("unknown", 2, None)]
+
+
+def test_a_stranger_seen_beside_somebody_goes_on_as_another_track() -> None:
+    visit = Visit()
+    together(visit, [(1, 0, NOBODY), (2, 1, NOBODY)], times=6)
+    visit.wait(2.0)
+    together(visit, [(3, 1, NOBODY), (4, 0, NOBODY)], times=20)
+    assert visit.told == [("unknown", 1, None), ("unknown", 2, None)]
+
+
+def test_two_tracks_that_change_places_are_reported_once_each() -> None:
+    visit = Visit()
+    together(visit, [(1, 0, ANNA), (2, 1, NOBODY)], times=30)
+    together(visit, [(1, 1, NOBODY), (2, 0, ANNA)], times=60)
+    visit.wait(5.0)
+    assert sorted(visit.told) == [("end", 1, "p-anna"), ("end", 2, None), ("match", 1, "p-anna"), ("unknown", 2, None)]
+
+
+def test_the_face_of_somebody_in_view_seen_once_more_is_a_picture_of_them() -> None:
+    visit = Visit()
+    together(visit, [(1, 0, ANNA), (2, 0, ANNA)], times=40)
+    assert visit.told == [("match", 1, "p-anna")]
+    assert reasons(visit) == ["twice in view"]
+
+
+def test_another_face_taken_for_somebody_in_view_is_a_stranger() -> None:
+    visit = Visit()
+    together(visit, [(1, 0, ANNA), (2, 1, ANNA)], times=40)
+    assert visit.told == [("match", 1, "p-anna"), ("unknown", 2, None)]
+
+
+def test_twins_in_view_are_both_reported() -> None:
+    visit = Visit()
+    together(visit, [(1, 0, EITHER), (2, 1, EITHER)], times=40)
+    assert visit.told == [("match", 1, "p-anna"), ("match", 2, "p-ann")]
+
+
+def test_a_visit_goes_on_under_either_of_two_names() -> None:
+    visit = Visit()
+    visit.show(1, 0, EITHER, times=5)
+    visit.wait(2.0)
+    visit.show(2, 1, Match("p-ann", "likely", 0.8, 0.5, 0.01, rivals=("p-anna",)), times=20)
+    assert visit.told == [("match", 1, "p-anna")]
+
+
+def test_somebody_known_who_may_be_two_people_is_no_stranger() -> None:
+    visit = Visit()
+    visit.show(1, 0, UNCLEAR, times=40)
+    visit.wait(5.0)
+    assert visit.told == []
+    assert reasons(visit) == ["margin"]
+
+
+def test_an_interrupted_gathering_goes_on() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=2)
+    visit.wait(1.5)
+    visit.show(2, 0, ANNA, times=1)
+    assert visit.told == [("match", 1, "p-anna")]
+
+
+def test_a_visit_without_a_decision_says_why() -> None:
+    visit = Visit()
+    visit.show(1, 0, ANNA, times=2)
+    for _ in range(3):
+        visit.encounters.refuse(1, ("too dark",))
+    visit.wait(5.0)
+    (silence,) = visit.encounters.silences()
+    assert (silence.reason, silence.looks, silence.embeddings) == ("undecided", 2, 2)
+    assert silence.refused == (("too dark", 3),)
+    assert visit.encounters.silences() == []
+
+
+def test_an_ignored_person_leaves_no_silence() -> None:
+    visit = Visit()
+    visit.show(1, 0, IGNORED, times=20)
+    visit.wait(5.0)
+    assert visit.encounters.silences() == []
+
+
+def test_what_a_decision_still_needs_is_counted() -> None:
+    visit = Visit()
+    needed = [visit.encounters.missing(1)]
+    for _ in range(4):
+        visit.show(1, 0, NOBODY, times=1)
+        needed.append(visit.encounters.missing(1))
+    assert needed == [3, 2, 1, 0, 0]

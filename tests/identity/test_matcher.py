@@ -128,11 +128,21 @@ def test_with_nobody_enrolled_every_face_is_unknown() -> None:
     assert matcher(nobody).alike([Embedding(X, MODEL)]) == []
 
 
-def test_two_people_closer_than_the_margin_are_nobody() -> None:
+def test_between_two_unlike_people_it_is_not_clear_who_it_is() -> None:
     found = matcher(people(anna=X, bob=Y)).match(unit(1, 0.95, 0))
-    assert found.person is None
+    assert (found.person, found.band, found.rivals) == (None, None, ("anna", "bob"))
     assert not found.ignored
     assert 0 < found.margin < 0.1
+
+
+def test_of_two_people_with_templates_alike_the_nearest_is_likely() -> None:
+    found = matcher(people(anna=X, ann=unit(1, 0.1, 0), bob=Y)).match(unit(1, 0.02, 0))
+    assert (found.person, found.band, found.rivals) == ("anna", "likely", ("ann",))
+
+
+def test_a_stranger_between_two_people_is_a_stranger() -> None:
+    found = matcher(people(anna=X, bob=Y), likely=0.75).match(unit(1, 0.95, 0))
+    assert (found.person, found.rivals) == (None, ())
 
 
 def test_an_ignored_person_wins_like_others_and_is_flagged() -> None:

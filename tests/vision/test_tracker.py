@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.records import AlignedFace, Face, Quality
-from edge.vision.tracker import BestShots, Tracker
+from edge.records import Face, Frame
+from edge.vision.tracker import Tracker
 
 
 def face(x: float, y: float = 100.0, size: float = 60.0) -> Face:
@@ -79,52 +82,10 @@ def test_every_face_gets_exactly_one_track_and_no_two_share_one(looks: list[list
         assert len({t.id for t in tracks}) == len(faces)
 
 
-def crop(value: int) -> AlignedFace:
-    return AlignedFace(np.full((128, 128), value, np.uint8))
-
-
-def quality(score: float) -> Quality:
-    return Quality(sharpness=1, brightness=100, contrast=50, yaw=0, score=score)
-
-
-def test_the_best_crop_of_the_window_is_handed_out_once() -> None:
-    shots = BestShots(window_s=0.2, min_interval_s=0.2)
-    for i, score in enumerate((0.3, 0.9, 0.5)):
-        shots.offer(7, crop(i), quality(score), i * 0.1)
-        taken = shots.take(i * 0.1)
-    assert taken is not None
-    track, best = taken
-    assert (track, int(best.pixels[0, 0])) == (7, 1)
-    assert shots.take(0.5) is None
-
-
-def test_shots_are_never_handed_out_faster_than_the_rate() -> None:
-    shots = BestShots(window_s=0.0, min_interval_s=0.5)
-    times = []
-    for i in range(100):
-        shots.offer(i % 3, crop(0), quality(0.5), i * 0.1)
-        if shots.take(i * 0.1) is not None:
-            times.append(i * 0.1)
-    assert len(times) >= 19
-    assert min(np.diff(times)) >= 0.5 - 1e-6
-
-
-def test_no_track_waits_for_ever() -> None:
-    shots = BestShots(window_s=0.1, min_interval_s=0.2)
-    taken = set()
-    for i in range(30):
-        for track in (1, 2, 3):
-            shots.offer(track, crop(0), quality(0.5), i * 0.1)
-        if (shot := shots.take(i * 0.1)) is not None:
-            taken.add(shot[0])
-    assert taken == {1, 2, 3}
-
-
-def test_a_changed_rate_holds_from_the_next_shot() -> None:
-    shots = BestShots(window_s=0.0, min_interval_s=10.0)
-    shots.offer(1, crop(0), quality(0.5), 0.0)
-    assert shots.take(0.0) is not None
-    shots.offer(1, crop(0), quality(0.5), 1.0)
-    assert shots.take(1.0) is None
-    shots.set_rate(embeddings_hz=2.0)
-    assert shots.take(1.0) is not None
+@pytest.mark.parametrize(("step_px", "leaves_s"), [(10, 1.0), (-10, 3.6), (0, math.inf), (0.5, math.inf)])
+def test_a_track_says_when_its_face_will_be_cut_by_the_border(step_px: float, leaves_s: float) -> None:
+    tracker = Tracker(max_gap_s=1.0)
+    for i in range(20):
+        (track,) = tracker.update([face(360 + step_px * (i - 19))], i / 10)
+    view = Frame(np.zeros((300, 520, 3), np.uint8), 1.9, 19)
+    assert track.leaves_in_s(view) == pytest.approx(leaves_s, rel=0.01)

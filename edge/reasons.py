@@ -1,0 +1,28 @@
+"""Why looks and encounters give no event: each reason with its count and its last time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Count:
+    """How often a reason was met, and when last."""
+
+    count: int = 0
+    last_s: float = float("-inf")  # on the clock of the frames
+
+
+@dataclass(slots=True)
+class Reasons:
+    """The counts since the start. No clock, no I/O: times are the frames'."""
+
+    counts: dict[str, Count] = field(default_factory=dict)
+
+    def note(self, reasons: Iterable[str], t_s: float) -> None:
+        """Count each of these reasons once."""
+        for reason in reasons:
+            count = self.counts.setdefault(reason, Count())
+            count.count += 1
+            count.last_s = t_s

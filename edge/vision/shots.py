@@ -1,0 +1,102 @@
+"""The best shot of each track, and which of them the embedder gets next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.records import AlignedFace, Frame, Quality
+
+_HURRY_S = 1.5  # a face that leaves so soon is taken first, if there is still time to decide it
+_STALE_S = 3.0  # a face that has been out of view for longer has lost its turn
+_CROWD = 2  # undecided faces that wait, from which on the saved rate is spent
+
+
+class Track(Protocol):
+    """What is asked of a track."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+
+    def leaves_in_s(self, frame: Frame) -> float: ...  # noqa: D102
+
+
+@dataclass(slots=True, eq=False)
+class _Shot:
+    since_s: float
+    seen_s: float
+    quality: float
+    crop: AlignedFace
+    missing: int
+    leaves_s: float  # when the face will have left the view, on the frames' clock
+
+
+class BestShots:
+    """Keep the best crop of each track within a window, so that the embedder runs on it and not on every frame.
+
+    A window begins with the first fit crop and is over after `window_s`. One shot is handed out at a time, and no two
+    within `min_interval_s`: that is the rate which the power governor sets. Where several undecided faces wait, up to
+    `burst` shots that the rate allowed earlier and nobody needed are handed out as fast as they are taken; over longer
+    times the rate holds.
+
+    The order is the one that decides most people: who is about to leave and can still be decided, then who needs the
+    fewest further embeddings for a decision, then who has waited longest. Faces whose decision needs none come last.
+    """
+
+    def __init__(self, window_s: float, min_interval_s: float, burst: int = 0) -> None:
+        self._window_s = window_s
+        self._min_interval_s = min_interval_s
+        self._burst = float(burst)
+        self._saved = self._burst  # shots that may be handed out beyond the rate
+        self._shots: dict[int, _Shot] = {}
+        self._handed_s = float("-inf")
+
+    def set_rate(self, embeddings_hz: float) -> None:
+        """Hand out at most so many shots a second."""
+        self._min_interval_s = 1.0 / embeddings_hz
+
+    def wants(self, track_id: int, quality: Quality, t_s: float) -> bool:
+        """Note that a track is in view and fit; says whether its crop of this look is better than the held one."""
+        held = self._shots.get(track_id)
+        if held is not None:
+            held.seen_s = t_s
+        return held is None or quality.score > held.quality
+
+    def offer(self, track: Track, crop: AlignedFace, quality: Quality, frame: Frame, missing: int) -> None:
+        """Consider one fit crop of a track; `missing`: the embeddings that its decision still needs."""
+        leaves_s = frame.t_s + track.leaves_in_s(frame)
+        held = self._shots.get(track.id)
+        if held is None:
+            self._shots[track.id] = _Shot(frame.t_s, frame.t_s, quality.score, crop, missing, leaves_s)
+        elif quality.score > held.quality:
+            held.quality, held.crop, held.leaves_s = quality.score, crop, leaves_s
+
+    def take(self, t_s: float) -> tuple[int, AlignedFace] | None:
+        """Return the track that comes first of those whose window is over, with its best crop; None where none is."""
+        self._shots = {i: shot for i, shot in self._shots.items() if t_s - shot.seen_s <= _STALE_S}
+        due = {i: shot for i, shot in self._shots.items() if t_s - shot.since_s >= self._window_s - 1e-6}
+        if not due or not self._may_hand_out(t_s):
+            return None
+        track_id = min(due, key=lambda i: self._place(due[i], t_s))
+        return track_id, self._shots.pop(track_id).crop
+
+    def _may_hand_out(self, t_s: float) -> bool:
+        """Whether the rate allows a shot now; if so, note it."""
+        waited = (t_s - self._handed_s) / self._min_interval_s
+        punctual = waited >= 1.0 - 1e-6
+        crowd = sum(shot.missing > 0 for shot in self._shots.values()) >= _CROWD
+        saved = min(self._saved + waited, self._burst)
+        if not punctual and not (crowd and saved >= 1.0):
+            return False
+        self._saved = max(saved - 1.0, 0.0)
+        self._handed_s = t_s
+        return True
+
+    def _place(self, shot: _Shot, t_s: float) -> tuple[int, float, float]:
+        """Return the place in the queue; the smallest comes first."""
+        if shot.missing <= 0:
+            return 3, 0.0, shot.since_s
+        left_s, needed_s = shot.leaves_s - t_s, (shot.missing - 1) * self._window_s
+        if left_s < needed_s:
+            return 2, float(shot.missing), shot.since_s
+        return (0 if left_s < _HURRY_S else 1), float(shot.missing), shot.since_s
