@@ -26,7 +26,7 @@ STAGES = {
     "tracker": ("edge.vision.tracker", "Tracker", "update"),
     "quality gate": ("edge.vision.gates", "QualityGate", "assess"),
     "aligner": ("edge.vision.align", "Aligner", "align"),
-    "best shots": ("edge.vision.tracker", "BestShots", "take"),
+    "best shots": ("edge.vision.shots", "BestShots", "take"),
     "embedder": ("edge.vision.embedder", "Embedder", "embed"),
     "matcher": ("edge.identity.matcher", "Matcher", "match"),
     "encounters": ("edge.identity.encounters", "Encounters", "decide"),
