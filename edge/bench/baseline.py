@@ -28,7 +28,7 @@ _RULES: tuple[tuple[re.Pattern[str], Direction], ...] = (
         "higher is worse",
     ),
 )
-_IDENTITY = ("model", "backend", "threads", "templates", "templates_per_person", "system", "scene", "stage")
+_IDENTITY = ("model", "form", "backend", "threads", "templates", "templates_per_person", "system", "scene", "stage")
 _ABOUT = frozenset({"machine", "load", "thermal", "spoiled_by"})
 
 

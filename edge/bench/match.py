@@ -61,7 +61,7 @@ def measure(model: str, *, sizes: tuple[int, ...] = SIZES, rounds: int = 50) -> 
             for templates in sizes:
                 rows.append(
                     worker.call(
-                        "match", "one_size", model=model, templates=templates, per_person=per_person, rounds=rounds
+                        __name__, "one_size", model=model, templates=templates, per_person=per_person, rounds=rounds
                     )
                 )
                 advance()

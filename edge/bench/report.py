@@ -120,7 +120,13 @@ def _svg(width: float, height: float, shapes: Sequence[str]) -> str:
 
 
 def _plot_model(report: Mapping[str, Any]) -> str:
-    values = [(form, figures["p50_ms"]) for form, figures in report["forms"].items()]
+    rows = [row for row in report["rows"] if "p50_ms" in row]
+    values = [(f"{row['model']}, {row['backend']}, {row['threads']} threads", row["p50_ms"]) for row in rows]
+    return bars("One run, median", values, "ms")
+
+
+def _plot_forms(report: Mapping[str, Any]) -> str:
+    values = [(row["form"], row["p50_ms"]) for row in report["rows"]]
     values.append(("limit: bare int8 products", report["int8_peak"]["limit_ms"]))
     return bars("One embedding, one thread, median", values, "ms")
 
@@ -158,6 +164,7 @@ def _plot_battery(report: Mapping[str, Any]) -> str:
 
 _PLOTS: Mapping[str, Plot] = {
     "model": _plot_model,
+    "forms": _plot_forms,
     "pipeline": _plot_pipeline,
     "match": _plot_match,
     "peers": _plot_peers,

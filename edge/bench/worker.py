@@ -2,7 +2,7 @@
 
     python -m edge.bench.worker MODULE FUNCTION '{"argument": …}'
 
-calls `edge.bench.MODULE.FUNCTION` and prints its result as JSON on the last line.
+calls `MODULE.FUNCTION` and prints its result as JSON on the last line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BenchError(EdgeError):
 
 
 def call(module: str, function: str, **arguments: Any) -> dict[str, Any]:
-    """Run `edge.bench.<module>.<function>` in a new process, libraries limited to one thread; raises BenchError."""
+    """Run `module.function` in a new process, libraries limited to one thread; raises BenchError."""
     command = [sys.executable, "-m", "edge.bench.worker", module, function, json.dumps(arguments)]
     done = subprocess.run(  # noqa: S603 - our own module, and names from our own code
         command, env={**os.environ, **_ONE_THREAD}, capture_output=True, text=True, check=False
@@ -43,7 +43,7 @@ def call(module: str, function: str, **arguments: Any) -> dict[str, Any]:
 def main(module: str, function: str, arguments: str) -> int:
     """Call the function and print the object that it returns, or the EdgeError that it raises."""
     try:
-        result = getattr(importlib.import_module(f"edge.bench.{module}"), function)(**json.loads(arguments))
+        result = getattr(importlib.import_module(module), function)(**json.loads(arguments))
     except EdgeError as e:
         print(json.dumps({"what": e.what, "remedy": e.remedy}))
         return _REFUSED

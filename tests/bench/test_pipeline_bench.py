@@ -122,7 +122,7 @@ def test_a_video_of_the_users_is_a_scene_of_its_own() -> None:
 
 
 def test_a_random_gallery_is_what_a_matcher_takes() -> None:
-    row = call("match", "one_size", model="lightcnn9", templates=30, per_person=12, rounds=3)
+    row = call(match.__name__, "one_size", model="lightcnn9", templates=30, per_person=12, rounds=3)
     assert (row["people"], row["runs"]) == (3, 3)
     assert row["peak_rss_mb"] > 10
 
@@ -135,10 +135,10 @@ def test_a_gallery_beyond_the_memory_is_said_and_not_tried() -> None:
 
 def test_a_workers_error_comes_with_its_remedy() -> None:
     with pytest.raises(BenchError, match="no embedder is called 'nobody'") as error:
-        call("match", "one_size", model="nobody", templates=1, per_person=1, rounds=1)
+        call(match.__name__, "one_size", model="nobody", templates=1, per_person=1, rounds=1)
     assert "lightcnn9" in error.value.remedy
 
 
 def test_a_worker_that_breaks_is_told_with_its_last_words() -> None:
     with pytest.raises(BenchError, match="AttributeError"):
-        call("match", "no_such_function")
+        call(match.__name__, "no_such_function")

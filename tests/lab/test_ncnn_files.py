@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.bench import engine, forms
 from edge.errors import ModelError
 from edge.models.manifest import load_manifest, load_verified
-from edge.models.onnxfile import Graph, Node, read
+from tools.bench import engine, forms
 from tools.lab.ncnn_files import largest_magnitudes, ncnn_files
+from tools.lab.onnxfile import Graph, Node, read
+from tools.lab.unroll import rolled
 
-SAME = forms.float_form(read(load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime")))
+SAME = forms.float_form(read(rolled(load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime"))))
 PLAIN = forms.plain_form(SAME)
 X = np.random.default_rng(0).random((1, 1, 128, 128), np.float32)
 

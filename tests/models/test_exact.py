@@ -16,7 +16,7 @@ def convolved(option: str | None) -> float:
     options = ort.SessionOptions()
     if option is not None:
         options.add_session_config_entry(exact.SHIFT_WEIGHTS[0], option)
-    session = ort.InferenceSession(exact._probe(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(exact.probe(), options, providers=["CPUExecutionProvider"])
     x = np.ones((1, 64, 8, 8), np.float32)
     return float(np.asarray(session.run(None, {"x": x})[0]).ravel()[0])
 

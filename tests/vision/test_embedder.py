@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from edge.errors import DependencyError, ModelError
 from edge.models.manifest import MANIFEST, load_manifest, load_verified
-from edge.models.onnxfile import Graph, Node, write
 from edge.records import AlignedFace, Frame
 from edge.vision import embedder as module
 from edge.vision.align import Aligner
 from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
 from tests import footage
+from tools.lab.onnxfile import Graph, Node, write
 
 CHECKOUT = Path(__file__).parents[2]
 BACKENDS = ("onnxruntime", "litert")
@@ -43,7 +43,7 @@ def engines() -> dict[str, Embedder]:
 def real_faces() -> list[AlignedFace]:
     """The man of the film at six moments, and the woman of the still."""
     images = [*footage.video("carphone")[::20], footage.still("astronaut")]
-    detector = YuNetDetector(load_verified(load_manifest().detector("yunet"), "opencv"), 0.8, 640)
+    detector = YuNetDetector(load_verified(load_manifest().detector("yunet"), "onnxruntime"), 0.8, 640)
     contract = load_manifest().embedder("lightcnn9").contract
     aligner = Aligner(contract.size_px, contract.template, contract.channels)
     frames = [Frame(image, 0.0, i) for i, image in enumerate(images)]
@@ -107,7 +107,7 @@ def test_embeddings_are_unit_vectors_bound_to_the_model(
         assert embedding.vector.shape == (engine.dimension,) == (256,)
         assert embedding.vector.dtype == np.float32
         assert np.linalg.norm(embedding.vector) == pytest.approx(1, abs=1e-5)
-        assert embedding.model == engine.model == load_manifest().embedder("lightcnn9").files["onnxruntime"].sha256
+        assert embedding.model == engine.model == load_manifest().embedder("lightcnn9").id
 
 
 def test_an_embedding_does_not_change_when_the_next_one_is_made(

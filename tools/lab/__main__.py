@@ -14,7 +14,7 @@ import onnx
 
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import calibrations, cleaning, data, head, look_size, page, rivals, robustness, sequential, yale
+from tools.lab import calibrations, cleaning, data, finish, head, look_size, page, rivals, robustness, sequential, yale
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -44,6 +44,12 @@ def lab() -> None:
 def make_model_command(weights: Path, data_dir: Path) -> None:
     """Make model files, golden file, manifest, calibration and the model card's figures."""
     click.echo(json.dumps(make_model(weights, data_dir)))
+
+
+@lab.command("finish")
+def finish_command() -> None:
+    """Write the detector and the probe of int8 products as a device runs them, and their hashes."""
+    click.echo(json.dumps(finish.finish()))
 
 
 @lab.command("evaluate")

@@ -48,8 +48,9 @@ class Shipped:
 
     @property
     def digest(self) -> str:
-        """As the manifest has it; the embedder checks it when it loads."""
-        return self.entry.files[self.backend].sha256
+        """Of the network before it was finished for a device: a finished file gives the same embeddings."""
+        file = self.entry.files[self.backend]
+        return file.made_from or file.sha256
 
     def open(self) -> Embed:
         """Return the runtime's embedder; raises ModelError for an altered file or another kind of crop."""

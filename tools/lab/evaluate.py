@@ -19,6 +19,7 @@ from tools.lab.engines import BACKENDS, Exported, Shipped, Subject, listed, subj
 from tools.lab.figures import Labels, Vectors, cosines, latency_ms, tar_at_far, tars_at_fars, ten_fold
 from tools.lab.identification import closed_set, name, open_set, people_with
 from tools.lab.provenance import Source, candidates, source_of
+from tools.lab.unroll import rolled
 
 FARS = (1e-2, 1e-3, 1e-4)
 MANY_PICTURES = 20  # LFW people with so many are searched for
@@ -68,7 +69,9 @@ def origin(model: Path, folder: Path, weights: Path | None) -> Source | None:
     path = model if entry is None else entry.files["onnxruntime"].locate(model.parent)
     if path.suffix != ".onnx":
         return None
-    return source_of(onnx.load(path), candidates(folder) if weights is None else [weights])
+    return source_of(
+        onnx.load_model_from_string(rolled(path.read_bytes())), candidates(folder) if weights is None else [weights]
+    )
 
 
 def verification(lfw: Table, pairs: Sequence[tuple[str, str, bool]], in_pairs: Sequence[str]) -> Figures:

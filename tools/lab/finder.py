@@ -17,9 +17,8 @@ class Finder:
     """YuNet for crops that hold one face. Not for several threads at once."""
 
     def __init__(self, min_confidence: float = 0.0) -> None:
-        entry = load_manifest().detector("yunet")
-        (backend,) = entry.files
-        self._detector = YuNetDetector(load_verified(entry, backend), min_confidence, 640)
+        model = load_verified(load_manifest().detector("yunet"), "onnxruntime")
+        self._detector = YuNetDetector(model, min_confidence, 640)
 
     def find(self, crop: NDArray[np.uint8]) -> Face | None:
         """Return the surest face of a (H, W) gray crop, in px of the crop; None where there is none."""

@@ -159,7 +159,7 @@ def main() -> int:
     try:
         embedder = Embedder(a.weights or a.data / "weights" / "lightcnn9-start.pt")
         entry = load_manifest().detector("yunet")
-        detector = YuNetDetector(load_verified(entry, "opencv"), 0.6, 640)
+        detector = YuNetDetector(load_verified(entry, "onnxruntime"), 0.6, 640)
         report = {
             "ordinary": ordinary_light(data.sample(a.data, "val", 1000)),
             "light": [asdict(row) for row in light_rows(data.sample(a.data, "val", a.crops), embedder)],

@@ -1,9 +1,8 @@
-"""The whole chain: weights → float32 ONNX → int8 ONNX → TFLite → golden file → manifest → calibration → model card."""
+"""The whole chain: weights → float32 → int8 → TFLite → finished files → golden file → manifest → calibration → card."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import msgspec
 
 from edge.errors import ModelError
 from edge.models import golden
-from edge.models.manifest import MANIFEST, EmbedderEntry, Manifest, ModelFile, load_manifest
+from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
 from edge.processes.gallery import load_calibration
 from edge.vision.embedder import load_embedder
-from tools.lab import card, data
+from tools.lab import card, data, finish
 from tools.lab.calibrate import calibrate
 from tools.lab.checkpoint import load_weights
 from tools.lab.engines import BACKENDS
@@ -32,6 +31,7 @@ def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
     """Make every file of the model and return its figures; the same input gives the same files."""
     weights = load_weights(weights_path)
     int8 = quantize(export(LIGHTCNN9, weights), data.sample(data_dir, "train", CALIBRATION_CROPS))
+    finish.finish()
     entry = write_files(int8.SerializeToString(deterministic=True), convert(int8), MANIFEST.parent)
     click.echo(f"{entry.name}: {entry.id}", err=True)
     with contextlib.redirect_stdout(sys.stderr):
@@ -54,24 +54,16 @@ def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, ob
 
 
 def write_files(onnx_model: bytes, tflite_model: bytes, folder: Path) -> EmbedderEntry:
-    """Write both model files, record their golden embeddings, and bind the manifest's entry to them."""
-    manifest = load_manifest(folder / MANIFEST.name)
-    entry = manifest.embedder(MODEL)
-    content = dict(zip(BACKENDS, (onnx_model, tflite_model), strict=True))
-    files = {backend: _write(entry.files[backend], content[backend], folder) for backend in BACKENDS}
-    entry = msgspec.structs.replace(entry, id=files["onnxruntime"].sha256, files=files)
+    """Write the finished model files, record their golden embeddings, and bind the manifest's entry to them.
+
+    `onnx_model`: the quantized network, not finished. See `finish.embedder` for the id.
+    """
+    entry = finish.embedder(load_manifest(folder / MANIFEST.name).embedder(MODEL), onnx_model, tflite_model, folder)
     embeddings = {}
     for backend in BACKENDS:
         embedder = load_embedder(entry, backend, 1, folder)
         embeddings[backend] = [embedder.embed(crop).vector for crop in golden.crops(entry.contract)]
     record = golden.record(entry.id, embeddings)
-    entry = msgspec.structs.replace(entry, golden=_write(entry.golden, record, folder))
-    models = tuple(entry if model.name == entry.name else model for model in manifest.models)
-    text = msgspec.json.format(msgspec.json.encode(Manifest(models=models)), indent=2)
-    (folder / MANIFEST.name).write_bytes(text + b"\n")
+    entry = msgspec.structs.replace(entry, golden=finish.put(entry.golden, record, folder))
+    finish.replace(entry, folder)
     return entry
-
-
-def _write(file: ModelFile, content: bytes, folder: Path) -> ModelFile:
-    file.locate(folder).write_bytes(content)
-    return msgspec.structs.replace(file, sha256=hashlib.sha256(content).hexdigest())

@@ -21,18 +21,18 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edge.bench import engine, model
 from edge.bench.timing import interleaved, ratio, spread
 from edge.models import golden
 from edge.models.exact import SHIFT_WEIGHTS
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, load_verified
-from edge.models.onnxfile import Graph, write
-from edge.models.unroll import unrolled
 from edge.records import AlignedFace
 from edge.vision.embedder import OnnxRuntime, load_embedder
+from tools.bench import engine, model_forms
 from tools.lab import ncnn_files
 from tools.lab.figures import unit
+from tools.lab.onnxfile import Graph, write
 from tools.lab.report import markdown
+from tools.lab.unroll import rolled
 
 Picture = NDArray[np.float32]  # (1, 1, 128, 128) in 0..1
 Engine = Callable[[Picture], NDArray[np.float32]]  # → (256,)
@@ -82,14 +82,14 @@ def table(figures: dict[str, Any]) -> str:
 
 def _runs(entry: EmbedderEntry, folder: Path) -> dict[str, Run]:
     shipped = load_verified(entry, "onnxruntime")
-    made = model.make_forms(entry)
+    made = model_forms.make_forms(entry)
     plain, same = made["int8 plain QDQ"], made["fp32 of the int8 graph"]
-    files = {"int8": shipped, "int8, split and maximum": write(plain), "float32": write(made["fp32"])}
+    files = {"int8": rolled(shipped), "int8, split and maximum": write(plain), "float32": write(made["fp32"])}
     runs: dict[str, Run] = {_SHIPPED: _product(entry, "onnxruntime")}
     if find_spec("ai_edge_litert") is not None:
         runs["LiteRT: int8"] = _product(entry, "litert")
     engines: dict[str, Engine] = {f"onnxruntime: {form}": OnnxRuntime(content, 1) for form, content in files.items()}
-    engines["onnxruntime: int8, weights shifted to u8"] = _shifted(unrolled(shipped))
+    engines["onnxruntime: int8, weights shifted to u8"] = _shifted(shipped)
     if find_spec("openvino") is not None:
         engines |= {f"OpenVINO: {form}": _openvino(content) for form, content in files.items()}
     if find_spec("ncnn") is not None:

@@ -13,16 +13,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.bench import model, scenes
+from edge.bench import scenes
 from edge.bench.footage import locate
 from edge.cameras.picture import read_image
 from edge.config import Config
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
-from edge.models.onnxfile import write
 from edge.processes.assembly import build_detector
 from edge.records import Frame
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
+from tools.bench import model_forms
+from tools.lab.onnxfile import write
 
 Work = Callable[[], object]
 _EMBEDDER = "lightcnn9"
@@ -31,7 +32,7 @@ _FORMS = {"embed-plain-int8": "int8 plain QDQ", "embed-fp32": "fp32"}
 
 def write_forms(folder: Path) -> None:
     """Write the forms that are counted beside the shipped file."""
-    made = model.make_forms(load_manifest().embedder(_EMBEDDER))
+    made = model_forms.make_forms(load_manifest().embedder(_EMBEDDER))
     for subject, form in _FORMS.items():
         (folder / f"{subject}.onnx").write_bytes(write(made[form]))
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.bench import engine
 from edge.models.manifest import load_manifest, load_verified
-from edge.models.onnxfile import Array, Graph, Node, integers, read, write
-from edge.models.unroll import unrolled
+from tools.bench import engine
+from tools.lab.onnxfile import Array, Graph, Node, integers, read, write
+from tools.lab.unroll import rolled, unrolled
 
-SHIPPED = load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime")
+FINISHED = load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime")
 
 
 def network(
@@ -68,13 +68,26 @@ def test_the_same_integers_come_out(side: int, height: int, width: int, zero: in
     assert np.array_equal(answer(changed, x), answer(model, x))
 
 
-def test_the_shipped_network_is_unrolled_and_says_exactly_the_same() -> None:
-    changed = unrolled(SHIPPED)
+def test_the_shipped_network_is_unrolled_and_says_exactly_what_its_origin_says() -> None:
+    origin, changed = rolled(FINISHED), unrolled(rolled(FINISHED))
+    assert changed == FINISHED
     weights = [a for a in read(changed).tensors.values() if a.ndim == 4 and a.shape[1:] == (28, 1, 1)]
     assert len(weights) == 2  # of 25 offsets, in multiples of four
     x = np.random.default_rng(1).random((1, 1, 128, 128), np.float32)
-    before, after = (engine.session(m).run(None, {"face": x})[0] for m in (SHIPPED, changed))
+    before, after = (engine.session(m).run(None, {"face": x})[0] for m in (origin, changed))
     assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_a_network_that_is_rolled_up_again_is_the_one_that_was_unrolled(side: int) -> None:
+    model = write(network(side))
+    again, first = read(rolled(unrolled(model))), read(model)
+    assert [(n.op, n.inputs, n.outputs) for n in again.nodes] == [(n.op, n.inputs, n.outputs) for n in first.nodes]
+    assert again.tensors.keys() == first.tensors.keys()
+    assert all(np.array_equal(again.tensors[name], array) for name, array in first.tensors.items())
+    assert rolled(model) == model
+    x = np.random.default_rng(side).random((1, 1, 12, 10), np.float32)
+    assert np.array_equal(answer(write(again), x), answer(model, x))
 
 
 def test_no_kernel_beyond_one_by_one_reads_the_pixels_any_more() -> None:

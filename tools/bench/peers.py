@@ -1,4 +1,4 @@
-"""`edge-bench peers`: the same video on the same machine, with this runtime and with what a user would take instead.
+"""`python -m tools.bench peers`: one video, seen by this runtime and by what a user would take instead.
 
 The video is two visits of one enrolled man with an empty view around them. What counts is the processor time that one
 recognized visit costs, decoding left out: that is what drains a battery.
@@ -7,7 +7,7 @@ recognized visit costs, decoding left out: that is what drains a battery.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import cv2
 import msgspec
 
 from edge.bench import progress, scenes, worker
-from edge.bench.peer_runs import OURS, PEERS
 from edge.bench.scenes import FPS, HEIGHT_PX, WIDTH_PX, Image
 from edge.bench.worker import BenchError
 from edge.config import Config
 from edge.processes import people
+from tools.bench import peer_runs
+from tools.bench.peer_runs import OURS, PEERS
 
 DATA = Path(__file__).parents[2] / "../shared/data"
+_RUNS = peer_runs.__name__
 _EMPTY_S, _VISIT_S = 6.0, 5.0  # an encounter ends after four seconds out of view
 _VISITS = 2
 _ENROLLED = 12  # pictures: as many templates as the runtime keeps of a person
@@ -42,12 +44,10 @@ def measure(data: Path = DATA, *, pairs: int = 600) -> dict[str, Any]:
             row: dict[str, Any] = {"system": system}
             try:
                 arguments = {"clip": str(folder / "clip.avi"), "pictures": str(folder / "pictures"), "visits": visits}
-                row |= worker.call("peer_runs", "watch", name=system, data_dir=str(folder), **arguments)
+                row |= worker.call(_RUNS, "watch", name=system, data_dir=str(folder), **arguments)
                 advance()
                 if has_lfw:
-                    row |= worker.call(
-                        "peer_runs", "lfw", name=system, data=str(data), pairs=pairs, data_dir=str(folder)
-                    )
+                    row |= worker.call(_RUNS, "lfw", name=system, data=str(data), pairs=pairs, data_dir=str(folder))
             except BenchError as e:
                 row["said"] = f"{e.what}: {e.remedy}" if e.remedy else e.what
             advance()
@@ -99,8 +99,3 @@ def _enrol(folder: Path) -> None:
     config = Config()
     config = msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=str(folder)))
     people.add(config, "The man", [pictures], ignored=False)
-
-
-def table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that a person reads."""
-    return list(report["rows"])
