@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.reasons import Reasons
-from edge.records import Decision, Face, Frame, Rates
+from edge.records import Decision, Face, Frame, Rates, Silence
 from edge.stages import (
     Aligner,
     BestShots,
@@ -74,6 +74,13 @@ class Pipeline:
     def finish(self) -> list[Decision]:
         """Close all encounters, as when the source has ended."""
         return self.encounters.finish()
+
+    def silences(self) -> list[Silence]:
+        """Return, once, why encounters that are over since the last call gave no event."""
+        silences = self.encounters.silences()
+        for silence in silences:
+            self.reasons.note([silence.reason], silence.t_s)
+        return silences
 
     def set_rates(self, rates: Rates) -> None:
         """Follow the power governor."""

@@ -61,6 +61,27 @@ Reason = Literal[
 ]
 """Why the device is in its mode."""
 
+SilentReason = Literal[
+    "no_face",  # a look that found none
+    "not_confident",  # a find that may be no face
+    "too_small",
+    "cut_off",
+    "too_blurred",
+    "too_dark",
+    "too_bright",
+    "too_flat",
+    "turned_away",
+    "tilted",
+    "misaligned",  # its landmarks do not fit a face
+    "undecided",  # an encounter with fewer embeddings than a decision needs
+    "nobody_near",  # an encounter that was reported as unknown
+    "margin",  # an encounter with somebody known, but not clear who
+    "twice_in_view",  # an encounter with the face of somebody in view: a mirror, a photo
+    "paused",
+    "no_energy",
+]
+"""Why there was no event: of looks, of faces, of encounters, and of the time in which nothing is looked at."""
+
 # ── files ──
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})

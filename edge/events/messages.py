@@ -13,9 +13,9 @@ from msgspec import Meta
 
 from edge.errors import EventError
 from edge.events.event import MAX_SEQ, UNREADABLE, BootId, ModelHash, Utc
-from edge.vocabulary import Mode, Reason, Slug, Supply
+from edge.vocabulary import Mode, Reason, SilentReason, Slug, Supply
 
-MAX_STATE_BYTES = 1536
+MAX_STATE_BYTES = 2560
 MAX_REQUEST_BYTES = 128  # the longest valid request is an ack of 56 bytes
 
 Link = Literal[
@@ -42,6 +42,13 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Base of all messages: frozen, and unknown fields are errors."""
 
 
+class Silent(_Message, frozen=True, kw_only=True):
+    """How often there was one reason for no event."""
+
+    count: _Counter
+    last_s: _Counter  # Unix time of the last, whole seconds
+
+
 class VisionState(_Message, frozen=True, kw_only=True):
     """What the vision process says of itself; it lies in the outbox until the publisher sends it."""
 
@@ -56,6 +63,7 @@ class VisionState(_Message, frozen=True, kw_only=True):
     faces: _Counter
     embeddings: _Counter
     events: _Counter
+    silent: dict[SilentReason, Silent] = {}  # why there was no event, since this `boot`
     held: _Counter = 0  # events in memory because the outbox cannot be written
     temperature_c: _Celsius | None = None
     battery_percent: _Percent | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -48,6 +49,7 @@ def as_text(report: dict[str, Any]) -> str:
         if ail := _AILS.get(vision["reason"]):
             lines.append(f"           {ail}")
         lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
+        lines += _silent(vision["silent"])
     if publisher is None:
         lines.append("publisher  has not run yet")
     else:
@@ -57,3 +59,15 @@ def as_text(report: dict[str, Any]) -> str:
     if outbox is not None:
         lines.append(f"outbox     {outbox['depth']} waiting, {outbox['dropped']} dropped")
     return "\n".join(lines)
+
+
+def _silent(reasons: dict[str, Any]) -> list[str]:
+    """Return a line for each reason that gave no event, most frequent first."""
+    often = sorted(reasons.items(), key=lambda item: -item[1]["count"])
+    return [
+        f"no event   {reason.replace('_', ' ')}: {said['count']}, last {_utc(said['last_s'])}" for reason, said in often
+    ]
+
+
+def _utc(unix_s: int) -> str:
+    return f"{datetime.fromtimestamp(unix_s, UTC):%FT%TZ}"

@@ -21,6 +21,7 @@ from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
 from edge.processes.power import Keeper, told
+from edge.processes.silences import SilenceLog, counted
 from edge.processes.steward import Steward, finish_forgetting
 from edge.records import Decision, Frame
 from edge.vocabulary import Reason
@@ -125,6 +126,7 @@ class _Vision:
         )
         self._recognition = self._backlog.settings().recognition
         self._reason: Reason = "starting"
+        self._silences = SilenceLog(config.recognition.min_embeddings)
         self._house_s = self._reported_s = now_s()
 
     def wants_frames(self) -> bool:
@@ -148,6 +150,7 @@ class _Vision:
         now, pipeline = now_s(), self._pipeline
         for decision in pipeline.idle(now) if frame is None else pipeline.process(frame):
             self._publish(decision)
+        self._note_silences()
         self._power.note(pipeline.counters, pipeline.undecided, pipeline.tracker.active, now)
         self._follow_power()
 
@@ -167,6 +170,8 @@ class _Vision:
         self._power.tick(now)
         self._follow_power()
         reason = self._reason_now(camera)
+        self._note_rest(reason, now)
+        self._silences.looks(self._pipeline.reasons.counts)
         news = reason != self._reason or mode != self._power.orders.mode
         if news or now - self._reported_s >= self._config.mqtt.state_every_s:
             self.report(reason)
@@ -184,6 +189,8 @@ class _Vision:
         else:
             for decision in self._pipeline.finish():
                 self._publish(decision)
+            self._note_silences()
+            self._silences.total(self._pipeline.reasons.counts, self._backlog.appended)
         self.report("stopping")
         self._power.save(now_s())
         self._power.close()
@@ -206,6 +213,7 @@ class _Vision:
             faces=counters.faces,
             embeddings=counters.embeddings,
             events=self._backlog.appended,
+            silent=counted(self._pipeline.reasons),
             held=self._backlog.held,
             **told(self._power.orders, self._reported_s),
             model=self._gallery.model[:16],
@@ -251,8 +259,21 @@ class _Vision:
             born=moment(decision.t_s),
             name=self._gallery.name_of(decision.person) if named and decision.person is not None else None,
         )
+        if decision.event_type == "unknown":
+            self._pipeline.reasons.note(["nobody near"], decision.t_s)
         _log.info("encounter %d: %s", decision.encounter, decision.event_type)
         _log.debug("encounter %d: person %s", decision.encounter, decision.person)  # the log tells nobody who was met
+
+    def _note_silences(self) -> None:
+        for silence in self._pipeline.silences():
+            self._silences.over(silence)
+
+    def _note_rest(self, reason: Reason, now: float) -> None:
+        """Count each time that looking is paused, or stops for want of energy or for heat."""
+        if reason != self._reason and reason == "paused":
+            self._pipeline.reasons.note(["paused"], now)
+        elif reason != self._reason and self._recognises and self._power.orders.mode == "suspended":
+            self._pipeline.reasons.note(["no energy"], now)
 
     def _follow_store(self) -> None:
         """Match against the people enrolled now; on a fault, said once, against those known so far."""

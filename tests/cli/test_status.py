@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
+import cv2
 import pytest
 
 from edge.events.outbox import Outbox
@@ -48,3 +50,22 @@ def test_a_damaged_report_is_an_error_in_words(bench: Bench, report: bytes) -> N
     assert answer.code == 1
     assert "state: " in answer.errors
     assert "Traceback" not in answer.errors
+
+
+def test_status_says_why_a_dim_clip_gave_no_event(man_bench: Bench, clips: Clips, tmp_path: Path) -> None:
+    dim = tmp_path / "dim.avi"
+    source, writer = cv2.VideoCapture(str(clips.man_later)), None
+    while (read := source.read())[0]:
+        image = cv2.convertScaleAbs(read[1], alpha=0.12)
+        writer = writer or cv2.VideoWriter(str(dim), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, image.shape[1::-1])
+        writer.write(image)
+    assert writer is not None
+    writer.release()
+    man_bench.configure({"camera": {"source": "video", "paths": [str(dim)], "fps": 30, "realtime": False}})
+    answer = man_bench.call("vision")
+    assert man_bench.status()["vision"]["events"] == 0
+    silent = man_bench.status()["vision"]["silent"]
+    assert silent["too_dark"]["count"] > 10
+    assert silent["undecided"]["count"] == 1
+    assert "undecided; 0 of at least 3 embeddings; unfit looks: " in answer.errors
+    assert "no event   too dark: " in man_bench.call("status").output

@@ -1,0 +1,65 @@
+"""Why there is no event, as the log and the state say it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import get_args
+
+from edge.events.clock import moment
+from edge.events.messages import Silent
+from edge.reasons import Count, Reasons
+from edge.records import Silence
+from edge.vocabulary import SilentReason
+
+_log = logging.getLogger(__name__)
+_NAMES: dict[str, SilentReason] = {name.replace("_", " "): name for name in get_args(SilentReason)}
+
+
+def counted(reasons: Reasons) -> dict[SilentReason, Silent]:
+    """Return the counts as the state has them."""
+    return {
+        _NAMES[reason]: Silent(count=count.count, last_s=moment(count.last_s).wall_ms // 1000)
+        for reason, count in sorted(reasons.counts.items())
+        if reason in _NAMES
+    }
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return reasons with their counts, most frequent first: "too dark 15, no face 3"."""
+    often = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in often)
+
+
+class SilenceLog:
+    """Says in the log why faces gave no event. It names nobody."""
+
+    def __init__(self, least_embeddings: int) -> None:
+        self._least = least_embeddings
+        self._said: dict[str, int] = {}
+
+    def over(self, silence: Silence) -> None:
+        """Say why an encounter that is over gave no event."""
+        unfit = in_words(dict(silence.refused))
+        _log.info(
+            "no event for a face that %d looks showed: %s; %d of at least %d embeddings%s",
+            silence.looks,
+            silence.reason,
+            silence.embeddings,
+            self._least,
+            f"; unfit looks: {unfit}" if unfit else "",
+        )
+
+    def looks(self, counts: Mapping[str, Count]) -> None:
+        """Say, to those who want to know more, what was counted since the last call."""
+        now = {reason: count.count for reason, count in counts.items()}
+        news = {reason: count - self._said.get(reason, 0) for reason, count in now.items()}
+        self._said = now
+        if news := {reason: count for reason, count in news.items() if count}:
+            _log.debug("without use since the last time: %s", in_words(news))
+
+    def total(self, counts: Mapping[str, Count], events: int) -> None:
+        """Say at the end what gave no event; of a run without any event, to everybody."""
+        if counts:
+            level = logging.DEBUG if events else logging.INFO
+            _log.log(level, "looks and faces without an event: %s", in_words({r: c.count for r, c in counts.items()}))
