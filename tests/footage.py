@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.bench.footage import locate
 from edge.errors import SourceError
+from edge.footage import locate
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 

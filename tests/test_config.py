@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.errors import ConfigError, ProvisionError
-from edge.provision import messages
+from edge.provision.protocol import messages
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "edge.toml"
 

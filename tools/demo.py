@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edge.bench.footage import locate
+from edge.footage import locate
 
 DEVICE = "demo"
 ENROLMENT_FRAMES = 30

@@ -16,9 +16,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from edge.provision.arming import canonical
-from edge.provision.host import Client
-from edge.provision.port import SerialPort
+from edge.provision.host.client import Client
+from edge.provision.protocol.code import canonical
+from edge.provision.protocol.port import SerialPort
 
 SIZE_BYTES = 6_000_000
 RUNS = 5

@@ -31,7 +31,7 @@ def main() -> None:
 def cli(options: Options) -> None:
     """Set a device up over one USB cable. Without a command: a wizard that leads through everything."""
     if click.get_current_context().invoked_subcommand is None:
-        from edge.provision import wizard
+        from edge.provision.host import wizard
 
         with options.device() as client:
             wizard.run(client)
@@ -41,7 +41,8 @@ def cli(options: Options) -> None:
 @with_device
 def info(options: Options) -> None:
     """Say what the device is, and how it is."""
-    from edge.provision import actions, console, messages
+    from edge.provision.host import actions, console
+    from edge.provision.protocol import messages
 
     with options.device() as client:
         found = client.call(messages.Info(), messages.DeviceInfo)
@@ -52,7 +53,7 @@ def info(options: Options) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ports(as_json: bool) -> None:
     """List the devices that are plugged in."""
-    from edge.provision import port
+    from edge.provision.protocol import port
 
     found = port.find()
     if as_json:
@@ -66,7 +67,7 @@ def ports(as_json: bool) -> None:
 @with_device
 def name(options: Options, name: str) -> None:
     """Give the device its NAME in topics and events."""
-    from edge.provision.messages import SetName
+    from edge.provision.protocol.messages import SetName
 
     done(options, SetName(name=name), f"the device is called {name}")
 
@@ -75,7 +76,7 @@ def name(options: Options, name: str) -> None:
 @with_device
 def set_time(options: Options) -> None:
     """Set the device's clock to this computer's."""
-    from edge.provision.messages import SetTime
+    from edge.provision.protocol.messages import SetTime
 
     done(options, SetTime(unix_s=time.time()), "done")
 
@@ -92,7 +93,7 @@ def set_time(options: Options) -> None:
 @with_device
 def mqtt(options: Options, broker_port: int | None, password_file: Any, **wishes: Any) -> None:
     """Set the broker; what is not named stays."""
-    from edge.provision.messages import SetMqtt
+    from edge.provision.protocol.messages import SetMqtt
 
     password = None if password_file is None else password_file.read().rstrip("\r\n")
     done(options, SetMqtt(port=broker_port, password=password, **wishes), "the broker is set")
@@ -103,7 +104,7 @@ def mqtt(options: Options, broker_port: int | None, password_file: Any, **wishes
 @with_device
 def privacy(options: Options, names: bool) -> None:
     """Say what may leave beside the opaque id."""
-    from edge.provision.messages import SetPrivacy
+    from edge.provision.protocol.messages import SetPrivacy
 
     done(options, SetPrivacy(publish_names=names), f"events carry {'names' if names else 'no names'}")
 
@@ -113,7 +114,7 @@ def privacy(options: Options, names: bool) -> None:
 @with_device
 def run_time(options: Options, wish: str) -> None:
     """Say how long a charge must last: 12h, "until 18:00", or "" for no wish."""
-    from edge.provision.messages import SetRunTime
+    from edge.provision.protocol.messages import SetRunTime
 
     done(options, SetRunTime(run_time=wish), "the run time is set")
 
@@ -123,7 +124,7 @@ def run_time(options: Options, wish: str) -> None:
 @with_device
 def certificate_request(options: Options, out: Any) -> None:
     """Have the device make a key and ask for its certificate; the key never leaves it."""
-    from edge.provision.messages import Csr, MakeCsr
+    from edge.provision.protocol.messages import Csr, MakeCsr
 
     with options.device() as client:
         csr = client.call(MakeCsr(), Csr)
@@ -136,7 +137,7 @@ def certificate_request(options: Options, out: Any) -> None:
 @with_device
 def certificate(options: Options, certificate: Any, authority: Any) -> None:
     """Hand in the device's certificate and the broker's authority."""
-    from edge.provision.messages import SetCertificate
+    from edge.provision.protocol.messages import SetCertificate
 
     texts = {key: file.read() for key, file in (("certificate", certificate), ("authority", authority)) if file}
     if not texts:
@@ -149,7 +150,8 @@ def certificate(options: Options, certificate: Any, authority: Any) -> None:
 @with_device
 def diagnostics(options: Options, out: Path) -> None:
     """Fetch a diagnostics bundle; you see what it would hold before any of it is sent."""
-    from edge.provision import actions, messages
+    from edge.provision.host import actions
+    from edge.provision.protocol import messages
 
     with options.device() as client:
         parts = client.call(messages.ListDiagnostics(), messages.Diagnostics).parts
@@ -167,7 +169,8 @@ def diagnostics(options: Options, out: Path) -> None:
 @with_device
 def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
     """Send a signed model BUNDLE; the device tests it before it uses it. An interrupted one goes on where it ended."""
-    from edge.provision import actions, console, messages
+    from edge.provision.host import actions, console
+    from edge.provision.protocol import messages
 
     if roll_back == (bundle is not None):
         raise click.UsageError("name a bundle, or --roll-back")
@@ -186,7 +189,7 @@ def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
 @with_device
 def arm(options: Options, minutes: int) -> None:
     """Keep the device ready for further conversations."""
-    from edge.provision.messages import Arm
+    from edge.provision.protocol.messages import Arm
 
     done(options, Arm(minutes=minutes), "armed")
 
@@ -195,7 +198,7 @@ def arm(options: Options, minutes: int) -> None:
 @with_device
 def disarm(options: Options) -> None:
     """Take no further conversation until the button is pressed."""
-    from edge.provision.messages import Disarm
+    from edge.provision.protocol.messages import Disarm
 
     done(options, Disarm(), "disarmed")
 
@@ -204,7 +207,8 @@ def disarm(options: Options) -> None:
 @with_device
 def factory_reset(options: Options) -> None:
     """Forget everybody and everything that was set."""
-    from edge.provision import actions, messages
+    from edge.provision.host import actions
+    from edge.provision.protocol import messages
 
     with options.device() as client:
         device = client.call(messages.Info(), messages.DeviceInfo)
@@ -219,7 +223,7 @@ def factory_reset(options: Options) -> None:
 @click.option("--serve", is_flag=True, help="Run the device and no wizard; print port and code as one JSON object.")
 def simulate(video: Path | None, folder: Path | None, serve: bool) -> None:
     """Try everything without hardware: the real device side, a video as its camera, and the wizard."""
-    from edge.provision import console, simulator, wizard
+    from edge.provision.host import console, simulator, wizard
 
     with simulator.device(video or simulator.default_video(), folder) as device:
         if serve:

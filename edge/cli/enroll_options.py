@@ -15,7 +15,7 @@ import click
 from edge.errors import ProvisionError
 
 if TYPE_CHECKING:  # loading it needs the extra `enroll`
-    from edge.provision.host import Client
+    from edge.provision.host.client import Client
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -28,7 +28,7 @@ class Options:
 
     def show(self, data: Any, text: Any) -> None:
         """Print a result: JSON for programs, or what a person reads."""
-        from edge.provision import console
+        from edge.provision.host import console
 
         if self.as_json:
             click.echo(json.dumps(data))
@@ -43,9 +43,9 @@ class Options:
     @contextmanager
     def device(self) -> Iterator[Client]:
         """Open the conversation; it is closed whatever happens."""
-        from edge.provision.arming import canonical
-        from edge.provision.host import Client
-        from edge.provision.port import SerialPort
+        from edge.provision.host.client import Client
+        from edge.provision.protocol.code import canonical
+        from edge.provision.protocol.port import SerialPort
 
         code = self.code or os.environ.get("EDGE_CODE") or click.prompt("Code on the device's label", err=True)
         port = SerialPort(self.port or os.environ.get("EDGE_PORT") or _only_port())
@@ -59,8 +59,8 @@ class Options:
 
 
 def _only_port() -> str:
-    from edge.provision import port
-    from edge.provision.host import ARM
+    from edge.provision.host.client import ARM
+    from edge.provision.protocol import port
 
     found = port.find()
     if len(found) == 1:
@@ -98,8 +98,8 @@ def with_device(command: _F) -> _F:
 
 def done(options: Options, request: Any, text: str) -> None:
     """Send one request that has nothing to tell but that it is done."""
-    from edge.provision import actions
-    from edge.provision.messages import Done
+    from edge.provision.host import actions
+    from edge.provision.protocol.messages import Done
 
     with options.device() as client:
         answer = client.call(request, Done)

@@ -18,7 +18,7 @@ def people() -> None:
 @with_device
 def people_list(options: Options) -> None:
     """List who is enrolled."""
-    from edge.provision import actions, console
+    from edge.provision.host import actions, console
 
     with options.device() as client:
         found = actions.everybody(client)
@@ -33,7 +33,7 @@ def people_list(options: Options) -> None:
 @with_device
 def people_add(options: Options, name: str, photos: tuple[Path, ...], camera: bool, ignore: bool) -> None:
     """Enrol NAME. Photos are used on the device, and forgotten."""
-    from edge.provision import actions, wizard
+    from edge.provision.host import actions, wizard
 
     if camera == bool(photos):
         raise click.UsageError("name photos with --from, or --camera")
@@ -52,7 +52,7 @@ def people_add(options: Options, name: str, photos: tuple[Path, ...], camera: bo
 @with_device
 def people_rename(options: Options, person: str, name: str) -> None:
     """Give a person (id as in `people list`) another NAME."""
-    from edge.provision.messages import Rename
+    from edge.provision.protocol.messages import Rename
 
     done(options, Rename(person=person, name=name), f"{person} is now called {name}")
 
@@ -63,7 +63,7 @@ def people_rename(options: Options, person: str, name: str) -> None:
 @with_device
 def people_ignore(options: Options, person: str, off: bool) -> None:
     """Put a person (id as in `people list`) on the ignore list."""
-    from edge.provision.messages import Ignore
+    from edge.provision.protocol.messages import Ignore
 
     text = f"{person} is {'reported again' if off else 'neither matched nor reported'}"
     done(options, Ignore(person=person, ignored=not off), text)
@@ -74,7 +74,8 @@ def people_ignore(options: Options, person: str, off: bool) -> None:
 @with_device
 def people_remove(options: Options, person: str) -> None:
     """Remove a person (id as in `people list`) and destroy the key of that person's templates."""
-    from edge.provision import actions, messages
+    from edge.provision.host import actions
+    from edge.provision.protocol import messages
 
     options.confirm(f"Remove {person} for good?")
     with options.device() as client:
@@ -89,6 +90,6 @@ def people_remove(options: Options, person: str) -> None:
 @with_device
 def people_renew(options: Options) -> None:
     """Rotate all templates anew: copies of the old ones link to nothing, and nobody enrols again."""
-    from edge.provision.messages import Renew
+    from edge.provision.protocol.messages import Renew
 
     done(options, Renew(), "renewed")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Self
 
 from edge.errors import EdgeError, ProvisionError
-from edge.provision import control
-from edge.provision.control import ControlReply, ControlRequest
-from edge.provision.messages import Failed
+from edge.provision.device import control
+from edge.provision.device.control import ControlReply, ControlRequest
+from edge.provision.protocol.messages import Failed
 from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)

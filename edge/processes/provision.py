@@ -17,13 +17,14 @@ from edge.clock import now_s
 from edge.config import Config
 from edge.errors import ProvisionError
 from edge.health import Notifier
-from edge.provision.arming import Arming, canonical, load_or_make_code
-from edge.provision.control import ControlClient
-from edge.provision.desk import Clock, Desk
-from edge.provision.device import Device
-from edge.provision.port import Port, PtyPort, SerialPort
-from edge.provision.settings import OwnerSettings
-from edge.provision.staging import Staging
+from edge.provision.device.arming import Arming, load_or_make_code
+from edge.provision.device.control import ControlClient
+from edge.provision.device.conversation import Device
+from edge.provision.device.requests import CableRequests, Clock
+from edge.provision.device.settings import OwnerSettings
+from edge.provision.device.staging import Staging
+from edge.provision.protocol.code import canonical
+from edge.provision.protocol.port import Port, PtyPort, SerialPort
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 2.0
@@ -54,7 +55,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
         stop.wait(seconds)
 
     control = ControlClient(config.control_path, now_s, pause)
-    desk = Desk(
+    requests = CableRequests(
         OwnerSettings(config_path),
         arming,
         Staging(config.provision_dir),
@@ -62,7 +63,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
         Clock(time.time, lambda unix_s: time.clock_settime(time.CLOCK_REALTIME, unix_s)),
     )
     device = Device(
-        desk=desk,
+        requests=requests,
         arming=arming,
         code=lambda: canonical(code),
         random=os.urandom,

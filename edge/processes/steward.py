@@ -26,10 +26,10 @@ from edge.models.slots import Slot, Slots
 from edge.processes import forgetting, people
 from edge.processes.assembly import DETECTOR, build_enrolment
 from edge.processes.gallery import LiveGallery, load_calibration
-from edge.provision import messages
-from edge.provision.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
-from edge.provision.messages import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed, Updated
-from edge.provision.staging import Staging
+from edge.provision.device.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
+from edge.provision.device.staging import Staging
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed, Updated
 from edge.records import Frame
 from edge.vision.embedder import load_embedder
 from edge.vocabulary import Reason

@@ -1,4 +1,4 @@
-"""Set a device up over one USB cable: framing, session, messages (sans-IO), and the two ends.
+"""Set a device up over one USB cable: the protocol, the device's end, the owner's end.
 
 The protocol: docs/provisioning.md.
 """

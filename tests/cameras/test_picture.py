@@ -105,8 +105,8 @@ from edge import config
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.processes.steward import Steward
-from edge.provision import messages
-from edge.provision.control import WholePhoto
+from edge.provision.protocol import messages
+from edge.provision.device.control import WholePhoto
 from edge.records import Frame
 import numpy as np
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.provision.simulator import Simulated, device
+from edge.provision.host.simulator import Simulated, device
 from tests.footage import path_of, video
 from tools.rig.brokers import until
 from tools.rig.workbench import Answer

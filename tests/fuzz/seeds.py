@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edge.provision import messages
-from edge.provision.framing import encode
-from edge.provision.session import HostSession, Kind
+from edge.provision.protocol import messages
+from edge.provision.protocol.framing import encode
+from edge.provision.protocol.session import HostSession, Kind
 
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xC0, 0xDE, 0xDF, 0xFE, 0xFF)
 

@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 
 from edge.errors import ProvisionError
-from edge.provision import control, messages
-from edge.provision.framing import Damage, Decoder, encode
-from edge.provision.limits import MAX_PAYLOAD_BYTES
-from edge.provision.session import (
+from edge.provision.device import control
+from edge.provision.protocol import messages
+from edge.provision.protocol.framing import Damage, Decoder, encode
+from edge.provision.protocol.limits import MAX_PAYLOAD_BYTES
+from edge.provision.protocol.session import (
     Alert,
     DeviceSession,
     Ended,

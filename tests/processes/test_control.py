@@ -19,9 +19,10 @@ import pytest
 
 from edge.errors import ProvisionError
 from edge.processes.control import ControlServer
-from edge.provision import control, messages
-from edge.provision.control import ControlClient, ControlReply, ControlRequest, Status, VisionStatus, WholePhoto
-from edge.provision.messages import Done, Failed
+from edge.provision.device import control
+from edge.provision.device.control import ControlClient, ControlReply, ControlRequest, Status, VisionStatus, WholePhoto
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import Done, Failed
 from tools.rig.brokers import until
 
 STATUS = VisionStatus(model="m", slot="built-in", people=0, camera="normal")

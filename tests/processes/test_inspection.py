@@ -16,7 +16,7 @@ AS_USER = """
 import ctypes, encodings.ascii, os, sys  # now: this user may not enter the folder of Python
 from pathlib import Path
 from edge.inspection import refuse_inspection
-from edge.provision.control import address_of
+from edge.provision.device.control import address_of
 from edge.processes.sandbox import leave_network
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

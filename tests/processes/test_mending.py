@@ -13,13 +13,13 @@ from edge.config import Config
 from edge.errors import StoreError
 from edge.models.slots import Slots
 from edge.processes import people, steward
-from edge.provision import messages
-from edge.provision.arming import Arming
-from edge.provision.control import ControlClient, Reload, Status, VisionStatus
-from edge.provision.desk import Clock, Desk
-from edge.provision.messages import DeviceInfo, Done
-from edge.provision.settings import OwnerSettings
-from edge.provision.staging import Staging
+from edge.provision.device.arming import Arming
+from edge.provision.device.control import ControlClient, Reload, Status, VisionStatus
+from edge.provision.device.requests import CableRequests, Clock
+from edge.provision.device.settings import OwnerSettings
+from edge.provision.device.staging import Staging
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import DeviceInfo, Done
 from tests.conftest import Enrolled
 from tools.rig.brokers import until
 from tools.rig.workbench import Bench, flip_byte
@@ -28,14 +28,14 @@ NO_CAMERA = {"camera": {"source": "v4l2", "device": "/dev/no-camera"}}
 
 
 @contextmanager
-def desk_of(bench: Bench, config: Config) -> Iterator[Desk]:
+def requests_of(bench: Bench, config: Config) -> Iterator[CableRequests]:
     """What answers the owner at the cable, beside a vision process that runs."""
     client = ControlClient(config.control_path, time.monotonic, time.sleep)
     arming = Arming(config.provision_dir, "boot-1", time.monotonic)
     config.provision_dir.mkdir(parents=True, exist_ok=True)
     clock = Clock(time.time, lambda _: None)
     try:
-        yield Desk(OwnerSettings(bench.path), arming, Staging(config.provision_dir), client.call, clock)
+        yield CableRequests(OwnerSettings(bench.path), arming, Staging(config.provision_dir), client.call, clock)
     finally:
         client.close()
 
@@ -60,17 +60,17 @@ def test_with_a_store_that_does_not_open_nobody_is_recognised_and_a_reset_mends_
     man_bench.configure(NO_CAMERA)
     spoil(man_bench)
     config, before = man_bench.settings, (man_bench.data / "templates.edge").read_bytes()
-    with man_bench.start("vision") as running, desk_of(man_bench, config) as desk:
+    with man_bench.start("vision") as running, requests_of(man_bench, config) as requests:
         running.says("nobody is recognised until this is mended")
         until(lambda: state_of(man_bench) == ("suspended", "store"), "the state says so")
         assert "edge-daemon doctor says why" in man_bench.call("status").output
         time.sleep(1.5)  # it looks at the store again, and says nothing new
         assert running.said.count("nobody is recognised") == 1
         assert config.store_path.read_bytes() == before, "a damaged store is left as it is"
-        info = desk.answer(messages.Info())
+        info = requests.answer(messages.Info())
         assert isinstance(info, DeviceInfo)
         assert (info.people, info.camera) == (0, "store")
-        answer = desk.answer(messages.FactoryReset(name="bench"))
+        answer = requests.answer(messages.FactoryReset(name="bench"))
         assert isinstance(answer, Done), answer
         until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
         assert not config.store_path.exists()
@@ -92,13 +92,13 @@ def test_with_damaged_settings_nobody_is_recognised_and_a_reset_mends_it(man_ben
     config = man_bench.settings
     OwnerSettings(man_bench.path).change("device", {"id": "kitchen"})
     config.settings_path.write_bytes(bytes(200))
-    with man_bench.start("vision") as running, desk_of(man_bench, config) as desk:
+    with man_bench.start("vision") as running, requests_of(man_bench, config) as requests:
         until(lambda: state_of(man_bench) == ("suspended", "settings"), "the state says so")
         assert "check-config says why" in man_bench.call("status").output
-        desk.answer(messages.Info())
-        assert isinstance(desk._vision(Reload()), Done)  # anew, with the same damage
-        until(lambda: isinstance(desk._vision(Status()), VisionStatus), "vision is there again")
-        answer = desk.answer(messages.FactoryReset(name="bench"))  # what it is called in edge.toml
+        requests.answer(messages.Info())
+        assert isinstance(requests._vision(Reload()), Done)  # anew, with the same damage
+        until(lambda: isinstance(requests._vision(Status()), VisionStatus), "vision is there again")
+        answer = requests.answer(messages.FactoryReset(name="bench"))  # what it is called in edge.toml
         assert isinstance(answer, Done), answer
         until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
         assert not config.settings_path.exists()

@@ -13,14 +13,14 @@ from edge import config as configuration
 from edge.config import Config
 from edge.health import Notifier
 from edge.processes import following, provision
-from edge.provision.settings import OwnerSettings
+from edge.provision.device.settings import OwnerSettings
 from tools.rig.brokers import until
 from tools.rig.workbench import Bench
 
 
-@pytest.mark.parametrize("module", ["edge.processes.provision", "edge.cli.enroll", "edge.provision.wizard"])
+@pytest.mark.parametrize("module", ["edge.processes.provision", "edge.cli.enroll", "edge.provision.host.wizard"])
 def test_what_speaks_over_the_cable_loads_no_pixels_no_identities_and_no_mqtt(module: str) -> None:
-    code = f"import {module}, edge.provision.host, sys; print(*sorted(sys.modules))"
+    code = f"import {module}, edge.provision.host.client, sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     for unwanted in (
@@ -40,7 +40,7 @@ def test_what_speaks_over_the_cable_loads_no_pixels_no_identities_and_no_mqtt(mo
 def test_vision_does_not_load_what_only_the_cable_needs() -> None:
     code = "import edge.processes.vision, sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"serial", "cobs", "spake2", "rich", "edge.provision.session"} & set(done.stdout.split())
+    assert not {"serial", "cobs", "spake2", "rich", "edge.provision.protocol.session"} & set(done.stdout.split())
 
 
 def test_the_first_start_arms_itself_and_a_later_one_does_not(bench: Bench) -> None:

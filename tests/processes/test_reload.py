@@ -25,8 +25,8 @@ from edge.models.manifest import MANIFEST
 from edge.models.slots import Slots
 from edge.processes import forgetting, vision
 from edge.processes.gallery import LiveGallery
-from edge.provision.control import ControlClient, ControlRequest, Forget, Reload
-from edge.provision.messages import Done, EnrolBegin, Failed
+from edge.provision.device.control import ControlClient, ControlRequest, Forget, Reload
+from edge.provision.protocol.messages import Done, EnrolBegin, Failed
 from edge.records import Frame
 from edge.vision.embedder import Embedder
 from tests.conftest import Clips

@@ -19,15 +19,15 @@ from edge.identity.enrolment import Stages
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.processes.steward import Steward
-from edge.provision import messages
-from edge.provision.arming import Arming
-from edge.provision.control import ControlReply, ControlRequest
-from edge.provision.desk import Clock, Desk
-from edge.provision.device import Device
-from edge.provision.host import Client
-from edge.provision.messages import Failed, Reply, Request
-from edge.provision.settings import OwnerSettings
-from edge.provision.staging import Staging
+from edge.provision.device.arming import Arming
+from edge.provision.device.control import ControlReply, ControlRequest
+from edge.provision.device.conversation import Device
+from edge.provision.device.requests import CableRequests, Clock
+from edge.provision.device.settings import OwnerSettings
+from edge.provision.device.staging import Staging
+from edge.provision.host.client import Client
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import Failed, Reply, Request
 from tests.footage import Image, still, video
 
 CODE = b"K7QM3XPD"
@@ -79,7 +79,7 @@ class OnTable:
         self.arming = Arming(self.config.provision_dir, self.boot, self.clocks.now_s)
         self.gallery = LiveGallery(self.config)
         self.steward = Steward(self.config, self.gallery, lambda _: shared_stages())
-        self.desk = Desk(
+        self.requests = CableRequests(
             OwnerSettings(self.path),
             self.arming,
             Staging(self.config.provision_dir),
@@ -87,7 +87,7 @@ class OnTable:
             Clock(lambda: self.clocks.wall, self._set_clock),
         )
         self.device = Device(
-            desk=self.desk,
+            requests=self.requests,
             arming=self.arming,
             code=lambda: CODE,
             random=random.Random(7).randbytes,
@@ -116,12 +116,12 @@ class OnTable:
         self.clocks.wall = unix_s
 
     def ask(self, request: Request) -> Reply:
-        """Ask the desk, past the cable."""
+        """Ask the requests, past the cable."""
         messages.check(request)
-        return self.desk.answer(request)
+        return self.requests.answer(request)
 
     def must(self, request: Request, expected: type[_R]) -> _R:
-        """Ask the desk, and expect this kind of reply."""
+        """Ask the requests, and expect this kind of reply."""
         reply = self.ask(request)
         assert isinstance(reply, expected), reply
         return reply

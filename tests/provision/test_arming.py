@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ProvisionError
-from edge.provision.arming import FREE_GUESSES, Arming, canonical, load_or_make_code, wait_after_s
-from edge.provision.session import Alert
+from edge.provision.device.arming import FREE_GUESSES, Arming, load_or_make_code, wait_after_s
+from edge.provision.protocol.code import canonical
+from edge.provision.protocol.session import Alert
 
 
 class Clock:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EdgeError
-from edge.provision import framing, messages
-from edge.provision.host import Client, DeviceError
-from edge.provision.messages import DeviceInfo, Done, Enrolled, Person, Progress
-from edge.provision.port import PtyPort, SerialPort
-from edge.provision.session import Kind
+from edge.provision.host.client import Client, DeviceError
+from edge.provision.protocol import framing, messages
+from edge.provision.protocol.messages import DeviceInfo, Done, Enrolled, Person, Progress
+from edge.provision.protocol.port import PtyPort, SerialPort
+from edge.provision.protocol.session import Kind
 from tests.provision.harness import CODE, OnTable, photos_of_man, send_all
 
 NAME = "Wilhelmina Harker"

@@ -10,10 +10,10 @@ import pytest
 from spake2.parameters.ed25519 import ParamsEd25519
 
 from edge.cli.enroll import cli
-from edge.provision import messages
-from edge.provision.framing import encode
-from edge.provision.port import USB_PRODUCT, USB_VENDOR
-from edge.provision.session import Alert, Kind
+from edge.provision.protocol import messages
+from edge.provision.protocol.framing import encode
+from edge.provision.protocol.port import USB_PRODUCT, USB_VENDOR
+from edge.provision.protocol.session import Alert, Kind
 from tests.provision.vectors import conversation
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from edge.processes.provision import _serve
-from edge.provision import messages
-from edge.provision.host import Client
-from edge.provision.messages import DeviceInfo, People, Stored
-from edge.provision.port import PtyPort, SerialPort
+from edge.provision.host.client import Client
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import DeviceInfo, People, Stored
+from edge.provision.protocol.port import PtyPort, SerialPort
 from tests.provision.harness import CODE, OnTable
 
 UPDATE_BYTES = 6_000_000

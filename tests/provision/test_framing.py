@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.provision.framing import Damage, Decoder, encode
-from edge.provision.limits import MAX_PAYLOAD_BYTES
+from edge.provision.protocol.framing import Damage, Decoder, encode
+from edge.provision.protocol.limits import MAX_PAYLOAD_BYTES
 
 PAYLOADS = st.lists(st.binary(min_size=1, max_size=600), max_size=6)
 

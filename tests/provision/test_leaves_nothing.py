@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.provision import messages
-from edge.provision.arming import canonical
-from edge.provision.host import Client
-from edge.provision.messages import Progress
-from edge.provision.port import SerialPort
-from edge.provision.simulator import Simulated, device
+from edge.provision.host.client import Client
+from edge.provision.host.simulator import Simulated, device
+from edge.provision.protocol import messages
+from edge.provision.protocol.code import canonical
+from edge.provision.protocol.messages import Progress
+from edge.provision.protocol.port import SerialPort
 from tests.footage import path_of
 from tests.provision.harness import photo_of_woman, send_all
 from tools.rig.brokers import until

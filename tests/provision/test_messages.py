@@ -11,8 +11,9 @@ import pytest
 
 from edge.errors import ProvisionError
 from edge.processes.steward import Steward
-from edge.provision import control, messages
-from edge.provision.desk import Desk
+from edge.provision.device import control
+from edge.provision.device.requests import CableRequests
+from edge.provision.protocol import messages
 
 
 def members(union: Any) -> tuple[type[msgspec.Struct], ...]:
@@ -64,7 +65,7 @@ def test_every_text_number_and_list_of_a_request_has_a_limit(request_type: type[
 
 
 def test_every_request_has_an_answer_at_the_desk_and_every_control_request_one_in_vision() -> None:
-    assert set(Desk.ANSWERS) == set(members(messages.Request))
+    assert set(CableRequests.ANSWERS) == set(members(messages.Request))
     assert set(Steward.HANDLERS) == set(members(control.ControlRequest))
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edge.processes import people, steward
-from edge.provision import messages
-from edge.provision.actions import everybody
-from edge.provision.host import Client, DeviceError
-from edge.provision.limits import CHUNK_BYTES
-from edge.provision.messages import Done, Enrolled, People, Progress, Removed, Stored
+from edge.provision.host.actions import everybody
+from edge.provision.host.client import Client, DeviceError
+from edge.provision.protocol import messages
+from edge.provision.protocol.limits import CHUNK_BYTES
+from edge.provision.protocol.messages import Done, Enrolled, People, Progress, Removed, Stored
 from edge.records import Frame
 from tests.footage import video
 from tests.provision.harness import OnTable, client, enrol_man, photo_of_woman, photos_of_man, send_all
@@ -105,10 +105,10 @@ def test_a_piece_of_a_photo_is_copied_to_its_place_and_to_no_other_memory(table:
         return messages.Photo(name="a", size=3 * CHUNK_BYTES, offset=offset, data=data)
 
     first, second = piece(0), piece(CHUNK_BYTES)
-    table.desk.answer(first)  # makes room for the whole photo
+    table.requests.answer(first)  # makes room for the whole photo
     tracemalloc.start()
     try:
-        table.desk.answer(second)
+        table.requests.answer(second)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -10,7 +10,7 @@ import pytest
 import serial
 
 from edge.errors import ProvisionError
-from edge.provision.port import SerialPort
+from edge.provision.protocol.port import SerialPort
 
 
 @pytest.mark.parametrize("step", ["_reset_input_buffer", "_reconfigure_port", "_update_dtr_state"])

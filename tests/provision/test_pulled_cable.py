@@ -18,9 +18,10 @@ import pytest
 from edge.errors import EdgeError
 from edge.models.bundle import pack
 from edge.models.manifest import MANIFEST
-from edge.provision import actions, messages
-from edge.provision.host import Client
-from edge.provision.messages import DeviceInfo, Enrolled, People, Updated
+from edge.provision.host import actions
+from edge.provision.host.client import Client
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import DeviceInfo, Enrolled, People, Updated
 from tests.provision.harness import SIGNER, Cable, OnTable, client, enrol_man
 
 UNCUT = 1 << 40
@@ -100,7 +101,7 @@ def test_an_enrolment_pulled_anywhere_leaves_nobody_half_enrolled_and_the_next_r
         assert len(people) in ({1} if through else {0, 1}), cut_at
         assert all(person.templates for person in people)
         assert not table.steward.wants_frames
-        assert table.desk._photo == b""
+        assert table.requests._photo == b""
         if not people:
             assert interrupted(table, step, UNCUT)
             assert table.must(messages.ListPeople(), People).total == 1

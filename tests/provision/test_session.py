@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from edge.provision.framing import Damage
-from edge.provision.session import (
+from edge.provision.protocol.framing import Damage
+from edge.provision.protocol.session import (
     VERSIONS,
     Alert,
     DeviceSession,

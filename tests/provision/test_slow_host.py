@@ -15,10 +15,10 @@ import pytest
 from edge import config
 from edge.health import Notifier
 from edge.processes import provision
-from edge.provision import framing, messages
-from edge.provision.arming import canonical
-from edge.provision.host import Client
-from edge.provision.session import HostSession, Kind, Send
+from edge.provision.host.client import Client
+from edge.provision.protocol import framing, messages
+from edge.provision.protocol.code import canonical
+from edge.provision.protocol.session import HostSession, Kind, Send
 from tests.provision.harness import OnTable, client
 from tools.rig.brokers import until
 
@@ -88,7 +88,7 @@ def test_a_host_may_take_its_time_between_its_guess_and_the_proof(port: Port) ->
 
 
 def test_a_device_may_take_longer_than_a_greeting(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.provision.host._GREETING_S", 0.5)
+    monkeypatch.setattr("edge.provision.host.client._GREETING_S", 0.5)
     reads = 0
 
     class Slow(Line):
@@ -144,7 +144,7 @@ def test_a_host_that_asks_now_and_then_stays_in_conversation(table: OnTable) -> 
 
 
 def test_who_takes_the_guess_and_never_proves_is_not_waited_for(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.provision.device._PROOF_S", 1.0)
+    monkeypatch.setattr("edge.provision.device.conversation._PROOF_S", 1.0)
 
     class Cut(Line):
         def write(self, data: bytes) -> None:
@@ -153,8 +153,8 @@ def test_who_takes_the_guess_and_never_proves_is_not_waited_for(port: Port, monk
                 super().write(data)
 
     writes: list[None] = []
-    monkeypatch.setattr("edge.provision.host._ANSWER_S", 0.5)
-    monkeypatch.setattr("edge.provision.host._GREETINGS", 1)
+    monkeypatch.setattr("edge.provision.host.client._ANSWER_S", 0.5)
+    monkeypatch.setattr("edge.provision.host.client._GREETINGS", 1)
     client = Client(Cut(port.master), canonical(port.code), random.Random(1).randbytes, time.monotonic)
     with pytest.raises(Exception, match="no device answers"):
         client.connect()

@@ -20,10 +20,11 @@ from edge.models.bundle import pack, unpack
 from edge.models.manifest import MANIFEST, load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_detector, build_embedder
-from edge.provision import actions, messages
-from edge.provision.host import Client, DeviceError
-from edge.provision.limits import CHUNK_BYTES
-from edge.provision.messages import DeviceInfo, Stored, Updated
+from edge.provision.host import actions
+from edge.provision.host.client import Client, DeviceError
+from edge.provision.protocol import messages
+from edge.provision.protocol.limits import CHUNK_BYTES
+from edge.provision.protocol.messages import DeviceInfo, Stored, Updated
 from tests.models import old_form
 from tests.provision.harness import SIGNER, TRUSTED, OnTable, client, enrol_man
 

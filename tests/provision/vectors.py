@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edge.provision import messages
-from edge.provision.framing import encode
-from edge.provision.session import DeviceSession, HostSession, Output, Send, State
+from edge.provision.protocol import messages
+from edge.provision.protocol.framing import encode
+from edge.provision.protocol.session import DeviceSession, HostSession, Output, Send, State
 
 CODE = b"K7QM3XPD"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge import config
-from edge.provision.arming import Arming
+from edge.provision.device.arming import Arming
 from tools.proof import boot
 from tools.rig import Missing
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.bench.footage import locate
+from edge.footage import locate
 from tools.demo import make_clips, read_frames
 from tools.proof.faulty import KINDS, STAGES
 from tools.rig.brokers import Consumer, Mosquitto, until

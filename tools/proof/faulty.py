@@ -32,7 +32,7 @@ STAGES = {
     "encounters": ("edge.identity.encounters", "Encounters", "decide"),
     "outbox": ("edge.events.outbox", "Outbox", "append"),
     "publisher": ("edge.events.link", "Connection", "turn"),
-    "provision": ("edge.provision.device", "Device", "tick"),
+    "provision": ("edge.provision.device.conversation", "Device", "tick"),
 }
 _PR_SET_DUMPABLE = 4  # include/uapi/linux/prctl.h
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.bench.footage import locate
+from edge.footage import locate
 from edge.identity import sealed
 from edge.identity.keys import load_key
 from edge.identity.people import PeopleImage

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bench.footage import locate
 from edge.config import Config
+from edge.footage import locate
 from tools.demo import make_clips, read_frames
 from tools.rig import Missing
 from tools.rig.brokers import Consumer, Mosquitto, until

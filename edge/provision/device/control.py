@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import ProvisionError
-from edge.provision import messages
-from edge.provision.messages import MAX_PHOTO_BYTES, Message, Name, Reply, Small, Text
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import MAX_PHOTO_BYTES, Message, Name, Reply, Small, Text
 from edge.wiping import wipe
 
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096

@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.prompt import Confirm, IntPrompt, Prompt
 
 from edge.errors import EdgeError
-from edge.provision import actions, console, messages
-from edge.provision.console import talk
-from edge.provision.host import Client
-from edge.provision.messages import DeviceInfo, Done
+from edge.provision.host import actions, console
+from edge.provision.host.client import Client
+from edge.provision.host.console import talk
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import DeviceInfo, Done
 
 
 def run(client: Client) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from edge.errors import EnrolmentError
-from edge.provision import messages
-from edge.provision.host import Client
-from edge.provision.messages import MAX_PHOTO_BYTES, Done, Enrolled, Progress
+from edge.provision.host.client import Client
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import MAX_PHOTO_BYTES, Done, Enrolled, Progress
 from edge.vocabulary import IMAGE_SUFFIXES
 
 _LOOK_EVERY_S = 0.3

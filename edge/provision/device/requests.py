@@ -14,12 +14,12 @@ import msgspec
 
 from edge import __version__
 from edge.errors import EdgeError, ProvisionError
-from edge.provision import messages
-from edge.provision.arming import Arming
-from edge.provision.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
-from edge.provision.messages import Diagnostic, Diagnostics, Done, Failed, Reply, Request, Stored
-from edge.provision.settings import OwnerSettings
-from edge.provision.staging import Staging
+from edge.provision.device.arming import Arming
+from edge.provision.device.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
+from edge.provision.device.settings import OwnerSettings
+from edge.provision.device.staging import Staging
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import Diagnostic, Diagnostics, Done, Failed, Reply, Request, Stored
 from edge.wiping import wipe
 
 _MAX_TEXT = 1000
@@ -36,7 +36,7 @@ class Clock:
     set_s: Callable[[float], None]  # raises OSError
 
 
-class Desk:
+class CableRequests:
     """Answers requests, one at a time."""
 
     def __init__(

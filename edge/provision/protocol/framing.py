@@ -11,7 +11,7 @@ from enum import Enum
 
 from cobs import cobs
 
-from edge.provision.limits import MAX_PAYLOAD_BYTES
+from edge.provision.protocol.limits import MAX_PAYLOAD_BYTES
 
 _CRC_BYTES = 4
 _DELIMITER = 0

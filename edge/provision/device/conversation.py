@@ -1,4 +1,4 @@
-"""The device's end of the cable: bytes in, bytes out. Framing, session and the desk, put together."""
+"""The device's end of the cable: bytes in, bytes out. Framing, session and the owner's requests, put together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 
 from edge.errors import ProvisionError
-from edge.provision import framing, messages
-from edge.provision.arming import Arming
-from edge.provision.desk import Desk
-from edge.provision.messages import Failed
-from edge.provision.session import DeviceSession, Ended, Opened, Random, Received, Send, State
+from edge.provision.device.arming import Arming
+from edge.provision.device.requests import CableRequests
+from edge.provision.protocol import framing, messages
+from edge.provision.protocol.messages import Failed
+from edge.provision.protocol.session import DeviceSession, Ended, Opened, Random, Received, Send, State
 from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
@@ -24,14 +24,14 @@ class Device:
     def __init__(
         self,
         *,
-        desk: Desk,
+        requests: CableRequests,
         arming: Arming,
         code: Callable[[], bytes],
         random: Random,
         hang_up: Callable[[], None],
         now_s: Callable[[], float],
     ) -> None:
-        self._desk = desk
+        self._requests = requests
         self._decoder = framing.Decoder()
         self._session = DeviceSession(code, random, arming.spend, arming.proven)
         self._now_s = now_s
@@ -88,7 +88,7 @@ class Device:
         last = False
         try:
             request = messages.decode_request(message)
-            reply = self._desk.answer(request)
+            reply = self._requests.answer(request)
             last = isinstance(request, messages.Bye)
         except ProvisionError as e:
             reply = Failed(what=e.what, remedy=e.remedy)
@@ -98,5 +98,5 @@ class Device:
 
     def _over(self, ended: Ended | None) -> None:
         _log.info("the conversation is over: %s", "goodbye" if ended is None else ended.alert.name)
-        self._desk.forget_photo()
+        self._requests.forget_photo()
         self._hang_up()

@@ -19,8 +19,8 @@ from edge import config as configuration
 from edge import files
 from edge.errors import ConfigError, ProvisionError
 from edge.events.outbox import Outbox
-from edge.provision import messages
-from edge.provision.messages import Csr, DeviceInfo, Diagnostics, DiagnosticText, Done, Failed
+from edge.provision.protocol import messages
+from edge.provision.protocol.messages import Csr, DeviceInfo, Diagnostics, DiagnosticText, Done, Failed
 from tests.events.samples import match, moment
 from tests.provision.harness import OnTable, client, enrol_man
 
@@ -258,7 +258,7 @@ def test_vision_that_is_away_is_told_and_settings_are_kept(table: OnTable, monke
     def away(_: object) -> None:
         raise ProvisionError("the vision process cannot be asked: gone")
 
-    monkeypatch.setattr(table.desk, "_vision", away)
+    monkeypatch.setattr(table.requests, "_vision", away)
     assert "not used yet" in table.must(messages.SetName(name="kitchen"), Done).note
     assert table.must(messages.Info(), DeviceInfo).camera.startswith("the vision process cannot be asked")
     assert "cannot be asked" in refusal(table, messages.ListPeople())

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import ProvisionError
-from edge.provision.limits import CHUNK_BYTES, MAX_MESSAGE_BYTES
+from edge.provision.protocol.limits import CHUNK_BYTES, MAX_MESSAGE_BYTES
 from edge.vocabulary import ArmedMinutes, PersonId, Slug, TopicPrefix
 
 MAX_PHOTO_BYTES: Final = 16 << 20  # a phone's largest JPEG

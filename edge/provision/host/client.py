@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from edge.errors import EdgeError, ProvisionError
-from edge.provision import framing, messages
-from edge.provision.limits import CHUNK_BYTES
-from edge.provision.messages import WINDOW, Failed, Reply, Request
-from edge.provision.session import Alert, Ended, HostSession, Opened, Output, Random, Received, Send, State
+from edge.provision.protocol import framing, messages
+from edge.provision.protocol.limits import CHUNK_BYTES
+from edge.provision.protocol.messages import WINDOW, Failed, Reply, Request
+from edge.provision.protocol.session import Alert, Ended, HostSession, Opened, Output, Random, Received, Send, State
 
 _GREETING_S = 3.0  # a device that is there answers at once; its process may just be starting
 _GREETINGS = 3

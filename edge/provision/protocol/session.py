@@ -33,8 +33,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
 from spake2.ed25519_basic import NotOnCurve
 
-from edge.provision.framing import Damage
-from edge.provision.limits import MAX_MESSAGE_BYTES
+from edge.provision.protocol.framing import Damage
+from edge.provision.protocol.limits import MAX_MESSAGE_BYTES
 
 VERSIONS: Final = (1,)
 _MAGIC = b"edge"

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from edge.provision import messages
-from edge.provision.actions import Counted
+from edge.provision.host.actions import Counted
+from edge.provision.protocol import messages
 
 _SHOW_AFTER_S = 0.5
 _POSES = {"left": "◐ left", "front": "● front", "right": "◑ right"}

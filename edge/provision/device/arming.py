@@ -16,15 +16,13 @@ import msgspec
 
 from edge import files
 from edge.errors import ProvisionError
-from edge.provision.session import Alert, Refusal
+from edge.provision.protocol.code import ALPHABET, CODE_CHARACTERS, canonical
+from edge.provision.protocol.session import Alert, Refusal
 
 FREE_GUESSES = 5
 _FIRST_WAIT_S, _MOST_WAIT_S = 60.0, 86_400.0
 _LOCK_S = 5.0
 _MAX_FILE_BYTES = 4096
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U
-_CODE_CHARACTERS = 8  # 40 bits: at one guess an arming, a thousand years of pressing the button
-_LOOKALIKES = str.maketrans("OIL", "011", "- ")
 
 
 class _Guesses(msgspec.Struct, forbid_unknown_fields=True):
@@ -130,19 +128,14 @@ def load_or_make_code(folder: Path) -> str:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_CHARACTERS))
+            code = "".join(secrets.choice(ALPHABET) for _ in range(CODE_CHARACTERS))
             files.replace(path, code.encode() + b"\n")
         code = canonical(files.read(path, _MAX_FILE_BYTES).decode("ascii").strip()).decode("ascii")
     except (OSError, UnicodeDecodeError) as e:
         raise ProvisionError(f"{path}: the code cannot be read or made: {e}", "check the medium") from None
-    if len(code) != _CODE_CHARACTERS or not set(code) <= set(_ALPHABET):
+    if len(code) != CODE_CHARACTERS or not set(code) <= set(ALPHABET):
         raise ProvisionError(
-            f"{path}: not a code of {_CODE_CHARACTERS} characters",
+            f"{path}: not a code of {CODE_CHARACTERS} characters",
             "write the one of the label into it; or remove it, and a new one is made",
         )
     return f"{code[:4]}-{code[4:]}"
-
-
-def canonical(code: str) -> bytes:
-    """Return the code as the PAKE takes it: O is 0, I and L are 1, dashes, spaces and case do not matter."""
-    return code.upper().translate(_LOOKALIKES).encode()

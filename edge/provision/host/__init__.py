@@ -1,0 +1,1 @@
+"""The owner's end of the cable: what `edge-enroll` does on a laptop."""
