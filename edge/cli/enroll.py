@@ -15,7 +15,7 @@ import click
 
 from edge import __version__
 from edge.cli.ending import run_to_end
-from edge.cli.enroll_options import Options, done, with_device
+from edge.cli.enroll_options import Options, done, from_rows, with_device
 from edge.cli.enroll_people import people
 from edge.vocabulary import ARMED_MINUTES
 
@@ -42,10 +42,10 @@ def cli(options: Options) -> None:
 def info(options: Options) -> None:
     """Say what the device is, and how it is."""
     from edge.provision.host import actions, console
-    from edge.provision.protocol import messages
+    from edge.provision.protocol import messages, replies
 
     with options.device() as client:
-        found = client.call(messages.Info(), messages.DeviceInfo)
+        found = client.call(messages.Info(), replies.DeviceInfo)
     options.show(actions.plain(found), console.describe(found))
 
 
@@ -60,16 +60,6 @@ def ports(as_json: bool) -> None:
         click.echo(json.dumps([{"port": f.path, "description": f.description} for f in found]))
     else:
         click.echo("\n".join(f"{f.path}  {f.description}" for f in found) or "no device is plugged in")
-
-
-@cli.command()
-@click.argument("name")
-@with_device
-def name(options: Options, name: str) -> None:
-    """Give the device its NAME in topics and events."""
-    from edge.provision.protocol.messages import SetName
-
-    done(options, SetName(name=name), f"the device is called {name}")
 
 
 @cli.command("time")
@@ -109,22 +99,13 @@ def privacy(options: Options, names: bool) -> None:
     done(options, SetPrivacy(publish_names=names), f"events carry {'names' if names else 'no names'}")
 
 
-@cli.command("run-time")
-@click.argument("wish")
-@with_device
-def run_time(options: Options, wish: str) -> None:
-    """Say how long a charge must last: 12h, "until 18:00", or "" for no wish."""
-    from edge.provision.protocol.messages import SetRunTime
-
-    done(options, SetRunTime(run_time=wish), "the run time is set")
-
-
 @cli.command("certificate-request")
 @click.option("--out", type=click.File("w"), default="-", help="Where to write the request; standard output.")
 @with_device
 def certificate_request(options: Options, out: Any) -> None:
     """Have the device make a key and ask for its certificate; the key never leaves it."""
-    from edge.provision.protocol.messages import Csr, MakeCsr
+    from edge.provision.protocol.messages import MakeCsr
+    from edge.provision.protocol.replies import Csr
 
     with options.device() as client:
         csr = client.call(MakeCsr(), Csr)
@@ -151,10 +132,10 @@ def certificate(options: Options, certificate: Any, authority: Any) -> None:
 def diagnostics(options: Options, out: Path) -> None:
     """Fetch a diagnostics bundle; you see what it would hold before any of it is sent."""
     from edge.provision.host import actions
-    from edge.provision.protocol import messages
+    from edge.provision.protocol import messages, replies
 
     with options.device() as client:
-        parts = client.call(messages.ListDiagnostics(), messages.Diagnostics).parts
+        parts = client.call(messages.ListDiagnostics(), replies.Diagnostics).parts
         for part in parts:
             click.echo(f"{part.name:14} {part.size:6} bytes  {part.holds}", err=True)
         options.confirm("Send these?")
@@ -170,13 +151,13 @@ def diagnostics(options: Options, out: Path) -> None:
 def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
     """Send a signed model BUNDLE; the device tests it before it uses it. An interrupted one goes on where it ended."""
     from edge.provision.host import actions, console
-    from edge.provision.protocol import messages
+    from edge.provision.protocol import messages, replies
 
     if roll_back == (bundle is not None):
         raise click.UsageError("name a bundle, or --roll-back")
     with options.device() as client:
         if bundle is None:
-            updated = client.call(messages.UpdateRollBack(), messages.Updated)
+            updated = client.call(messages.UpdateRollBack(), replies.Updated)
         else:
             with console.transfer("sending") as counted:
                 updated = actions.update(client, bundle.read_bytes(), counted)
@@ -194,26 +175,17 @@ def arm(options: Options, minutes: int) -> None:
     done(options, Arm(minutes=minutes), "armed")
 
 
-@cli.command()
-@with_device
-def disarm(options: Options) -> None:
-    """Take no further conversation until the button is pressed."""
-    from edge.provision.protocol.messages import Disarm
-
-    done(options, Disarm(), "disarmed")
-
-
 @cli.command("factory-reset")
 @with_device
 def factory_reset(options: Options) -> None:
     """Forget everybody and everything that was set."""
     from edge.provision.host import actions
-    from edge.provision.protocol import messages
+    from edge.provision.protocol import messages, replies
 
     with options.device() as client:
-        device = client.call(messages.Info(), messages.DeviceInfo)
+        device = client.call(messages.Info(), replies.DeviceInfo)
         options.confirm(f"Forget the {device.people} people and all settings of '{device.name}' for good?")
-        answer = client.call(messages.FactoryReset(name=device.name), messages.Done)
+        answer = client.call(messages.FactoryReset(name=device.name), replies.Done)
     options.show(actions.plain(answer), answer.note)
 
 
@@ -238,6 +210,7 @@ def simulate(video: Path | None, folder: Path | None, serve: bool) -> None:
 
 
 cli.add_command(people)
+from_rows(cli)
 
 if __name__ == "__main__":
     main()

@@ -96,10 +96,31 @@ def with_device(command: _F) -> _F:
     return wrapped  # type: ignore[return-value]
 
 
+def from_rows(group: click.Group, prefix: str = "") -> None:
+    """Add the commands whose whole command line stands in their row; their words begin with `prefix`."""
+    from edge.provision.protocol.messages import COMMANDS
+
+    for row in COMMANDS:
+        words = row.words.removeprefix(prefix)
+        if row.said and row.words.startswith(prefix) and " " not in words:
+            group.add_command(_from_row(words, row))
+
+
+def _from_row(name: str, row: Any) -> click.Command:
+    @with_device
+    def command(options: Options, **fields: str) -> None:
+        done(options, row.request(**fields), row.said.format(**fields))
+
+    arguments: list[click.Parameter] = [click.Argument([field]) for field in row.request.__struct_fields__]
+    made = click.command(name, help=row.request.__doc__)(command)
+    made.params = [*arguments, *made.params]
+    return made
+
+
 def done(options: Options, request: Any, text: str) -> None:
     """Send one request that has nothing to tell but that it is done."""
     from edge.provision.host import actions
-    from edge.provision.protocol.messages import Done
+    from edge.provision.protocol.replies import Done
 
     with options.device() as client:
         answer = client.call(request, Done)

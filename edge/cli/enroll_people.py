@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge.cli.enroll_options import Options, done, with_device
+from edge.cli.enroll_options import Options, done, from_rows, with_device
 
 
 @click.group()
@@ -46,17 +46,6 @@ def people_add(options: Options, name: str, photos: tuple[Path, ...], camera: bo
         options.show(actions.plain(report), "")
 
 
-@people.command("rename")
-@click.argument("person")
-@click.argument("name")
-@with_device
-def people_rename(options: Options, person: str, name: str) -> None:
-    """Give a person (id as in `people list`) another NAME."""
-    from edge.provision.protocol.messages import Rename
-
-    done(options, Rename(person=person, name=name), f"{person} is now called {name}")
-
-
 @people.command("ignore")
 @click.argument("person")
 @click.option("--off", is_flag=True, help="Take the person off the ignore list.")
@@ -75,21 +64,15 @@ def people_ignore(options: Options, person: str, off: bool) -> None:
 def people_remove(options: Options, person: str) -> None:
     """Remove a person (id as in `people list`) and destroy the key of that person's templates."""
     from edge.provision.host import actions
-    from edge.provision.protocol import messages
+    from edge.provision.protocol import messages, replies
 
     options.confirm(f"Remove {person} for good?")
     with options.device() as client:
-        removed = client.call(messages.Remove(person=person), messages.Removed)
+        removed = client.call(messages.Remove(person=person), replies.Removed)
     proof = f"the store, written for the {removed.generation}th time, holds neither the person nor the key"
     options.show(actions.plain(removed), f"{person} is removed: {proof}" if removed.key_destroyed else "NOT removed")
     if not removed.key_destroyed:
         raise click.exceptions.Exit(1)
 
 
-@people.command("renew")
-@with_device
-def people_renew(options: Options) -> None:
-    """Rotate all templates anew: copies of the old ones link to nothing, and nobody enrols again."""
-    from edge.provision.protocol.messages import Renew
-
-    done(options, Renew(), "renewed")
+from_rows(people, "people ")

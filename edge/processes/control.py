@@ -16,7 +16,7 @@ from typing import Self
 from edge.errors import EdgeError, ProvisionError
 from edge.provision.device import control
 from edge.provision.device.control import ControlReply, ControlRequest
-from edge.provision.protocol.messages import Failed
+from edge.provision.protocol.replies import Failed
 from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from edge.processes.assembly import DETECTOR, build_enrolment
 from edge.processes.gallery import LiveGallery, load_calibration
 from edge.provision.device.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
 from edge.provision.device.staging import Staging
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed, Updated
+from edge.provision.protocol import fields, messages
+from edge.provision.protocol.replies import Done, Enrolled, People, Person, PictureOutcome, Progress, Removed, Updated
 from edge.records import Frame
 from edge.vision.embedder import load_embedder
 from edge.vocabulary import Reason
@@ -222,7 +222,7 @@ class Steward:
 
     def _staged(self) -> bytes:
         try:
-            return files.read(Staging(self._config.provision_dir).path, messages.MAX_UPDATE_BYTES)
+            return files.read(Staging(self._config.provision_dir).path, fields.MAX_UPDATE_BYTES)
         except OSError as e:
             raise ModelError(f"the update cannot be read: {e.strerror}", "send it again") from None
 

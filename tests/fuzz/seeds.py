@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edge.provision.protocol import messages
+from edge.provision.protocol import messages, replies
 from edge.provision.protocol.framing import encode
 from edge.provision.protocol.session import HostSession, Kind
 
@@ -16,7 +16,7 @@ _INTERESTING = (0, 1, 0x7F, 0x80, 0xC0, 0xDE, 0xDF, 0xFE, 0xFF)
 
 def seeds() -> list[bytes]:
     """Whole messages, handshake payloads and frames."""
-    person = messages.Person(id="p-abcdefgh", name="Anna", templates=3, created="2026-01-01", ignored=False)
+    person = replies.Person(id="p-abcdefgh", name="Anna", templates=3, created="2026-01-01", ignored=False)
     chunk = memoryview(bytes(64))
     said = [
         messages.encode(message)
@@ -27,10 +27,10 @@ def seeds() -> list[bytes]:
             messages.UpdateChunk(offset=0, data=chunk),
             messages.EnrolBegin(name="Anna", source="camera"),
             messages.Remove(person="p-abcdefgh"),
-            messages.People(people=[person], total=1),
-            messages.Enrolled(person=person, looks_like=["x"]),
-            messages.Progress(hint="look left", poses=["left"]),
-            messages.Failed(what="no", remedy="yes"),
+            replies.People(people=[person], total=1),
+            replies.Enrolled(person=person, looks_like=["x"]),
+            replies.Progress(hint="look left", poses=["left"]),
+            replies.Failed(what="no", remedy="yes"),
         )
     ]
     hello = HostSession(b"K7QM3XPD", random.Random(1).randbytes).start().payload

@@ -22,7 +22,7 @@ from edge.processes.control import ControlServer
 from edge.provision.device import control
 from edge.provision.device.control import ControlClient, ControlReply, ControlRequest, Status, VisionStatus, WholePhoto
 from edge.provision.protocol import messages
-from edge.provision.protocol.messages import Done, Failed
+from edge.provision.protocol.replies import Done, Failed
 from tools.rig.brokers import until
 
 STATUS = VisionStatus(model="m", slot="built-in", people=0, camera="normal")

@@ -19,7 +19,7 @@ from edge.provision.device.requests import CableRequests, Clock
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
 from edge.provision.protocol import messages
-from edge.provision.protocol.messages import DeviceInfo, Done
+from edge.provision.protocol.replies import DeviceInfo, Done
 from tests.conftest import Enrolled
 from tools.rig.brokers import until
 from tools.rig.workbench import Bench, flip_byte

@@ -26,7 +26,8 @@ from edge.models.slots import Slots
 from edge.processes import forgetting, vision
 from edge.processes.gallery import LiveGallery
 from edge.provision.device.control import ControlClient, ControlRequest, Forget, Reload
-from edge.provision.protocol.messages import Done, EnrolBegin, Failed
+from edge.provision.protocol.messages import EnrolBegin
+from edge.provision.protocol.replies import Done, Failed
 from edge.records import Frame
 from edge.vision.embedder import Embedder
 from tests.conftest import Clips

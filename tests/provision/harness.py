@@ -26,8 +26,9 @@ from edge.provision.device.requests import CableRequests, Clock
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
 from edge.provision.host.client import Client
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import Failed, Reply, Request
+from edge.provision.protocol import messages, replies
+from edge.provision.protocol.fields import Message
+from edge.provision.protocol.replies import Failed, Reply
 from tests.footage import Image, still, video
 
 CODE = b"K7QM3XPD"
@@ -115,12 +116,12 @@ class OnTable:
     def _set_clock(self, unix_s: float) -> None:
         self.clocks.wall = unix_s
 
-    def ask(self, request: Request) -> Reply:
+    def ask(self, request: Message) -> Reply:
         """Ask the requests, past the cable."""
         messages.check(request)
         return self.requests.answer(request)
 
-    def must(self, request: Request, expected: type[_R]) -> _R:
+    def must(self, request: Message, expected: type[_R]) -> _R:
         """Ask the requests, and expect this kind of reply."""
         reply = self.ask(request)
         assert isinstance(reply, expected), reply
@@ -190,18 +191,18 @@ def photo_of_woman() -> bytes:
     return jpeg(still("astronaut"))
 
 
-def send_all(host: Client, photos: Iterable[bytes]) -> list[messages.Progress]:
+def send_all(host: Client, photos: Iterable[bytes]) -> list[replies.Progress]:
     """Send photos; returns what the device makes of each."""
     made = []
     for number, photo in enumerate(photos):
         *_, last = host.send_photo(f"photo {number}.jpg", photo)
-        assert isinstance(last, messages.Progress)
+        assert isinstance(last, replies.Progress)
         made.append(last)
     return made
 
 
-def enrol_man(host: Client, name: str = "The man", photos: int = 3) -> messages.Enrolled:
+def enrol_man(host: Client, name: str = "The man", photos: int = 3) -> replies.Enrolled:
     """Enrol the man from photos, over the cable."""
-    host.call(messages.EnrolBegin(name=name, source="photos"), messages.Progress)
+    host.call(messages.EnrolBegin(name=name, source="photos"), replies.Progress)
     send_all(host, photos_of_man(photos))
-    return host.call(messages.EnrolFinish(), messages.Enrolled)
+    return host.call(messages.EnrolFinish(), replies.Enrolled)

@@ -15,8 +15,9 @@ import pytest
 from edge.errors import EdgeError
 from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import framing, messages
-from edge.provision.protocol.messages import DeviceInfo, Done, Enrolled, Person, Progress
+from edge.provision.protocol.fields import Message
 from edge.provision.protocol.port import PtyPort, SerialPort
+from edge.provision.protocol.replies import DeviceInfo, Done, Enrolled, Person, Progress
 from edge.provision.protocol.session import Kind
 from tests.provision.harness import CODE, OnTable, photos_of_man, send_all
 
@@ -180,7 +181,7 @@ class Reflect:
     ids=lambda a: getattr(a, "__name__", type(a).__name__),
 )
 def test_what_is_changed_on_the_way_is_refused_and_does_nothing(table: OnTable, tmp_path: Path, attack: Attack) -> None:
-    requests: list[messages.Request] = [messages.SetName(name="stolen"), messages.SetPrivacy(publish_names=True)]
+    requests: list[Message] = [messages.SetName(name="stolen"), messages.SetPrivacy(publish_names=True)]
     with middle(table, tmp_path, attack) as (_, host), pytest.raises(EdgeError):
         ask(host, *requests)
     # Where only answers are changed, the owner's first wish has been heard, and the conversation is over after it.
@@ -189,7 +190,7 @@ def test_what_is_changed_on_the_way_is_refused_and_does_nothing(table: OnTable, 
     assert heard or not table.config.privacy.publish_names
 
 
-def ask(host: Client, *requests: messages.Request) -> None:
+def ask(host: Client, *requests: Message) -> None:
     """Ask several things at once, as a host does with chunks."""
     host.connect()
     for reply in host.stream(iter(requests)):

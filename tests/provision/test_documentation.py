@@ -10,13 +10,14 @@ import pytest
 from spake2.parameters.ed25519 import ParamsEd25519
 
 from edge.cli.enroll import cli
-from edge.provision.protocol import messages
+from edge.provision.protocol import fields, messages, replies
 from edge.provision.protocol.framing import encode
 from edge.provision.protocol.port import USB_PRODUCT, USB_VENDOR
 from edge.provision.protocol.session import Alert, Kind
 from tests.provision.vectors import conversation
 
 ROOT = Path(__file__).parents[2]
+MESSAGES = [*(row.request for row in messages.COMMANDS), *typing.get_args(replies.Reply)]
 TEXT = (ROOT / "docs" / "provisioning.md").read_text(encoding="utf-8")
 
 
@@ -31,8 +32,10 @@ def test_the_frame_and_the_points_are_those_of_the_code() -> None:
         assert point.to_bytes().hex() in TEXT
 
 
-@pytest.mark.parametrize("message", typing.get_args(messages.Request | messages.Reply), ids=lambda t: t.__name__)
-def test_every_message_is_described_with_all_its_fields(message: type[messages.Message]) -> None:
+@pytest.mark.parametrize(
+    "message", [*(row.request for row in messages.COMMANDS), *typing.get_args(replies.Reply)], ids=lambda t: t.__name__
+)
+def test_every_message_is_described_with_all_its_fields(message: type[fields.Message]) -> None:
     line = next((row for row in TEXT.splitlines() if row.startswith(f"| `{message.__struct_config__.tag}` |")), None)
     assert line is not None, "missing"
     for field in message.__struct_fields__:

@@ -16,8 +16,8 @@ import pytest
 from edge.processes.provision import _serve
 from edge.provision.host.client import Client
 from edge.provision.protocol import messages
-from edge.provision.protocol.messages import DeviceInfo, People, Stored
 from edge.provision.protocol.port import PtyPort, SerialPort
+from edge.provision.protocol.replies import DeviceInfo, People, Stored
 from tests.provision.harness import CODE, OnTable
 
 UPDATE_BYTES = 6_000_000

@@ -15,10 +15,10 @@ import pytest
 
 from edge.provision.host.client import Client
 from edge.provision.host.simulator import Simulated, device
-from edge.provision.protocol import messages
+from edge.provision.protocol import messages, replies
 from edge.provision.protocol.code import canonical
-from edge.provision.protocol.messages import Progress
 from edge.provision.protocol.port import SerialPort
+from edge.provision.protocol.replies import Progress
 from tests.footage import path_of
 from tests.provision.harness import photo_of_woman, send_all
 from tools.rig.brokers import until
@@ -82,7 +82,7 @@ def test_a_photo_leaves_nothing_on_the_disk_and_nothing_in_memory(simulated: Sim
         host.call(messages.EnrolBegin(name="Eileen", source="photos"), Progress)
         (made,) = send_all(host, [photo])
         assert made.accepted == 1
-        host.call(messages.EnrolFinish(), messages.Enrolled)
+        host.call(messages.EnrolFinish(), replies.Enrolled)
         for process in processes:
             until(partial(nothing_left, process, pieces), "a process that has forgotten the photo", 5)
         assert found_in((p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()), pieces) == 0

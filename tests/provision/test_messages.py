@@ -6,14 +6,17 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
+from edge.cli.enroll import cli
 from edge.errors import ProvisionError
 from edge.processes.steward import Steward
 from edge.provision.device import control
 from edge.provision.device.requests import CableRequests
-from edge.provision.protocol import messages
+from edge.provision.protocol import messages, replies
+from edge.provision.protocol.replies import Failed
 
 
 def members(union: Any) -> tuple[type[msgspec.Struct], ...]:
@@ -35,7 +38,7 @@ def leaves(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
         yield kind
 
 
-@pytest.mark.parametrize("reply", members(messages.Reply), ids=lambda t: t.__name__)
+@pytest.mark.parametrize("reply", members(replies.Reply), ids=lambda t: t.__name__)
 def test_no_reply_can_carry_a_frame_a_crop_an_embedding_or_a_key(reply: type[msgspec.Struct]) -> None:
     for leaf in leaves(msgspec.inspect.type_info(reply)):
         allowed = (
@@ -52,7 +55,7 @@ def test_no_reply_can_carry_a_frame_a_crop_an_embedding_or_a_key(reply: type[msg
     assert len(floats) <= 1, "a list of numbers could be an embedding"
 
 
-@pytest.mark.parametrize("request_type", members(messages.Request), ids=lambda t: t.__name__)
+@pytest.mark.parametrize("request_type", [row.request for row in messages.COMMANDS], ids=lambda t: t.__name__)
 def test_every_text_number_and_list_of_a_request_has_a_limit(request_type: type[msgspec.Struct]) -> None:
     for leaf in leaves(msgspec.inspect.type_info(request_type)):
         if isinstance(leaf, msgspec.inspect.StrType):
@@ -64,9 +67,21 @@ def test_every_text_number_and_list_of_a_request_has_a_limit(request_type: type[
             assert leaf.le is not None
 
 
-def test_every_request_has_an_answer_at_the_desk_and_every_control_request_one_in_vision() -> None:
-    assert set(CableRequests.ANSWERS) == set(members(messages.Request))
-    assert set(Steward.HANDLERS) == set(members(control.ControlRequest))
+def test_the_tables_of_both_processes_and_of_the_command_line_are_those_of_the_rows() -> None:
+    rows = messages.COMMANDS
+    assert [row.request for row in rows] == list(dict.fromkeys(row.request for row in rows))
+    assert set(CableRequests.ANSWERS) == {row.request for row in rows}
+    relayed = {
+        kind for kind, answer in CableRequests.ANSWERS.items() if answer is CableRequests.ANSWERS[messages.Renew]
+    }
+    assert relayed == {row.request for row in rows if row.by == ("vision",)}
+    assert set(Steward.HANDLERS) == control.ASKED_OF_VISION
+    assert {reply for row in rows for reply in row.replies} | {Failed} == set(members(replies.Reply))
+    for row in rows:
+        found: click.Command = cli
+        for word in row.words.split():
+            assert isinstance(found, click.Group)
+            found = found.commands[word]
 
 
 def test_messages_come_out_as_they_went_in_and_chunks_are_not_copied() -> None:
@@ -76,7 +91,7 @@ def test_messages_come_out_as_they_went_in_and_chunks_are_not_copied() -> None:
     assert back == photo
     assert isinstance(back, messages.Photo)
     assert back.data.obj is raw  # so that wiping the message wipes the photo
-    done = messages.Done(note="ok")
+    done = replies.Done(note="ok")
     assert messages.decode_reply(messages.encode(done)) == done
 
 

@@ -11,8 +11,9 @@ from edge.processes import people, steward
 from edge.provision.host.actions import everybody
 from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import messages
+from edge.provision.protocol.fields import Message
 from edge.provision.protocol.limits import CHUNK_BYTES
-from edge.provision.protocol.messages import Done, Enrolled, People, Progress, Removed, Stored
+from edge.provision.protocol.replies import Done, Enrolled, People, Progress, Removed, Stored
 from edge.records import Frame
 from tests.footage import video
 from tests.provision.harness import OnTable, client, enrol_man, photo_of_woman, photos_of_man, send_all
@@ -116,7 +117,7 @@ def test_a_piece_of_a_photo_is_copied_to_its_place_and_to_no_other_memory(table:
 
 
 @pytest.mark.parametrize("request_", [messages.EnrolFinish(), messages.EnrolLook()])
-def test_what_was_not_begun_is_refused(host: Client, request_: messages.Request) -> None:
+def test_what_was_not_begun_is_refused(host: Client, request_: Message) -> None:
     with pytest.raises(DeviceError, match="no enrolment was begun"):
         host.call(request_, Enrolled)
 

@@ -20,8 +20,8 @@ from edge.models.bundle import pack
 from edge.models.manifest import MANIFEST
 from edge.provision.host import actions
 from edge.provision.host.client import Client
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import DeviceInfo, Enrolled, People, Updated
+from edge.provision.protocol import messages, replies
+from edge.provision.protocol.replies import DeviceInfo, Enrolled, People, Updated
 from tests.provision.harness import SIGNER, Cable, OnTable, client, enrol_man
 
 UNCUT = 1 << 40
@@ -109,7 +109,7 @@ def test_an_enrolment_pulled_anywhere_leaves_nobody_half_enrolled_and_the_next_r
 
 def forget_everybody(table: OnTable) -> None:
     for person in table.must(messages.ListPeople(), People).people:
-        table.must(messages.Remove(person=person.id), messages.Removed)
+        table.must(messages.Remove(person=person.id), replies.Removed)
 
 
 def test_an_update_pulled_anywhere_leaves_a_model_that_works_and_the_next_run_updates(
@@ -147,11 +147,11 @@ def test_a_setting_pulled_at_every_boundary_is_the_old_or_the_new_one(folder: Pa
     step = messages.SetMqtt(host="broker.lan", port=8883)
     old, new = ("localhost", 1883), ("broker.lan", 8883)
     table = OnTable(folder)
-    marks = measured(table, lambda host: host.call(step, messages.Done))
+    marks = measured(table, lambda host: host.call(step, replies.Done))
     for cut_at in (place for mark in marks for place in (mark - 1, mark)):
-        table.must(messages.SetMqtt(host=old[0], port=old[1]), messages.Done)
-        interrupted(table, lambda host: host.call(step, messages.Done), cut_at)
+        table.must(messages.SetMqtt(host=old[0], port=old[1]), replies.Done)
+        interrupted(table, lambda host: host.call(step, replies.Done), cut_at)
         table.restart()
         assert (table.config.mqtt.host, table.config.mqtt.port) in (old, new)
-        assert interrupted(table, lambda host: host.call(step, messages.Done), UNCUT)
+        assert interrupted(table, lambda host: host.call(step, replies.Done), UNCUT)
         assert (table.config.mqtt.host, table.config.mqtt.port) == new

@@ -20,12 +20,13 @@ from edge import files
 from edge.errors import ConfigError, ProvisionError
 from edge.events.outbox import Outbox
 from edge.provision.protocol import messages
-from edge.provision.protocol.messages import Csr, DeviceInfo, Diagnostics, DiagnosticText, Done, Failed
+from edge.provision.protocol.fields import Message
+from edge.provision.protocol.replies import Csr, DeviceInfo, Diagnostics, DiagnosticText, Done, Failed
 from tests.events.samples import match, moment
 from tests.provision.harness import OnTable, client, enrol_man
 
 
-def refusal(table: OnTable, request: messages.Request) -> str:
+def refusal(table: OnTable, request: Message) -> str:
     return table.must(request, Failed).what
 
 

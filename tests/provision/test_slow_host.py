@@ -16,7 +16,7 @@ from edge import config
 from edge.health import Notifier
 from edge.processes import provision
 from edge.provision.host.client import Client
-from edge.provision.protocol import framing, messages
+from edge.provision.protocol import framing, messages, replies
 from edge.provision.protocol.code import canonical
 from edge.provision.protocol.session import HostSession, Kind, Send
 from tests.provision.harness import OnTable, client
@@ -82,7 +82,7 @@ def test_a_host_may_take_its_time_between_its_guess_and_the_proof(port: Port) ->
 
     client = Client(Line(port.master, slowly), canonical(port.code), random.Random(1).randbytes, time.monotonic)
     client.connect()
-    assert client.call(messages.Info(), messages.DeviceInfo).name == "glasses"
+    assert client.call(messages.Info(), replies.DeviceInfo).name == "glasses"
     client.close()
     assert port.ended == []
 
@@ -136,7 +136,7 @@ def test_a_host_that_asks_now_and_then_stays_in_conversation(table: OnTable) -> 
     for _ in range(5):
         table.clocks.now += 800
         table.device.tick()
-        host.call(messages.Info(), messages.DeviceInfo)
+        host.call(messages.Info(), replies.DeviceInfo)
     table.clocks.now += 901
     table.device.feed(b"\0", lambda _: None)
     table.device.tick()

@@ -24,7 +24,7 @@ from edge.provision.host import actions
 from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import messages
 from edge.provision.protocol.limits import CHUNK_BYTES
-from edge.provision.protocol.messages import DeviceInfo, Stored, Updated
+from edge.provision.protocol.replies import DeviceInfo, Stored, Updated
 from tests.models import old_form
 from tests.provision.harness import SIGNER, TRUSTED, OnTable, client, enrol_man
 

@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import ProvisionError
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import MAX_PHOTO_BYTES, Message, Name, Reply, Small, Text
+from edge.provision.protocol.fields import MAX_PHOTO_BYTES, Message, Name, Small, Text
+from edge.provision.protocol.messages import COMMANDS, Command, Photo, one_of
+from edge.provision.protocol.replies import Done, Progress, Reply
 from edge.wiping import wipe
 
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
@@ -57,27 +58,23 @@ class VisionStatus(Message, frozen=True, tag="vision-status"):
     camera: Text
 
 
-ControlRequest = (
-    Status
-    | WholePhoto
-    | Reload
-    | Forget
-    | messages.ListPeople
-    | messages.Rename
-    | messages.Ignore
-    | messages.Remove
-    | messages.Renew
-    | messages.EnrolBegin
-    | messages.EnrolLook
-    | messages.EnrolFinish
-    | messages.EnrolCancel
-    | messages.UpdateApply
-    | messages.UpdateRollBack
+# What the two processes ask each other beside the commands of the cable.
+CONTROL: tuple[Command, ...] = (
+    Command(Status, (VisionStatus,), ("vision",)),
+    Command(WholePhoto, (Progress,), ("vision",)),
+    Command(Reload, (Done,), ("vision",)),
+    Command(Forget, (Done,), ("vision",)),
 )
+ASKED_OF_VISION: frozenset[type[Message]] = frozenset(
+    row.request for row in (*CONTROL, *COMMANDS) if "vision" in row.by and row.request is not Photo
+)
+"""All that vision answers; of a photo it gets the whole, not the pieces."""
+
+ControlRequest = Message  # one of ASKED_OF_VISION
 ControlReply = VisionStatus | Reply
 
 _encoder = msgspec.msgpack.Encoder()
-_requests: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(ControlRequest)
+_requests: msgspec.msgpack.Decoder[ControlRequest] = msgspec.msgpack.Decoder(one_of(ASKED_OF_VISION))
 _replies: msgspec.msgpack.Decoder[ControlReply] = msgspec.msgpack.Decoder(ControlReply)
 
 

@@ -18,8 +18,9 @@ from edge.provision.device.arming import Arming
 from edge.provision.device.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import Diagnostic, Diagnostics, Done, Failed, Reply, Request, Stored
+from edge.provision.protocol import messages, replies
+from edge.provision.protocol.fields import Message
+from edge.provision.protocol.replies import Diagnostic, Diagnostics, Done, Failed, Reply, Stored
 from edge.wiping import wipe
 
 _MAX_TEXT = 1000
@@ -56,7 +57,7 @@ class CableRequests:
         self._photo_name = ""
         self._photo_filled = 0
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: Message) -> Reply:
         """Do what is asked; every error that can be told is a reply, in words."""
         try:
             return self.ANSWERS[type(request)](self, request)
@@ -72,10 +73,10 @@ class CableRequests:
 
     # ── the device ──
 
-    def _info(self, _: messages.Info) -> messages.DeviceInfo:
+    def _info(self, _: messages.Info) -> replies.DeviceInfo:
         config = self._settings.readable()
         status = self._status()
-        return messages.DeviceInfo(
+        return replies.DeviceInfo(
             name=config.device.id,
             version=__version__,
             model=status.model,
@@ -158,8 +159,8 @@ class CableRequests:
     def _set_run_time(self, request: messages.SetRunTime) -> Done:
         return self._set("power", {"run_time": request.run_time})
 
-    def _make_csr(self, _: messages.MakeCsr) -> messages.Csr:
-        return messages.Csr(pem=self._settings.csr())
+    def _make_csr(self, _: messages.MakeCsr) -> replies.Csr:
+        return replies.Csr(pem=self._settings.csr())
 
     def _set_certificate(self, request: messages.SetCertificate) -> Done:
         values = self._settings.set_certificate(request.certificate, request.authority)
@@ -231,11 +232,11 @@ class CableRequests:
         parts = self._diagnostics().items()
         return Diagnostics(parts=[Diagnostic(name=n, holds=h, size=len(text)) for n, (h, text) in parts])
 
-    def _read_diagnostics(self, request: messages.ReadDiagnostics) -> messages.DiagnosticText:
+    def _read_diagnostics(self, request: messages.ReadDiagnostics) -> replies.DiagnosticText:
         parts = self._diagnostics()
         if request.name not in parts:
             raise ProvisionError(f"no part is called '{request.name}'", "known: " + ", ".join(parts))
-        return messages.DiagnosticText(text=parts[request.name][1])
+        return replies.DiagnosticText(text=parts[request.name][1])
 
     # ── arming and reset ──
 
@@ -279,19 +280,5 @@ class CableRequests:
         messages.Disarm: _disarm,
         messages.FactoryReset: _reset,
         messages.Bye: _bye,
-        **dict.fromkeys(
-            (
-                messages.ListPeople,
-                messages.Rename,
-                messages.Ignore,
-                messages.Remove,
-                messages.Renew,
-                messages.EnrolBegin,
-                messages.EnrolLook,
-                messages.EnrolFinish,
-                messages.EnrolCancel,
-                messages.UpdateRollBack,
-            ),
-            _relay,
-        ),
+        **dict.fromkeys((row.request for row in messages.COMMANDS if row.by == ("vision",)), _relay),
     }

@@ -11,8 +11,9 @@ import msgspec
 
 from edge.errors import EnrolmentError
 from edge.provision.host.client import Client
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import MAX_PHOTO_BYTES, Done, Enrolled, Progress
+from edge.provision.protocol import messages, replies
+from edge.provision.protocol.fields import MAX_PHOTO_BYTES
+from edge.provision.protocol.replies import Done, Enrolled, Progress
 from edge.vocabulary import IMAGE_SUFFIXES
 
 _LOOK_EVERY_S = 0.3
@@ -29,11 +30,11 @@ def plain(message: Any) -> dict[str, Any]:
     return fields
 
 
-def everybody(client: Client) -> list[messages.Person]:
+def everybody(client: Client) -> list[replies.Person]:
     """Return all people, page by page."""
-    people: list[messages.Person] = []
+    people: list[replies.Person] = []
     while True:
-        page = client.call(messages.ListPeople(start=len(people)), messages.People)
+        page = client.call(messages.ListPeople(start=len(people)), replies.People)
         people += page.people
         if not page.people or len(people) >= page.total:
             return people
@@ -86,13 +87,13 @@ def cancel(client: Client) -> None:
     client.call(messages.EnrolCancel(), Done)
 
 
-def update(client: Client, bundle: bytes, counted: Counted) -> messages.Updated:
+def update(client: Client, bundle: bytes, counted: Counted) -> replies.Updated:
     """Send a signed model bundle, from where the last run ended, and have it tested and used."""
     for sent in client.send_update(bundle):
         counted("model", sent, len(bundle))
-    return client.call(messages.UpdateApply(), messages.Updated)
+    return client.call(messages.UpdateApply(), replies.Updated)
 
 
 def diagnostics(client: Client, names: Iterable[str]) -> dict[str, str]:
     """Fetch parts of the diagnostics bundle: those that the user has agreed to."""
-    return {n: client.call(messages.ReadDiagnostics(name=n), messages.DiagnosticText).text for n in names}
+    return {n: client.call(messages.ReadDiagnostics(name=n), replies.DiagnosticText).text for n in names}

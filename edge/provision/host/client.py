@@ -9,9 +9,11 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from edge.errors import EdgeError, ProvisionError
-from edge.provision.protocol import framing, messages
+from edge.provision.protocol import framing, messages, replies
+from edge.provision.protocol.fields import Message
 from edge.provision.protocol.limits import CHUNK_BYTES
-from edge.provision.protocol.messages import WINDOW, Failed, Reply, Request
+from edge.provision.protocol.messages import WINDOW
+from edge.provision.protocol.replies import Failed, Reply
 from edge.provision.protocol.session import Alert, Ended, HostSession, Opened, Output, Random, Received, Send, State
 
 _GREETING_S = 3.0  # a device that is there answers at once; its process may just be starting
@@ -78,13 +80,13 @@ class Client:
                     break  # else it has just answered, and gets the time of a slow device
         raise ProvisionError("no device answers", f"is it plugged in and armed? {ARM}")
 
-    def call(self, request: Request, expected: type[_R]) -> _R:
+    def call(self, request: Message, expected: type[_R]) -> _R:
         """Ask one thing; raises DeviceError with the device's own words where it is refused."""
         messages.check(request)
         self._ask(request)
         return self._reply(expected)
 
-    def stream(self, requests: Iterator[Request]) -> Iterator[Reply]:
+    def stream(self, requests: Iterator[Message]) -> Iterator[Reply]:
         """Ask many things with a few under way at a time; yields their replies, in order."""
         under_way = 0
         for request in requests:
@@ -104,32 +106,32 @@ class Client:
             self._write(self._session.send(messages.encode(messages.Bye())))
         self._session.close()
 
-    def send_photo(self, name: str, data: bytes) -> Iterator[int | messages.Progress]:
+    def send_photo(self, name: str, data: bytes) -> Iterator[int | replies.Progress]:
         """Send one photo in pieces; yields how many bytes are there, and at the end what the device makes of it."""
         pieces = (
             messages.Photo(name=name, size=len(data), offset=at, data=memoryview(data)[at : at + CHUNK_BYTES])
             for at in range(0, len(data), CHUNK_BYTES)
         )
         for reply in self.stream(pieces):
-            if isinstance(reply, messages.Progress):
+            if isinstance(reply, replies.Progress):
                 yield reply
-            elif isinstance(reply, messages.Stored):
+            elif isinstance(reply, replies.Stored):
                 yield reply.offset
 
     def send_update(self, data: bytes) -> Iterator[int]:
         """Send a bundle from where the last run ended; yields how many bytes are there."""
         digest = hashlib.sha256(data).hexdigest()
-        have = self.call(messages.UpdateBegin(size=len(data), sha256=digest), messages.Stored).offset
+        have = self.call(messages.UpdateBegin(size=len(data), sha256=digest), replies.Stored).offset
         yield have
         pieces = (
             messages.UpdateChunk(offset=at, data=memoryview(data)[at : at + CHUNK_BYTES])
             for at in range(have, len(data), CHUNK_BYTES)
         )
         for reply in self.stream(pieces):
-            if isinstance(reply, messages.Stored):
+            if isinstance(reply, replies.Stored):
                 yield reply.offset
 
-    def _ask(self, request: Request) -> None:
+    def _ask(self, request: Message) -> None:
         if self._session.state is not State.OPEN:
             raise ProvisionError("the conversation is over", "run the command again")
         self._write(self._session.send(messages.encode(request)))

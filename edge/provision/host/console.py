@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from edge.provision.host.actions import Counted
-from edge.provision.protocol import messages
+from edge.provision.protocol import replies
 
 _SHOW_AFTER_S = 0.5
 _POSES = {"left": "◐ left", "front": "● front", "right": "◑ right"}
@@ -49,7 +49,7 @@ def camera() -> Iterator[Live]:
         yield live
 
 
-def card(name: str, progress: messages.Progress) -> Panel:
+def card(name: str, progress: replies.Progress) -> Panel:
     """Return the picture of a live enrolment: hint, quality, poses, look-alikes."""
     table = Table.grid(padding=(0, 2))
     table.add_row("[bold]do this[/]", f"[bold cyan]{progress.hint}[/]")
@@ -61,7 +61,7 @@ def card(name: str, progress: messages.Progress) -> Panel:
     return Panel(table, title=name, title_align="left", expand=False)
 
 
-def describe(info: messages.DeviceInfo) -> Table:
+def describe(info: replies.DeviceInfo) -> Table:
     """Return the device as a table."""
     table = Table.grid(padding=(0, 2))
     rows = {
@@ -80,7 +80,7 @@ def describe(info: messages.DeviceInfo) -> Table:
     return table
 
 
-def roster(people: Sequence[messages.Person]) -> Table | str:
+def roster(people: Sequence[replies.Person]) -> Table | str:
     """Return who is enrolled as a table."""
     if not people:
         return "nobody is enrolled"
@@ -90,7 +90,7 @@ def roster(people: Sequence[messages.Person]) -> Table | str:
     return table
 
 
-def enrolled(report: messages.Enrolled) -> str:
+def enrolled(report: replies.Enrolled) -> str:
     """Return how an enrolment went, as lines."""
     refused = [f"refused  {p.name}: {', '.join(p.refused)}" for p in report.pictures if p.refused]
     warnings = [f"careful: looks like {other}; the two may be taken for each other" for other in report.looks_like]

@@ -16,8 +16,8 @@ from edge.errors import EdgeError
 from edge.provision.host import actions, console
 from edge.provision.host.client import Client
 from edge.provision.host.console import talk
-from edge.provision.protocol import messages
-from edge.provision.protocol.messages import DeviceInfo, Done
+from edge.provision.protocol import messages, replies
+from edge.provision.protocol.replies import DeviceInfo, Done
 
 
 def run(client: Client) -> None:
@@ -100,7 +100,7 @@ def _people(client: Client) -> None:
         known += 1
 
 
-def from_photos(client: Client, name: str, paths: list[Path], *, ignored: bool) -> messages.Enrolled:
+def from_photos(client: Client, name: str, paths: list[Path], *, ignored: bool) -> replies.Enrolled:
     """Enrol from photos with a bar, and say how it went."""
     with console.transfer("sending") as counted:
         report = actions.add_from_photos(client, name, actions.photos_in(paths), ignored=ignored, counted=counted)
@@ -108,7 +108,7 @@ def from_photos(client: Client, name: str, paths: list[Path], *, ignored: bool) 
     return report
 
 
-def from_camera(client: Client, name: str, *, ignored: bool, ask: bool) -> messages.Enrolled:
+def from_camera(client: Client, name: str, *, ignored: bool, ask: bool) -> replies.Enrolled:
     """Enrol from the device's camera with live hints; `ask` before somebody who looks like another is kept."""
     looks_like: list[str] = []
     with console.camera() as live:

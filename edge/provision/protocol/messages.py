@@ -1,37 +1,50 @@
-"""The command set: every request and every reply, strict and capped. Sans-IO.
+"""The command set: every request, and one row for each of them. Strict and capped. Sans-IO.
 
-One request gets one reply, in their order. Every text, list and number has a limit, an unknown field is an error, and
-no reply has a field of bytes: nothing here could carry a frame, a crop, an embedding or a key back over the cable.
+One request gets one reply, in their order. Every text, list and number has a limit, and an unknown field is an error.
+A new command is a class and a row here, and a handler in the process that answers it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeVar
+import functools
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from edge.errors import ProvisionError
-from edge.provision.protocol.limits import CHUNK_BYTES, MAX_MESSAGE_BYTES
+from edge.provision.protocol.fields import (
+    MAX_PHOTO_BYTES,
+    MAX_UPDATE_BYTES,
+    Chunk,
+    Host,
+    Message,
+    Name,
+    Pem,
+    Sha256,
+    Small,
+)
+from edge.provision.protocol.limits import MAX_MESSAGE_BYTES
+from edge.provision.protocol.replies import (
+    Csr,
+    DeviceInfo,
+    Diagnostics,
+    DiagnosticText,
+    Done,
+    Enrolled,
+    People,
+    Progress,
+    Removed,
+    Reply,
+    Stored,
+    Updated,
+)
 from edge.vocabulary import ArmedMinutes, PersonId, Slug, TopicPrefix
 
-MAX_PHOTO_BYTES: Final = 16 << 20  # a phone's largest JPEG
-MAX_UPDATE_BYTES: Final = 64 << 20
 WINDOW: Final = 8  # requests that a host may have under way: chunks stream, and a device needs no queue
-
-Text = Annotated[str, Meta(max_length=1000)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}\Z")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Small = Annotated[int, Meta(ge=0, le=1_000_000)]
-Pem = Annotated[str, Meta(pattern=r"^-----BEGIN ", max_length=16_000)]
-Chunk = Annotated[memoryview, Meta(max_length=CHUNK_BYTES)]  # into the received message, which is wiped
-
-
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="t"):
-    """Base of all messages."""
-
 
 # ── requests ──
 
@@ -72,7 +85,7 @@ class SetPrivacy(Message, frozen=True, tag="set-privacy"):
 
 
 class SetRunTime(Message, frozen=True, tag="set-run-time"):
-    """Say how long a charge must last: "12h", "until 18:00", or "" for no wish."""
+    """Say how long a charge must last: 12h, "until 18:00", or "" for no wish."""
 
     run_time: Annotated[str, Meta(max_length=16)]
 
@@ -95,7 +108,7 @@ class ListPeople(Message, frozen=True, tag="list-people"):
 
 
 class Rename(Message, frozen=True, tag="rename"):
-    """Give a person another name."""
+    """Give a person (id as in `people list`) another name."""
 
     person: PersonId
     name: Name
@@ -115,7 +128,7 @@ class Remove(Message, frozen=True, tag="remove"):
 
 
 class Renew(Message, frozen=True, tag="renew"):
-    """Rotate all templates anew."""
+    """Rotate all templates: copies of the old ones link to nothing, and nobody enrols again."""
 
 
 class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
@@ -186,7 +199,7 @@ class Arm(Message, frozen=True, tag="arm"):
 
 
 class Disarm(Message, frozen=True, tag="disarm"):
-    """Take no further conversation until armed again."""
+    """Take no further conversation until the button is pressed."""
 
 
 class FactoryReset(Message, frozen=True, tag="factory-reset"):
@@ -199,155 +212,74 @@ class Bye(Message, frozen=True, tag="bye"):
     """End the conversation; what was begun and not finished is forgotten."""
 
 
-# fmt: off
-Request = (
-    Info | SetName | SetTime | SetMqtt | SetPrivacy | SetRunTime | MakeCsr | SetCertificate | ListPeople | Rename
-    | Ignore | Remove | Renew | EnrolBegin | EnrolLook | Photo | EnrolFinish | EnrolCancel | UpdateBegin | UpdateChunk
-    | UpdateApply | UpdateRollBack | ListDiagnostics | ReadDiagnostics | Arm | Disarm | FactoryReset | Bye
+# ── commands ──
+
+End = Literal["device", "vision"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row: a request, the replies that it may get beside Failed, and which processes answer it, in their order.
+
+    "device" is the provisioning process, which has the cable; what "vision" alone answers is passed on to it. `words`
+    are those of `edge-enroll` that send the request. Where `said` stands, the command line is made from the row: the
+    fields are its arguments, and `said` is what a person reads when it is done.
+    """
+
+    request: type[Message]
+    replies: tuple[type[Message], ...]
+    by: tuple[End, ...]
+    words: str = ""
+    said: str = ""
+
+
+_DEVICE: tuple[End, ...] = ("device",)
+_VISION: tuple[End, ...] = ("vision",)
+_BOTH = _DEVICE + _VISION
+
+COMMANDS: tuple[Command, ...] = (
+    Command(Info, (DeviceInfo,), _DEVICE, "info"),
+    Command(SetName, (Done,), _DEVICE, "name", "the device is called {name}"),
+    Command(SetTime, (Done,), _DEVICE, "time"),
+    Command(SetMqtt, (Done,), _DEVICE, "mqtt"),
+    Command(SetPrivacy, (Done,), _DEVICE, "privacy"),
+    Command(SetRunTime, (Done,), _DEVICE, "run-time", "the run time is set"),
+    Command(MakeCsr, (Csr,), _DEVICE, "certificate-request"),
+    Command(SetCertificate, (Done,), _DEVICE, "certificate"),
+    Command(ListPeople, (People,), _VISION, "people list"),
+    Command(Rename, (Done,), _VISION, "people rename", "{person} is now called {name}"),
+    Command(Ignore, (Done,), _VISION, "people ignore"),
+    Command(Remove, (Removed,), _VISION, "people remove"),
+    Command(Renew, (Done,), _VISION, "people renew", "renewed"),
+    Command(EnrolBegin, (Progress,), _VISION, "people add"),
+    Command(EnrolLook, (Progress,), _VISION, "people add"),
+    Command(Photo, (Stored, Progress), _BOTH, "people add"),
+    Command(EnrolFinish, (Enrolled,), _VISION, "people add"),
+    Command(EnrolCancel, (Done,), _VISION, "people add"),
+    Command(UpdateBegin, (Stored,), _DEVICE, "update"),
+    Command(UpdateChunk, (Stored,), _DEVICE, "update"),
+    Command(UpdateApply, (Updated,), _BOTH, "update"),
+    Command(UpdateRollBack, (Updated,), _VISION, "update"),
+    Command(ListDiagnostics, (Diagnostics,), _DEVICE, "diagnostics"),
+    Command(ReadDiagnostics, (DiagnosticText,), _DEVICE, "diagnostics"),
+    Command(Arm, (Done,), _DEVICE, "arm"),
+    Command(Disarm, (Done,), _DEVICE, "disarm", "disarmed"),
+    Command(FactoryReset, (Done,), _DEVICE, "factory-reset"),
+    Command(Bye, (Done,), _DEVICE),
 )
-# fmt: on
 
 
-# ── replies ──
+def one_of(kinds: Iterable[type[Message]]) -> Any:
+    """Return the union of message types, for a decoder."""
+    return functools.reduce(operator.or_, kinds)
 
-
-class Done(Message, frozen=True, tag="done"):
-    """It is done, durably; `note` says more where there is more."""
-
-    note: Text = ""
-
-
-class Failed(Message, frozen=True, tag="failed"):
-    """It is not done, nothing has changed, and this is the way out."""
-
-    what: Text
-    remedy: Text = ""
-
-
-class DeviceInfo(Message, frozen=True, tag="device-info"):
-    """Reply to Info."""
-
-    name: Text
-    version: Text
-    model: Text
-    model_slot: Text
-    people: Small
-    camera: Text  # what vision last said: "normal", "paused", "camera_lost", …
-    unix_s: float
-    broker: Text
-    tls: bool
-    certificate: bool
-    publish_names: bool
-    run_time: Text
-    armed_s: Small  # how long new conversations are still taken
-
-
-class Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Somebody enrolled."""
-
-    id: PersonId
-    name: Name
-    templates: Small
-    created: Annotated[str, Meta(max_length=10)]
-    ignored: bool
-
-
-class People(Message, frozen=True, tag="people"):
-    """Reply to ListPeople: a page, and how many there are."""
-
-    people: Annotated[list[Person], Meta(max_length=100)]
-    total: Small
-
-
-class Csr(Message, frozen=True, tag="csr"):
-    """Reply to MakeCsr; the key stays."""
-
-    pem: Pem
-
-
-class Progress(Message, frozen=True, tag="progress"):
-    """How an enrolment goes: reply to EnrolBegin, EnrolLook and Photo."""
-
-    hint: Text  # "look left", "come closer", "too dark", …; for a photo: why it is refused, or empty
-    quality: Share = 0.0  # of the last face
-    accepted: Small = 0
-    wanted: Small = 0
-    poses: Annotated[list[Literal["left", "front", "right"]], Meta(max_length=3)] = []  # seen so far
-    looks_like: Annotated[list[Text], Meta(max_length=10)] = []  # enrolled people for whom this one would be taken
-    ready: bool = False  # more would not help
-
-
-class PictureOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What became of a picture."""
-
-    name: Text
-    refused: Annotated[list[Text], Meta(max_length=10)] = []
-    template: bool = False
-
-
-class Enrolled(Message, frozen=True, tag="enrolled"):
-    """Reply to EnrolFinish."""
-
-    person: Person
-    looks_like: Annotated[list[Text], Meta(max_length=10)] = []
-    pictures: Annotated[list[PictureOutcome], Meta(max_length=100)] = []
-
-
-class Removed(Message, frozen=True, tag="removed"):
-    """Reply to Remove: what was checked after the file had been replaced."""
-
-    person: PersonId
-    generation: Small  # of the store that no longer holds the person
-    key_destroyed: bool  # neither the wrapped key nor a record of the person stands in the new file
-
-
-class Stored(Message, frozen=True, tag="stored"):
-    """Reply to UpdateBegin, UpdateChunk, and to all pieces of a photo but the last: so much of it is there."""
-
-    offset: Annotated[int, Meta(ge=0, le=MAX_UPDATE_BYTES)]
-
-
-class Updated(Message, frozen=True, tag="updated"):
-    """Reply to UpdateApply and UpdateRollBack."""
-
-    model: Text
-    slot: Text
-    self_test: float  # least cosine to the golden embeddings
-
-
-class Diagnostic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One part of a diagnostics bundle."""
-
-    name: Text
-    holds: Text
-    size: Small
-
-
-class Diagnostics(Message, frozen=True, tag="diagnostics"):
-    """Reply to ListDiagnostics."""
-
-    parts: Annotated[list[Diagnostic], Meta(max_length=20)]
-
-
-class DiagnosticText(Message, frozen=True, tag="diagnostic-text"):
-    """Reply to ReadDiagnostics."""
-
-    text: Annotated[str, Meta(max_length=16_000)]
-
-
-# fmt: off
-Reply = (
-    Done | Failed | DeviceInfo | People | Csr | Progress | Enrolled | Removed | Stored | Updated | Diagnostics
-    | DiagnosticText
-)
-# fmt: on
 
 _encoder = msgspec.msgpack.Encoder()
-_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_requests: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(one_of(row.request for row in COMMANDS))
 _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: Message) -> bytes:
     """Return a message as it is sealed; ValueError where it is longer than a sealed frame."""
     raw = _encoder.encode(message)
     if len(raw) > MAX_MESSAGE_BYTES:
@@ -355,7 +287,7 @@ def encode(message: Request | Reply) -> bytes:
     return raw
 
 
-def check(request: Request) -> None:
+def check(request: Message) -> None:
     """Refuse what the other end would refuse, and say which field; for the end where it was typed: ProvisionError."""
     try:
         _requests.decode(_encoder.encode(request))
@@ -364,7 +296,7 @@ def check(request: Request) -> None:
         raise ProvisionError(f"{where.rstrip('`') or 'the request'}: {what}", "see docs/provisioning.md") from None
 
 
-def decode_request(raw: bytes | bytearray) -> Request:
+def decode_request(raw: bytes | bytearray) -> Message:
     """Return the request; its chunks point into `raw`. Raises ProvisionError for anything else."""
     return _decode(_requests, raw, "request")
 

@@ -1,0 +1,143 @@
+"""Every reply. None has a field of bytes: nothing here could carry a frame, a crop, an embedding or a key. Sans-IO."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge.provision.protocol.fields import MAX_UPDATE_BYTES, Message, Name, Pem, Share, Small, Text
+from edge.vocabulary import PersonId
+
+
+class Done(Message, frozen=True, tag="done"):
+    """It is done, durably; `note` says more where there is more."""
+
+    note: Text = ""
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """It is not done, nothing has changed, and this is the way out."""
+
+    what: Text
+    remedy: Text = ""
+
+
+class DeviceInfo(Message, frozen=True, tag="device-info"):
+    """Reply to Info."""
+
+    name: Text
+    version: Text
+    model: Text
+    model_slot: Text
+    people: Small
+    camera: Text  # what vision last said: "normal", "paused", "camera_lost", …
+    unix_s: float
+    broker: Text
+    tls: bool
+    certificate: bool
+    publish_names: bool
+    run_time: Text
+    armed_s: Small  # how long new conversations are still taken
+
+
+class Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Somebody enrolled."""
+
+    id: PersonId
+    name: Name
+    templates: Small
+    created: Annotated[str, Meta(max_length=10)]
+    ignored: bool
+
+
+class People(Message, frozen=True, tag="people"):
+    """Reply to ListPeople: a page, and how many there are."""
+
+    people: Annotated[list[Person], Meta(max_length=100)]
+    total: Small
+
+
+class Csr(Message, frozen=True, tag="csr"):
+    """Reply to MakeCsr; the key stays."""
+
+    pem: Pem
+
+
+class Progress(Message, frozen=True, tag="progress"):
+    """How an enrolment goes: reply to EnrolBegin, EnrolLook and Photo."""
+
+    hint: Text  # "look left", "come closer", "too dark", …; for a photo: why it is refused, or empty
+    quality: Share = 0.0  # of the last face
+    accepted: Small = 0
+    wanted: Small = 0
+    poses: Annotated[list[Literal["left", "front", "right"]], Meta(max_length=3)] = []  # noqa: RUF012  # seen so far
+    looks_like: Annotated[list[Text], Meta(max_length=10)] = []  # noqa: RUF012  # enrolled people for whom this one would be taken
+    ready: bool = False  # more would not help
+
+
+class PictureOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What became of a picture."""
+
+    name: Text
+    refused: Annotated[list[Text], Meta(max_length=10)] = []  # msgspec copies it
+    template: bool = False
+
+
+class Enrolled(Message, frozen=True, tag="enrolled"):
+    """Reply to EnrolFinish."""
+
+    person: Person
+    looks_like: Annotated[list[Text], Meta(max_length=10)] = []  # noqa: RUF012  # msgspec copies it
+    pictures: Annotated[list[PictureOutcome], Meta(max_length=100)] = []  # noqa: RUF012  # msgspec copies it
+
+
+class Removed(Message, frozen=True, tag="removed"):
+    """Reply to Remove: what was checked after the file had been replaced."""
+
+    person: PersonId
+    generation: Small  # of the store that no longer holds the person
+    key_destroyed: bool  # neither the wrapped key nor a record of the person stands in the new file
+
+
+class Stored(Message, frozen=True, tag="stored"):
+    """Reply to UpdateBegin, UpdateChunk, and to all pieces of a photo but the last: so much of it is there."""
+
+    offset: Annotated[int, Meta(ge=0, le=MAX_UPDATE_BYTES)]
+
+
+class Updated(Message, frozen=True, tag="updated"):
+    """Reply to UpdateApply and UpdateRollBack."""
+
+    model: Text
+    slot: Text
+    self_test: float  # least cosine to the golden embeddings
+
+
+class Diagnostic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One part of a diagnostics bundle."""
+
+    name: Text
+    holds: Text
+    size: Small
+
+
+class Diagnostics(Message, frozen=True, tag="diagnostics"):
+    """Reply to ListDiagnostics."""
+
+    parts: Annotated[list[Diagnostic], Meta(max_length=20)]
+
+
+class DiagnosticText(Message, frozen=True, tag="diagnostic-text"):
+    """Reply to ReadDiagnostics."""
+
+    text: Annotated[str, Meta(max_length=16_000)]
+
+
+# fmt: off
+Reply = (
+    Done | Failed | DeviceInfo | People | Csr | Progress | Enrolled | Removed | Stored | Updated | Diagnostics
+    | DiagnosticText
+)
+# fmt: on
