@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def test_an_argument_that_is_not_known_is_refused(module: str, tmp_path: Path) -
     done = call(tmp_path, module, "--dry-run")
     assert done.returncode == 2
     assert "unrecognized arguments: --dry-run" in done.stderr
+
+
+def test_the_start_of_a_checkout_is_measured_beside_that_of_another(tmp_path: Path) -> None:
+    done = call(tmp_path, "tools.start_time", str(PROJECT), "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout).values()
+    assert 0 < found["cpu"]["reload_ms"] < found["cpu"]["start_ms"]
+    assert set(found["over_first"].values()) == {1.0}
+    done = call(tmp_path, "tools.start_time", str(tmp_path))
+    assert done.returncode == 2
+    assert "not a checkout of this project" in done.stderr
 
 
 def test_fuzzing_without_atheris_says_what_to_install(tmp_path: Path) -> None:
