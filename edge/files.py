@@ -1,6 +1,10 @@
 """Durable small files: made privately, replaced atomically, wiped when replaced, written by one at a time.
 
-Only the steps; what an OSError means to the user is told by the callers.
+A symbolic link under a name that is opened to write is refused (OSError, ELOOP). Owner and mode are set on a file that
+was just created and on no other. What an OSError means to the user is said by the callers.
+
+A folder with the set-group-ID bit is shared with its group. A file made `shared` there is readable by the group, and
+writable where the folder is; elsewhere it is private as all others are.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,13 +22,18 @@ _WIPE_BLOCK_BYTES = 1 << 20
 _LOCK_POLL_S = 0.01
 
 
-def create(path: Path) -> int:
+def create(path: Path, *, shared: bool = False) -> int:
     """Return a descriptor of a new file that only its owner can read; FileExistsError when there is one.
 
     What root makes belongs to the owner of the folder: enrolment with sudo must not lock the daemon's user out.
+    `shared`: the group of a shared folder may read it too.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    _give_to_owner_of(path.parent, fd)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        _adjust_new(path.parent, fd, shared=shared)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -44,15 +54,16 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, *, shared: bool = False) -> None:
     """Replace a file as a whole, durably, and wipe what it held; the caller holds `locked`.
 
     Killed or out of space at any step, the old file or the new one stands under the name, never a mixture.
+    `shared`: the group of a shared folder may read it too.
     """
     temp = temp_of(path)
     discard(temp)  # what a killed writer left
     try:
-        write_all(create(temp), content)
+        write_all(create(temp, shared=shared), content)
         with _kept_open(path) as old:
             temp.replace(path)
             sync_folder(path.parent)
@@ -90,14 +101,14 @@ def read(path: Path, limit_bytes: int) -> bytes:
 
 
 @contextmanager
-def locked(path: Path, timeout_s: float) -> Iterator[None]:
+def locked(path: Path, timeout_s: float, *, shared: bool = False) -> Iterator[None]:
     """Hold the only writer's lock; TimeoutError when another holds it for longer than the limit.
 
     The kernel releases it when the holder dies. The file stays: removing it would let two writers hold two locks.
+    OSError (ELOOP) for a symbolic link. `shared`: processes of the folder's group take the same lock.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _open_or_create(path, shared=shared)
     try:
-        _give_to_owner_of(path.parent, fd)
         _acquire(fd, time.monotonic() + timeout_s)
         yield
     finally:
@@ -114,10 +125,22 @@ def _acquire(fd: int, deadline_s: float) -> None:
         time.sleep(_LOCK_POLL_S)
 
 
-def _give_to_owner_of(folder: Path, fd: int) -> None:
+def _open_or_create(path: Path, *, shared: bool) -> int:
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another process was faster, or a link to nothing: the next round opens it
+                return create(path, shared=shared)
+
+
+def _adjust_new(folder: Path, fd: int, *, shared: bool) -> None:
+    """Give a file that this process has just created its owner and mode."""
+    status = folder.stat()
     if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(fd, owner.st_uid, owner.st_gid)
+        os.fchown(fd, status.st_uid, status.st_gid)
+    if shared and status.st_mode & stat.S_ISGID:
+        os.fchmod(fd, 0o640 | (status.st_mode & stat.S_IWGRP))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from edge import __version__, config
 from edge.cli.ending import run_to_end
 from edge.errors import ConfigError, ModelError
 from edge.inspection import refuse_inspection
+from edge.printable import printable
 from edge.vocabulary import ARMED_MINUTES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -165,7 +166,7 @@ def status(config_path: Path, as_json: bool) -> None:
 
     settings, _ = following.settings_at_start(config_path)
     report = process.status(settings)
-    click.echo(json.dumps(report) if as_json else process.as_text(report))
+    click.echo(json.dumps(report) if as_json else printable(process.as_text(report)))
 
 
 @cli.command()
@@ -180,7 +181,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         click.echo(json.dumps([finding.as_dict() for finding in findings]))
     else:
         for finding in findings:
-            click.echo(finding.as_text())
+            click.echo(printable(finding.as_text()))
     sys.exit(1 if any(finding.level == "FAIL" for finding in findings) else 0)
 
 
@@ -202,7 +203,8 @@ def people_list(config_path: Path, as_json: bool) -> None:
         return
     for person in found:
         note = "  (ignored: neither matched nor reported)" if person["ignored"] else ""
-        click.echo(f"{person['id']}  {person['name']}  {person['templates']} templates, {person['created']}{note}")
+        line = f"{person['id']}  {person['name']}  {person['templates']} templates, {person['created']}{note}"
+        click.echo(printable(line))
     if not found:
         click.echo("nobody is enrolled")
 
@@ -225,7 +227,7 @@ def people_add(name: str, config_path: Path, sources: tuple[Path, ...], ignore: 
     from edge.processes import people as process
 
     report = process.add(config.load(config_path), name, sources, ignored=ignore)
-    click.echo(json.dumps(report.as_dict()) if as_json else report.as_text())
+    click.echo(json.dumps(report.as_dict()) if as_json else printable(report.as_text()))
 
 
 @people.command("remove")
@@ -248,7 +250,7 @@ def people_rename(person: str, name: str, config_path: Path) -> None:
     from edge.processes import people as process
 
     process.rename(config.load(config_path), person, name)
-    click.echo(f"{person} is now called {name}")
+    click.echo(printable(f"{person} is now called {name}"))
 
 
 @people.command("ignore")

@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from edge.errors import DependencyError, EdgeError, install_extra
+from edge.printable import printable
 
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 _OF_THE_CABLE = frozenset({"cobs", "spake2", "rich", "serial"})  # modules that the extra `enroll` brings
@@ -37,5 +38,5 @@ def run_to_end(cli: click.Command, interrupted: str = "") -> None:
 
 def fail(text: str, code: int) -> NoReturn:
     """Say what is wrong and end with this code."""
-    click.echo(f"error: {text}", err=True)
+    click.echo(f"error: {printable(text)}", err=True)
     sys.exit(code)

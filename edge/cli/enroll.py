@@ -17,6 +17,7 @@ from edge import __version__
 from edge.cli.ending import run_to_end
 from edge.cli.enroll_options import Options, done, from_rows, with_device
 from edge.cli.enroll_people import people
+from edge.printable import printable
 from edge.vocabulary import ARMED_MINUTES
 
 
@@ -59,7 +60,7 @@ def ports(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"port": f.path, "description": f.description} for f in found]))
     else:
-        click.echo("\n".join(f"{f.path}  {f.description}" for f in found) or "no device is plugged in")
+        click.echo(printable("\n".join(f"{f.path}  {f.description}" for f in found) or "no device is plugged in"))
 
 
 @cli.command("time")
@@ -109,7 +110,7 @@ def certificate_request(options: Options, out: Any) -> None:
 
     with options.device() as client:
         csr = client.call(MakeCsr(), Csr)
-    out.write(json.dumps({"pem": csr.pem}) + "\n" if options.as_json else csr.pem)
+    out.write(json.dumps({"pem": csr.pem}) + "\n" if options.as_json else printable(csr.pem))
 
 
 @cli.command()
@@ -137,7 +138,7 @@ def diagnostics(options: Options, out: Path) -> None:
     with options.device() as client:
         parts = client.call(messages.ListDiagnostics(), replies.Diagnostics).parts
         for part in parts:
-            click.echo(f"{part.name:14} {part.size:6} bytes  {part.holds}", err=True)
+            click.echo(printable(f"{part.name:14} {part.size:6} bytes  {part.holds}"), err=True)
         options.confirm("Send these?")
         texts = actions.diagnostics(client, [part.name for part in parts])
     out.write_text(json.dumps({key: json.loads(text) for key, text in texts.items()}, indent=1) + "\n", "utf-8")
@@ -184,7 +185,7 @@ def factory_reset(options: Options) -> None:
 
     with options.device() as client:
         device = client.call(messages.Info(), replies.DeviceInfo)
-        options.confirm(f"Forget the {device.people} people and all settings of '{device.name}' for good?")
+        options.confirm(printable(f"Forget the {device.people} people and all settings of '{device.name}' for good?"))
         answer = client.call(messages.FactoryReset(name=device.name), replies.Done)
     options.show(actions.plain(answer), answer.note)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edge.errors import ProvisionError
+from edge.printable import printable
 
 if TYPE_CHECKING:  # loading it needs the extra `enroll`
     from edge.provision.host.client import Client
@@ -33,7 +34,8 @@ class Options:
         if self.as_json:
             click.echo(json.dumps(data))
         else:
-            console.result.print(text, markup=False) if isinstance(text, str) else console.result.print(text)
+            plain = printable(text) if isinstance(text, str) else text  # what else there is has made its cells plain
+            console.result.print(plain, markup=False)
 
     def confirm(self, question: str) -> None:
         """Have a person agree, unless --yes did."""

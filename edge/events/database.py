@@ -12,10 +12,11 @@ no harm: `(boot, seq)` is unique.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,8 @@ from edge.events import salvage
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+_CHECK_S = 3.0  # for the check of a file at its opening; 100,000 events take 0.7 s on a desktop processor
+_CHECK_STEPS = 10_000  # of SQLite's machine between two looks at the clock
 _KEPT_SALVAGED = 3  # damaged files kept for diagnosis; the oldest beyond that goes
 # The file keeps this text as it stands: a change of so much as a space makes it another version's.
 _SCHEMA = """
@@ -96,6 +99,11 @@ def made_room(db: sqlite3.Connection, error: Exception) -> bool:
 
 def explain(path: Path, error: Exception) -> OutboxError:
     """Return the error that names the file, what is wrong with it and the remedy."""
+    if isinstance(error, TimeoutError):
+        what, remedy = _MEANINGS[sqlite3.SQLITE_BUSY]
+        return OutboxError(f"{path}: {what}", remedy)
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return OutboxError(f"{path}: is a symbolic link", "put the file itself there; [device] data_dir may be a link")
     if isinstance(error, OSError):
         return OutboxError(
             f"{path}: {error.strerror or error}", "check that its folder exists and is writable for this user"
@@ -115,12 +123,14 @@ def inode(path: Path) -> int:
 def open_database(path: Path, timeout_s: float, distrusted: int = 0) -> sqlite3.Connection:
     """Open the outbox, or create it with its folder (mode 0700); a damaged one is moved aside and carried over.
 
+    In a folder that is shared with its group (`edge.files`) the outbox is too: vision and publisher are two users.
+
     `distrusted`: the inode of a file that was found damaged in use, whatever a check of it says now.
     Raises OutboxError: no room, no right, locked, or made by another version.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _alone(path):
+        with _alone(path, timeout_s):
             if distrusted and inode(path) == distrusted:
                 _move_aside(path, "an error in use")
             return _open_alone(path, timeout_s)
@@ -128,15 +138,9 @@ def open_database(path: Path, timeout_s: float, distrusted: int = 0) -> sqlite3.
         raise explain(path, e) from e
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time create, move aside and carry over."""
-    descriptor = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o660)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _alone(path: Path, timeout_s: float) -> contextlib.AbstractContextManager[None]:
+    """Let one process at a time create, move aside and carry over; TimeoutError when another takes too long."""
+    return files.locked(path.with_name(path.name + ".lock"), timeout_s, shared=True)
 
 
 def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
@@ -157,9 +161,11 @@ def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 
 def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
-    existed = path.exists()
+    existed = os.path.lexists(path)
     if existed:
         _refuse_what_sqlite_takes(path)
+    else:
+        os.close(files.create(path, shared=True))  # SQLite gives its other files the same owner and mode
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
         _prepare(db, path)
@@ -172,7 +178,7 @@ def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 
 def _refuse_what_sqlite_takes(path: Path) -> None:
-    with path.open("rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         head = file.read(20)
     if not head:
         raise damage("the file is empty")  # SQLite would take it for a new one, and the loss would go unsaid
@@ -197,9 +203,28 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
     if new:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")  # one transaction: all tables or none
-    complaint: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]  # with the index: rows are found by it
+    complaint = _complaint(db)
     if complaint != "ok":
         raise damage(complaint)
+
+
+def _complaint(db: sqlite3.Connection) -> str:
+    """Return what is wrong with the file, "ok" where nothing is; with the index, for rows are found by it.
+
+    A check of a million events would outlast the watchdog. It is cut off, and the rest is checked as it is used.
+    """
+    end_s = time.monotonic() + _CHECK_S
+    db.set_progress_handler(lambda: time.monotonic() > end_s, _CHECK_STEPS)
+    try:
+        complaint: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as e:
+        if _code(e) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        _log.warning("outbox: so large that it is not checked whole at its opening, but as it is used")
+        return "ok"
+    finally:
+        db.set_progress_handler(None, 0)
+    return complaint
 
 
 def _tables(db: sqlite3.Connection) -> list[tuple[object, ...]]:
@@ -256,10 +281,10 @@ def _carry_over(damaged: Path, db: sqlite3.Connection) -> None:
             files.discard(old.with_name(old.name + suffix))
 
 
-def discard_damaged(path: Path) -> None:
+def discard_damaged(path: Path, timeout_s: float) -> None:
     """Remove and wipe all that was moved aside; raises OutboxError."""
     try:
-        with _alone(path):
+        with _alone(path, timeout_s):
             for kind in ("damaged", "salvaged"):
                 for aside in path.parent.glob(f"{path.name}.{kind}-*"):
                     files.discard(aside)

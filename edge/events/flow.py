@@ -84,6 +84,29 @@ class Backoff:
         return max(self._floor_s, uniform * ceiling_s)
 
 
+class Pace:
+    """Lets something through at most once in `every_s`; what came meanwhile is counted, and comes as one.
+
+    So what any client may ask for costs no more than that, however often it asks.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        self.waiting = 0  # asked for and not yet let through
+        self._every_s = every_s
+        self._after_s = float("-inf")
+
+    def ask(self) -> None:
+        """Note that it is wanted."""
+        self.waiting += 1
+
+    def due(self, t_s: float) -> int:
+        """Return how often it was asked for since it was last let through, if it may be now; else 0."""
+        if not self.waiting or t_s < self._after_s:
+            return 0
+        asked, self.waiting, self._after_s = self.waiting, 0, t_s + self._every_s
+        return asked
+
+
 class Flow:
     """Which events are under way on one connection, and which come next.
 

@@ -6,6 +6,7 @@ queued twice or forgotten between the two.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import ssl
@@ -27,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
 from edge.errors import PublisherError
+from edge.events.client import MAX_INCOMING_BYTES, BoundedClient, LongPacketError, MisbehavedError
 from edge.events.messages import Link
 
 WINDOW = 20  # messages in flight; more stall a default mosquitto
@@ -35,8 +37,7 @@ _CONNACK_S = 10.0
 _CONNACK_V5_S = 2.0  # a broker of 3.1.1 may just be silent (amqtt is); a slow one is asked again with 3.1.1
 _SILENT_FOR_S = 3600.0  # how long such a broker is not asked for version 5 again
 _POLL_S = 0.1  # how soon a stop is noticed while dialling
-_MAX_INCOMING_BYTES = 4096  # asked of a v5 broker, and held against any: the longest valid request is far shorter
-_PUBLISH = 0x30
+_MAX_UNANSWERED = 64  # messages of ours; beyond that the broker is as good as gone
 
 _UNSUPPORTED_PROTOCOL = 0x84
 # CONNACK reason → link, remedy. MQTT 3.1.1's codes 4 and 5 reach us as these too.
@@ -62,14 +63,6 @@ class TooLongError(LinkError):
     def __init__(self, what: str, topic: str) -> None:
         super().__init__("lost", what, "empty the retained message there, and see who may publish to this device")
         self.topic = topic
-
-
-class _LongPacketError(Exception):
-    """A packet's length is beyond the limit."""
-
-    def __init__(self, length_bytes: int, topic: str) -> None:
-        super().__init__(length_bytes, topic)
-        self.length_bytes, self.topic = length_bytes, topic
 
 
 class _NoMqtt5Error(LinkError):
@@ -160,21 +153,6 @@ def _event_window(receive_maximum: int) -> int:
     return WINDOW if receive_maximum >= WINDOW else max(1, receive_maximum - 4)
 
 
-class _Client(paho.Client):
-    """paho keeps a packet of up to 256 MB in memory; this one reads no more of it than says on which topic it came."""
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        packet = self._in_packet
-        length_bytes = packet["remaining_length"] if packet["have_remaining"] else 0
-        if length_bytes > _MAX_INCOMING_BYTES:
-            head = bytes(packet["packet"])
-            end = 2 + int.from_bytes(head[:2], "big") if packet["command"] & 0xF0 == _PUBLISH else 0
-            if len(head) >= min(end, _MAX_INCOMING_BYTES):
-                raise _LongPacketError(length_bytes, head[2:end].decode("utf-8", "replace"))
-            bufsize = min(bufsize, _MAX_INCOMING_BYTES)
-        return super()._sock_recv(bufsize)
-
-
 class Dialler:
     """Opens connections: with MQTT 5 or, where the broker does not speak it, with 3.1.1.
 
@@ -227,7 +205,8 @@ class Connection:
         self._connack: tuple[int, str] | None = None
         self._gone = ""  # why the connection is over; empty: it is not
         self._too_long: TooLongError | None = None
-        client = _Client(
+        self._unanswered: dict[int, float] = {}  # message id → when it was sent
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=None if v5 else True,
@@ -256,7 +235,7 @@ class Connection:
                 properties = None
                 if self.v5:
                     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-                    properties.MaximumPacketSize = _MAX_INCOMING_BYTES
+                    properties.MaximumPacketSize = MAX_INCOMING_BYTES
                 self._client.connect(
                     self._mqtt.host,
                     self._mqtt.port,
@@ -326,19 +305,21 @@ class Connection:
         if not arrived and self._too_long:
             raise self._too_long
         if not arrived and self._gone:
-            what = f"broker {self._mqtt.host}:{self._mqtt.port}: connection lost: {self._gone}"
-            raise LinkError("lost", what, "it is tried again by itself")
+            raise self._lost()
         return arrived
 
     def _loop(self, timeout_s: float) -> None:
         try:
             code = self._client.loop(timeout_s)
-        except _LongPacketError as e:
-            self._gone = f"it sent a packet of {e.length_bytes} bytes, the limit is {_MAX_INCOMING_BYTES}"
+        except LongPacketError as e:
+            self._gone = f"it sent a packet of {e.length_bytes} bytes, the limit is {MAX_INCOMING_BYTES}"
             if e.topic:
                 where = f"broker {self._mqtt.host}:{self._mqtt.port}"
-                what = f"{where}: {e.length_bytes} bytes on {e.topic[:120]!r}, the limit is {_MAX_INCOMING_BYTES}"
+                what = f"{where}: {e.length_bytes} bytes on {e.topic[:120]!r}, the limit is {MAX_INCOMING_BYTES}"
                 self._too_long = TooLongError(what, e.topic)
+            return
+        except MisbehavedError as e:
+            self._gone = str(e)
             return
         except (OSError, ValueError, IndexError, KeyError, struct.error, MQTTException) as e:
             self._gone = f"it sent what is not MQTT ({e})"  # paho lets its parser's errors through
@@ -347,8 +328,28 @@ class Connection:
             self._gone = self._gone or paho.error_string(code).rstrip(".")
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Hand a QoS 1 message to the connection and return its id; a lost connection shows in the next `turn`."""
-        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+        """Hand a QoS 1 message to the connection and return its id; a lost connection shows in the next `turn`.
+
+        Raises LinkError where the broker has left too many of ours unanswered.
+        """
+        try:
+            if len(self._unanswered) >= _MAX_UNANSWERED:
+                raise MisbehavedError(f"it answers nothing: {_MAX_UNANSWERED} messages wait for it")
+            mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+        except MisbehavedError as e:
+            self._gone = str(e)
+            raise self._lost() from None
+        self._unanswered.setdefault(mid, time.monotonic())
+        return mid
+
+    @property
+    def unanswered_s(self) -> float:
+        """How long the broker has left a message of ours unanswered, s; 0 where it has answered all."""
+        return time.monotonic() - min(self._unanswered.values()) if self._unanswered else 0.0
+
+    def _lost(self) -> LinkError:
+        what = f"broker {self._mqtt.host}:{self._mqtt.port}: connection lost: {self._gone}"
+        return LinkError("lost", what, "it is tried again by itself")
 
     def subscribe(self, topics: list[str]) -> int | None:
         """Ask for these topics at QoS 1 and return the id of the request."""
@@ -356,9 +357,12 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye to the broker, which then does not send the last will, and close the socket."""
-        self._client.disconnect()
+        with contextlib.suppress(MisbehavedError):
+            self._client.disconnect()
         if self._client.socket() is not None and not self._gone:
             self._loop(0.0)
+        if (left := self._client.socket()) is not None:
+            left.close()  # paho keeps it where the connection ended by an exception
 
     def _on_connect(
         self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
@@ -372,6 +376,7 @@ class Connection:
         self._gone = self._gone or str(reason)
 
     def _on_answer(self, _client: paho.Client, _userdata: Any, mid: int, reason: ReasonCode, _props: Any) -> None:
+        self._unanswered.pop(mid, None)
         self._inbox.append(Answered(mid, reason.value, str(reason)))
 
     def _on_suback(

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from edge.events.waiting import Moment, Row, event_of, expired
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+_FORGET_AT_ONCE = 20_000  # events
 
 Report = Literal["publisher", "problem", "retained"]
 
@@ -48,6 +50,13 @@ class Counts:
         return self.dropped_full + self.dropped_old + self.dropped_memory + self.dropped_damaged
 
 
+class _Counted(NamedTuple):
+    """How many events there were in a version of the file that the other process has not changed since."""
+
+    version: tuple[int, int]
+    events: int
+
+
 class Outbox:
     """One process's view of the outbox file. All methods raise OutboxError naming the file and the remedy.
 
@@ -64,6 +73,7 @@ class Outbox:
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self._version = (0, 0)
+        self._counted: _Counted | None = None  # None: to be counted again
         self._forgotten = True  # whether deleted events may still be in the write-ahead log
         self._open()
 
@@ -92,22 +102,36 @@ class Outbox:
         payload = encode(event)
         values = (event.boot, event.seq, payload, born.wall_ms, born.uptime_ms, born.kernel_boot)
 
-        def work(db: sqlite3.Connection) -> None:
-            db.execute(database.APPEND, values)
+        def work(db: sqlite3.Connection) -> _Counted | None:
+            inserted = db.execute(database.APPEND, values).rowcount
             db.execute("INSERT OR REPLACE INTO tail VALUES (1, ?, ?)", (event.boot, event.seq))
-            self._drop_overflow(db)
+            return self._drop_overflow(db, inserted)
 
-        self._write(work)
+        counted = self._write(work)  # may be tried twice: what is known changes with the one that succeeds
+        self._counted = counted
 
-    def _drop_overflow(self, db: sqlite3.Connection) -> None:
-        span: int = db.execute("SELECT ifnull(max(row) - min(row) + 1, 0) FROM events").fetchone()[0]
-        if span <= self._max_events:
-            return  # the span bounds the count from above and costs no scan
-        excess = db.execute("SELECT count(*) FROM events").fetchone()[0] - self._max_events
-        if excess > 0:
+    def _drop_overflow(self, db: sqlite3.Connection, inserted: int) -> _Counted | None:
+        """Drop the oldest events beyond the limit; returns how many there are, None where nobody had to count."""
+        # In two queries: for both ends in one, SQLite reads the whole table.
+        ends = "SELECT (SELECT max(row) FROM events), (SELECT min(row) FROM events)"
+        last, first = db.execute(ends).fetchone()
+        if last is None or last - first < self._max_events:
+            return None  # the span bounds the count from above and costs no scan
+        version, known = self._version_of(db), self._counted
+        if known is not None and known.version == version:
+            count = known.events + inserted
+        else:
+            count = db.execute("SELECT count(*) FROM events").fetchone()[0]
+        excess = max(0, count - self._max_events)
+        if excess:
             db.execute("DELETE FROM events WHERE row IN (SELECT row FROM events ORDER BY row LIMIT ?)", (excess,))
             database.count(db, "dropped_full", excess)
             _log.error("outbox: %d oldest events dropped, more than %d wait", excess, self._max_events)
+        return _Counted(version, count - excess)
+
+    def _version_of(self, db: sqlite3.Connection) -> tuple[int, int]:
+        """Return what changes when the other process writes, or when the file is another one."""
+        return self.generation, db.execute("PRAGMA data_version").fetchone()[0]
 
     def pending(self, limit: int, after: int = 0) -> list[Row]:
         """Return up to `limit` waiting events behind row `after`, oldest first; a row that is none is damage."""
@@ -128,14 +152,12 @@ class Outbox:
     def delivered(self, events: Iterable[Event]) -> None:
         """Forget these events: they have arrived."""
         names = [(event.boot, event.seq) for event in events]
-        self._write(lambda db: _delete(db, names))
-        self._forgotten = True
+        self._forget(lambda db: _delete(db, names))
 
     def acknowledge(self, boot: str, seq: int) -> int:
         """Forget every event of `boot` up to and with `seq`; return how many there were."""
         sql = "DELETE FROM events WHERE boot = ? AND seq <= ?"
-        self._forgotten = True
-        return self._write(lambda db: db.execute(sql, (boot, seq)).rowcount)
+        return self._forget(lambda db: db.execute(sql, (boot, seq)).rowcount)
 
     def drop_expired(self, now: Moment) -> int:
         """Drop and count the events at the head that are surely too old; return how many.
@@ -152,8 +174,7 @@ class Outbox:
 
         old = self._read(work)
         if old:
-            self._write(lambda db: _delete(db, old, "dropped_old"))
-            self._forgotten = True
+            self._forget(lambda db: _delete(db, old, "dropped_old"))
             _log.error("outbox: %d events dropped, older than %.0f h", len(old), self._max_age_s / 3600)
         return len(old)
 
@@ -165,12 +186,18 @@ class Outbox:
     def forget_all(self) -> None:
         """Empty the outbox, its files of before and what is left of deleted rows: a device that changes hands."""
 
-        def work(db: sqlite3.Connection) -> None:
+        def some(db: sqlite3.Connection) -> int:
+            sql = "DELETE FROM events WHERE row IN (SELECT row FROM events LIMIT ?)"
+            return db.execute(sql, (_FORGET_AT_ONCE,)).rowcount
+
+        def rest(db: sqlite3.Connection) -> None:
             for table in database.TABLES:
                 db.execute(f"DELETE FROM {table}")  # noqa: S608 (names from there)
 
-        self._write(work)
-        database.discard_damaged(self.path)
+        while self._forget(some) == _FORGET_AT_ONCE:
+            pass  # in pieces: a process that is ended meanwhile does not begin at the first event again
+        self._forget(rest)
+        database.discard_damaged(self.path, self._timeout_s)
         if not self._read(database.empty_log):
             what = f"{self.path}: is empty, but its log still holds the events: another process reads it"
             raise OutboxError(what, "try again, or end the publisher first")
@@ -228,9 +255,14 @@ class Outbox:
 
     def changed(self) -> bool:
         """Whether the other process has written since the last call; cheap, for polling."""
-        version = (self.generation, self._read(lambda db: db.execute("PRAGMA data_version").fetchone()[0]))
+        version = self._read(self._version_of)
         seen, self._version = self._version, version
         return version != seen
+
+    def _forget(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Write what deletes events."""
+        self._forgotten, self._counted = True, None
+        return self._write(work)
 
     def _put(self, name: str, payload: bytes) -> None:
         self._write(lambda db: db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?)", (name, payload)))

@@ -22,7 +22,7 @@ from edge.errors import EventError, OutboxError, PublisherError
 from edge.events import discovery
 from edge.events.clock import moment
 from edge.events.event import UNREADABLE, Event, as_late, encode
-from edge.events.flow import Backoff, Flow, Topics
+from edge.events.flow import Backoff, Flow, Pace, Topics
 from edge.events.link import Answered, Connection, Dialler, LinkError, Received, TooLongError
 from edge.events.messages import parse_ack, parse_set
 from edge.events.outbox import Outbox
@@ -38,6 +38,11 @@ _TIDY_EVERY_S = 60.0
 _REST_S = 1.0  # between two signs of life while the broker is away
 _DISK_RETRY_S = 1.0
 _ACK_WAIT_MAX_S = 300.0
+# What any client of the broker may cause, as often as it likes: one description, write or line of the log in so long.
+_DISCOVERY_EVERY_S = 5.0
+_WISHES_EVERY_S = 1.0
+_ACKS_EVERY_S = 0.1
+_REFUSALS_EVERY_S = 10.0
 _MUTED_FOR_S = 3600.0  # a retained message that is too long comes again with each subscription, and ends it
 _SAYS_NO = frozenset({"login_refused", "refused", "settings", "tls_failed"})  # asking again soon changes nothing
 
@@ -80,6 +85,12 @@ class Publisher:
         self._arrived: list[Event] = []
         self._acks: dict[str, int] = {}
         self._wishes: dict[str, bool] = {}
+        self._pace = {
+            "discovery": Pace(_DISCOVERY_EVERY_S),
+            "acks": Pace(_ACKS_EVERY_S),
+            "wishes": Pace(_WISHES_EVERY_S),
+            "refusals": Pace(_REFUSALS_EVERY_S),
+        }
         self._more = True  # whether the outbox may hold events behind the flow's cursor
         self._disk_problem = ""
         self._muted: dict[str, float] = {}  # topic → until when it is not subscribed to
@@ -107,7 +118,7 @@ class Publisher:
                     self._backoff.slow_down()
                 self._store()
                 self._rest(stop, self._backoff.next_s(self._uniform()))
-        self._store()
+        self._store(last=True)
         self._status.say("stopped")
 
     def _rest(self, stop: threading.Event, seconds: float) -> None:
@@ -165,16 +176,18 @@ class Publisher:
             while time.monotonic() < deadline_s:
                 arrived = connection.turn(0.05)
                 for incoming in arrived:
-                    self._take(connection, incoming)
+                    self._take(incoming)
                 if any(isinstance(incoming, Answered) and incoming.mid == mid for incoming in arrived):
                     break
 
     def _turn(self, connection: Connection) -> None:
         """Take what the broker sent, write what follows from it, send what is due."""
         for incoming in connection.turn(_TICK_S):
-            self._take(connection, incoming)
+            self._take(incoming)
         self._store()
         t_s = now_s()
+        if self._pace["discovery"].due(t_s):
+            self._send_discovery(connection)
         if t_s >= self._disk_after_s:
             with self._disk():
                 self._look(t_s)
@@ -182,19 +195,17 @@ class Publisher:
             self._send_state(connection, t_s)
         if t_s >= self._tidy_s:
             self._tidy()
-        if self._flow.in_flight and t_s > self._answer_due_s:
+        if (self._flow.in_flight and t_s > self._answer_due_s) or connection.unanswered_s > _STALL_S:
             raise LinkError("lost", f"the broker has answered nothing for {_STALL_S:.0f} s", "restart it")
 
-    def _take(self, connection: Connection, incoming: Answered | Received) -> None:
-        self._answer_due_s = now_s() + _STALL_S
+    def _take(self, incoming: Answered | Received) -> None:
         if isinstance(incoming, Received):
             try:
-                self._request(connection, incoming)
+                self._request(incoming)
             except EventError as e:
-                self._status.rejected_sets += 1
-                self._status.changed = True
-                _log.warning("refused on %.120r: %s", incoming.topic, e.what)
+                self._refuse(incoming, e)
             return
+        self._answer_due_s = now_s() + _STALL_S
         row = self._flow.answered(incoming.mid)
         if incoming.code < 0x80:
             self._backoff.reset()
@@ -204,6 +215,14 @@ class Publisher:
             self._denied(incoming)
         else:
             _log.warning("the broker refuses a state, an availability or a subscription: %s", incoming.text)
+
+    def _refuse(self, message: Received, error: EventError) -> None:
+        self._status.rejected_sets += 1
+        self._status.changed = True
+        self._pace["refusals"].ask()
+        if count := self._pace["refusals"].due(now_s()):
+            others = f", and {count - 1} more messages before it" if count > 1 else ""
+            _log.warning("refused on %.120r: %s%s", message.topic, error.what, others)
 
     def _accepted(self, row: Row) -> None:
         self._status.published += 1
@@ -223,36 +242,48 @@ class Publisher:
             what = f"the broker denies {self._topics.event}: {answer.text}; events are kept and tried again"
             self._status.say("event_denied", f"{what}\n  → allow this user to publish there (mosquitto: acl_file)")
 
-    def _request(self, connection: Connection, message: Received) -> None:
+    def _request(self, message: Received) -> None:
         key = self._topics.set_key(message.topic)
         if key is not None:
             self._wishes[key] = parse_set(key, message.payload)
-            _log.info("%s set to %s", key, self._wishes[key])
+            self._pace["wishes"].ask()
         elif message.topic == self._topics.ack:
             ack = parse_ack(message.payload)
             seq = self._flow.acked(ack)
             if seq > 0:
                 self._acks[ack.boot] = max(seq, self._acks.get(ack.boot, 0))
+                self._pace["acks"].ask()
                 self._ack_wait_s = self._ack_wait_min_s
                 self._ack_due_s = now_s() + self._ack_wait_s
         elif message.payload == discovery.BIRTH:
-            self._send_discovery(connection)
+            self._pace["discovery"].ask()
 
-    def _store(self) -> None:
-        """Tell the disk what has arrived and what is wished; what it does not take waits for the next time."""
-        if not (self._arrived or self._acks or self._wishes) or now_s() < self._disk_after_s:
+    def _store(self, *, last: bool = False) -> None:
+        """Tell the disk what has arrived and what is wished; what it does not take waits for the next time.
+
+        `last`: nothing comes after this, so what is asked for is not held to its pace.
+        """
+        t_s = now_s()
+        if not (self._arrived or self._acks or self._wishes) or t_s < self._disk_after_s:
+            return
+        acks, wishes = (bool(self._pace[name].due(t_s)) or last for name in ("acks", "wishes"))
+        if not (self._arrived or acks or wishes):
             return
         with self._disk():
             if self._arrived:
                 self._outbox.delivered(self._arrived)
                 self._arrived.clear()
-            for boot in list(self._acks):
+            for boot in list(self._acks) if acks else ():
                 self._outbox.acknowledge(boot, self._acks[boot])
                 del self._acks[boot]
-            for key in list(self._wishes):
+            for key in list(self._wishes) if wishes else ():
                 self._outbox.put_setting(key, self._wishes[key])
+                _log.info("%s set to %s", key, self._wishes[key])
                 del self._wishes[key]
             self._more = self._status.changed = True
+        for name, left in (("acks", self._acks), ("wishes", self._wishes)):
+            if left and not self._pace[name].waiting:
+                self._pace[name].ask()  # the disk did not take it
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:

@@ -1,4 +1,8 @@
-"""Vision's end of the control socket: a thread that reads and writes, and a loop that answers between frames."""
+"""Vision's end of the control socket: threads that read and write, and a loop that answers between frames.
+
+No client can keep the others out: each has a thread of its own, a message that was begun must be complete within a
+limit, and where all places are taken the client that has been silent for longest makes room.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,82 @@ import logging
 import os
 import queue
 import socket  # AF_UNIX only
+import stat
 import struct
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from edge.errors import EdgeError, ProvisionError
 from edge.provision.device import control
 from edge.provision.device.control import ControlReply, ControlRequest
+from edge.provision.protocol.messages import EnrolBegin
 from edge.provision.protocol.replies import Failed
 from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
 _MAX_TEXT = 1000
+_MAX_CLIENTS = 4  # provisioning needs one; each may hold the memory of one photo
+_MESSAGE_S = 20.0  # for the rest of a message, or for the client to take its answer
+_CLOSED_POLL_S = 0.1
+_ACCEPT_RETRY_S = 1.0
 
-Handler = Callable[[ControlRequest | None], ControlReply]  # None: the other end has gone
+Handler = Callable[[ControlRequest | None], ControlReply]  # None: whoever began an enrolment has gone
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """One connection. `busy`: its request is being answered."""
+
+    connection: socket.socket
+    heard_s: float
+    busy: bool = False
+    answers: queue.SimpleQueue[ControlReply] = field(default_factory=queue.SimpleQueue)
+
+
+@dataclass(slots=True)
+class _Bounded:
+    """A connection for one message: its first byte may take for ever, the rest `limit_s`."""
+
+    connection: socket.socket
+    limit_s: float
+    deadline_s: float | None = None
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Fill some of it; TimeoutError beyond the limit."""
+        self.connection.settimeout(None if self.deadline_s is None else max(1e-3, self.deadline_s - time.monotonic()))
+        got = self.connection.recv_into(buffer)
+        if self.deadline_s is None:
+            self.deadline_s = time.monotonic() + self.limit_s
+        return got
+
+    def sendall(self, data: bytearray) -> None:
+        """Send all of it; TimeoutError beyond the limit."""
+        self.connection.settimeout(self.limit_s)
+        self.connection.sendall(data)
 
 
 class ControlServer:
-    """Listens for one client at a time, of our own user or root. Use as a context.
+    """Listens for clients of our own user, of root, and of the users in `allowed`. Use as a context.
 
     Where it cannot listen it says so, and everything else goes on: recognition does not depend on it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, allowed: Collection[int] = (), message_s: float = _MESSAGE_S) -> None:
         self._path = path
+        self._allowed = {os.geteuid(), 0, *allowed}
+        self._message_s = message_s
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._client: socket.socket | None = None
-        self._asked: queue.SimpleQueue[ControlRequest | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[ControlReply | None] = queue.SimpleQueue()
+        self._clients: list[_Client] = []
+        self._enrolling: _Client | None = None  # whose going ends the enrolment
+        self._lock = threading.Lock()  # over the two above
+        self._asked: queue.SimpleQueue[tuple[_Client, ControlRequest | None]] = queue.SimpleQueue()
         self._closed = False
+        self._threads: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
         try:
             self._listen()
@@ -56,65 +104,132 @@ class ControlServer:
         """Answer what was asked since the last time; never waits."""
         while True:
             try:
-                request = self._asked.get_nowait()
+                client, request = self._asked.get_nowait()
             except queue.Empty:
                 return
-            self._answers.put(_answer(handle, request))
+            client.answers.put(_answer(handle, request))
 
     def close(self) -> None:
         """Refuse everybody from now on."""
         self._closed = True
         if not self._thread.is_alive():
             return
-        self._answers.put(None)
         self._path.unlink(missing_ok=True)
-        for end in (self._listener, self._client):
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RD)  # wakes the thread; an answer on its way still goes out
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RD)  # wakes the thread
         self._thread.join()
+        with self._lock:
+            for client in self._clients:
+                _hang_up(client)  # an answer on its way still goes out
+        for thread in self._threads:
+            thread.join()
         self._listener.close()
 
     def _listen(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = self._path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)  # of a run that was killed
         with control.address_of(self._path) as address:
             self._listener.bind(address)
-        self._path.chmod(0o600)
-        self._listener.listen(1)
+        self._path.chmod(0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600)
+        self._listener.listen(_MAX_CLIENTS)
 
     def _serve(self) -> None:
-        while not self._closed:
+        while not self._is_closed():
             try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            with closing(client):
-                self._client = client
-                if _is_ours(client):
-                    self._talk(client)
-                self._client = None
+                connection, _ = self._listener.accept()
+            except OSError as e:
+                if not self._is_closed():
+                    _log.error("control socket: %s", e.strerror)  # no descriptor is left, say
+                    time.sleep(_ACCEPT_RETRY_S)
+                continue
+            if not self._is_ours(connection):
+                connection.close()
+                continue
+            client = _Client(connection, time.monotonic())
+            self._make_room()
+            with self._lock:
+                self._clients.append(client)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            self._threads.append(threading.Thread(target=self._talk, args=(client,), name="control", daemon=True))
+            self._threads[-1].start()
 
-    def _talk(self, client: socket.socket) -> None:
-        try:
-            while not self._closed and (raw := control.receive(client)) is not None:
-                control.send(client, self._ask(raw))
-        except (OSError, ProvisionError) as e:
-            _log.warning("control socket: %s", e)
-        if not self._closed:
-            self._asked.put(None)
-            self._answers.get()
+    def _is_closed(self) -> bool:
+        return self._closed
 
-    def _ask(self, raw: bytearray) -> ControlReply:
+    def _make_room(self) -> None:
+        with self._lock:
+            idle = [client for client in self._clients if not client.busy]
+            if len(self._clients) < _MAX_CLIENTS or not idle:
+                return
+            silent = min(idle, key=lambda client: client.heard_s)
+            self._clients.remove(silent)
+        _log.warning("control socket: more than %d clients, the longest silent one is cut off", _MAX_CLIENTS)
+        _hang_up(silent)
+
+    def _talk(self, client: _Client) -> None:
+        with closing(client.connection):
+            try:
+                while not self._closed:
+                    raw = control.receive(_Bounded(client.connection, self._message_s))
+                    if raw is None:
+                        break
+                    answer = self._answered(client, raw)
+                    control.send(_Bounded(client.connection, self._message_s), answer)
+            except (OSError, ProvisionError) as e:
+                _log.warning("control socket: %s", e)
+            self._gone(client)
+
+    def _answered(self, client: _Client, raw: bytearray) -> ControlReply:
+        client.busy, client.heard_s = True, time.monotonic()
         try:
-            self._asked.put(control.decode_request(raw))
-            answer = self._answers.get()
+            request = control.decode_request(raw)
+            if isinstance(request, EnrolBegin):
+                with self._lock:
+                    self._enrolling = client
+            return self._ask(client, request)
         except ProvisionError as e:
-            answer = _failed(e)
-        wipe(raw)
-        if answer is None:
-            raise ProvisionError("vision is stopping")
-        return answer
+            if self._closed:
+                raise
+            return _failed(e)
+        finally:
+            wipe(raw)
+            client.busy = False
+
+    def _ask(self, client: _Client, request: ControlRequest | None) -> ControlReply:
+        self._asked.put((client, request))
+        while True:
+            try:
+                return client.answers.get(timeout=_CLOSED_POLL_S)
+            except queue.Empty:
+                if self._closed:  # nobody answers any more
+                    raise ProvisionError("vision is stopping") from None
+
+    def _gone(self, client: _Client) -> None:
+        """Forget a client, and the enrolment that it has begun."""
+        with self._lock:
+            if client in self._clients:
+                self._clients.remove(client)
+            began = self._enrolling is client
+            if began:
+                self._enrolling = None
+        if began and not self._closed:
+            with suppress(ProvisionError):
+                self._ask(client, None)
+
+    def _is_ours(self, client: socket.socket) -> bool:
+        """Whether the kernel says that the other end runs as one of our users."""
+        size = struct.calcsize("3i")
+        pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        if uid in self._allowed:
+            return True
+        _log.warning("control socket: process %d of user %d is refused", pid, uid)
+        return False
+
+
+def _hang_up(client: _Client) -> None:
+    with suppress(OSError):
+        client.connection.shutdown(socket.SHUT_RD)  # wakes its thread
 
 
 def _answer(handle: Handler, request: ControlRequest | None) -> ControlReply:
@@ -126,12 +241,3 @@ def _answer(handle: Handler, request: ControlRequest | None) -> ControlReply:
 
 def _failed(error: EdgeError) -> Failed:
     return Failed(what=error.what[:_MAX_TEXT], remedy=error.remedy[:_MAX_TEXT])
-
-
-def _is_ours(client: socket.socket) -> bool:
-    """Whether the kernel says that the other end runs as our user, or as root."""
-    pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    if uid in {os.geteuid(), 0}:
-        return True
-    _log.warning("control socket: process %d of user %d is refused", pid, uid)
-    return False

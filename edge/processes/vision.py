@@ -56,7 +56,7 @@ def run(
     feed = Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
-        with ControlServer(config.control_path) as control:
+        with ControlServer(config.control_path, _provisioning(config)) as control:
             notifier.ready("recognising")
             for frame in feed.frames():
                 vision.step(frame)
@@ -74,6 +74,14 @@ def run(
             notifier.stopping()
         vision.finish()
     return 1 if feed.damaged else 0
+
+
+def _provisioning(config: Config) -> tuple[int, ...]:
+    """Return the user of the process at the cable: it owns the folder that only it writes."""
+    try:
+        return (config.provision_dir.stat().st_uid,)
+    except OSError:
+        return ()
 
 
 def _on_trial(config: Config, notifier: Notifier, *, blind: bool) -> _Vision:

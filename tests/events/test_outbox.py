@@ -211,3 +211,40 @@ def test_an_outbox_of_another_version_is_left_alone(path: Path, outbox: Outbox, 
     with pytest.raises(OutboxError, match="another version"):
         opened()
     assert path.read_bytes() == before
+
+
+def test_a_full_outbox_drops_one_event_for_each_new_one_whoever_else_writes(tmp_path: Path) -> None:
+    ours = Outbox.open(tmp_path / "outbox.db", max_events=10, max_age_s=1e9)
+    other = Outbox.open(tmp_path / "outbox.db", max_events=10, max_age_s=1e9)
+    for seq in range(1, 16):
+        ours.append(match(seq), moment())
+        ours.append(match(seq), moment())  # again: changes nothing
+    assert [row.event.seq for row in ours.pending(20)] == list(range(6, 16))
+    other.delivered([match(7), match(8)])
+    for seq in (16, 17):
+        ours.append(match(seq), moment())
+    assert [row.event.seq for row in ours.pending(20)] == [6, *range(9, 18)]
+    ours.append(match(18), moment())
+    ours.delivered([match(12)])
+    ours.append(match(19), moment())
+    assert [row.event.seq for row in ours.pending(20)] == [9, 10, 11, *range(13, 20)]
+    assert ours.counts().dropped_full == 6
+
+
+def test_a_full_outbox_is_neither_scanned_at_an_append_nor_checked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox.open(tmp_path / "outbox.db", max_events=100, max_age_s=1e9)
+    for seq in range(1, 110):
+        outbox.append(match(seq), moment())
+    assert outbox._db is not None
+    statements: list[str] = []
+    outbox._db.set_trace_callback(statements.append)
+    for seq in range(110, 120):
+        outbox.append(match(seq), moment())
+    assert not [statement for statement in statements if "count(*)" in statement]
+    outbox.close()
+    monkeypatch.setattr("edge.events.database._CHECK_S", 0.0)
+    monkeypatch.setattr("edge.events.database._CHECK_STEPS", 10)
+    assert len(outbox.pending(200)) == 100
+    assert "not checked whole" in caplog.text

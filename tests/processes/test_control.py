@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,52 @@ def test_a_request_is_answered_and_an_error_comes_back_in_words(path: Path, ours
         assert ours.call(messages.Renew()) == Failed(what="no store", remedy="make one")
         assert ours.call(messages.Rename(person="p-abcdefgh", name="Anna")) == STATUS
         ours.close()
+        assert None not in seen.asked
+
+
+def test_only_the_going_of_the_client_that_began_an_enrolment_ends_it(path: Path, ours: ControlClient) -> None:
+    other = ControlClient(path, time.monotonic, time.sleep)
+    with vision(path) as seen:
+        ours.call(messages.EnrolBegin(name="Anna", source="photos"))
+        other.call(Status())
+        other.close()
+        ours.call(messages.EnrolLook())
+        assert None not in seen.asked
+        ours.close()
         until(lambda: None in seen.asked, "vision hears that the other end has gone")
+
+
+def test_silent_clients_keep_nobody_out(path: Path, ours: ControlClient) -> None:
+    with vision(path), ExitStack() as silent:
+        for _ in range(20):
+            client = silent.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(path))
+        assert ours.call(Status()) == STATUS
+        assert threading.active_count() < 12
+        for _ in range(20):  # a client that speaks is not the one that makes room
+            client = silent.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(path))
+            assert ours.call(Status()) == STATUS
+
+
+def test_a_message_that_is_begun_must_be_ended(path: Path) -> None:
+    server = ControlServer(path, message_s=0.2)
+    with server, socket.socket(socket.AF_UNIX) as slow:
+        slow.settimeout(10.0)
+        slow.connect(str(path))
+        slow.sendall(b"\x10")
+        assert slow.recv(1) == b""  # hung up on
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: being another user needs root")
+def test_the_user_of_provisioning_is_let_in_where_the_folder_is_shared(path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o2750)
+    with vision(path) as seen:
+        assert path.stat().st_mode & 0o777 == 0o660
+        assert seen.server._allowed == {os.geteuid(), 0}
+    with ControlServer(path, allowed=[65534]) as server:
+        assert server._allowed == {os.geteuid(), 0, 65534}
 
 
 def test_the_socket_and_its_folder_are_for_our_user_alone(path: Path) -> None:

@@ -12,7 +12,9 @@ from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
+from edge.printable import printable
 from edge.provision.host.actions import Counted
 from edge.provision.protocol import replies
 
@@ -23,10 +25,15 @@ talk = Console(stderr=True, highlight=False)  # to the person
 result = Console(highlight=False)  # to whatever reads standard output
 
 
+def plain(text: str, style: str = "") -> Text:
+    """Return what a device, a file or a person has named as plain text: no markup, no escape sequence."""
+    return Text(printable(text), style=style)
+
+
 @contextmanager
 def transfer(label: str) -> Iterator[Counted]:
     """Show a bar while bytes are under way; what is done in a moment shows none."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
     bar = Progress(*columns, console=talk, transient=True)
     task = bar.add_task(label, total=None)
@@ -34,7 +41,7 @@ def transfer(label: str) -> Iterator[Counted]:
     def counted(what: str, done: int, total: int) -> None:
         if not bar.live.is_started and time.monotonic() - began_s > _SHOW_AFTER_S:
             bar.start()
-        bar.update(task, description=f"{label} {what}", completed=done, total=total)
+        bar.update(task, description=printable(f"{label} {what}"), completed=done, total=total)
 
     try:
         yield counted
@@ -52,13 +59,13 @@ def camera() -> Iterator[Live]:
 def card(name: str, progress: replies.Progress) -> Panel:
     """Return the picture of a live enrolment: hint, quality, poses, look-alikes."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("[bold]do this[/]", f"[bold cyan]{progress.hint}[/]")
+    table.add_row("[bold]do this[/]", plain(progress.hint, "bold cyan"))
     table.add_row("quality", ProgressBar(total=1.0, completed=progress.quality, width=30))
     table.add_row("pictures", f"{progress.accepted} of {progress.wanted}")
     table.add_row("angles", "  ".join(text if pose in progress.poses else "○" for pose, text in _POSES.items()))
     for other in progress.looks_like:
-        table.add_row("[yellow]careful[/]", f"[yellow]looks like {other}[/]")
-    return Panel(table, title=name, title_align="left", expand=False)
+        table.add_row("[yellow]careful[/]", plain(f"looks like {other}", "yellow"))
+    return Panel(table, title=plain(name), title_align="left", expand=False)
 
 
 def describe(info: replies.DeviceInfo) -> Table:
@@ -76,7 +83,7 @@ def describe(info: replies.DeviceInfo) -> Table:
         "armed for": f"{info.armed_s // 60} min {info.armed_s % 60} s",
     }
     for key, value in rows.items():
-        table.add_row(f"[bold]{key}[/]", value)
+        table.add_row(f"[bold]{key}[/]", plain(value))
     return table
 
 
@@ -86,7 +93,13 @@ def roster(people: Sequence[replies.Person]) -> Table | str:
         return "nobody is enrolled"
     table = Table("id", "name", "templates", "since", "", box=None, pad_edge=False)
     for person in people:
-        table.add_row(person.id, person.name, str(person.templates), person.created, "ignored" * person.ignored)
+        table.add_row(
+            plain(person.id),
+            plain(person.name),
+            str(person.templates),
+            plain(person.created),
+            "ignored" * person.ignored,
+        )
     return table
 
 
@@ -95,4 +108,4 @@ def enrolled(report: replies.Enrolled) -> str:
     refused = [f"refused  {p.name}: {', '.join(p.refused)}" for p in report.pictures if p.refused]
     warnings = [f"careful: looks like {other}; the two may be taken for each other" for other in report.looks_like]
     done = f"{report.person.name} is enrolled as {report.person.id}: {report.person.templates} templates"
-    return "\n".join([*refused[:10], *warnings, done])
+    return printable("\n".join([*refused[:10], *warnings, done]))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.markup import escape
 from rich.prompt import Confirm, IntPrompt, Prompt
 
 from edge.errors import EdgeError
+from edge.printable import printable
 from edge.provision.host import actions, console
 from edge.provision.host.client import Client
-from edge.provision.host.console import talk
+from edge.provision.host.console import plain, talk
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.replies import DeviceInfo, Done
 
@@ -37,7 +37,7 @@ def run(client: Client) -> None:
 
 def _name(client: Client, info: DeviceInfo) -> None:
     while True:
-        name = Prompt.ask("Name of the device (a-z, 0-9, -, _)", default=info.name, console=talk)
+        name = Prompt.ask("Name of the device (a-z, 0-9, -, _)", default=printable(info.name), console=talk)
         if name == info.name or _done(client, name):
             return
 
@@ -46,24 +46,24 @@ def _done(client: Client, name: str) -> bool:
     try:
         client.call(messages.SetName(name=name), Done)
     except EdgeError as e:
-        talk.print(f"[red]{escape(e.what)}[/]")
+        talk.print(plain(e.what, "red"))
         return False
     return True
 
 
 def _clock(client: Client) -> None:
     try:
-        talk.print(f"[dim]{client.call(messages.SetTime(unix_s=time.time()), Done).note}[/]")
+        talk.print(plain(client.call(messages.SetTime(unix_s=time.time()), Done).note, "dim"))
     except EdgeError as e:
-        talk.print(f"[yellow]{escape(str(e))}[/]")
+        talk.print(plain(str(e), "yellow"))
 
 
 def _broker(client: Client, info: DeviceInfo) -> None:
     host, _, port = info.broker.rpartition(":")
-    if not Confirm.ask(f"Set up the MQTT broker (now {info.broker})?", default=True, console=talk):
+    if not Confirm.ask(plain(f"Set up the MQTT broker (now {info.broker})?"), default=True, console=talk):
         return
     while True:
-        host = Prompt.ask("Broker", default=host, console=talk)
+        host = Prompt.ask("Broker", default=printable(host), console=talk)
         port_number = IntPrompt.ask("Port", default=int(port), console=talk)
         username = Prompt.ask("User (empty: none)", default="", show_default=False, console=talk)
         password = Prompt.ask("Password", password=True, console=talk) if username else ""
@@ -72,7 +72,7 @@ def _broker(client: Client, info: DeviceInfo) -> None:
             wish = messages.SetMqtt(host=host, port=port_number, username=username, password=password, tls=tls)
             client.call(wish, Done)
         except EdgeError as e:
-            talk.print(f"[red]{escape(e.what)}[/]")
+            talk.print(plain(e.what, "red"))
             continue
         return
 
@@ -95,7 +95,7 @@ def _people(client: Client) -> None:
                 paths = [Path(Prompt.ask("Photo or folder of photos", console=talk)).expanduser()]
                 from_photos(client, name, paths, ignored=False)
         except EdgeError as e:
-            talk.print(f"[red]{escape(str(e))}[/]")
+            talk.print(plain(str(e), "red"))
             continue
         known += 1
 
@@ -116,7 +116,7 @@ def from_camera(client: Client, name: str, *, ignored: bool, ask: bool) -> repli
             live.update(console.card(name, progress))
             looks_like = progress.looks_like
     if looks_like and ask:
-        talk.print(f"[yellow]This person looks like {escape(', '.join(looks_like))}.[/]")
+        talk.print(plain(f"This person looks like {', '.join(looks_like)}.", "yellow"))
         if not Confirm.ask("Keep both? The two may be taken for each other", default=False, console=talk):
             actions.cancel(client)
             raise EdgeError(f"{name} is not enrolled", "remove the other one first, if it is the same person")

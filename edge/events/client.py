@@ -1,0 +1,50 @@
+"""paho's client with bounds: what a broker sends, and what it does not read, cannot fill the memory.
+
+paho reads packets of up to 256 MB, keeps up to 65,535 messages of QoS 2 until they are released, and queues answers
+without end for a broker that does not read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paho.mqtt.client as paho
+
+MAX_INCOMING_BYTES = 4096  # asked of a v5 broker, and held against any: the longest valid request is far shorter
+_MAX_WAITING_PACKETS = 256  # of at most 2.5 KB each; 20 events, their answers and a greeting are far fewer
+_PUBLISH = 0x30
+_QOS_2 = 0x04
+
+
+class LongPacketError(Exception):
+    """A packet's length is beyond the limit."""
+
+    def __init__(self, length_bytes: int, topic: str) -> None:
+        super().__init__(length_bytes, topic)
+        self.length_bytes, self.topic = length_bytes, topic
+
+
+class MisbehavedError(Exception):
+    """The broker does what a broker that is well does not; the text says what."""
+
+
+class BoundedClient(paho.Client):
+    """Raises LongPacketError or MisbehavedError from `loop` and `publish`; the connection is of no use then."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        packet = self._in_packet
+        length_bytes = packet["remaining_length"] if packet["have_remaining"] else 0
+        if packet["command"] & 0xF0 == _PUBLISH and packet["command"] & _QOS_2:
+            raise MisbehavedError("it sent a message of QoS 2, and was asked for QoS 1")
+        if length_bytes > MAX_INCOMING_BYTES:
+            head = bytes(packet["packet"])
+            end = 2 + int.from_bytes(head[:2], "big") if packet["command"] & 0xF0 == _PUBLISH else 0
+            if len(head) >= min(end, MAX_INCOMING_BYTES):
+                raise LongPacketError(length_bytes, head[2:end].decode("utf-8", "replace"))
+            bufsize = min(bufsize, MAX_INCOMING_BYTES)
+        return super()._sock_recv(bufsize)
+
+    def _packet_queue(self, *arguments: Any, **named: Any) -> Any:
+        if len(self._out_packet) >= _MAX_WAITING_PACKETS:
+            raise MisbehavedError(f"it reads nothing: {_MAX_WAITING_PACKETS} packets wait for it")
+        return super()._packet_queue(*arguments, **named)

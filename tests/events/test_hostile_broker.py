@@ -1,0 +1,154 @@
+"""A broker that floods, reads nothing or answers nothing costs a connection, and no memory."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.events import client
+from edge.events.flow import Pace
+from edge.events.link import Connection, Dialler, LinkError
+from edge.events.outbox import Outbox
+from tools.rig.publishing import configured, publishing
+
+WELCOME = b"\x20\x02\x00\x00"
+TOPIC = b"edge/glasses/recognition/set"
+
+
+def publish(topic: bytes, payload: bytes, qos: int = 0) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic + (b"\x00\x01" if qos else b"") + payload
+    return bytes([0x30 | qos << 1, len(body)]) + body
+
+
+@contextlib.contextmanager
+def broker(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Serve one connection of MQTT 3.1.1 after another: greet, and then `talk`; yields the port."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = server.accept()
+                with peer, contextlib.suppress(OSError):
+                    greeting = peer.recv(1000)
+                    if b"MQTT\x04" in greeting:
+                        peer.sendall(WELCOME)
+                        talk(peer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(20)
+
+
+@contextlib.contextmanager
+def connected(tmp_path: Path, port: int) -> Iterator[Connection]:
+    mqtt = configured(tmp_path, port).mqtt
+    connection = Dialler(mqtt, client_id="edge-glasses", will_topic="edge/glasses/availability").open(threading.Event())
+    with contextlib.closing(connection):
+        yield connection
+
+
+def flooding(packet: bytes) -> Callable[[socket.socket], None]:
+    def talk(peer: socket.socket) -> None:
+        while True:
+            peer.sendall(packet * 100)
+
+    return talk
+
+
+def turn(connection: Connection) -> None:
+    """Go on until the connection ends, or for a minute."""
+    end_s = time.monotonic() + 60
+    while time.monotonic() < end_s:
+        connection.turn(1.0)
+
+
+def silent(peer: socket.socket) -> None:
+    while peer.recv(4096):
+        pass
+
+
+def test_a_message_that_would_be_kept_until_it_is_released_ends_the_connection(tmp_path: Path) -> None:
+    with (
+        broker(flooding(publish(TOPIC, b"true", qos=2))) as port,
+        connected(tmp_path, port) as connection,
+        pytest.raises(LinkError, match="QoS 2"),
+    ):
+        turn(connection)
+
+
+def test_a_broker_that_floods_and_reads_nothing_is_left(tmp_path: Path) -> None:
+    with broker(flooding(publish(TOPIC, b"true", qos=1))) as port, connected(tmp_path, port) as connection:
+        ours = connection._client.socket()
+        assert isinstance(ours, socket.socket)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)  # what the kernel keeps for it is soon full
+        with pytest.raises(LinkError, match="reads nothing"):
+            turn(connection)
+        assert len(connection._client._out_packet) <= client._MAX_WAITING_PACKETS
+
+
+def test_a_broker_that_answers_nothing_is_left(tmp_path: Path) -> None:
+    with broker(silent) as port, connected(tmp_path, port) as connection:
+        for _ in range(64):
+            connection.send("edge/glasses/state", b"{}")
+        assert connection.unanswered_s > 0
+        with pytest.raises(LinkError, match="answers nothing: 64 messages"):
+            connection.send("edge/glasses/state", b"{}")
+
+
+def test_what_any_client_may_ask_for_is_done_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writes: list[bool] = []
+    put_setting = Outbox.put_setting
+
+    def counted(self: Outbox, key: str, value: bool) -> None:
+        writes.append(value)
+        put_setting(self, key, value)
+
+    monkeypatch.setattr(Outbox, "put_setting", counted)
+    received = bytearray()
+    over = threading.Event()
+
+    def talk(peer: socket.socket) -> None:
+        words = [publish(b"homeassistant/status", b"online"), publish(TOPIC, b"true"), publish(TOPIC, b"false")]
+        words.append(publish(TOPIC, b"maybe"))
+        for _ in range(2000):
+            peer.sendall(b"".join(words))
+        peer.sendall(publish(TOPIC, b"true"))
+        peer.settimeout(2.0)
+        with contextlib.suppress(TimeoutError):
+            while more := peer.recv(1 << 16):
+                received.extend(more)
+        over.set()
+
+    with broker(talk) as port, publishing(configured(tmp_path, port)):
+        assert over.wait(60)
+    assert 1 <= received.count(b"homeassistant/device/edge-glasses/config") <= 4
+    assert 1 <= len(writes) <= 12
+    assert writes[-1] is True  # the last word holds
+    assert len([record for record in caplog.records if "refused on" in record.message]) <= 2
+
+
+def test_the_pace_counts_what_it_holds_back() -> None:
+    pace = Pace(5.0)
+    assert pace.due(0.0) == 0
+    pace.ask()
+    assert pace.due(0.0) == 1
+    for _ in range(7):
+        pace.ask()
+    assert pace.due(4.9) == 0
+    assert pace.due(5.0) == 7
+    assert pace.due(20.0) == 0

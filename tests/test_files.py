@@ -1,0 +1,132 @@
+"""Files are private, replaced as a whole, and no link leads a writer elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge import files
+from edge.errors import OutboxError
+from edge.events.database import open_database
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="skipped: being two users needs root")
+NOBODY = 65534
+
+
+def lock(path: Path) -> None:
+    with files.locked(path, 1.0):
+        pass
+
+
+def discarded(path: Path) -> None:
+    files.discard(path)
+
+
+def replaced(path: Path) -> None:  # `path` is where the new content is written first
+    files.replace(path.with_name(path.name.removesuffix(".tmp")), b"new")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "data"
+    made.mkdir()
+    if os.geteuid() == 0:
+        os.chown(made, NOBODY, NOBODY)
+    return made
+
+
+@pytest.mark.parametrize("write", [lock, discarded, replaced])
+def test_a_link_is_refused_and_its_target_stays_as_it_was(
+    tmp_path: Path, folder: Path, write: Callable[[Path], None]
+) -> None:
+    target = tmp_path / "shadow"
+    target.write_bytes(b"secret")
+    target.chmod(0o600)
+    before = target.stat()
+    link = folder / "store.tmp"
+    link.symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        write(link)
+    assert caught.value.errno == errno.ELOOP
+    after = target.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert target.read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("write", [lock, discarded, replaced])
+def test_a_link_to_nothing_makes_nothing(tmp_path: Path, folder: Path, write: Callable[[Path], None]) -> None:
+    link = folder / "store.tmp"
+    link.symlink_to(tmp_path / "new")
+    with pytest.raises(OSError, match="symbolic links"):
+        write(link)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["outbox.db", "outbox.db.lock"])
+def test_an_outbox_that_is_a_link_is_refused_in_words(tmp_path: Path, folder: Path, name: str) -> None:
+    target = tmp_path / "shadow"
+    target.write_bytes(b"secret")
+    (folder / name).symlink_to(target)
+    with pytest.raises(OutboxError, match="symbolic link"):
+        open_database(folder / "outbox.db", 1.0)
+    assert target.read_bytes() == b"secret"
+
+
+@ROOT
+def test_root_gives_away_only_what_it_has_just_made(folder: Path) -> None:
+    old = folder / "old.lock"
+    old.touch()
+    lock(old)
+    assert old.stat().st_uid == 0
+    lock(folder / "new.lock")
+    assert (folder / "new.lock").stat().st_uid == NOBODY
+
+
+@pytest.mark.parametrize(("folder_mode", "mode"), [(0o700, 0o600), (0o770, 0o600), (0o2750, 0o640), (0o2770, 0o660)])
+def test_what_is_shared_is_open_to_the_group_of_a_shared_folder_alone(
+    folder: Path, folder_mode: int, mode: int
+) -> None:
+    folder.chmod(folder_mode)
+    files.replace(folder / "shared", b"x", shared=True)
+    files.replace(folder / "private", b"x")
+    assert (folder / "shared").stat().st_mode & 0o777 == mode
+    assert (folder / "private").stat().st_mode & 0o777 == 0o600
+    db = open_database(folder / "outbox.db", 1.0)
+    db.execute("INSERT INTO counters VALUES ('dropped_old', 1)")
+    assert {p.stat().st_mode & 0o777 for p in folder.glob("outbox.db*")} == {mode}
+    db.close()
+
+
+def test_an_outbox_whose_lock_is_held_is_not_waited_for_without_end(folder: Path) -> None:
+    path, held, over = folder / "outbox.db", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with files.locked(folder / "outbox.db.lock", 1.0):
+            held.set()
+            over.wait(10.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10.0)
+    try:
+        with pytest.raises(OutboxError, match="another process holds it locked"):
+            open_database(path, 0.1)
+    finally:
+        over.set()
+        thread.join()
+    open_database(path, 0.1).close()
+
+
+def test_what_was_discarded_is_overwritten(folder: Path) -> None:
+    path = folder / "old"
+    path.write_bytes(b"secret" * 100)
+    with path.open("rb") as still_open:
+        files.discard(path)
+        left = still_open.read()
+    assert len(left) == 600
+    assert b"secret" not in left
