@@ -13,22 +13,27 @@ import numpy as np
 import pytest
 
 from edge.errors import ConfigError
-from tests.lab.faces import make_data
+from tests.lab.faces import make_data, make_teacher
 from tools.lab.run import Run, Stage, read
 
 torch = pytest.importorskip("torch", reason="skipped: torch is not installed (extra lab)")
 
-from tools.lab import progress
+from tools.lab import data, progress, student, teacher, views
 from tools.lab import train as training
+from tools.lab.lessons import Bank, Lessons
 from tools.lab.networks.lightcnn9 import LightCNN9
-from tools.lab.optimizer import Muon
+from tools.lab.optimizer import Muon, orthogonalized
+
+torch.set_num_threads(1)  # two threads of a small network wait for each other longer than they compute
 
 RUN = """
 seed = 5
 width = 0.1
 batch = 4
-mixed = 0.5
-bf16 = false
+blended = 0.5
+hardest = 0.25
+bank = 32
+more = false
 threads = 1
 nice = 0
 log_steps = 1
@@ -53,6 +58,21 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_data(tmp_path_factory.mktemp("faces"))
 
 
+@pytest.fixture(autouse=True)
+def small_teacher(faces: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = faces / "teacher.onnx"
+    monkeypatch.setattr(teacher, "SHA256", make_teacher(path))
+    return path
+
+
+def lessons_of(faces: Path) -> Lessons:
+    return Lessons.read(faces, faces / "teacher.onnx", torch.device("cpu"), more=False)
+
+
+def train(run: Run, faces: Path, folder: Path) -> None:
+    training.train(run, faces, folder, teacher=faces / "teacher.onnx")
+
+
 @pytest.fixture
 def run_file(tmp_path: Path) -> Path:
     path = tmp_path / "run.toml"
@@ -64,21 +84,21 @@ def run_file(tmp_path: Path) -> Path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tools.lab import progress, train
+from tools.lab import progress, teacher, train
 from tools.lab.run import read
-run_file, faces, folder, last = sys.argv[1:]
+run_file, faces, folder, last, teacher.SHA256 = sys.argv[1:]
 note = progress.Progress.losses
 def losses(self, step, mean):
     note(self, step, mean)
     if step == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
 progress.Progress.losses = losses
-train.train(read(Path(run_file)), Path(faces), Path(folder))
+train.train(read(Path(run_file)), Path(faces), Path(folder), teacher=Path(faces) / "teacher.onnx")
 """
 
 
 def train_and_kill(step: int, run_file: Path, faces: Path, folder: Path) -> int:
-    arguments = [str(x) for x in (run_file, faces, folder, step)]
+    arguments = [str(x) for x in (run_file, faces, folder, step, teacher.SHA256)]
     root = Path(__file__).parents[2]
     return subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=root, check=False, timeout=300).returncode
 
@@ -93,7 +113,7 @@ def train_and_stop(step: int, run_file: Path, faces: Path, folder: Path) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress.Progress, "losses", losses_and_signal)
-        training.train(read(run_file), faces, folder)
+        train(read(run_file), faces, folder)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -102,14 +122,14 @@ def test_a_killed_run_resumes_to_the_same_loss_curve(
 ) -> None:
     run_file.write_text(f'optimizer = "{optimizer}"\n{RUN}')
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    training.train(read(run_file), faces, whole)
+    train(read(run_file), faces, whole)
     assert train_and_kill(7, run_file, faces, broken) == -signal.SIGKILL
     assert progress.entries(broken / "log.jsonl")[-1]["step"] == 7
     assert torch.load(broken / "state.pt", weights_only=True)["step"] == 5  # two steps are done again
     train_and_stop(18, run_file, faces, broken)  # in the second stage, with the larger network
     assert torch.load(broken / "state.pt", weights_only=True)["step"] == 18
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    training.train(read(run_file), faces, broken)
+    train(read(run_file), faces, broken)
     logs = [progress.entries(folder / "log.jsonl") for folder in (whole, broken)]
     assert logs[0] == logs[1]
     assert [e["step"] for e in logs[0] if "cosine_loss" in e] == list(range(1, 25))
@@ -118,20 +138,23 @@ def test_a_killed_run_resumes_to_the_same_loss_curve(
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_training_on_few_crops_brings_the_student_to_the_teacher(optimizer: str, run_file: Path, faces: Path) -> None:
-    stage = Stage(side_px=16, steps=60, rate=3e-3, warmup_steps=5)
-    run = msgspec.structs.replace(read(run_file), stages=(stage,), optimizer=optimizer)
-    crops = training.Faces.read(faces)
+def test_training_on_few_crops_brings_the_student_to_the_teacher(
+    optimizer: str, run_file: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "with_faults", lambda pictures, _: pictures)  # a network this small learns no faults
+    stage = Stage(side_px=16, steps=60, rate=5e-3, warmup_steps=5)
+    run = msgspec.structs.replace(read(run_file), stages=(stage,), optimizer=optimizer, batch=12, blended=0.0)
+    crops = lessons_of(faces)
     state = training.start(run, crops)
     losses = []
     for _ in range(run.steps):
-        state.sums = [0.0, 0.0]
+        state.sums = [0.0, 0.0, 0.0]
         training.advance(state, run, crops)
         losses.append(state.sums[0])
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
 
 
-def test_muon_moves_all_directions_of_a_kernel_alike() -> None:
+def test_muon_moves_all_directions_of_a_kernel_by_the_same_length() -> None:
     layer = torch.nn.Conv2d(4, 8, 3)
     layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
     before = layer.weight.detach().clone()
@@ -146,64 +169,76 @@ def test_muon_moves_all_directions_of_a_kernel_alike() -> None:
     assert step.square().mean().sqrt().item() == pytest.approx(0.2 * 0.1, rel=0.3)  # as long as a step of AdamW
 
 
-def test_muon_refuses_kernels_that_it_would_only_copy() -> None:
-    with pytest.raises(ValueError, match="channels-last"):
-        Muon(torch.nn.Conv2d(4, 8, 3), rate=0.1, weight_decay=0.0)
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (5, 5)])
+def test_an_orthogonalized_matrix_keeps_its_directions_and_evens_their_strengths(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+    found = torch.linalg.svdvals(orthogonalized(matrix))
+    assert found.min() > 0.5
+    assert found.max() < 1.3
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    assert float((u @ v * orthogonalized(matrix)).sum()) > 0.9 * min(shape) * float(found.mean())
 
 
 def test_a_state_of_another_run_is_refused(run_file: Path, faces: Path, tmp_path: Path) -> None:
     run = msgspec.structs.replace(read(run_file), stages=(Stage(side_px=16, steps=1, rate=1e-3),), evaluate_steps=99)
-    training.train(run, faces, tmp_path / "a")
-    with pytest.raises(training.TrainingError, match="another run"):
-        training.train(msgspec.structs.replace(run, seed=6), faces, tmp_path / "a")
-    training.train(msgspec.structs.replace(run, log_steps=7), faces, tmp_path / "a")  # how it is looked at is free
+    train(run, faces, tmp_path / "a")
+    with pytest.raises(student.TrainingError, match="another run"):
+        train(msgspec.structs.replace(run, seed=6), faces, tmp_path / "a")
+    train(msgspec.structs.replace(run, log_steps=7), faces, tmp_path / "a")  # how it is looked at is free
 
 
 def test_layers_start_with_unit_variance() -> None:
     torch.manual_seed(0)
     net, pictures = LightCNN9(width=0.2, side_px=32), torch.rand(16, 1, 32, 32)
-    training.scale_layers(net, pictures)
+    student.scale_layers(net, pictures)
     with torch.no_grad():
         assert float(net(pictures).std()) == pytest.approx(1, abs=1e-3)
         assert float(net.f[2](net.f[1](net.f[0](pictures))).std()) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_larger_input_keeps_what_was_learned(faces: Path) -> None:
-    small, large = (training.Student(0.1, side_px, 16) for side_px in (16, 32))
-    training.adopt(large, small.state_dict())
+    small, large = (student.Student(0.1, side_px, 16) for side_px in (16, 32))
+    student.adopt(large, small.state_dict())
     left = torch.rand(1, small.net.fc.f.in_features, 1, 1)  # what the convolutions leave of a picture
     spread = left.expand(1, -1, 2, 2)
     assert torch.allclose(small.net.fc(left.flatten(1)), large.net.fc(spread.flatten(1)), atol=1e-5)
-    with pytest.raises(training.TrainingError, match="do not fit"):
-        training.adopt(training.Student(0.2, 16, 16), small.state_dict())
+    with pytest.raises(student.TrainingError, match="do not fit"):
+        student.adopt(student.Student(0.2, 16, 16), small.state_dict())
 
 
 def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
-    run = msgspec.structs.replace(read(run_file), mixed=0.0)
-    crops = training.Faces.read(faces)  # 24 crops: 6 batches of 4
+    run = msgspec.structs.replace(read(run_file), hardest=0.0)
+    lessons = lessons_of(faces)  # 24 crops: 6 batches of 4
+    nobody, unseen = torch.zeros(0, dtype=torch.int64), torch.ones(24)
     for start_of_pass in (0, 6):
-        seen = torch.cat([crops.batch(run, start_of_pass + i, 16)[1] for i in range(6)])
-        assert {tuple(row.tolist()) for row in seen} == {tuple(row.tolist()) for row in crops.teacher}
-    first, again, later = (crops.batch(run, step, 16)[0] for step in (0, 0, 6))
+        seen = torch.cat([lessons.lesson(run, start_of_pass + i, 16, nobody, unseen).crops for i in range(6)])
+        assert sorted(seen.tolist()) == list(range(24))
+    first, again, later = (lessons.lesson(run, step, 16, nobody, unseen).pictures for step in (0, 0, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
 
 
-def test_a_blended_face_lies_between_two_of_the_batch() -> None:
-    eye = torch.eye(4)
-    pictures, teacher = training.mix(eye.reshape(4, 1, 2, 2), eye, 1.0, np.random.default_rng(1))
-    weights = pictures.flatten(1)  # of each face in each picture
-    torch.testing.assert_close(weights.sum(1), torch.ones(4))
-    assert (weights.diagonal() >= 0.5).all()
-    torch.testing.assert_close(teacher, weights / weights.norm(dim=1, keepdim=True))
-    assert ((weights > 0).sum(1) == 2).any(), "no face was blended"
+def test_the_crop_of_least_agreement_is_seen_again(faces: Path, run_file: Path) -> None:
+    run, lessons = read(run_file), lessons_of(faces)
+    state = training.start(run, lessons)
+    training.advance(state, run, lessons)
+    (again,) = state.again.tolist()
+    seen = state.agreement != training._FIRST_AGREEMENT
+    assert state.agreement[again] == state.agreement[seen].min()
+    assert again in lessons.lesson(run, 1, 16, state.again, state.agreement).crops.tolist()
 
 
-def test_pictures_that_are_not_blended_stay_as_they_are() -> None:
-    eye = torch.eye(4)
-    few, teacher = training.mix(eye.reshape(4, 1, 2, 2), eye, 1e-9, np.random.default_rng(1))
-    assert torch.equal(few.flatten(1), eye)
-    assert torch.equal(teacher, eye)
+def test_a_full_bank_forgets_the_oldest_answers_first() -> None:
+    bank = Bank(torch.zeros((0, 1)), size=5)
+    for answers in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]):
+        bank.add(torch.tensor(answers)[:, None])
+    assert sorted(bank.rows[:, 0].tolist()) == [4.0, 5.0, 6.0, 7.0, 8.0]
+
+
+def test_the_teachers_file_must_be_the_known_one(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "teacher.onnx").write_bytes((faces / "teacher.onnx").read_bytes() + b"\0")
+    with pytest.raises(data.DataError, match="SHA-256"):
+        teacher.Teacher(tmp_path / "teacher.onnx")
 
 
 def test_nobody_of_validation_is_trained_on(tmp_path: Path) -> None:
@@ -212,7 +247,8 @@ def test_nobody_of_validation_is_trained_on(tmp_path: Path) -> None:
         embedding = archive["embedding"]
     embedding[5] = embedding[30]  # a training crop of a validation person, under no name or another
     np.savez(folder / "teacher.npz", embedding=embedding)
-    assert training.Faces.read(folder).keys == [f"{i:06d}" for i in range(24) if i != 5]
+    make_teacher(folder / "teacher.onnx")
+    assert lessons_of(folder).keys == [f"{i:06d}" for i in range(24) if i != 5]
 
 
 def test_the_rate_rises_stays_and_falls() -> None:

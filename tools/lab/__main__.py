@@ -14,7 +14,20 @@ import onnx
 
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import calibrations, cleaning, data, finish, head, look_size, page, rivals, robustness, sequential, yale
+from tools.lab import (
+    background,
+    calibrations,
+    cleaning,
+    data,
+    finish,
+    head,
+    look_size,
+    page,
+    rivals,
+    robustness,
+    sequential,
+    yale,
+)
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.evaluate import evaluate
@@ -152,13 +165,27 @@ def look_size_command(*, data_dir: Path, as_json: bool, publish: bool) -> None:
 @click.argument("run_file", type=_EXISTING)
 @_DATA
 @click.option("--folder", type=click.Path(path_type=Path), help="of the run's state  [~/.cache/edge-train/RUN]")
-def train_command(run_file: Path, data_dir: Path, folder: Path | None) -> None:
+@click.option("--teacher", type=click.Path(path_type=Path), help="teacher.onnx  [../models beside the data]")
+@click.option("--device", default="cpu", help="cpu, cuda or another device of torch", show_default=True)
+def train_command(run_file: Path, data_dir: Path, folder: Path | None, teacher: Path | None, device: str) -> None:
     """Train as the TOML file RUN_FILE says; goes on where it was stopped or killed."""
-    from tools.lab.train import train  # noqa: PLC0415  # needs torch, which nothing else here does
+    _need_torch()
+    from tools.lab.train import train  # noqa: PLC0415  # needs torch
 
     run = read(run_file)
     os.nice(run.nice)
-    train(run, data_dir, folder or Path.home() / ".cache/edge-train" / run_file.stem)
+    teacher = teacher or data_dir.parent / "models/teacher.onnx"
+    train(run, data_dir, folder or background.folder_of(run_file), teacher=teacher, device=device)
+
+
+@lab.command("background")
+@click.argument("action", type=click.Choice(background.ACTIONS))
+@click.argument("run_file", type=_EXISTING, default=background.LONG)
+@_DATA
+def background_command(action: str, run_file: Path, data_dir: Path) -> None:
+    """Start, pause, continue or stop a training run in the background, or say how far it is."""
+    _need_torch()
+    click.echo(background.do(action, run_file, data_dir))
 
 
 @lab.command("head")

@@ -1,14 +1,10 @@
 """What a wearable does to a face: side light, gamma, dark and noisy pictures, motion, distance, cover, compression.
 
-Pictures are (S, S) float32 in 0..1. Each fault is a function of its strength, so that the same code makes training
-pictures (strengths drawn at random) and the robustness curves (strengths given). All of it together costs a small part
-of one training step, in plain OpenCV.
+Pictures are (S, S) float32 in 0..1. Each fault is a function of its strength, for the robustness curves. The faults of
+training pictures are in `tools/lab/views.py`: for whole batches, on the device that trains.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,7 +14,6 @@ from tools.lab.data import STORED_PX
 
 Picture = NDArray[np.float32]  # (S, S) float32, 0..1
 SIDE_PX = 128
-_TURN_RAD, _SCALE, _SHIFT_PX = 0.1, 0.08, 5.0  # how far geometry may go either way: detectors misplace landmarks
 _DARKEST = 0.03  # of the light that is left on the dark side
 
 
@@ -78,13 +73,6 @@ def occlude(x: Picture, box: tuple[int, int, int, int], value: float) -> Picture
     return y
 
 
-def jpeg(x: Picture, quality: int) -> Picture:
-    """Compress as a camera does."""
-    image = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
-    _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
-
-
 def placed(
     stored: NDArray[np.uint8], turn_rad: float, scale: float, shift_px: tuple[float, float], flip: bool
 ) -> Picture:
@@ -97,50 +85,6 @@ def placed(
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     found = cv2.warpAffine(stored, inverse, (SIDE_PX, SIDE_PX), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return found.astype(np.float32) / np.float32(255)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that may happen to a training picture."""
-
-    name: str
-    probability: float
-    apply: Callable[[Picture, np.random.Generator], Picture]
-
-
-# In the order in which it happens: on the way to the lens, in the lens, on the sensor, in the file.
-WEARABLE = (
-    Fault("side light", 0.4, lambda x, r: side_light(x, r.uniform(0, 2 * np.pi), r.uniform(0, 0.95))),
-    Fault("occlusion", 0.15, lambda x, r: occlude(x, _box(r), r.uniform(0, 1))),
-    Fault("gamma", 0.7, lambda x, r: gamma(x, np.exp(r.uniform(-0.45, 0.45)))),
-    Fault("contrast", 0.7, lambda x, r: contrast(x, r.uniform(0.7, 1.3), r.uniform(-0.15, 0.15))),
-    Fault("low resolution", 0.2, lambda x, r: low_resolution(x, int(r.integers(24, 91)))),
-    Fault("motion blur", 0.1, lambda x, r: motion_blur(x, r.uniform(2, 9), r.uniform(0, np.pi))),
-    Fault("low light", 0.4, lambda x, r: low_light(x, r.uniform(0.05, 1.0), r.uniform(0, 0.04), r)),
-    Fault("JPEG", 0.2, lambda x, r: jpeg(x, int(r.integers(25, 90)))),
-)
-
-
-def augment(stored: NDArray[np.uint8], rng: np.random.Generator, side_px: int = SIDE_PX) -> Picture:
-    """Return a training picture (S, S) float32 in 0..1 from a stored (144, 144) crop; it depends on rng only."""
-    x = placed(
-        stored,
-        rng.uniform(-_TURN_RAD, _TURN_RAD),
-        1 + rng.uniform(-_SCALE, _SCALE),
-        (rng.uniform(-_SHIFT_PX, _SHIFT_PX), rng.uniform(-_SHIFT_PX, _SHIFT_PX)),
-        bool(rng.random() < 0.5),
-    )
-    for fault in WEARABLE:
-        if rng.random() < fault.probability:
-            x = fault.apply(x, rng)
-    if side_px != SIDE_PX:
-        x = np.asarray(cv2.resize(x, (side_px, side_px), interpolation=cv2.INTER_AREA), np.float32)
-    return np.clip(x, 0, 1)
-
-
-def _box(rng: np.random.Generator) -> tuple[int, int, int, int]:
-    height, width = (int(n) for n in rng.integers(16, 48, 2))
-    return int(rng.integers(0, SIDE_PX - height)), int(rng.integers(0, SIDE_PX - width)), height, width
 
 
 def _filtered(x: Picture, kernel: NDArray[np.float32]) -> Picture:

@@ -15,6 +15,7 @@ from edge.errors import EdgeError
 
 DEFAULT = Path(__file__).parents[2] / "../shared/data"
 STORED_PX, BORDER_PX = 144, 8  # side of the stored crops, and their margin: training moves in it, evaluation cuts it
+SMALL_PX = 112  # side of the crops of `more-*.tar`: the same geometry, stored smaller
 
 Crop = NDArray[np.uint8]  # (128, 128) uint8, gray, 0..255
 
@@ -56,10 +57,12 @@ def files(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterat
 
 
 def decode(content: bytes, key: str) -> NDArray[np.uint8]:
-    """Return (144, 144) uint8 gray; raises DataError where it is anything else."""
+    """Return (144, 144) uint8 gray, of a picture of this size or of 112×112; raises DataError for anything else."""
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
+    if image is not None and image.shape == (SMALL_PX, SMALL_PX):
+        image = cv2.resize(image, (STORED_PX, STORED_PX), interpolation=cv2.INTER_CUBIC)
     if image is None or image.shape != (STORED_PX, STORED_PX):
-        raise DataError(f"{key} is not a 144×144 image", "fetch its tar file again")
+        raise DataError(f"{key} is not a 144×144 or 112×112 image", "fetch its tar file again")
     return np.asarray(image, np.uint8)
 
 

@@ -83,3 +83,16 @@ def relational_distillation(embeddings: Tensor, teacher: Tensor) -> Tensor:
 def distillation(embeddings: Tensor, projected: Tensor, teacher: Tensor, relational_weight: float = 20.0) -> Tensor:
     """Return what the lab trains by: the cosine to the teacher plus the weighted relational loss."""
     return cosine_distillation(projected, teacher) + relational_weight * relational_distillation(embeddings, teacher)
+
+
+def bank_distillation(projected: Tensor, teacher: Tensor, bank: Tensor, hardest: int = 32) -> tuple[Tensor, Tensor]:
+    """Return how the cosines to a bank of teacher embeddings differ, squared: over all, and over each sample's hardest.
+
+    `projected` and `teacher` (B, D), `bank` (M, D). The student is compared where it is used: by cosine, in the
+    teacher's space, with thousands of other faces instead of those of one batch. The hardest pairs differ most. Source:
+    as `relational_distillation`, with a bank as in He and others, "Momentum Contrast" (2020); the bank holds answers of
+    the teacher, which does not change, so no entry is out of date.
+    """
+    bank = F.normalize(bank, dim=1)
+    difference = ((F.normalize(projected, dim=1) - F.normalize(teacher, dim=1)) @ bank.T) ** 2
+    return difference.mean(), difference.topk(min(hardest, len(bank)), dim=1).values.mean()

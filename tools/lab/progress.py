@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from edge.errors import DependencyError
 from tools.lab import data
 from tools.lab.evaluate import VAL_PEOPLE, val_people
-from tools.lab.figures import tar_at_far
+from tools.lab.figures import Labels, tar_at_far
+from tools.lab.lessons import Lessons
 from tools.lab.networks.lightcnn9 import LightCNN9
 from tools.lab.report import axes, save
 from tools.lab.run import Run
@@ -38,13 +40,14 @@ class Progress:
         """Note the mean losses since the last note, and say how fast it goes."""
         number, inside = self._run.place(step - 1)
         stage = self._run.stages[number]
-        entry = {"step": step, "side_px": stage.side_px, "rate": float(f"{stage.rate_at(inside):.4g}")}
-        self._note(entry | {"cosine_loss": mean[0], "relational_loss": mean[1]})
+        entry = {"step": step, "pictures": step * self._run.batch, "side_px": stage.side_px}
+        losses = {"cosine_loss": mean[0], "relational_loss": mean[1], "hardest_loss": mean[2]}
+        self._note(entry | {"rate": float(f"{stage.rate_at(inside):.4g}")} | losses)
         a_step_s = (time.monotonic() - self._started_s) / (step - self._first_step)
         left_h = (self._run.steps - step) * a_step_s / 3600
         print(
             f"step {step}/{self._run.steps}  {stage.side_px} px  {self._run.batch / a_step_s:.0f} images/s  "
-            f"{left_h:.2f} h left  1-cos {mean[0]:.4f}  relational {mean[1]:.4f}",
+            f"{left_h:.2f} h left  1-cos {mean[0]:.4f}  relational {mean[1]:.4f}  hardest {mean[2]:.4f}",
             flush=True,
         )
 
@@ -83,21 +86,37 @@ def draw(log: list[dict[str, Any]], batch: int, path: Path) -> None:
     save(figure, path)
 
 
-@torch.no_grad()
-def validate(weights: Mapping[str, Tensor], run: Run, data_dir: Path, step: int) -> dict[str, float]:
-    """Return the validation people's mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs, both projected."""
-    side_px = run.stages[run.place(step)[0]].side_px
-    net = LightCNN9(width=run.width, side_px=side_px).eval()
-    net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")})
-    keys, person = val_people(data_dir, VAL_PEOPLE)
-    crops = np.stack([crop for _, crop in data.crops(data_dir, "val", keys)])[:, None]  # (N, 1, 128, 128) uint8
-    found = []
-    for i in range(0, len(crops), _BATCH):
-        x = F.interpolate(torch.from_numpy(crops[i : i + _BATCH]).float() / 255, size=(side_px, side_px), mode="area")
-        found.append(net(x))
-    embeddings = torch.cat(found)
-    projected = embeddings @ weights["proj.weight"].T + weights["proj.bias"]
-    teacher = torch.from_numpy(data.teacher(data_dir, keys))
-    cosine = F.cosine_similarity(projected, teacher - teacher.mean(0)).mean()
-    unit = F.normalize(projected, dim=1).numpy()
-    return {"val_cosine": round(float(cosine), 4), "val_tar_at_far_1e-3": tar_at_far(unit, person, 1e-3)}
+@dataclass(slots=True)
+class Validation:
+    """The validation people's pictures, and what the teacher answers to them."""
+
+    crops: Tensor  # (N, 1, 128, 128) uint8
+    answers: Tensor  # (N, D) unit rows less the teacher's mean over these people
+    person: Labels  # (N,)
+
+    @staticmethod
+    def read(data_dir: Path, lessons: Lessons) -> Validation:
+        """Read the pictures and ask the teacher about each, unchanged."""
+        keys, person = val_people(data_dir, VAL_PEOPLE)
+        device = lessons.crops.device
+        stored = torch.from_numpy(np.stack([crop for _, crop in data.stored(data_dir, "val", keys)])).to(device)
+        answers = lessons.answers(stored)
+        crops = stored[:, None, data.BORDER_PX : -data.BORDER_PX, data.BORDER_PX : -data.BORDER_PX]
+        return Validation(crops, answers - answers.mean(0), person)
+
+    @torch.no_grad()
+    def figures(self, weights: Mapping[str, Tensor], width: float, side_px: int) -> dict[str, float]:
+        """Return the mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs, both behind the projection."""
+        net = LightCNN9(width=width, side_px=side_px).to(self.crops.device).eval()
+        net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")})
+        found = [
+            net(F.interpolate(part.float() / 255, size=(side_px, side_px), mode="area"))
+            for part in self.crops.split(_BATCH)
+        ]
+        projected = torch.cat(found) @ weights["proj.weight"].T + weights["proj.bias"]
+        cosine = F.cosine_similarity(projected, self.answers).mean()
+        unit = F.normalize(projected, dim=1).cpu().numpy()
+        return {
+            "val_cosine": round(float(cosine), 4),
+            "val_tar_at_far_1e-3": tar_at_far(unit, self.person, 1e-3),
+        }

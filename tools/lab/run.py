@@ -13,6 +13,7 @@ from edge.errors import ConfigError
 
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,9 +31,11 @@ class Stage(_Table, frozen=True):
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step of this stage, from 0."""
-        rising = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        falling = min(1.0, (self.steps - step) / max(self.cooldown_steps, 1))
-        return self.rate * rising * falling
+        return self.rate * min(1.0, (step + 1) / max(self.warmup_steps, 1)) * self.left_at(step)
+
+    def left_at(self, step: int) -> float:
+        """Return 1 before the cool-down, then the share of it that is left."""
+        return min(1.0, (self.steps - step) / max(self.cooldown_steps, 1))
 
 
 class Run(_Table, frozen=True):
@@ -43,14 +46,18 @@ class Run(_Table, frozen=True):
     start: str | None = None  # weights to start from, relative to the file; without them, LSUV
     width: Annotated[float, Meta(gt=0, le=1)] = 1.0  # share of LightCNN-9's channels
     batch: Annotated[int, Meta(ge=2)] = 64
-    mixed: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of a batch's pictures with another face laid over them
+    more: bool = True  # the crops of `more-*.tar` too
+    asked: bool = True  # the teacher sees the student's geometry and blends; otherwise the crops as they are stored
+    blended: Share = 0.0  # of a batch's pictures with another face laid over them
+    hardest: Share = 0.0  # of a batch: the crops on which student and teacher agreed least in the batch before
+    bank: Annotated[int, Meta(ge=0)] = 4096  # the teacher's last answers, with which each answer is compared
+    relational_weight: float = 20.0  # of the cosines to the bank; it doubles over a cool-down
+    hardest_weight: float = 0.5  # of each picture's hardest pairs with the bank; it doubles over a cool-down
     optimizer: Literal["adamw", "muon"] = "adamw"
-    relational_weight: float = 20.0
     weight_decay: float = 0.02
     average: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # of the weights, a step: the moving average is what is used
     largest_gradient: Positive = 5.0
-    bf16: bool = True  # where the processor has AVX-512: half the time of float32; elsewhere float32 is used
-    compiled: bool = False  # fuse what lies between the convolutions: 1.5 times as fast, needs a C++ compiler
+    compiled: bool = False  # fuse what lies between the convolutions: needs a C++ compiler
     threads: Count = 2
     nice: Annotated[int, Meta(ge=0, le=19)] = 19
     log_steps: Count = 50

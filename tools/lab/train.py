@@ -1,21 +1,22 @@
-"""Distil LightCNN-9 from the teacher's embeddings: a run that can be killed at any moment and goes on as if it had not.
+"""Distil LightCNN-9 from the teacher: a run that can be killed at any moment and goes on as if it had not.
 
-A step is a function of the weights, the optimizer's state and its number: the order of the data comes from (seed, pass
-over the data), the strengths of the augmentation from (seed, step). So a checkpoint needs no random state, and after a
-kill the steps since the last checkpoint are done again, exactly. The log is cut back to the checkpoint first.
+A step is a function of the run's state and its number: the order of the crops comes from (seed, pass over the data),
+every strength of its pictures from (seed, step). So a checkpoint needs no random state, and after a kill the steps
+since the last checkpoint are done again, exactly. The log is cut back to the checkpoint first.
+
+A checkpoint of one device continues on another: on a GPU the sums are rounded otherwise, so only there the steps differ
+in their last bits.
 
 Files of a run's folder: `state.pt` (to go on), `ema.pt` (moving average of the weights, float16: the ones to use),
-`log.jsonl` (losses and validation figures), `curve.png`.
+`log.jsonl` (pictures seen, losses and validation figures), `curve.png`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -27,82 +28,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name by which every reader knows it
 from torch import Tensor, nn
 
-from edge.errors import EdgeError
-from tools.lab import data
-from tools.lab.augment import augment
 from tools.lab.checkpoint import PROJECTION, Weights, load_weights
-from tools.lab.cleaning import unlike_validation
-from tools.lab.losses import cosine_distillation, relational_distillation
-from tools.lab.networks.lightcnn9 import LightCNN9
-from tools.lab.networks.mfm import FeatureMap
+from tools.lab.lessons import TEACHER, Bank, Lessons
+from tools.lab.losses import bank_distillation, cosine_distillation
 from tools.lab.optimizer import Muon, Optimizer, adamw
-from tools.lab.progress import Progress, validate
+from tools.lab.progress import Progress, Validation
 from tools.lab.run import Run
+from tools.lab.student import LSUV_SAMPLES, Student, TrainingError, adopt, scale_layers
+from tools.lab.teacher import DIMENSION
 
-_LSUV_SAMPLES, _LSUV_ROUNDS = 64, 3
-
-
-class TrainingError(EdgeError):
-    """A run cannot start or go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Faces:
-    """Training crops, compressed in memory, and what the teacher says of each."""
-
-    keys: list[str]
-    files: list[bytes]
-    teacher: Tensor  # (N, D) float32, less its mean: what all faces share tells nobody apart
-
-    @staticmethod
-    def read(folder: Path) -> Faces:
-        """Read the training split without anybody who is like a validation person; raises DataError."""
-        keys, files = zip(*data.files(folder, "train"), strict=True)
-        teacher = data.teacher(folder, keys)
-        at = np.flatnonzero(unlike_validation(folder, teacher))
-        told = torch.from_numpy(teacher[at])
-        return Faces([keys[i] for i in at], [files[i] for i in at], told - told.mean(0))
-
-    def batch(self, run: Run, step: int, side_px: int) -> tuple[Tensor, Tensor]:
-        """Return the pictures (B, 1, S, S) in 0..1 and teacher embeddings (B, D) of one step, always the same ones."""
-        a_pass = len(self.keys) // run.batch
-        if a_pass == 0:
-            raise TrainingError(f"{len(self.keys)} crops are fewer than a batch of {run.batch}", "lower `batch`")
-        order = np.random.default_rng([run.seed, step // a_pass]).permutation(len(self.keys))
-        at = order[step % a_pass * run.batch :][: run.batch]
-        rng = np.random.default_rng([run.seed, 1, step])
-        pictures = [augment(data.decode(self.files[i], self.keys[i]), rng, side_px) for i in at]
-        return mix(torch.from_numpy(np.stack(pictures)[:, None]), self.teacher[torch.from_numpy(at)], run.mixed, rng)
-
-
-def mix(pictures: Tensor, teacher: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Lay another face of the batch, with up to half the weight, over a share of the pictures; the teacher's words too.
-
-    Aligned faces blend into a face that lies between the two, so that few people make many. Source: Zhang, Cisse,
-    Dauphin and Lopez-Paz, "mixup: Beyond Empirical Risk Minimization" (2018).
-    """
-    if share == 0:
-        return pictures, teacher
-    n = len(pictures)
-    weight = torch.from_numpy(np.where(rng.random(n) < share, rng.uniform(0, 0.5, n), 0.0).astype(np.float32))
-    w, other = weight[:, None], torch.from_numpy(rng.permutation(n))
-    blended = torch.lerp(pictures, pictures[other], w[:, :, None, None])
-    return blended, F.normalize(torch.lerp(teacher, teacher[other], w))
-
-
-class Student(nn.Module):
-    """LightCNN-9 and, as its last layer, a projection into the teacher's space."""
-
-    def __init__(self, width: float, side_px: int, teacher_dimension: int) -> None:
-        super().__init__()
-        self.net = LightCNN9(width=width, side_px=side_px)
-        self.left_px = side_px // 16  # side of what the convolutions leave of the picture
-        self.proj = nn.Linear(256, teacher_dimension)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, S, S) → embeddings (B, 256), and where they point in the teacher's space (B, D)."""
-        e: Tensor = self.net(x)
-        return e, self.proj(e)
+_FIRST_AGREEMENT = 0.6  # of a crop that was not seen yet
 
 
 @dataclass(slots=True)
@@ -113,102 +48,69 @@ class State:
     model: Student
     optimizer: Optimizer
     average: dict[str, Tensor]
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])  # of the losses since the last line of the log
+    bank: Bank
+    agreement: Tensor  # (N,) float32: the last cosine of student and teacher on each crop
+    again: Tensor  # (K,) int64: crops of the batch before with the least agreement
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the losses since the last line of the log
 
 
-def start(run: Run, faces: Faces) -> State:
+def start(run: Run, lessons: Lessons) -> State:
     """Return the state before the first step: start weights, or layers scaled to unit variance (LSUV)."""
     torch.manual_seed(run.seed)
     side_px = run.stages[0].side_px
-    model = Student(run.width, side_px, faces.teacher.shape[1])
+    model = Student(run.width, side_px, DIMENSION).to(lessons.crops.device)
     if run.start is None:
-        pictures, _ = faces.batch(msgspec.structs.replace(run, batch=min(_LSUV_SAMPLES, len(faces.keys))), 0, side_px)
-        scale_layers(model.net, pictures)
+        few = msgspec.structs.replace(run, batch=min(LSUV_SAMPLES, len(lessons.keys)), hardest=0.0)
+        scale_layers(model.net, lessons.lesson(few, 0, side_px, _nobody(), _unseen(lessons)).pictures)
     else:
         weights = load_weights(Path(run.start), prefix="")
         adopt(model, {name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-    return _state(run, model, 0)
+    return _state(run, model, 0, lessons)
 
 
-def scale_layers(net: nn.Module, pictures: Tensor) -> None:
-    """Scale each layer until what follows its operator has unit variance, first to last.
-
-    Source: Mishkin and Matas, "All you need is a good init" (2016). It trains without batch normalization, which would
-    double the time of a step here.
-    """
-    seen: dict[str, Tensor] = {}
-    for name, layer in net.named_modules():
-        if not isinstance(layer, FeatureMap):
-            continue
-        weight, bias = layer.f.get_parameter("weight"), layer.f.get_parameter("bias")
-        nn.init.orthogonal_(weight)
-        nn.init.zeros_(bias)
-        hook = layer.register_forward_hook(lambda _m, _x, y, n=name: seen.__setitem__(n, y))
-        for _ in range(_LSUV_ROUNDS):
-            with torch.no_grad():
-                net(pictures)
-                weight.div_(seen[name].std().clamp_min(1e-6))
-        hook.remove()
-
-
-def adopt(model: Student, weights: Mapping[str, Tensor]) -> None:
-    """Load weights into a model of the same or a larger input; raises TrainingError where they do not fit.
-
-    After the convolutions the picture is r × r; for a larger input the next layer's kernel is stretched, and divided
-    by the growth of its area, so that it answers as before.
-    """
-    weights, wanted = dict(weights), model.state_dict()
-    weights.setdefault("proj.bias", torch.zeros_like(wanted["proj.bias"]))  # older weights have none
-    name = "net.fc.f.weight"
-    have, want = weights.get(name, torch.empty(0)), wanted[name]
-    if have.shape != want.shape and have.ndim == 2 and have.shape[0] == want.shape[0]:
-        channels, new = want.shape[1] // model.left_px**2, model.left_px
-        old = math.isqrt(have.shape[1] // channels)
-        if old**2 * channels == have.shape[1]:
-            grown = F.interpolate(have.float().view(-1, channels, old, old), size=(new, new)) * (old / new) ** 2
-            weights[name] = grown.reshape(want.shape)
-    try:
-        model.load_state_dict({key: value.float() for key, value in weights.items()})
-    except RuntimeError as e:
-        raise TrainingError(f"the weights do not fit this network: {e}", "start from weights of the same kind") from e
-
-
-def train(run: Run, data_dir: Path, folder: Path) -> None:
+def train(run: Run, data_dir: Path, folder: Path, *, teacher: Path = TEACHER, device: str = "cpu") -> None:
     """Train from the folder's state, or from the start, until the run is done or asked to stop (SIGTERM, SIGINT).
 
     Raises TrainingError where the folder is another run's, or a loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(run.threads)
-    faces = Faces.read(data_dir)
-    state = _load(run, folder, faces) if (folder / "state.pt").exists() else start(run, faces)
-    progress = Progress(run, folder, state.step)
+    lessons = Lessons.read(data_dir, teacher, torch.device(device), more=run.more)
+    state = _load(run, folder, lessons) if (folder / "state.pt").exists() else start(run, lessons)
+    progress, validation = Progress(run, folder, state.step), Validation.read(data_dir, lessons)
     with _StopAsked() as asked:
         while state.step < run.steps and not asked.stop:
-            advance(state, run, faces)
+            advance(state, run, lessons)
             if state.step % run.log_steps == 0:
                 progress.losses(state.step, [s / run.log_steps for s in state.sums])
-                state.sums = [0.0, 0.0]
+                state.sums = [0.0, 0.0, 0.0]
             if state.step % run.evaluate_steps == 0 or state.step == run.steps:
-                progress.validated(state.step, validate(state.average, run, data_dir, state.step - 1))
+                side_px = run.stages[run.place(state.step - 1)[0]].side_px
+                progress.validated(state.step, validation.figures(state.average, run.width, side_px))
             if state.step % run.save_steps == 0 and state.step < run.steps:
                 _save(state, run, folder)
     _save(state, run, folder)
 
 
-def advance(state: State, run: Run, faces: Faces) -> None:
-    """Do one step; a stage that begins gets a larger network and a new optimizer."""
+def advance(state: State, run: Run, lessons: Lessons) -> None:
+    """Do one step; a stage that begins gets a network of its input size and a new optimizer."""
     number, inside = run.place(state.step)
     stage = run.stages[number]
     if inside == 0 and state.step > 0:
-        _grow(state, run, faces.teacher.shape[1])
-    pictures, teacher = faces.batch(run, state.step, stage.side_px)
+        _grow(state, run, lessons)
+    lesson = lessons.lesson(run, state.step, stage.side_px, state.again, state.agreement)
     for group in state.optimizer.param_groups:
         group["lr"] = stage.rate_at(inside)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=run.bf16 and bf16_is_faster()):
-        embeddings, projected = state.model(pictures.contiguous(memory_format=torch.channels_last))
-    parts = cosine_distillation(projected.float(), teacher), relational_distillation(embeddings.float(), teacher)
-    loss = parts[0] + run.relational_weight * parts[1]
+    device = lesson.pictures.device
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16_is_faster(device)):
+        projected = state.model(lesson.pictures.contiguous(memory_format=torch.channels_last)).float()
+    state.bank.add(lesson.answers)
+    late = 2 - stage.left_at(inside)  # 1, and 2 at the end of a cool-down
+    parts = (
+        cosine_distillation(projected, lesson.answers),
+        *bank_distillation(projected, lesson.answers, state.bank.rows),
+    )
+    loss = parts[0] + late * (run.relational_weight * parts[1] + run.hardest_weight * parts[2])
     if not torch.isfinite(loss):
         raise TrainingError(f"step {state.step}: the loss is not finite", "lower `rate`, start again from ema.pt")
     state.optimizer.zero_grad(set_to_none=True)
@@ -218,20 +120,30 @@ def advance(state: State, run: Run, faces: Faces) -> None:
     keep = min(run.average, (1 + inside) / (10 + inside))
     for name, value in state.model.state_dict().items():
         state.average[name].mul_(keep).add_(value, alpha=1 - keep)
+    _note_agreement(state, run, lesson.crops, projected.detach(), lesson.answers)
     state.sums = [s + part.item() for s, part in zip(state.sums, parts, strict=True)]
     state.step += 1
 
 
-def bf16_is_faster() -> bool:
-    """Whether this processor computes in bfloat16 faster than in float32: where it has AVX-512.
+def _note_agreement(state: State, run: Run, crops: Tensor, projected: Tensor, answers: Tensor) -> None:
+    cosine = F.cosine_similarity(projected, answers).cpu()
+    state.agreement[crops] = cosine
+    hardest = cosine.topk(round(run.hardest * run.batch), largest=False).indices
+    state.again = crops[hardest]
 
-    Without it bfloat16 is emulated, and a step takes several times as long as in float32.
+
+def bf16_is_faster(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 faster than in float32: a GPU, and a processor with AVX-512.
+
+    Without AVX-512 bfloat16 is emulated, and a step takes several times as long as in float32.
     """
+    if device.type != "cpu":
+        return True
     capability: str = torch.backends.cpu.get_cpu_capability()
     return capability.startswith("AVX512")
 
 
-def _state(run: Run, model: Student, step: int) -> State:
+def _state(run: Run, model: Student, step: int, lessons: Lessons) -> State:
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -239,13 +151,23 @@ def _state(run: Run, model: Student, step: int) -> State:
         model.compile()
     make = Muon if run.optimizer == "muon" else adamw
     optimizer = make(model, run.stages[0].rate, run.weight_decay)
-    return State(step, model, optimizer, {name: value.clone() for name, value in model.state_dict().items()})
+    average = {name: value.clone() for name, value in model.state_dict().items()}
+    bank = Bank(torch.zeros((0, DIMENSION), device=lessons.crops.device), run.bank)
+    return State(step, model, optimizer, average, bank, _unseen(lessons), _nobody())
 
 
-def _grow(state: State, run: Run, teacher_dimension: int) -> None:
-    model = Student(run.width, run.stages[run.place(state.step)[0]].side_px, teacher_dimension)
+def _unseen(lessons: Lessons) -> Tensor:
+    return torch.full((len(lessons.keys),), _FIRST_AGREEMENT)
+
+
+def _nobody() -> Tensor:
+    return torch.zeros(0, dtype=torch.int64)
+
+
+def _grow(state: State, run: Run, lessons: Lessons) -> None:
+    model = Student(run.width, run.stages[run.place(state.step)[0]].side_px, DIMENSION).to(lessons.crops.device)
     adopt(model, state.average)
-    grown = _state(run, model, state.step)
+    grown = _state(run, model, state.step, lessons)
     state.model, state.optimizer, state.average = grown.model, grown.optimizer, grown.average
 
 
@@ -262,9 +184,12 @@ def _save(state: State, run: Run, folder: Path) -> None:
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "average": state.average,
+        "bank": (state.bank.rows, state.bank.at),
+        "agreement": state.agreement,
+        "again": state.again,
         "sums": state.sums,
     }
-    _write({name: value.half() for name, value in state.average.items()}, folder / "ema.pt")
+    _write({name: value.half().cpu() for name, value in state.average.items()}, folder / "ema.pt")
     _write(content, folder / "state.pt")
 
 
@@ -278,23 +203,28 @@ def _write(content: Any, path: Path) -> None:
     temporary.replace(path)
 
 
-def _load(run: Run, folder: Path, faces: Faces) -> State:
-    saved = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+def _load(run: Run, folder: Path, lessons: Lessons) -> State:
+    device = lessons.crops.device
+    saved = torch.load(folder / "state.pt", map_location=device, weights_only=True)
     if saved["run"] != _identity(run):
         raise TrainingError(
             f"{folder}: its state belongs to another run", "name another folder; `start` may be this one's ema.pt"
         )
+    if len(saved["agreement"]) != len(lessons.keys):
+        raise TrainingError(f"{folder}: its state was made on other crops", "name the same --data as before")
     side_px = run.stages[run.place(max(saved["step"] - 1, 0))[0]].side_px
-    state = _state(run, Student(run.width, side_px, faces.teacher.shape[1]), saved["step"])
+    state = _state(run, Student(run.width, side_px, DIMENSION).to(device), saved["step"], lessons)
     state.model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.average, state.sums = saved["average"], saved["sums"]
+    state.bank.rows, state.bank.at = saved["bank"]
+    state.agreement, state.again = saved["agreement"].cpu(), saved["again"].cpu()
     return state
 
 
 def _identity(run: Run) -> str:
     """Return a hash of what the weights depend on: not of how often they are looked at, nor of where the start lies."""
-    looked_at = {"nice", "log_steps", "save_steps", "evaluate_steps", "start"}
+    looked_at = {"nice", "log_steps", "save_steps", "evaluate_steps", "start", "threads", "compiled"}
     decisive = {name: value for name, value in msgspec.to_builtins(run).items() if name not in looked_at}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

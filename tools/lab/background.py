@@ -1,0 +1,73 @@
+"""A training run in the background: it starts, pauses for a benchmark, continues, and resumes by itself.
+
+The run is a process of its own, at the lowest priority, that outlives the terminal. Its folder holds its process number
+(`pid`) and what it prints (`output.txt`). A pause stops the process where it is (SIGSTOP) and keeps its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from edge.errors import EdgeError
+from tools.lab.page import FOLDER
+
+ACTIONS = ("start", "pause", "continue", "stop", "status")
+LONG = Path(__file__).parent / "runs/long.toml"
+_ROOT = FOLDER.parents[1]
+
+
+class BackgroundError(EdgeError):
+    """There is no such run to act on."""
+
+
+def folder_of(run_file: Path) -> Path:
+    """Return where a run keeps its state."""
+    return Path.home() / ".cache/edge-train" / run_file.stem
+
+
+def do(action: str, run_file: Path, data_dir: Path) -> str:
+    """Act, and return what to say; raises BackgroundError where nothing runs that could be paused or stopped."""
+    folder = folder_of(run_file)
+    pid = running(folder)
+    if action == "status":
+        return _status(folder, pid)
+    if action == "start":
+        return f"process {pid} is training already" if pid else f"process {_start(run_file, data_dir, folder)} trains"
+    if pid is None:
+        raise BackgroundError(f"{folder}: no run is in the background", "python -m tools.lab background start")
+    if action == "stop":  # a process that is paused must run to save its state
+        os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGSTOP if action == "pause" else signal.SIGCONT)
+    return {"pause": "paused", "continue": "goes on", "stop": "saves its state and ends"}[action]
+
+
+def running(folder: Path) -> int | None:
+    """Return the process number of the run, None where none runs."""
+    try:
+        pid = int((folder / "pid").read_text(encoding="ascii"))
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if b"tools.lab" in command else None
+
+
+def _start(run_file: Path, data_dir: Path, folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "tools.lab", "train", str(run_file.resolve()), "--data", str(data_dir.resolve())]
+    with (folder / "output.txt").open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--folder", str(folder)], cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    (folder / "pid").write_text(str(process.pid), encoding="ascii")
+    return process.pid
+
+
+def _status(folder: Path, pid: int | None) -> str:
+    path = folder / "output.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return "\n".join([f"process {pid} trains" if pid else "no run is in the background", *lines[-2:]])
