@@ -83,12 +83,8 @@ def vision(config_path: Path) -> None:
     from edge.processes import vision as process
 
     stop, hangup, notifier = signals.stop_on_signals(), signals.reload_on_hangup(), Notifier()
-    while (code := process.run(settings, stop, hangup, notifier, fault)) == process.RELOAD:
-        if fault is None:
-            settings = following.settings_of_now(config_path, settings)
-        else:
-            settings, fault = following.settings_at_start(config_path)
-    sys.exit(code)
+    start = settings, fault
+    sys.exit(following.repeat(config_path, start, lambda c, wrong: process.run(c, stop, hangup, notifier, wrong)))
 
 
 @cli.command()

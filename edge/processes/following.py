@@ -45,6 +45,22 @@ def follow(
         _log.info("the settings are read anew")
 
 
+def repeat(
+    config_path: Path, start: tuple[Config, ConfigError | None], run: Callable[[Config, ConfigError | None], int | None]
+) -> int:
+    """Call `run(config, fault)` until it returns an exit code; None: again, with the settings of now.
+
+    `start`: what `settings_at_start` has returned.
+    """
+    settings, fault = start
+    while (code := run(settings, fault)) is None:
+        if fault is None:
+            settings = settings_of_now(config_path, settings)
+        else:
+            settings, fault = settings_at_start(config_path)
+    return code
+
+
 def settings_at_start(config_path: Path) -> tuple[Config, ConfigError | None]:
     """Read the settings; where the owner's are wrong, return those without them, and what is wrong.
 

@@ -20,15 +20,17 @@ from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
+from edge.processes.owner.requests import OwnerRequests, Then
+from edge.processes.owner.reset import finish_forgetting
 from edge.processes.power import Keeper, told
 from edge.processes.silences import SilenceLog, counted
-from edge.processes.steward import Steward, finish_forgetting
+from edge.provision.device.control import ControlReply, ControlRequest
+from edge.provision.protocol.replies import Done
 from edge.records import Decision, Frame
 from edge.vocabulary import Reason
 
 _log = logging.getLogger(__name__)
 
-RELOAD = -1  # result of `run`: begin anew with the settings of now
 _NOBODY = "nobody is recognised until this is mended"
 _HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
 
@@ -39,11 +41,11 @@ def run(
     hangup: threading.Event,
     notifier: Notifier,
     fault: ConfigError | None = None,
-) -> int:
+) -> int | None:
     """Recognise until told to stop or until a finite source has ended; returns the exit code.
 
-    The exit code is 1 when parts of a finite source could not be read, RELOAD when the settings or the model have
-    changed or `hangup` is set. Raises EdgeError where it cannot begin.
+    The exit code is 1 when parts of a finite source could not be read. None: the settings or the model have changed or
+    `hangup` is set, so the caller starts it again. Raises EdgeError where it cannot begin.
 
     A store that cannot be opened, and `fault`, which says why the owner's settings are not in `config`, do not keep it
     from beginning: it says so in its state, recognises nobody, and serves the owner at the cable. Only a recording does
@@ -61,16 +63,16 @@ def run(
             for frame in feed.frames():
                 vision.step(frame)
                 feed.set_fps(vision.capture_fps)
-                control.poll(vision.steward.handle)
+                control.poll(vision.answer)
                 if hangup.is_set():
                     hangup.clear()  # before the settings are read, so that a later one is not lost
-                    vision.steward.reload = True
-                if vision.steward.reload:
-                    vision.excuse()
-                    return RELOAD
+                    vision.then = max(vision.then, Then.RELOAD)
+                if vision.then:
+                    vision.stop_was_asked()
+                    return None
                 vision.keep_house(feed.problem)
     finally:
-        if not vision.steward.reload:
+        if not vision.then:
             notifier.stopping()
         vision.finish()
     return 1 if feed.damaged else 0
@@ -121,7 +123,8 @@ class _Vision:
         self._slots = Slots(config.models_dir)
         self._gallery, self._store_problem = _gallery_of(config)
         self._pipeline = build_pipeline(config, self._gallery)
-        self.steward = Steward(config, self._gallery)
+        self.owner = OwnerRequests(config, self._gallery)
+        self.then = Then.GO_ON  # what the owner's requests ask of this run
         self._rates = initial_rates(config)
         self._power = Keeper(config, self._rates, now_s())
         self._detector_px = config.detector.max_side_px
@@ -139,7 +142,7 @@ class _Vision:
 
     def wants_frames(self) -> bool:
         """Whether frames are wanted at all."""
-        return (self._recognises and self._power.orders.mode != "suspended") or self.steward.wants_frames
+        return (self._recognises and self._power.orders.mode != "suspended") or self.owner.wants_frames
 
     @property
     def _recognises(self) -> bool:
@@ -148,12 +151,12 @@ class _Vision:
     @property
     def capture_fps(self) -> float:
         """What is asked of the camera now: whoever is being enrolled does not wait for the governor."""
-        return self._config.camera.fps if self.steward.wants_frames else self._rates.capture_fps
+        return self._config.camera.fps if self.owner.wants_frames else self._rates.capture_fps
 
     def step(self, frame: Frame | None) -> None:
         """Take one frame through the pipeline and its decisions to the outbox; None: no frame came."""
-        if frame is not None and self.steward.wants_frames:
-            self.steward.see(frame)  # whoever is being enrolled is no encounter
+        if frame is not None and self.owner.wants_frames:
+            self.owner.see(frame)  # enrolment frames create no encounter
             frame = None
         now, pipeline = now_s(), self._pipeline
         for decision in pipeline.idle(now) if frame is None else pipeline.process(frame):
@@ -185,14 +188,23 @@ class _Vision:
             self.report(reason)
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 
-    def excuse(self) -> None:
-        """Do not hold it against a model on trial that this run ends so soon: it was told to."""
+    def answer(self, request: ControlRequest | None) -> ControlReply:
+        """Answer the owner; None: the client has disconnected. Raises EdgeError, and then nothing has changed."""
+        if request is None:
+            self.owner.hung_up()
+            return Done()
+        reply, then = self.owner.handle(request, self._reason)
+        self.then = max(self.then, then)
+        return reply
+
+    def stop_was_asked(self) -> None:
+        """Do not count this start as a failure of a model on trial: the stop was requested."""
         self._slots.end_start()
 
     def finish(self) -> None:
         """End all encounters, leave a last state, and give back what the next run opens again."""
-        self.steward.handle(None)  # nobody follows an enrolment any more
-        if self.steward.forgotten:
+        self.owner.hung_up()
+        if self.then is Then.FORGET:
             self._backlog.forget()
         else:
             for decision in self._pipeline.finish():
@@ -206,7 +218,7 @@ class _Vision:
 
     def report(self, reason: Reason) -> None:
         """Leave the state in the outbox for the publisher and for `status`."""
-        self._reason = self.steward.camera = reason
+        self._reason = reason
         self._reported_s = now_s()
         counters = self._pipeline.counters
         state = VisionState(

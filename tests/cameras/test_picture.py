@@ -104,7 +104,7 @@ import sys
 from edge import config
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
-from edge.processes.steward import Steward
+from edge.processes.owner.requests import OwnerRequests
 from edge.provision.protocol import messages
 from edge.provision.device.control import WholePhoto
 from edge.records import Frame
@@ -115,9 +115,9 @@ gallery = LiveGallery(settings)
 pipeline = build_pipeline(settings, gallery)
 for i in range(5):
     pipeline.process(Frame(np.random.randint(0, 255, (480, 640, 3), np.uint8), 1 + 0.3 * i, i))
-steward = Steward(settings, gallery)
-steward.handle(messages.EnrolBegin(name="Eileen", source="photos"))
-progress = steward.handle(WholePhoto(name="photo.jpg", data=memoryview(bytearray(sys.stdin.buffer.read()))))
+owner = OwnerRequests(settings, gallery)
+owner.handle(messages.EnrolBegin(name="Eileen", source="photos"))
+progress, _ = owner.handle(WholePhoto(name="photo.jpg", data=memoryview(bytearray(sys.stdin.buffer.read()))))
 print(progress.accepted, {PEAK_KIB})
 """
 CAMERA = f"import edge.cameras.capture; print({PEAK_KIB})"

@@ -18,7 +18,8 @@ from edge.config import Config
 from edge.errors import OutboxError
 from edge.events.messages import Settings
 from edge.events.outbox import Outbox
-from edge.processes import steward, vision
+from edge.processes import vision
+from edge.processes.owner import reset
 from edge.records import Decision
 from tests.events.samples import match, moment
 from tools.rig.brokers import Amqtt, until
@@ -57,7 +58,7 @@ def test_a_factory_reset_leaves_no_event_in_any_file(settings: Config, outbox: O
     for name in ("salvaged-1", "salvaged-1-wal", "salvaged-12", "damaged-13-shm"):
         shutil.copy(path, path.with_name(f"{path.name}.{name}"))
     assert {"outbox.db", "outbox.db-wal", "outbox.db.salvaged-12"} <= set(telling(settings))
-    steward._forget_events(settings)
+    reset._forget_events(settings)
     assert telling(settings) == []
     assert sorted(path.parent.glob("*.salvaged-*")) + sorted(path.parent.glob("*.damaged-*")) == []
     assert (outbox.counts().depth, outbox.oldest(), outbox.settings()) == (0, None, Settings())
@@ -71,7 +72,7 @@ def test_a_factory_reset_of_a_damaged_outbox_leaves_no_event_either(settings: Co
     whole = bytearray(settings.outbox_path.read_bytes())
     whole[5000:5100] = bytes(100)
     settings.outbox_path.write_bytes(whole)
-    steward._forget_events(settings)
+    reset._forget_events(settings)
     assert telling(settings) == []
 
 
@@ -80,13 +81,13 @@ def test_a_factory_reset_that_cannot_clear_the_log_says_so(settings: Config, out
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM tail").fetchone()
         with pytest.raises(OutboxError, match="its log still holds the events"):
-            steward._forget_events(settings)
-    steward._forget_events(settings)
+            reset._forget_events(settings)
+    reset._forget_events(settings)
     assert telling(settings) == []
 
 
 def test_where_there_is_no_outbox_nothing_is_forgotten_and_none_is_made(settings: Config) -> None:
-    steward._forget_events(settings)
+    reset._forget_events(settings)
     assert not settings.outbox_path.parent.exists()
 
 

@@ -12,7 +12,8 @@ import pytest
 from edge.config import Config
 from edge.errors import StoreError
 from edge.models.slots import Slots
-from edge.processes import people, steward
+from edge.processes import people
+from edge.processes.owner import reset
 from edge.provision.device.arming import Arming
 from edge.provision.device.control import ControlClient, Reload, Status, VisionStatus
 from edge.provision.device.requests import CableRequests, Clock
@@ -135,9 +136,7 @@ def cut(*_: object) -> None:
     raise PowerCutError
 
 
-@pytest.mark.parametrize(
-    ("module", "step"), [(people, "destroy_store"), (steward, "_forget_events"), (Slots, "forget")]
-)
+@pytest.mark.parametrize(("module", "step"), [(people, "destroy_store"), (reset, "_forget_events"), (Slots, "forget")])
 def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
     man_bench: Bench, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
@@ -145,12 +144,12 @@ def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
     with monkeypatch.context() as patched:
         patched.setattr(module, step, cut)
         with pytest.raises(PowerCutError):
-            steward._forget_everything(config)
+            reset.forget_everything(config)
     assert not (config.data_dir / "store.key").exists()
-    steward.finish_forgetting(config)
+    reset.finish_forgetting(config)
     assert not config.store_path.exists()
     (man_bench.data / "templates.edge").write_bytes(b"of the next owner")
-    steward.finish_forgetting(config)
+    reset.finish_forgetting(config)
     assert config.store_path.exists(), "what is finished is not done again"
 
 
@@ -172,7 +171,7 @@ def test_a_reset_that_cannot_be_finished_is_said_and_does_not_end_vision(
 
     (man_bench.data / "resetting").touch()
     monkeypatch.setattr(people, "destroy_store", refused)
-    steward.finish_forgetting(man_bench.settings)
+    reset.finish_forgetting(man_bench.settings)
     assert "cannot be finished: the store cannot be removed" in caplog.text
     assert (man_bench.data / "resetting").exists()
 

@@ -66,13 +66,13 @@ def settings(bench: Bench, clips: Clips, **sections: dict[str, Any]) -> Config:
 def reloaded(config: Config) -> None:
     """Run until the first frame, and begin anew after it as SIGHUP has it."""
     hangup = threading.Event()
-    assert vision.run(config, threading.Event(), hangup, Ready(hangup.set)) == vision.RELOAD
+    assert vision.run(config, threading.Event(), hangup, Ready(hangup.set)) is None
 
 
 def asked(config: Config, *requests: ControlRequest) -> None:
     """Run until the last of some requests over the control socket ends the run."""
     asking = threading.Thread(target=_ask, args=(config.control_path, requests))
-    assert vision.run(config, threading.Event(), threading.Event(), Ready(asking.start)) == vision.RELOAD
+    assert vision.run(config, threading.Event(), threading.Event(), Ready(asking.start)) is None
     asking.join()
 
 
@@ -152,7 +152,7 @@ def test_a_hangup_that_came_before_the_run_is_not_forgotten(bench: Bench, clips:
     hangup.set()  # after the settings were read
     late = threading.Timer(5.0, stop.set)
     late.start()
-    assert vision.run(settings(bench, clips), stop, hangup, Notifier("")) == vision.RELOAD
+    assert vision.run(settings(bench, clips), stop, hangup, Notifier("")) is None
     assert not hangup.is_set()
     late.cancel()
 
@@ -189,7 +189,7 @@ def test_nobody_who_was_met_before_a_reset_is_told_of_after_it(man_bench: Bench,
         made.step(Frame(read_image(path), began_s + i / 15, i))
     with closing(Outbox.of(config)) as outbox:
         assert [row.event.event_type for row in outbox.pending(10)] == ["match"]
-    assert made.steward.handle(Forget()) == Done()
+    assert made.answer(Forget()) == Done()
     made.finish()
     with closing(Outbox.of(config)) as outbox:
         assert outbox.pending(10) == []

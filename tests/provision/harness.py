@@ -18,7 +18,7 @@ from edge.errors import EdgeError, ProvisionError
 from edge.identity.enrolment import Stages
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
-from edge.processes.steward import Steward
+from edge.processes.owner.requests import OwnerRequests
 from edge.provision.device.arming import Arming
 from edge.provision.device.control import ControlReply, ControlRequest
 from edge.provision.device.conversation import Device
@@ -79,7 +79,7 @@ class OnTable:
         self.config = configuration.load(self.path)
         self.arming = Arming(self.config.provision_dir, self.boot, self.clocks.now_s)
         self.gallery = LiveGallery(self.config)
-        self.steward = Steward(self.config, self.gallery, lambda _: shared_stages())
+        self.owner = OwnerRequests(self.config, self.gallery, lambda _: shared_stages())
         self.requests = CableRequests(
             OwnerSettings(self.path),
             self.arming,
@@ -99,19 +99,19 @@ class OnTable:
     def vision(self, request: ControlRequest) -> ControlReply:
         """What the control socket does, without the socket; and what vision's loop does after a request."""
         try:
-            reply = self.steward.handle(request)
+            reply, then = self.owner.handle(request)
         except EdgeError as e:
             return Failed(what=e.what, remedy=e.remedy)
-        if self.steward.reload:
+        if then:
             self.config = configuration.load(self.path)
             self.gallery = LiveGallery(self.config)
-            self.steward = Steward(self.config, self.gallery, lambda _: shared_stages())
+            self.owner = OwnerRequests(self.config, self.gallery, lambda _: shared_stages())
         else:
             self.gallery.refresh()
         return reply
 
     def _hang_up(self) -> None:
-        self.steward.handle(None)
+        self.owner.hung_up()
 
     def _set_clock(self, unix_s: float) -> None:
         self.clocks.wall = unix_s

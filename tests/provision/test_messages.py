@@ -12,7 +12,7 @@ import pytest
 
 from edge.cli.enroll import cli
 from edge.errors import ProvisionError
-from edge.processes.steward import Steward
+from edge.processes.owner.requests import ANSWERED
 from edge.provision.device import control
 from edge.provision.device.requests import CableRequests
 from edge.provision.protocol import messages, replies
@@ -75,7 +75,7 @@ def test_the_tables_of_both_processes_and_of_the_command_line_are_those_of_the_r
         kind for kind, answer in CableRequests.ANSWERS.items() if answer is CableRequests.ANSWERS[messages.Renew]
     }
     assert relayed == {row.request for row in rows if row.by == ("vision",)}
-    assert set(Steward.HANDLERS) == control.ASKED_OF_VISION
+    assert ANSWERED == control.ASKED_OF_VISION
     assert {reply for row in rows for reply in row.replies} | {Failed} == set(members(replies.Reply))
     for row in rows:
         found: click.Command = cli

@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from edge.processes import people, steward
+from edge.processes import people
+from edge.processes.owner import people as owner_people
 from edge.provision.host.actions import everybody
 from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import messages
@@ -128,7 +129,7 @@ def test_a_cancelled_enrolment_and_one_whose_host_says_goodbye_keep_nobody(table
         send_all(host, photos_of_man(1))
         end()
     assert table.must(messages.ListPeople(), People).total == 0
-    assert not table.steward.wants_frames
+    assert not table.owner.wants_frames
 
 
 @pytest.mark.parametrize("name", ["\u202eanna", "a\nb", "   "])
@@ -138,7 +139,7 @@ def test_a_name_that_would_lie_in_a_listing_is_refused_before_a_photo_is_sent(ho
 
 
 def test_many_people_are_listed_page_by_page(table: OnTable, host: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steward, "_PAGE", 3)
+    monkeypatch.setattr(owner_people, "_PAGE", 3)
     enrol_man(host, "0")
     store = people._existing(table.config)
     vectors = np.eye(1, store.gallery().rotation.shape[0], dtype=np.float32)
@@ -154,13 +155,13 @@ def watch(table: OnTable, frames: int, start: int = 0, fps: float = 10.0) -> Non
     """Let vision's loop run over some frames of the man, as it does while an enrolment lasts."""
     images = video("carphone")
     for i in range(start, start + frames):
-        table.steward.see(Frame(images[i % len(images)], i / fps, i))
+        table.owner.see(Frame(images[i % len(images)], i / fps, i))
 
 
 def test_a_live_enrolment_gives_hints_and_ends_with_a_person(table: OnTable, host: Client) -> None:
     first = host.call(messages.EnrolBegin(name="The man", source="camera"), Progress)
     assert (first.accepted, first.ready, first.hint) == (0, False, "look towards the camera")
-    assert table.steward.wants_frames
+    assert table.owner.wants_frames
     watch(table, 10)
     progress = host.call(messages.EnrolLook(), Progress)
     assert progress.accepted >= 3
@@ -172,7 +173,7 @@ def test_a_live_enrolment_gives_hints_and_ends_with_a_person(table: OnTable, hos
     assert (progress.ready, progress.hint) == (True, "done")
     made = host.call(messages.EnrolFinish(), Enrolled)
     assert made.person.templates >= 3
-    assert not table.steward.wants_frames
+    assert not table.owner.wants_frames
 
 
 def test_a_look_alike_is_named_while_the_camera_looks(table: OnTable, host: Client) -> None:
@@ -186,7 +187,7 @@ def test_a_look_alike_is_named_while_the_camera_looks(table: OnTable, host: Clie
 def test_a_view_without_a_face_says_what_to_do(table: OnTable, host: Client) -> None:
     host.call(messages.EnrolBegin(name="Nobody", source="camera"), Progress)
     dark = np.zeros((240, 320, 3), np.uint8)
-    table.steward.see(Frame(dark, 0.0, 0))
+    table.owner.see(Frame(dark, 0.0, 0))
     assert host.call(messages.EnrolLook(), Progress).hint == "look towards the camera"
     with pytest.raises(DeviceError, match="no face"):
         host.call(messages.EnrolFinish(), Enrolled)
@@ -195,6 +196,6 @@ def test_a_view_without_a_face_says_what_to_do(table: OnTable, host: Client) -> 
 def test_a_live_enrolment_that_nobody_follows_is_given_up(table: OnTable, host: Client) -> None:
     host.call(messages.EnrolBegin(name="Anna", source="camera"), Progress)
     watch(table, 290)
-    assert table.steward.wants_frames
+    assert table.owner.wants_frames
     watch(table, 20, start=290)
-    assert not table.steward.wants_frames  # and vision recognises again
+    assert not table.owner.wants_frames  # and vision recognises again

@@ -100,7 +100,7 @@ def test_an_enrolment_pulled_anywhere_leaves_nobody_half_enrolled_and_the_next_r
         # Once the device has the last request it keeps the person, whether or not its answer still arrives.
         assert len(people) in ({1} if through else {0, 1}), cut_at
         assert all(person.templates for person in people)
-        assert not table.steward.wants_frames
+        assert not table.owner.wants_frames
         assert table.requests._photo == b""
         if not people:
             assert interrupted(table, step, UNCUT)

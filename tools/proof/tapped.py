@@ -69,7 +69,8 @@ def main(folder: Path, path: Path) -> int:
         return pipeline
 
     vision.__dict__["build_pipeline"] = tapped
-    return vision.run(settings, signals.stop_on_signals(), signals.reload_on_hangup(), Notifier())
+    code = vision.run(settings, signals.stop_on_signals(), signals.reload_on_hangup(), Notifier())
+    return 1 if code is None else code  # nothing may change the settings meanwhile
 
 
 if __name__ == "__main__":

@@ -1,0 +1,160 @@
+"""Enrol a person from the live camera or from photos. An enrolment that was begun dies with its connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edge.cameras.picture import decode_image
+from edge.config import Config
+from edge.errors import EnrolmentError, SourceError
+from edge.identity.enrolment import Collection, Enrolment, Look, Stages
+from edge.identity.guide import Guide
+from edge.identity.store import checked_name
+from edge.processes import forgetting, people
+from edge.processes.gallery import LiveGallery
+from edge.processes.owner.people import person_of
+from edge.provision.device.control import ControlReply, WholePhoto
+from edge.provision.protocol import messages
+from edge.provision.protocol.replies import Done, Enrolled, PictureOutcome, Progress
+from edge.records import Frame
+
+_log = logging.getLogger(__name__)
+_MAX_PHOTOS = 100  # more do not make better templates
+_UNASKED_S = 30.0  # a live enrolment that nobody follows ends: meanwhile nobody is recognised
+_SHOWN = 10  # look-alikes named in one reply
+
+
+class EnrolmentRequests:
+    """Carries one enrolment at a time."""
+
+    def __init__(self, config: Config, gallery: LiveGallery, stages: Callable[[Config], Stages]) -> None:
+        self._config = config
+        self._gallery = gallery
+        self._stages = stages
+        self._begun: messages.EnrolBegin | None = None
+        self._guide: Guide | None = None
+        self._photos: Collection | None = None
+        self._asked_s: float | None = None  # time of the first frame since somebody asked how the enrolment goes
+
+    @property
+    def wants_frames(self) -> bool:
+        """Whether frames go to an enrolment now, and not to recognition."""
+        return self._guide is not None
+
+    def see(self, frame: Frame) -> None:
+        """Take a frame of the live camera."""
+        if self._guide is None:
+            return
+        if self._asked_s is None:
+            self._asked_s = frame.t_s
+        elif frame.t_s - self._asked_s > _UNASKED_S:
+            _log.warning("nobody asks how the enrolment goes: it is given up")
+            self.forget()
+            return
+        self._guide.see(frame)
+
+    def _begin(self, request: messages.EnrolBegin) -> Progress:
+        checked_name(request.name)
+        self.forget()
+        self._gallery.refresh()
+        forgetting.begin()
+        self._begun = request
+        stages = self._stages(self._config)
+        if request.source == "camera":
+            self._guide = Guide(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
+            return self._progress()
+        self._photos = Collection(stages)
+        return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
+
+    def _look(self, _: messages.EnrolLook) -> Progress:
+        return self._progress()
+
+    def _photo(self, request: WholePhoto) -> Progress:
+        if self._photos is None:
+            raise _nothing_begun()
+        if self._photos.taken >= _MAX_PHOTOS:
+            raise EnrolmentError(f"more than {_MAX_PHOTOS} photos", "choose fewer, and the most different ones")
+        look = self._take(self._photos, request)
+        vectors = self._photos.embeddings[-self._config.store.templates_per_person :]
+        near = tuple(person for person, _ in self._gallery.matcher.alike(vectors)) if vectors else ()
+        return Progress(
+            hint=", ".join(look.refused),
+            quality=0.0 if look.quality is None else float(np.clip(look.quality.score, 0, 1)),
+            accepted=self._photos.accepted,
+            wanted=self._config.store.templates_per_person,
+            looks_like=list(self._gallery.described(near[:_SHOWN])),
+        )
+
+    def _take(self, photos: Collection, request: WholePhoto) -> Look:
+        """Decode a photo, look at it, and leave none of its pixels in memory."""
+        try:
+            image = decode_image(np.frombuffer(request.data, np.uint8), request.name)
+        except SourceError as e:
+            return photos.add(request.name, e)
+        try:
+            return photos.add(request.name, Frame(image, 0.0, 0))
+        finally:
+            image[:] = 0
+
+    def _finish(self, _: messages.EnrolFinish) -> Enrolled:
+        begun = self._begun
+        if begun is None:
+            raise _nothing_begun()
+        report = people.keep(self._config, self._gallery, begun.name, self._enrolment(), ignored=begun.ignored)
+        self.forget()
+        pictures = [
+            PictureOutcome(name=o.name, refused=list(o.refused), template=o.template)
+            for o in report.enrolment.outcomes[-_MAX_PHOTOS:]
+        ]
+        return Enrolled(
+            person=person_of(report.as_dict()), looks_like=list(report.looks_like[:_SHOWN]), pictures=pictures
+        )
+
+    def _cancel(self, _: messages.EnrolCancel) -> Done:
+        self.forget()
+        return Done()
+
+    def _enrolment(self) -> Enrolment:
+        if self._guide is not None:
+            return self._guide.finish()
+        if self._photos is not None:
+            return self._photos.finish(self._gallery.matcher.alike, self._config.store.templates_per_person)
+        raise _nothing_begun()
+
+    def _progress(self) -> Progress:
+        if self._guide is None:
+            raise _nothing_begun()
+        self._asked_s = None
+        seen = self._guide.progress()
+        return Progress(
+            hint=seen.hint,
+            quality=seen.quality,
+            accepted=seen.accepted,
+            wanted=seen.wanted,
+            poses=list(seen.poses),
+            looks_like=list(self._gallery.described(seen.looks_like[:_SHOWN])),
+            ready=seen.ready,
+        )
+
+    def forget(self) -> None:
+        """Give up the enrolment that was begun, if there is one."""
+        begun, self._begun = self._begun, None
+        self._guide = self._photos = None  # the engines go with them, and what they kept of the last picture
+        if begun is not None:
+            forgetting.end()
+
+    HANDLERS: ClassVar[Mapping[type[Any], Callable[..., ControlReply]]] = {
+        WholePhoto: _photo,
+        messages.EnrolBegin: _begin,
+        messages.EnrolLook: _look,
+        messages.EnrolFinish: _finish,
+        messages.EnrolCancel: _cancel,
+    }
+
+
+def _nothing_begun() -> EnrolmentError:
+    return EnrolmentError("no enrolment was begun", "begin with a name; vision may have been restarted meanwhile")

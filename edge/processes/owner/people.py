@@ -1,0 +1,57 @@
+"""List, rename, ignore and remove people, and renew their templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from edge.config import Config
+from edge.processes import people
+from edge.provision.device.control import ControlReply
+from edge.provision.protocol import messages
+from edge.provision.protocol.replies import Done, People, Person, Removed
+
+_PAGE = 100  # people in one reply
+
+
+class PeopleRequests:
+    """Answers what concerns people who are enrolled."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def _list(self, request: messages.ListPeople) -> People:
+        everybody = people.listing(self._config)
+        page = everybody[request.start : request.start + _PAGE]
+        return People(people=[person_of(person) for person in page], total=len(everybody))
+
+    def _rename(self, request: messages.Rename) -> Done:
+        people.rename(self._config, request.person, request.name)
+        return Done()
+
+    def _ignore(self, request: messages.Ignore) -> Done:
+        people.set_ignored(self._config, request.person, ignored=request.ignored)
+        return Done()
+
+    def _remove(self, request: messages.Remove) -> Removed:
+        erasure = people.remove(self._config, request.person)
+        return Removed(person=request.person, generation=erasure.generation, key_destroyed=erasure.gone)
+
+    def _renew(self, _: messages.Renew) -> Done:
+        return Done(note=f"{people.renew(self._config)} people have new templates; copies of the old link to nothing")
+
+    HANDLERS: ClassVar[Mapping[type[Any], Callable[..., ControlReply]]] = {
+        messages.ListPeople: _list,
+        messages.Rename: _rename,
+        messages.Ignore: _ignore,
+        messages.Remove: _remove,
+        messages.Renew: _renew,
+    }
+
+
+def person_of(public: Mapping[str, Any]) -> Person:
+    """Return a person as the cable shows one; `public`: the fields that may be shown."""
+    fields = Person.__struct_fields__
+    return msgspec.convert({field: public[field] for field in fields}, Person)
