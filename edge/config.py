@@ -55,7 +55,6 @@ class MotionConfig(_Section, frozen=True):
     """When a frame is worth a look."""
 
     min_changed_share: Share = 0.003
-    still_check_s: Positive = 2.0
 
 
 class DetectorConfig(_Section, frozen=True):
@@ -135,9 +134,8 @@ class MqttConfig(_Section, frozen=True):
 class PowerConfig(_Section, frozen=True):
     """How long the battery must last, and what the power governor may and must do."""
 
-    governor: bool = True
     run_time: Annotated[str, Meta(pattern=r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])\Z")] = "12h"
-    device: Literal["auto", "pi-zero-2", "pi-4", "pi-5", "jetson-orin-nano", "generic"] = "auto"
+    board: Literal["auto", "pi-zero-2", "pi-4", "pi-5", "jetson-orin-nano", "generic"] = "auto"
     sensor: Annotated[
         str, Meta(pattern=r"^(auto|none|serial:/.{1,100}|i2c:[0-9]{1,2}:0x[0-9a-f]{2}:(ina219|ina226|ina3221))\Z")
     ] = "auto"
@@ -150,7 +148,7 @@ class PowerConfig(_Section, frozen=True):
     critical_look_s: Annotated[float, Meta(ge=0.1, le=60)] = 10.0
     hot_c: Annotated[float, Meta(ge=30, le=120)] = 75.0
     overheated_c: Annotated[float, Meta(ge=30, le=120)] = 82.0
-    shutdown_c: Annotated[float, Meta(ge=30, le=120)] = 95.0
+    suspend_c: Annotated[float, Meta(ge=30, le=120)] = 95.0
     hysteresis_s: Annotated[float, Meta(ge=10, le=3600)] = 60.0
 
     def __post_init__(self) -> None:
@@ -162,8 +160,8 @@ class PowerConfig(_Section, frozen=True):
             raise ValueError("run_time is more than 0h, or empty for no wish")
         if not abs(self.shunt_ohm) > 0.0:
             raise ValueError("shunt_ohm is not 0: the resistance in Ω, negative where it is wired the other way round")
-        if not self.hot_c < self.overheated_c < self.shutdown_c:
-            raise ValueError("hot_c < overheated_c < shutdown_c is needed")
+        if not self.hot_c < self.overheated_c < self.suspend_c:
+            raise ValueError("hot_c < overheated_c < suspend_c is needed")
         if not self.suspend_percent < self.reserve_percent:
             raise ValueError("suspend_percent < reserve_percent is needed")
         if not self.floor_look_s <= self.critical_look_s:
@@ -241,6 +239,14 @@ class Config(_Section, frozen=True):
         """The slots of model updates."""
         return self.data_dir / "models"
 
+
+# Keys of earlier versions, and what stands for them now.
+REPLACED: Mapping[tuple[str, str], str] = {
+    ("motion", "still_check_s"): "it is [power] floor_look_s now: a look at least so often, also where nothing moves",
+    ("power", "device"): "it is [power] board now",
+    ("power", "shutdown_c"): "it is [power] suspend_c now",
+    ("power", "governor"): 'it is [power] run_time now: "" asks for full rates; heat and an empty battery always act',
+}
 
 # What the owner may set over the cable. Nothing here can move a file, a camera or a trusted key.
 OWNERS: Mapping[str, frozenset[str]] = {
@@ -324,8 +330,12 @@ def _refuse_unknown(table: dict[str, Any], text: str, name: str) -> None:
             raise ConfigError(what, f"write [{section}] and its keys below it")
         known = {f.name: f.type for f in msgspec.structs.fields(sections[section])}
         for key, value in values.items():
+            shown = f"[{section}] {key} = {value!r}"
+            if (section, key) in REPLACED:
+                what = f"{name}:{_line_of(text, section, key)}: the key is no longer used: {shown}"
+                raise ConfigError(what, REPLACED[section, key])
             if key not in known:
-                raise _unknown(key, known, _line_of(text, section, key), name, f"[{section}] {key} = {value!r}")
+                raise _unknown(key, known, _line_of(text, section, key), name, shown)
 
 
 def _unknown(key: str, known: dict[str, Any], line: int, name: str, shown: str) -> ConfigError:

@@ -11,12 +11,12 @@ class LookSchedule:
     """Decide which frames the detector sees.
 
     Never more often than the rates allow. At once where the scene moves or a face is being followed, twice a second
-    while only the camera moves, and every `still_check_s` where nothing does: a person may stand still.
+    while only the camera moves, and every `still_look_s` where nothing does: a person may stand still.
     """
 
-    def __init__(self, rates: Rates, still_check_s: float) -> None:
+    def __init__(self, rates: Rates, still_look_s: float) -> None:
         self._rates = rates
-        self._still_check_s = still_check_s
+        self._still_look_s = still_look_s
         self._last_s = float("-inf")
         self._next_s = float("-inf")  # before which the rate allows no look
 
@@ -33,7 +33,7 @@ class LookSchedule:
         if soon_s < self._next_s:
             return False
         if not following and motion.kind != "scene":
-            wait_s = _EGO_LOOK_S if motion.kind == "ego" else self._still_check_s
+            wait_s = _EGO_LOOK_S if motion.kind == "ego" else self._still_look_s
             if soon_s - self._last_s < wait_s:
                 return False
         self._last_s = t_s

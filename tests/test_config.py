@@ -126,3 +126,12 @@ def test_a_topic_prefix_with_a_control_character_is_refused_in_the_file_as_over_
     assert "prefix" in explained('[mqtt]\nprefix = "a\x85b"\n')
     with pytest.raises(ProvisionError, match="prefix"):
         messages.check(messages.SetMqtt(prefix="a\x85b"))
+
+
+@pytest.mark.parametrize(("section", "key"), config.REPLACED)
+def test_an_old_key_is_refused_and_names_its_replacement(section: str, key: str) -> None:
+    message = explained(f"[{section}]\n{key} = 1\n")
+    assert message.startswith(f"edge.toml:2: the key is no longer used: [{section}] {key} = 1")
+    replacement = re.search(r"it is \[(\w+)\] (\w+) now", message)
+    assert replacement is not None
+    assert replacement[2] in getattr(config.Config(), replacement[1]).__struct_fields__

@@ -18,7 +18,7 @@ def motion(kind: MotionKind) -> Motion:
 
 
 def looks(kind: MotionKind, *, following: bool, seconds: float, detector_hz: float = FPS) -> int:
-    schedule = LookSchedule(Rates(FPS, detector_hz, 5.0), still_check_s=2.0)
+    schedule = LookSchedule(Rates(FPS, detector_hz, 5.0), still_look_s=2.0)
     return sum(schedule.due(motion(kind), following, i / FPS) for i in range(round(seconds * FPS)))
 
 
@@ -33,21 +33,21 @@ def test_a_moving_camera_gets_two_looks_a_second_and_a_still_scene_one_in_two_se
 
 
 def test_motion_after_stillness_is_looked_at_at_once() -> None:
-    schedule = LookSchedule(Rates(FPS, FPS, 5.0), still_check_s=2.0)
+    schedule = LookSchedule(Rates(FPS, FPS, 5.0), still_look_s=2.0)
     assert schedule.due(motion("still"), False, 0.0)
     assert not schedule.due(motion("still"), False, 0.1)
     assert schedule.due(motion("scene"), False, 0.2)
 
 
 def test_new_rates_hold_at_once() -> None:
-    schedule = LookSchedule(Rates(FPS, FPS, 5.0), still_check_s=2.0)
+    schedule = LookSchedule(Rates(FPS, FPS, 5.0), still_look_s=2.0)
     assert schedule.due(motion("scene"), True, 0.0)
     schedule.set_rates(Rates(FPS, 1.0, 1.0))
     assert not schedule.due(motion("scene"), True, 0.5)
 
 
 def test_a_still_scene_at_the_floor_is_looked_at_in_every_frame_though_some_come_early() -> None:
-    schedule = LookSchedule(Rates(0.5, 0.5, 0.5), still_check_s=2.0)
+    schedule = LookSchedule(Rates(0.5, 0.5, 0.5), still_look_s=2.0)
     early_s = [0.0, 0.001, -0.001, 0.0, 0.3, 0.3, -0.001, 0.001]
     assert all(schedule.due(motion("still"), False, 2.0 * i - early_s[i % 8]) for i in range(1000))
 
@@ -57,6 +57,6 @@ def test_a_still_scene_at_the_floor_is_looked_at_in_every_frame_though_some_come
     st.floats(0.2, 60.0),
 )
 def test_whatever_happens_the_rate_is_kept(frames: list[tuple[MotionKind, bool]], detector_hz: float) -> None:
-    schedule = LookSchedule(Rates(FPS, detector_hz, 5.0), still_check_s=2.0)
+    schedule = LookSchedule(Rates(FPS, detector_hz, 5.0), still_look_s=2.0)
     count = sum(schedule.due(motion(kind), following, i / FPS) for i, (kind, following) in enumerate(frames))
     assert count <= 2 + len(frames) / FPS * detector_hz

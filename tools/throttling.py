@@ -89,7 +89,7 @@ def _measure(case: str, folder: Path, clip: Path, arguments: argparse.Namespace)
     path.write_text(
         f'[device]\ndata_dir = "{folder}"\n[camera]\nsource = "video"\npaths = ["{clip}"]\nloop = true\n'
         f"fps = {arguments.fps}\n[mqtt]\nstate_every_s = 5.0\n"
-        '[power]\nrun_time = "10h"\nbattery_wh = 10.0\ndevice = "pi-zero-2"\n'
+        '[power]\nrun_time = "10h"\nbattery_wh = 10.0\nboard = "pi-zero-2"\n'
     )
     if arguments.enrol is not None:
         enrol = ["people", "add", "somebody", "--from", str(arguments.enrol.resolve()), "--config", str(path)]

@@ -22,13 +22,13 @@ from edge.bench.phases import PHASES, SHORTEST_S, Bench, Play, Surroundings, Swe
 from edge.cameras.camera import open_source
 from edge.config import Config
 from edge.errors import ConfigError
-from edge.power.costs import PRIORS, Costs, this_device
+from edge.power.costs import PRIORS, Costs
 from edge.power.demand import Day
 from edge.power.readings import Measured, Reading
 from edge.power.sensors import open_sensors
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.gallery import LiveGallery
-from edge.processes.power import first_knowledge, limits_of
+from edge.processes.power import board_of, first_knowledge, limits_of
 from edge.records import Rates
 
 _BASE, *_WORK = _UNITS = ("base", "frame", "look", "embedding")  # what each phase but the last adds
@@ -229,7 +229,7 @@ def _per_encounter(power: Power, costs: Mapping[str, Finding]) -> dict[str, Any]
 
 def _run_time(config: Config, power: Power, costs: Mapping[str, Finding]) -> dict[str, Any]:
     """Return how long a full charge lasts on an ordinary day, at full rates and at the floor."""
-    board = this_device() if config.power.device == "auto" else config.power.device
+    board = board_of(config.power)
     prior = PRIORS[board]
     gauged = next((reading for reading in power.readings if reading.full_wh is not None), power.readings[0])
     capacity = first_knowledge(config.power, gauged)

@@ -55,7 +55,7 @@ class Limits:
     suspend: float = 0.02
     hot_c: float = 75.0
     overheated_c: float = 82.0
-    shutdown_c: float = 95.0
+    suspend_c: float = 95.0
     hysteresis_s: float = 60.0
     detector_px: int = 640
     threads: int = 1
@@ -268,7 +268,7 @@ class Governor:
         signals: dict[str, float | None] = {
             "below_suspend": None if percent is None else 100.0 * limits.suspend - percent,
             "below_reserve": None if percent is None else 100.0 * limits.reserve - percent,
-            "above_shutdown": None if heat is None else heat - limits.shutdown_c,
+            "above_suspend": None if heat is None else heat - limits.suspend_c,
             "above_overheated": None if heat is None else heat - limits.overheated_c,
             "above_hot": None if heat is None else heat - limits.hot_c,
             "undervoltage": _fresh(reading.undervoltage, now_s),

@@ -35,7 +35,7 @@ class Cause:
 CAUSES: tuple[Cause, ...] = (
     #     reason, mode, signal, begins, ends, kept
     Cause("battery_low", "suspended", "below_suspend", 0.0, -2.0),  # percent of charge under the limit
-    Cause("hot", "suspended", "above_shutdown", 0.0, -5.0, kept=True),  # °C over the limit
+    Cause("hot", "suspended", "above_suspend", 0.0, -5.0, kept=True),  # °C over the limit
     Cause("battery_low", "critical", "below_reserve", 0.0, -2.0),
     Cause("hot", "critical", "above_overheated", 0.0, -5.0, kept=True),
     Cause("undervoltage", "critical", "undervoltage", 0.5, 0.5),  # 0 or 1

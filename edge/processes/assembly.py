@@ -86,7 +86,7 @@ def build_quality_gate(config: Config) -> QualityGate:
 
 def build_schedule(config: Config, rates: Rates) -> LookSchedule:
     """Return the schedule of looks at these rates; a still scene too is looked at as often as the floor promises."""
-    return LookSchedule(rates, min(config.motion.still_check_s, config.power.floor_look_s))
+    return LookSchedule(rates, config.power.floor_look_s)
 
 
 def build_tracker(rates: Rates) -> Tracker:

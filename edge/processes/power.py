@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +38,7 @@ _WAKE_S = 7.0  # until a gauge is heard after a start
 class Memory(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What a restart or the next day begins with; lies in the data folder as JSON."""
 
-    battery: str  # the device and label that this was learned on
+    battery: str  # the board and label that this was learned on
     sensor: str = ""  # `[power] sensor` that told of a battery; empty: none did
     percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None  # the charge that was left
     began_wall_s: Annotated[float, msgspec.Meta(ge=0)] | None  # when the charger was left
@@ -52,7 +52,7 @@ class Keeper:
         self._config = config.power
         self._path = config.data_dir / "power.json"
         self._sensors = open_sensors(config.power) if sensors is None else sensors
-        self._battery = f"{_device(config.power)}, {config.power.battery_wh:g} Wh"
+        self._battery = f"{board_of(config.power)}, {config.power.battery_wh:g} Wh"
         memory = _remember(self._path, self._battery)
         self.reading: Reading = self._sensors.read(now_s)
         learned = memory.learned if memory else first_knowledge(config.power, self.reading)
@@ -93,8 +93,6 @@ class Keeper:
         end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
         previous = getattr(self, "orders", None)
         self.orders = self._governor.update(self.reading, self._usage(), now_s, end_s)
-        if not self._config.governor:
-            self.orders = unrestrained(self.orders, self._governor.limits)
         if previous is None or (previous.mode, previous.reason) != (self.orders.mode, self.orders.reason):
             _log.info("power: %s", explain(told(self.orders, now_s), self.orders.mode, self.orders.reason))
         if now_s - self._saved_s >= _SAVE_S:
@@ -161,21 +159,6 @@ class Keeper:
         return usage
 
 
-def unrestrained(orders: Orders, limits: Limits) -> Orders:
-    """Return what is measured, with full rates: the owner wants no governor."""
-    return replace(
-        orders,
-        mode="active",
-        reason="mains" if orders.supply == "mains" else "normal",
-        rates=(limits.full,) * 3,
-        detector_px=limits.detector_px,
-        threads=limits.threads,
-        budget_w=None,
-        wanted_end_s=None,
-        forecast_end_s=None,
-    )
-
-
 def limits_of(config: Config, full: Rates) -> Limits:
     """Return the governor's limits."""
     power = config.power
@@ -187,7 +170,7 @@ def limits_of(config: Config, full: Rates) -> Limits:
         suspend=power.suspend_percent / 100.0,
         hot_c=power.hot_c,
         overheated_c=power.overheated_c,
-        shutdown_c=power.shutdown_c,
+        suspend_c=power.suspend_c,
         hysteresis_s=power.hysteresis_s,
         detector_px=config.detector.max_side_px,
         threads=config.recognition.threads,
@@ -203,7 +186,7 @@ def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
         full = (reading.full_wh.value, _GAUGE_SPREAD)
     else:
         full = (_ANY_WH, _ANY_SPREAD)
-    return from_prior(PRIORS[_device(config)], *full)
+    return from_prior(PRIORS[board_of(config)], *full)
 
 
 def charge_told(reading: Reading, cells: int) -> tuple[float, float] | None:
@@ -259,8 +242,9 @@ def told(orders: Orders, now_s: float) -> dict[str, Any]:
     }
 
 
-def _device(config: PowerConfig) -> str:
-    return this_device() if config.device == "auto" else config.device
+def board_of(config: PowerConfig) -> str:
+    """Return the board whose costs are the first guess."""
+    return this_device() if config.board == "auto" else config.board
 
 
 def _began_s(memory: Memory | None, run_time: str, now_s: float) -> float | None:

@@ -59,7 +59,7 @@ def main(name: str, data_dir: str) -> None:
     run_time, before, event = SCENARIOS[name]
     before()
     text = (
-        f'[device]\ndata_dir = "{data_dir}"\n[power]\nrun_time = "{run_time}"\nbattery_wh = 6.0\ndevice = "pi-zero-2"\n'
+        f'[device]\ndata_dir = "{data_dir}"\n[power]\nrun_time = "{run_time}"\nbattery_wh = 6.0\nboard = "pi-zero-2"\n'
     )
     keeper = Keeper(config.parse(text, "scenario"), Rates(15.0, 15.0, 5.0), 0.0)
     for second in range(1, SETTLE_S + WATCH_S):

@@ -40,7 +40,7 @@ class Battery:
 
 def settings(folder: Path, power: str = "") -> Config:
     return config.parse(
-        f'[device]\ndata_dir = "{folder}"\n[power]\nbattery_wh = 6.0\ndevice = "pi-zero-2"\n{power}', "test"
+        f'[device]\ndata_dir = "{folder}"\n[power]\nbattery_wh = 6.0\nboard = "pi-zero-2"\n{power}', "test"
     )
 
 
@@ -96,7 +96,7 @@ def test_a_wish_that_is_none_is_refused_by_its_line(wish: str) -> None:
 @pytest.mark.parametrize(
     ("keys", "line", "shown"),
     [
-        ("hot_c = 90.0", 2, "hot_c = 90.0: hot_c < overheated_c < shutdown_c is needed"),
+        ("hot_c = 90.0", 2, "hot_c = 90.0: hot_c < overheated_c < suspend_c is needed"),
         (
             "hot_c = 70.0\nsuspend_percent = 40.0",
             3,
@@ -277,9 +277,11 @@ def test_an_undecided_face_is_met_at_once_but_not_for_ever(tmp_path: Path) -> No
     assert rates(nobody, True, 10.4 + MEET_S).detector_hz < meeting.detector_hz
 
 
-def test_without_the_governor_rates_are_full_and_the_battery_is_still_told(tmp_path: Path) -> None:
-    device = keeper(tmp_path, Battery(3.0), "governor = false")
+def test_without_a_wish_rates_are_full_until_the_battery_is_nearly_empty(tmp_path: Path) -> None:
+    device = keeper(tmp_path / "full", Battery(50.0), 'run_time = ""')
     assert (device.orders.mode, device.rates) == ("active", FULL)
+    device = keeper(tmp_path / "empty", Battery(3.0), 'run_time = ""')
+    assert (device.orders.mode, device.orders.reason) == ("critical", "battery_low")
     assert told(device.orders, 2.0)["battery_percent"] == 3.0
 
 
