@@ -263,7 +263,7 @@ def _day_w(costs: Costs, rates: Rates) -> float:
     """Return the mean power of the day that the governor expects before it has seen one."""
     day = Day()
     looks_hz = rates.detector_hz * sum(share * use for share, use in zip(day.shares, day.use, strict=True))
-    embeddings_hz = rates.embeddings_hz * day.embed_use * (day.shares[1] + day.shares[2])
+    embeddings_hz = rates.embeddings_hz * day.embed_use * (day.shares.meet + day.shares.follow)
     work_w = costs.capture_j * rates.capture_fps + costs.look_j * looks_hz + costs.embed_j * embeddings_hz
     return max(costs.base_w + work_w, 1e-6)
 

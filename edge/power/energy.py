@@ -5,8 +5,8 @@ resistance and how far its rest voltage is off the table at six charges; the gau
 covariance says what each reading teaches: a power reading teaches the costs; a gauge or a voltage teaches the ratio of
 the first two and, as time passes, their difference from what was drawn: the capacity that is really there. With a gauge
 and no power reading only ratios are learned, and ratios are all that a budget needs. It is recursive least squares (an
-extended Kalman filter) with priors, forgetting by process noise, and costs that are never negative. A gauge that errs
-by two percent errs so for hours: that error is a state of its own, so a thousand readings are no surer than a few.
+extended Kalman filter) with priors, forgetting by process noise, and costs that are never negative. A gauge error of
+two percent lasts for hours, so it is a state of its own: a thousand readings are no surer than a few.
 Sans-IO.
 """
 
@@ -29,24 +29,42 @@ from edge.power.battery import (
 )
 from edge.power.costs import Costs, Prior
 
-_LEFT, _FULL, _BASE, _OHM = 0, 1, 2, 6
-_KNOTS = 6  # of a cell's curve, at charges of 0, 20, … 100 %
-_STAGES, _CURVE = slice(_BASE, _OHM), slice(_OHM + 1, _OHM + 1 + _KNOTS)
-_BEND, _BIAS = _CURVE.stop, _CURVE.stop + 1
+# The states, in their order.
+(
+    _LEFT,  # energy left, Wh
+    _FULL,  # energy of a full charge, Wh
+    _BASE,  # power of the idle device, W
+    _FRAME,  # energy of a frame, a look, an embedding, J
+    _LOOK,
+    _EMBEDDING,
+    _OHM,  # resistance of a cell, Ω
+    _CURVE_0,  # a cell's rest voltage less the table's at charges of 0, 20, … 100 %, V
+    _CURVE_20,
+    _CURVE_40,
+    _CURVE_60,
+    _CURVE_80,
+    _CURVE_100,
+    _BEND,  # lasting error of the gauge at half charge, share of a charge
+    _BIAS,  # passing error of the gauge, share of a charge
+) = range(15)
 _STATES = _BIAS + 1
+_STAGES, _CURVE = slice(_BASE, _EMBEDDING + 1), slice(_CURVE_0, _CURVE_100 + 1)
+_KNOTS = _CURVE_100 + 1 - _CURVE_0
 # relative change to expect in an hour, standard deviation
-_DRIFT = np.array([0.0, 0.002, 0.015, 0.02, 0.02, 0.02, 0.12, *[0.0] * (_KNOTS + 2)])
+_DRIFT = np.zeros(_STATES)
+_DRIFT[_FULL], _DRIFT[_BASE], _DRIFT[_OHM] = 0.002, 0.015, 0.12
+_DRIFT[[_FRAME, _LOOK, _EMBEDDING]] = 0.02
 _COSTS_KNOWN = np.array([0.02, 0.05, 0.05, 0.05])  # how well one day can tell another's costs, at best
 _METER_SPREAD = 0.10  # of one power reading against the mean power around it
-_METER_S = 20.0  # how long readings of one meter err alike
+_METER_S = 20.0  # correlation time of the errors of one meter
 _UNMODELLED = 0.05  # of the power that the costs predict, where nothing measures it
-_UNMODELLED_H = 0.5  # how long that errs alike
-_COUNT, _COUNT_H = 0.025, 1.0  # of metered energy, which the cold and the battery's own losses add to; alike so long
+_UNMODELLED_H = 0.5  # correlation time of the cost error
+_COUNT, _COUNT_H = 0.025, 1.0  # relative error of metered energy and correlation time: cold, battery losses
 _VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and how long it lasts
-# Of a cell's rest voltage against the table: how far off it is, how alike at charges 0 and 20 % apart, its change in an
-# hour, and how well one day can tell another's.
-_CURVE_V, _CURVE_ALIKE, _CURVE_DRIFT_V, _CURVE_KNOWN_V = 0.013, 0.8, 0.002, 0.004
-_ALIKE = _CURVE_ALIKE ** np.abs(np.subtract.outer(np.arange(_KNOTS), np.arange(_KNOTS)))
+# Of a cell's rest voltage less the table's: its spread, its correlation at charges 20 % apart, its change in an hour,
+# and how well one day can tell another's.
+_CURVE_V, _CURVE_CORRELATION, _CURVE_DRIFT_V, _CURVE_KNOWN_V = 0.013, 0.8, 0.002, 0.004
+_CORRELATION = _CURVE_CORRELATION ** np.abs(np.subtract.outer(np.arange(_KNOTS), np.arange(_KNOTS)))
 _GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and how long they last
 _BEND_SHARE = 0.02  # of a gauge's curve at half charge, the same every day
 _BIAS_SHARE, _BIAS_H = 0.013, 2.0  # error of a gauge that comes and goes, and how long it lasts
@@ -91,7 +109,7 @@ class EnergyFilter:
             [*(shares * self._x[: len(shares)]), *learned.curve_spread_v, learned.bend_spread, _BIAS_SHARE]
         )
         self._p: NDArray[np.float64] = np.diag(spread**2)  # (15, 15)
-        self._p[_CURVE, _CURVE] = _ALIKE * np.outer(learned.curve_spread_v, learned.curve_spread_v)
+        self._p[_CURVE, _CURVE] = _CORRELATION * np.outer(learned.curve_spread_v, learned.curve_spread_v)
         self._floor = 0.2 * costs  # a stage that seems free has not been exercised
         self._floor[1:] *= 0.25
         self._started = False
@@ -157,7 +175,8 @@ class EnergyFilter:
         """Draw what was drawn: what a meter says, else what the activity (frames, looks, embeddings a second) costs."""
         if hours <= 0.0:
             return
-        u = np.array([0.0, 0.0, 1.0, *activity, *[0.0] * (_STATES - _OHM)])
+        u = np.zeros(_STATES)
+        u[_STAGES] = 1.0, *activity
         self._p.ravel()[:: _STATES + 1] += (_DRIFT * self._x) ** 2 * hours  # the diagonal
         self._wander(hours)
         if power_w is not None:
@@ -223,7 +242,7 @@ class EnergyFilter:
 
     def _wander(self, hours: float) -> None:
         """Let the systematic errors change: the cell's slowly, the gauge's within some hours."""
-        self._p[_CURVE, _CURVE] += _CURVE_DRIFT_V**2 * hours * _ALIKE
+        self._p[_CURVE, _CURVE] += _CURVE_DRIFT_V**2 * hours * _CORRELATION
         keep = math.exp(-hours / _BIAS_H)
         self._x[_BIAS] *= keep
         self._p[_BIAS, :] *= keep

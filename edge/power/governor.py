@@ -24,7 +24,7 @@ from edge.power.demand import Day
 from edge.power.energy import EnergyFilter, Learned
 from edge.power.modes import CAUSES, Modes
 from edge.power.plan import Plan, Planner, scaled
-from edge.power.readings import DEMANDS, Demand, Measured, Reading, Usage
+from edge.power.readings import Measured, PerDemand, Reading, Usage
 from edge.records import Rates
 from edge.vocabulary import Mode, PowerReason, Supply
 
@@ -41,7 +41,7 @@ _HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
 _HEDGE, _MENDED, _EAGER = 2.0, 0.015, 3.0
 _FRESH_S = 10.0  # older readings teach nothing
 _SHORT = next(cause.begins for cause in CAUSES if cause.reason == "infeasible")
-_NO_RATES = (Rates(0.0, 0.0, 0.0),) * 3
+_NO_RATES = PerDemand(*[Rates(0.0, 0.0, 0.0)] * 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Orders:
 
     mode: Mode
     reason: PowerReason
-    rates: tuple[Rates, Rates, Rates]  # for each of DEMANDS
+    rates: PerDemand[Rates]
     detector_px: int
     threads: int
     supply: Supply
@@ -121,7 +121,7 @@ class Governor:
     _plan: Plan = field(init=False)  # of now
     _planned_s: float = float("-inf")
     _outlook: _Outlook | None = None
-    _observed_s: float | None = None  # when the charge was last seen
+    observed_s: float | None = None  # when the charge was last seen, or should have been
     _voltage_s: float | None = None
     _cells_doubted: bool = False  # whether it has been said that the voltage is not that of so many cells
     _began_s: float | None = None  # when the charger was left
@@ -165,7 +165,7 @@ class Governor:
             self.energy.restart()
             self._began_s = None
             if any(_fresh(told, now_s) is not None for told in (reading.percent, reading.voltage_v)):
-                self._observed_s = now_s
+                self.observed_s = now_s
         scale = 1.0
         if self._orders is not None:
             scale = (self._orders.detector_px / self.limits.detector_px) ** 2
@@ -179,7 +179,7 @@ class Governor:
     def _observe(self, reading: Reading, predicted_w: float, now_s: float) -> None:
         percent, volts = _fresh(reading.percent, now_s), _fresh(reading.voltage_v, now_s)
         if percent is not None:
-            since_h = 0.0 if self._observed_s is None else max(0.0, now_s - self._observed_s) / 3600.0
+            since_h = 0.0 if self.observed_s is None else max(0.0, now_s - self.observed_s) / 3600.0
             self.energy.observe_gauge(percent / 100.0, since_h)
         cells = self.limits.cells
         if volts is not None and cells and not CELL_V[0] <= volts / cells <= CELL_V[1]:
@@ -190,7 +190,7 @@ class Governor:
             self.energy.observe_volts(volts / cells, current, since_h, predicted_w / cells)
             self._voltage_s = now_s
         if self.energy.started and (percent is not None or self._voltage_s == now_s):
-            self._observed_s = now_s
+            self.observed_s = now_s
             self._began_s = now_s if self._began_s is None else self._began_s
 
     def _warn_of_cells(self, volts: float) -> None:
@@ -229,7 +229,7 @@ class Governor:
             remaining_h=max(remaining_h, 0.0),
             floor_w=floor_w,
             active=active,
-            restraint=1.0 - active.rates[0].detector_hz / self.limits.full.detector_hz,
+            restraint=1.0 - active.rates.watch.detector_hz / self.limits.full.detector_hz,
             shortfall=(remaining_h - usable_wh / floor_w) / total_h,
         )
 
@@ -257,7 +257,7 @@ class Governor:
         rates = _NO_RATES
         if mode == "critical":
             far, near = (scaled(full, hertz, hertz, 0.0) for hertz in (self.limits.critical_hz, self._floor_hz))
-            rates = (far, near, near)  # nearer rates, or nobody would be seen often enough to be recognised
+            rates = PerDemand(far, near, near)  # nearer rates, or nobody would be seen often enough to be recognised
         return replace(planner.plan("saver", 0.0), rates=rates)
 
     # ---- mode and explanation
@@ -273,7 +273,7 @@ class Governor:
             "above_hot": None if heat is None else heat - limits.hot_c,
             "undervoltage": _fresh(reading.undervoltage, now_s),
             "throttled": _fresh(reading.throttled, now_s),
-            "blind_s": None if reading.supply == "mains" or self._observed_s is None else now_s - self._observed_s,
+            "blind_s": None if reading.supply == "mains" or self.observed_s is None else now_s - self.observed_s,
             "shortfall": None if budget is None else budget.shortfall,
             "restraint": None if budget is None else budget.restraint,
         }
@@ -304,11 +304,6 @@ class Governor:
             forecast_end_s=now_s + 3600.0 * budget.usable_wh / planned_w,
             feasible=feasible,
         )
-
-
-def rates_for(orders: Orders, demand: Demand) -> Rates:
-    """Return the rates of one of DEMANDS."""
-    return orders.rates[DEMANDS.index(demand)]
 
 
 def _fresh(measured: Measured | None, now_s: float) -> float | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from edge.power.allocate import Lever, allocate, spent_w
 from edge.power.costs import Costs
 from edge.power.demand import Day
+from edge.power.readings import PerDemand
 from edge.records import Rates
 from edge.vocabulary import Mode
 
@@ -36,7 +37,7 @@ class Plan:
     """What the stages may do."""
 
     detector_px: int
-    rates: tuple[Rates, Rates, Rates]  # watch, meet, follow
+    rates: PerDemand[Rates]
     power_w: float  # what that draws on the day's average
     delay: float = 0.0  # in the unit of the weights
 
@@ -77,7 +78,7 @@ class Planner:
     def _at(self, detector_px: int, worth: float, mode: Mode, power_w: float) -> Plan:
         levers = self._levers(mode, (detector_px / self.detector_px) ** 2, worth)
         watch, meet, follow, embed, watch_fps, follow_fps = hertz = allocate(levers, power_w - self.costs.base_w)
-        rates = (
+        rates = PerDemand(
             scaled(self.full, watch, embed, watch_fps),
             scaled(self.full, meet, embed, 0.0),
             scaled(self.full, follow, embed, follow_fps),
@@ -96,17 +97,20 @@ class Planner:
         ratio = full.capture_fps / full.detector_hz
         (watch, meet, follow), use = day.shares, day.use
         arrivals = watch + _NEWCOMER * follow
-        part = (watch / arrivals, _NEWCOMER * follow / arrivals)  # of the faces that come while watching, and following
+        while_watching, while_following = (
+            watch / arrivals,
+            _NEWCOMER * follow / arrivals,
+        )  # shares of the faces that come
         most_hz = max(low, (_SAVER_SHARE if mode == "saver" else 1.0) * full.detector_hz)
-        meeting_w = meet * (costs.capture_j * ratio + look_j * use[1])
+        meeting_w = meet * (costs.capture_j * ratio + look_j * use.meet)
         embedding_w = (meet + follow) * costs.embed_j * day.embed_use
         return [
-            Lever(_UNSEEN * part[0] / worth, watch * look_j * use[0], low, most_hz),
+            Lever(_UNSEEN * while_watching / worth, watch * look_j * use.watch, low, most_hz),
             Lever(_LOOKS_TO_MEET / worth, meeting_w, low, full.detector_hz),
-            Lever(_UNSEEN * part[1] / worth, follow * look_j * use[2], low, most_hz),
+            Lever(_UNSEEN * while_following / worth, follow * look_j * use.follow, low, most_hz),
             Lever(_EMBEDDINGS_TO_DECIDE, embedding_w, min(low, full.embeddings_hz), full.embeddings_hz),
-            Lever(_FRAMES_TO_SWITCH * part[0], watch * costs.capture_j, low * ratio, most_hz * ratio),
-            Lever(_FRAMES_TO_SWITCH * part[1], follow * costs.capture_j, low * ratio, most_hz * ratio),
+            Lever(_FRAMES_TO_SWITCH * while_watching, watch * costs.capture_j, low * ratio, most_hz * ratio),
+            Lever(_FRAMES_TO_SWITCH * while_following, follow * costs.capture_j, low * ratio, most_hz * ratio),
         ]
 
 

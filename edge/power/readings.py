@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from edge.vocabulary import Supply
 
 Demand = Literal["watch", "meet", "follow"]
 
-DEMANDS: tuple[Demand, ...] = ("watch", "meet", "follow")
-"""No face in view; a face nobody has decided on; only faces that are decided."""
+
+_T = TypeVar("_T")
+
+
+class PerDemand(NamedTuple, Generic[_T]):
+    """One value for each demand."""
+
+    watch: _T  # no face in view
+    meet: _T  # a face nobody has decided on
+    follow: _T  # only faces that are decided
+
+
+def each(function: Callable[..., _T], *values: PerDemand[Any]) -> PerDemand[_T]:
+    """Return what a function makes of the values of each demand."""
+    return PerDemand(*map(function, *values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +67,11 @@ QUANTITIES: tuple[str, ...] = tuple(name for name in Reading.__slots__ if name n
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the stages did since the last report. Tuples are in the order of `DEMANDS`."""
+    """What the stages did since the last report."""
 
-    seconds: tuple[float, float, float]  # spent in each demand
-    frames: tuple[float, float, float]
-    looks: tuple[float, float, float]
+    seconds: PerDemand[float]  # spent in each demand
+    frames: PerDemand[float]
+    looks: PerDemand[float]
     embeddings: float
 
     @property

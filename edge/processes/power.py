@@ -19,8 +19,8 @@ from edge.power.battery import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_vol
 from edge.power.costs import PRIORS, this_device
 from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
-from edge.power.governor import Governor, Limits, Orders, rates_for
-from edge.power.readings import DEMANDS, Demand, Reading, Usage
+from edge.power.governor import Governor, Limits, Orders
+from edge.power.readings import Demand, PerDemand, Reading, Usage
 from edge.power.sensors import Sensors, open_sensors
 from edge.power.words import explain
 from edge.records import Rates
@@ -32,6 +32,7 @@ _GAUGE_SPREAD = 0.10  # of what a gauge says of the capacity
 _ANY_WH, _ANY_SPREAD = 20.0, 0.6  # nobody has said anything
 _CONTACT_S = 60.0  # a charger that is connected for less is a bad contact, or one that was touched in passing
 _CHARGED, _CHARGED_BY_VOLTS = 5.0, 20.0  # more % than were left: it was charged; a voltage also rises when load falls
+_NOTHING = Usage(PerDemand(0.0, 0.0, 0.0), PerDemand(0.0, 0.0, 0.0), PerDemand(0.0, 0.0, 0.0), 0.0)
 _WAKE_S = 7.0  # until a gauge is heard after a start
 
 
@@ -45,7 +46,7 @@ class Memory(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     learned: Learned
 
 
-class Keeper:
+class PowerManager:
     """Reads the sensors once a second, asks the governor, and keeps count of what the stages do for which demand."""
 
     def __init__(self, config: Config, full: Rates, now_s: float, sensors: Sensors | None = None) -> None:
@@ -57,7 +58,7 @@ class Keeper:
         self.reading: Reading = self._sensors.read(now_s)
         learned = memory.learned if memory else first_knowledge(config.power, self.reading)
         known = memory is not None and memory.sensor == config.power.sensor
-        self._governor = Governor(limits_of(config, full), learned, _observed_s=now_s + _WAKE_S if known else None)
+        self._governor = Governor(limits_of(config, full), learned, observed_s=now_s + _WAKE_S if known else None)
         self._sensor = config.power.sensor if known else ""
         self._began_s = _began_s(memory, config.power.run_time, now_s)
         self._percent = memory.percent if memory else None  # charge left, when it was last known
@@ -66,18 +67,19 @@ class Keeper:
         self._demand: Demand = "watch"
         self._seen: dict[int, float] = {}  # undecided track → when it was first seen
         self._counts = Counters()
-        self._tally: dict[str, list[float]] = {"seconds": [0.0] * 3, "frames": [0.0] * 3, "looks": [0.0] * 3}
-        self._embeddings = 0.0
+        self._usage = _NOTHING
         self._noted_s = self._saved_s = now_s
-        self.orders = self.tick(now_s)
+        self.orders = self._ordered(now_s)
+        self._log_orders(now_s)
 
     def note(self, counters: Counters, undecided: frozenset[int], following: bool, now_s: float) -> None:
         """Count what was done since the last frame towards the demand of then, and find the demand of now."""
-        i = DEMANDS.index(self._demand)
-        self._tally["seconds"][i] += max(0.0, now_s - self._noted_s)
-        self._tally["frames"][i] += counters.frames - self._counts.frames
-        self._tally["looks"][i] += counters.looks - self._counts.looks
-        self._embeddings += counters.embeddings - self._counts.embeddings
+        self._usage = Usage(
+            self._counted(self._usage.seconds, max(0.0, now_s - self._noted_s)),
+            self._counted(self._usage.frames, counters.frames - self._counts.frames),
+            self._counted(self._usage.looks, counters.looks - self._counts.looks),
+            self._usage.embeddings + counters.embeddings - self._counts.embeddings,
+        )
         self._counts.frames, self._counts.looks = counters.frames, counters.looks
         self._counts.embeddings = counters.embeddings
         self._noted_s = now_s
@@ -87,25 +89,33 @@ class Keeper:
 
     def tick(self, now_s: float) -> Orders:
         """Read the sensors and return the governor's orders."""
-        self.reading = self._sensors.read(now_s)
-        self._follow_charge()
-        self._follow_charger(now_s)
-        end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
-        previous = getattr(self, "orders", None)
-        self.orders = self._governor.update(self.reading, self._usage(), now_s, end_s)
-        if previous is None or (previous.mode, previous.reason) != (self.orders.mode, self.orders.reason):
-            _log.info("power: %s", explain(told(self.orders, now_s), self.orders.mode, self.orders.reason))
+        previous, self.orders = self.orders, self._ordered(now_s)
+        if (previous.mode, previous.reason) != (self.orders.mode, self.orders.reason):
+            self._log_orders(now_s)
         if now_s - self._saved_s >= _SAVE_S:
             self.save(now_s)
         return self.orders
 
+    def _ordered(self, now_s: float) -> Orders:
+        self.reading = self._sensors.read(now_s)
+        self._follow_charge()
+        self._follow_charger(now_s)
+        end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
+        usage, self._usage = self._usage, _NOTHING
+        return self._governor.update(self.reading, usage, now_s, end_s)
+
+    def _log_orders(self, now_s: float) -> None:
+        fields = state_fields(self.orders, now_s)
+        _log.info("power: %s", explain(fields, self.orders.mode, self.orders.reason))
+
     @property
     def rates(self) -> Rates:
         """What the stages may do for the demand of now."""
-        return rates_for(self.orders, self._demand)
+        rates: Rates = getattr(self.orders.rates, self._demand)
+        return rates
 
     def save(self, now_s: float) -> None:
-        """Keep what was learned; a disk that takes nothing costs the memory and no more."""
+        """Save the learned values. A write error is logged; the governor continues."""
         self._saved_s = now_s
         began = None if self._began_s is None else time.time() - (now_s - self._began_s)
         memory = Memory(
@@ -122,10 +132,10 @@ class Keeper:
 
     def _follow_charge(self) -> None:
         """Keep the charge; where it is clearly more than before the start, a new day begins."""
-        told = charge_told(self.reading, self._config.battery_cells)
-        if told is None:
+        charge = measured_charge(self.reading, self._config.battery_cells)
+        if charge is None:
             return
-        percent, doubt = told
+        percent, doubt = charge
         if self._is_kept and self._percent is not None and percent > self._percent + doubt:
             _log.info(
                 "power: charged from %.0f to %.0f %% meanwhile: the wanted time begins anew", self._percent, percent
@@ -148,15 +158,9 @@ class Keeper:
         """Give the sensors back."""
         self._sensors.close()
 
-    def _usage(self) -> Usage:
-        def three(name: str) -> tuple[float, float, float]:
-            a, b, c = self._tally[name]
-            self._tally[name] = [0.0] * 3
-            return a, b, c
-
-        usage = Usage(three("seconds"), three("frames"), three("looks"), self._embeddings)
-        self._embeddings = 0.0
-        return usage
+    def _counted(self, so_far: PerDemand[float], more: float) -> PerDemand[float]:
+        """Add to the count of the present demand."""
+        return so_far._replace(**{self._demand: getattr(so_far, self._demand) + more})
 
 
 def limits_of(config: Config, full: Rates) -> Limits:
@@ -189,8 +193,8 @@ def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
     return from_prior(PRIORS[board_of(config)], *full)
 
 
-def charge_told(reading: Reading, cells: int) -> tuple[float, float] | None:
-    """Return the charge that a gauge tells, or else a voltage, %, and by how much more it has surely been charged."""
+def measured_charge(reading: Reading, cells: int) -> tuple[float, float] | None:
+    """Return the charge, %, from gauge or voltage, and the rise of it that proves charging."""
     if reading.percent is not None:
         return reading.percent.value, _CHARGED
     if reading.voltage_v is None or not cells or reading.supply != "battery":
@@ -222,7 +226,7 @@ def wanted_end_s(run_time: str, began_s: float | None, now_s: float, wall_s: flo
     return now_s + end_wall_s - wall_s
 
 
-def told(orders: Orders, now_s: float) -> dict[str, Any]:
+def state_fields(orders: Orders, now_s: float) -> dict[str, Any]:
     """Return the fields of the vision state that the governor fills."""
 
     def wall(t_s: float | None) -> str | None:

@@ -22,7 +22,7 @@ from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.requests import OwnerRequests, Then
 from edge.processes.owner.reset import finish_forgetting
-from edge.processes.power import Keeper, told
+from edge.processes.power import PowerManager, state_fields
 from edge.processes.silences import SilenceLog, counted
 from edge.provision.device.control import ControlReply, ControlRequest
 from edge.provision.protocol.replies import Done
@@ -126,7 +126,7 @@ class _Vision:
         self.owner = OwnerRequests(config, self._gallery)
         self.then = Then.GO_ON  # what the owner's requests ask of this run
         self._rates = initial_rates(config)
-        self._power = Keeper(config, self._rates, now_s())
+        self._power = PowerManager(config, self._rates, now_s())
         self._detector_px = config.detector.max_side_px
         self._backlog = Backlog(
             config.outbox_path,
@@ -235,7 +235,7 @@ class _Vision:
             events=self._backlog.appended,
             silent=counted(self._pipeline.reasons),
             held=self._backlog.held,
-            **told(self._power.orders, self._reported_s),
+            **state_fields(self._power.orders, self._reported_s),
             model=self._gallery.model[:16],
         )
         self._backlog.put_state(state)

@@ -17,7 +17,7 @@ from pathlib import Path
 from edge import config
 from edge.events.event import BootId
 from edge.events.messages import VisionState, encode_state
-from edge.processes.power import Keeper, told
+from edge.processes.power import PowerManager, state_fields
 from edge.records import Rates
 
 SETTLE_S, WATCH_S = 90, 20
@@ -61,7 +61,7 @@ def main(name: str, data_dir: str) -> None:
     text = (
         f'[device]\ndata_dir = "{data_dir}"\n[power]\nrun_time = "{run_time}"\nbattery_wh = 6.0\nboard = "pi-zero-2"\n'
     )
-    keeper = Keeper(config.parse(text, "scenario"), Rates(15.0, 15.0, 5.0), 0.0)
+    keeper = PowerManager(config.parse(text, "scenario"), Rates(15.0, 15.0, 5.0), 0.0)
     for second in range(1, SETTLE_S + WATCH_S):
         if second == SETTLE_S:
             event()
@@ -83,7 +83,7 @@ def main(name: str, data_dir: str) -> None:
             embeddings=0,
             events=0,
             model=BOOT,
-            **told(orders, now_s),
+            **state_fields(orders, now_s),
         )
         print(json.dumps({"second": second, "state": json.loads(encode_state(state))}))
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from edge.power.costs import PRIORS
 from edge.power.energy import from_prior
-from edge.power.governor import Governor, Limits, Orders, rates_for
+from edge.power.governor import Governor, Limits, Orders
 from edge.power.modes import CAUSES, STRICTNESS, Modes
 from edge.power.plausible import Plausibility
-from edge.power.readings import DEMANDS, Measured, Reading, Usage
+from edge.power.readings import Measured, PerDemand, Reading, Usage
 from edge.records import Rates
 from edge.vocabulary import Supply
 
@@ -55,9 +55,9 @@ def reading(
 
 def watching(seconds: float, rates: Rates = FULL) -> Usage:
     return Usage(
-        (seconds, 0.0, 0.0),
-        (seconds * rates.capture_fps, 0.0, 0.0),
-        (0.5 * seconds * rates.detector_hz, 0.0, 0.0),
+        PerDemand(seconds, 0.0, 0.0),
+        PerDemand(seconds * rates.capture_fps, 0.0, 0.0),
+        PerDemand(0.5 * seconds * rates.detector_hz, 0.0, 0.0),
         0.0,
     )
 
@@ -66,7 +66,7 @@ def play(hold: Governor, readings: Sequence[Reading], end_s: float | None = 12 *
     orders: list[Orders] = []
     for i, each in enumerate(readings):
         step_s = each.t_s - readings[i - 1].t_s if i else 1.0
-        orders.append(hold.update(each, watching(step_s, orders[-1].rates[0] if orders else FULL), each.t_s, end_s))
+        orders.append(hold.update(each, watching(step_s, orders[-1].rates.watch if orders else FULL), each.t_s, end_s))
     return orders
 
 
@@ -93,20 +93,20 @@ def test_without_any_sensor_everything_runs_and_nothing_is_claimed() -> None:
 
 def test_without_a_wish_the_rates_are_full_until_the_reserve() -> None:
     told = play(governor(), minutes([50.0, 50.0, 4.0, 4.0, 4.0]), end_s=None)
-    assert told[1].rates[0] == FULL
+    assert told[1].rates.watch == FULL
     assert (told[-1].mode, told[-1].reason) == ("critical", "battery_low")
 
 
 def test_a_plentiful_battery_is_spent_and_a_scarce_one_is_saved() -> None:
     rich, poor = play(governor(40.0), minutes([100.0] * 3)), play(governor(8.0), minutes([100.0] * 3))
-    assert rich[-1].rates[0] == FULL
-    assert LIMITS.floor_hz <= poor[-1].rates[0].detector_hz < 0.5 * FULL.detector_hz
+    assert rich[-1].rates.watch == FULL
+    assert LIMITS.floor_hz <= poor[-1].rates.watch.detector_hz < 0.5 * FULL.detector_hz
     assert poor[-1].feasible
 
 
 def test_a_new_face_is_worth_more_than_a_known_one_and_than_an_empty_street() -> None:
     orders = play(governor(8.0), minutes([100.0] * 3))[-1]
-    watch, meet, follow = (rates_for(orders, demand) for demand in DEMANDS)
+    watch, meet, follow = orders.rates
     assert meet.detector_hz > 2.0 * watch.detector_hz
     assert meet.detector_hz > 2.0 * follow.detector_hz
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_reached_is_said_with_the_forecast_of_the_floor() -> None
     assert (orders.mode, orders.reason, orders.feasible) == ("saver", "infeasible", False)
     assert orders.forecast_end_s is not None
     assert orders.forecast_end_s < 0.95 * 12 * HOUR_S
-    assert orders.rates[0].detector_hz == LIMITS.floor_hz
+    assert orders.rates.watch.detector_hz == LIMITS.floor_hz
 
 
 def test_the_floor_is_kept_until_the_battery_is_critical() -> None:
@@ -133,7 +133,7 @@ def test_costs_are_learned_from_the_power_that_is_measured() -> None:
     for i in range(600):
         chosen = rates[i % 3]
         usage = watching(60.0, chosen)
-        power_w = 0.9 + 0.03 * chosen.capture_fps + 0.05 * usage.looks[0] / 60.0
+        power_w = 0.9 + 0.03 * chosen.capture_fps + 0.05 * usage.looks.watch / 60.0
         hold.update(reading(60.0 * i, 90.0, supply="mains", power_w=power_w), usage, 60.0 * i, None)
     costs = hold.learned().costs
     assert costs.base_w == pytest.approx(0.9, rel=0.05)
@@ -162,7 +162,7 @@ def test_heat_holds_back_even_on_mains(heat_c: float, mode: str) -> None:
 def test_a_throttled_processor_is_given_less_to_do() -> None:
     (orders,) = play(governor(), [reading(0.0, 90.0, supply="mains", throttled=1.0)])
     assert (orders.mode, orders.reason) == ("saver", "throttled")
-    assert orders.rates[0].detector_hz <= 0.25 * FULL.detector_hz
+    assert orders.rates.watch.detector_hz <= 0.25 * FULL.detector_hz
     assert orders.detector_px == 320
 
 

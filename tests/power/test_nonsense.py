@@ -18,7 +18,7 @@ from edge.power.plausible import LIMITS
 from edge.power.readings import QUANTITIES
 from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, Source, ThermalZones
 from edge.power.sysfs import SYS
-from edge.processes.power import Keeper
+from edge.processes.power import PowerManager
 from edge.records import Rates
 from tests.power.tree import BATTERY, CHARGER, files
 
@@ -102,7 +102,7 @@ def test_any_content_of_any_file_is_read_or_ignored(tree: Path, contents: dict[s
         for source in sources(tree):
             assert all(math.isfinite(fact.value) for fact in source.sample(0.0)[1].values())
         settled = config.parse(f'[device]\ndata_dir = "{tree}"\n', "test")
-        keeper = Keeper(settled, Rates(15.0, 15.0, 5.0), 0.0, Sensors(sources(tree)))
+        keeper = PowerManager(settled, Rates(15.0, 15.0, 5.0), 0.0, Sensors(sources(tree)))
         for second in (1.0, 2.0, 3.0):
             orders = keeper.tick(second)
     for name in QUANTITIES:

@@ -40,7 +40,7 @@ def test_the_view_shrinks_before_looks_become_few() -> None:
     assert set(sizes) == {640, 480, 320}
     little = at(0.5)
     assert little.detector_px < 640
-    assert little.rates[0].detector_hz > 0.5 * FULL.detector_hz
+    assert little.rates.watch.detector_hz > 0.5 * FULL.detector_hz
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
@@ -57,7 +57,7 @@ def test_what_cannot_be_afforded_is_the_floor() -> None:
 
 def test_more_power_than_a_smaller_view_can_use_is_spent_early() -> None:
     plan = at(0.9)
-    assert (plan.detector_px, plan.rates[0]) == (640, FULL)
+    assert (plan.detector_px, plan.rates.watch) == (640, FULL)
 
 
 @settings(deadline=None)

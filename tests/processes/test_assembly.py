@@ -10,7 +10,7 @@ from edge import config as configuration
 from edge.power.readings import Facts, Measured
 from edge.power.sensors import Sensors
 from edge.processes.assembly import build_schedule, initial_rates
-from edge.processes.power import Keeper
+from edge.processes.power import PowerManager
 from edge.records import Motion, Rates
 from edge.vocabulary import Supply
 
@@ -27,7 +27,7 @@ class NearlyEmpty:
 @pytest.mark.parametrize("fps", [0.4, 5.0, 15.0, 60.0])
 def test_the_floor_s_looks_get_their_frames_whatever_the_camera_s_rate(tmp_path: Path, fps: float) -> None:
     config = configuration.parse(f'[device]\ndata_dir = "{tmp_path}"\n[camera]\nfps = {fps}\n', "test")
-    keeper = Keeper(config, initial_rates(config), 0.0, Sensors([NearlyEmpty()]))
+    keeper = PowerManager(config, initial_rates(config), 0.0, Sensors([NearlyEmpty()]))
     orders = [keeper.tick(float(t_s)) for t_s in (1, 2, 3)][-1]
     watch, meet, follow = orders.rates
     assert orders.mode == "critical"

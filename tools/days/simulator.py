@@ -28,7 +28,7 @@ from edge.power.costs import PRIORS
 from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders
 from edge.power.plausible import Plausibility
-from edge.power.readings import Usage
+from edge.power.readings import PerDemand, Usage
 from edge.records import Rates
 from tools.days.results import TOLERANCE, DayResult
 from tools.days.visits import Course, Crowd, Setting, constant, course, power_w, usage_of
@@ -37,7 +37,8 @@ from tools.days.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_
 DAYS_PER_WEARER = 20  # about a month of working days; the first one begins without any knowledge
 _HOUR_S = 3600.0
 _SMALL_AREA = 0.25  # of the detector at half size
-_NO_USAGE = Usage((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+_NOTHING = PerDemand(0.0, 0.0, 0.0)
+_NO_USAGE = Usage(_NOTHING, _NOTHING, _NOTHING, 0.0)
 
 # Full rates that each board can hold, from the estimated time of a look on it.
 FULL = {
@@ -224,7 +225,7 @@ class Run:
         self.trace.share.append(self._left_wh / self.person.full_wh)
         self.trace.power_w.append(watts)
         self.trace.budget_w.append(orders.budget_w)
-        self.trace.watch_hz.append(orders.rates[0].detector_hz)
+        self.trace.watch_hz.append(orders.rates.watch.detector_hz)
         self.trace.modes.append(orders.mode)
 
     @property

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.power.costs import Costs
 from edge.power.demand import MEET_S
-from edge.power.readings import Usage
+from edge.power.readings import PerDemand, Usage, each
 from edge.records import Rates
 from tools.days.world import STEP_S, Day, Encounters, at_area
 
@@ -135,16 +135,17 @@ def usage_of(setting: Setting, faces_s: tuple[float, float], moves: tuple[float,
     met_s, followed_s = faces_s
     met_s = min(met_s, span_s)
     followed_s = min(followed_s, span_s - met_s)
-    seconds = (span_s - met_s - followed_s, met_s, followed_s)
+    seconds = PerDemand(span_s - met_s - followed_s, met_s, followed_s)
     hertz = setting.watch.detector_hz
     watching_hz = scene * hertz + ego * min(hertz, _EGO_HZ) + (1 - scene - ego) * min(hertz, _STILL_HZ)
-    looks = (seconds[0] * watching_hz, met_s * setting.meet.detector_hz, followed_s * setting.follow.detector_hz)
-    frames = tuple(
-        s * rates.capture_fps for s, rates in zip(seconds, (setting.watch, setting.meet, setting.follow), strict=True)
+    looks = PerDemand(
+        seconds.watch * watching_hz, met_s * setting.meet.detector_hz, followed_s * setting.follow.detector_hz
     )
+    rates = PerDemand(setting.watch, setting.meet, setting.follow)
+    frames = each(lambda span, rate: span * rate.capture_fps, seconds, rates)
     embeddings = met_s * 0.5 * setting.meet.embeddings_hz  # half of an undecided face's windows hold a fit crop
     embeddings += followed_s * min(_RECHECK_HZ, setting.follow.embeddings_hz)
-    return Usage(seconds, (frames[0], frames[1], frames[2]), looks, embeddings)
+    return Usage(seconds, frames, looks, embeddings)
 
 
 def power_w(costs: Costs, usage: Usage, area: float) -> float:

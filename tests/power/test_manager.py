@@ -20,7 +20,7 @@ from edge.power.hwmon import monitor_facts
 from edge.power.readings import Facts, Measured, Reading
 from edge.power.sensors import Sensors, Source
 from edge.power.words import explain
-from edge.processes.power import Keeper, _remember, told, wanted_end_s
+from edge.processes.power import PowerManager, _remember, state_fields, wanted_end_s
 from edge.records import Rates
 from edge.vocabulary import Supply
 
@@ -57,14 +57,14 @@ class Late:
 DEAD = Late(Battery(0.0), math.inf)
 
 
-def keeper(folder: Path, battery: Source, power: str = "", now_s: float = 0.0) -> Keeper:
-    made = Keeper(settings(folder, power), FULL, now_s, Sensors([battery]))
+def keeper(folder: Path, battery: Source, power: str = "", now_s: float = 0.0) -> PowerManager:
+    made = PowerManager(settings(folder, power), FULL, now_s, Sensors([battery]))
     made.tick(now_s + 1.0)
     made.tick(now_s + 2.0)
     return made
 
 
-def run(device: Keeper, from_s: float, seconds: int) -> Orders:
+def run(device: PowerManager, from_s: float, seconds: int) -> Orders:
     for second in range(seconds):
         device.tick(from_s + second)
     return device.orders
@@ -210,12 +210,12 @@ def test_a_battery_whose_sensor_died_while_switched_off_is_missed(tmp_path: Path
 def test_a_gauge_that_wakes_within_seconds_is_not_missed(tmp_path: Path) -> None:
     days_later(tmp_path, 1.0)
     battery = Battery(90.0)
-    device = Keeper(settings(tmp_path), FULL, 0.0, Sensors([Late(battery, 8.0)]))
+    device = PowerManager(settings(tmp_path), FULL, 0.0, Sensors([Late(battery, 8.0)]))
     assert {device.tick(float(second)).reason for second in range(1, 30)} <= {"normal", "budget", "infeasible"}
 
 
 def test_a_gauge_that_is_not_there_at_the_start_keeps_nobody_from_recognising(tmp_path: Path) -> None:
-    device = Keeper(settings(tmp_path, 'sensor = "serial:/dev/no-such-port"'), FULL, 0.0)
+    device = PowerManager(settings(tmp_path, 'sensor = "serial:/dev/no-such-port"'), FULL, 0.0)
     assert (device.orders.mode, device.orders.supply, device.rates) == ("active", "unknown", FULL)
 
 
@@ -282,12 +282,12 @@ def test_without_a_wish_rates_are_full_until_the_battery_is_nearly_empty(tmp_pat
     assert (device.orders.mode, device.rates) == ("active", FULL)
     device = keeper(tmp_path / "empty", Battery(3.0), 'run_time = ""')
     assert (device.orders.mode, device.orders.reason) == ("critical", "battery_low")
-    assert told(device.orders, 2.0)["battery_percent"] == 3.0
+    assert state_fields(device.orders, 2.0)["battery_percent"] == 3.0
 
 
 def test_the_state_takes_every_order_and_says_it_in_words(tmp_path: Path) -> None:
     device = keeper(tmp_path, Battery(42.0))
-    state = told(device.orders, 2.0)
+    state = state_fields(device.orders, 2.0)
     assert set(state) <= set(VisionState.__struct_fields__)
     sentence = explain(state, device.orders.mode, device.orders.reason)
     assert sentence.startswith("saver (infeasible), battery 42 %, budget 0.")
