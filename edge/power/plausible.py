@@ -1,43 +1,16 @@
-"""Which readings to believe: limits for each quantity, and jumps that must be seen twice. Sans-IO.
+"""Which readings to believe: those within the range of their quantity; jumps must be seen twice. Sans-IO.
 
-What feeds the device is believed in the same way: whoever leaves the charger for one reading has not left it.
+A change of what feeds the device counts after two readings too.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from edge.power.readings import QUANTITIES, Measured, Reading
+from edge.power.readings import RANGES, Measured, Range, Reading
 from edge.vocabulary import Supply
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Between what a quantity can be, and by how much it may change from one reading to the next.
-
-    A change of more than `jump`, and `drift` for each second between the two, is believed once a later reading agrees.
-    So is the very first reading: a gauge that wakes up may say anything.
-    """
-
-    low: float
-    high: float
-    jump: float
-    drift: float = 0.0
-
-
-LIMITS: dict[str, Limits] = {
-    "percent": Limits(0.0, 100.0, 5.0, 0.05),  # faster than 3 % a minute empties no battery that serves a device
-    "full_wh": Limits(0.1, 10_000.0, math.inf),
-    "voltage_v": Limits(2.0, 60.0, 0.5, 0.005),
-    "current_a": Limits(0.0, 50.0, math.inf),  # load may jump
-    "power_w": Limits(0.0, 500.0, math.inf),
-    "temperature_c": Limits(-40.0, 150.0, 15.0, 1.0),  # a chip needs seconds for 15 °C
-    "throttled": Limits(0.0, 1.0, math.inf),
-    "undervoltage": Limits(0.0, 1.0, math.inf),
-    "cpu_mhz": Limits(1.0, 10_000.0, math.inf),
-}
 
 _CONFIRM_S = 0.9  # a second opinion counts when it is at least so much younger: a burst of reads is one glitch
 _KEEP_S = 5.0  # how long the last believed value stands in for one that is in doubt
@@ -59,7 +32,7 @@ class Plausibility:
         In place of a withheld value stands the last believed one, with its own time, for at most 5 s.
         """
         changes: dict[str, Any] = {}
-        for name in QUANTITIES:
+        for name in RANGES:
             new: Measured | None = getattr(reading, name)
             told = None if new is None else self._judge(name, new)
             if told is not new:
@@ -70,7 +43,7 @@ class Plausibility:
         return replace(reading, **changes) if changes else reading
 
     def _judge(self, name: str, new: Measured) -> Measured | None:
-        limits, last = LIMITS[name], self._believed.get(name)
+        limits, last = RANGES[name], self._believed.get(name)
         if not limits.low <= new.value <= limits.high:  # NaN is in no range
             self.rejected += 1
             return self._instead(last, new)
@@ -102,5 +75,5 @@ class Plausibility:
         return last if last is not None and 0 <= new.t_s - last.t_s <= _KEEP_S else None
 
 
-def _near(a: Measured, b: Measured, limits: Limits) -> bool:
+def _near(a: Measured, b: Measured, limits: Range) -> bool:
     return abs(a.value - b.value) <= limits.jump + limits.drift * max(0.0, a.t_s - b.t_s)

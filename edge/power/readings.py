@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_type_hints
 
 from edge.vocabulary import Supply
 
@@ -42,27 +43,50 @@ class Measured:
 
 
 Facts = dict[str, Measured]
-"""What one source knows, by the names of `QUANTITIES`."""
+"""What one source knows, by the names of `RANGES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Between what a quantity can be, and by how much it may change from one reading to the next.
+
+    A change of more than `jump`, and `drift` for each second between the two, is believed once a later reading agrees.
+    So is the very first reading: a gauge that wakes up may say anything.
+    """
+
+    low: float
+    high: float
+    jump: float = math.inf
+    drift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that is known at one moment."""
+    """All that is known at one moment. A new quantity is a line here, and a source in `sensors.py` that reads it."""
 
     t_s: float
     supply: Supply = "unknown"
-    percent: Measured | None = None  # charge left, % of what the battery holds when full
-    full_wh: Measured | None = None  # energy of a full charge, as the gauge has learned it
-    voltage_v: Measured | None = None
-    current_a: Measured | None = None  # magnitude
-    power_w: Measured | None = None  # drawn by the device
-    temperature_c: Measured | None = None  # the hottest zone
-    throttled: Measured | None = None  # 1: the firmware or the frequency governor holds the processor back
-    undervoltage: Measured | None = None  # 1: the supply cannot hold its voltage
-    cpu_mhz: Measured | None = None
+    # charge left, % of what the battery holds when full; no battery that serves a device loses 3 % in a minute
+    percent: Annotated[Measured | None, Range(0.0, 100.0, jump=5.0, drift=0.05)] = None
+    # energy of a full charge, as the gauge has learned it
+    full_wh: Annotated[Measured | None, Range(0.1, 10_000.0)] = None
+    voltage_v: Annotated[Measured | None, Range(2.0, 60.0, jump=0.5, drift=0.005)] = None
+    current_a: Annotated[Measured | None, Range(0.0, 50.0)] = None  # magnitude; load may jump
+    power_w: Annotated[Measured | None, Range(0.0, 500.0)] = None  # drawn by the device
+    # the hottest zone; a chip needs seconds for 15 °C
+    temperature_c: Annotated[Measured | None, Range(-40.0, 150.0, jump=15.0, drift=1.0)] = None
+    # 1: the firmware or the frequency governor holds the processor back
+    throttled: Annotated[Measured | None, Range(0.0, 1.0)] = None
+    undervoltage: Annotated[Measured | None, Range(0.0, 1.0)] = None  # 1: the supply cannot hold its voltage
+    cpu_mhz: Annotated[Measured | None, Range(1.0, 10_000.0)] = None
 
 
-QUANTITIES: tuple[str, ...] = tuple(name for name in Reading.__slots__ if name not in {"t_s", "supply"})
+RANGES: Mapping[str, Range] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Reading, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
+}
+"""Of each quantity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from edge.errors import ConfigError, SensorError
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.kernel_battery import KernelBattery, KernelCharger
 from edge.power.plausible import Plausibility
-from edge.power.readings import QUANTITIES, Facts, Measured, Reading
+from edge.power.readings import RANGES, Facts, Measured, Reading
 from edge.power.sysfs import SYS, Entries, number, read_text
 from edge.vocabulary import PI_THROTTLED, PI_THROTTLED_BITS, Supply
 
@@ -66,9 +66,7 @@ class Sensors:
             if (supply, told) == ("mains", "battery"):  # what it takes for the load charges the battery
                 known = {name: fact for name, fact in known.items() if name != "power_w"}
             facts = known | facts
-        return self._plausible.check(
-            Reading(now_s, supply, **{name: facts[name] for name in QUANTITIES if name in facts})
-        )
+        return self._plausible.check(Reading(now_s, supply, **{name: facts[name] for name in RANGES if name in facts}))
 
     def _say(self, problem: str) -> None:
         if problem not in self._said:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from edge import config
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.kernel_battery import KernelBattery, KernelCharger
-from edge.power.plausible import LIMITS
-from edge.power.readings import QUANTITIES
+from edge.power.readings import RANGES
 from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, Source, ThermalZones
 from edge.power.sysfs import SYS
 from edge.processes.power import PowerManager
@@ -105,8 +104,8 @@ def test_any_content_of_any_file_is_read_or_ignored(tree: Path, contents: dict[s
         keeper = PowerManager(settled, Rates(15.0, 15.0, 5.0), 0.0, Sensors(sources(tree)))
         for second in (1.0, 2.0, 3.0):
             orders = keeper.tick(second)
-    for name in QUANTITIES:
+    for name in RANGES:
         fact = getattr(keeper.reading, name)
-        assert fact is None or LIMITS[name].low <= fact.value <= LIMITS[name].high
+        assert fact is None or RANGES[name].low <= fact.value <= RANGES[name].high
     for number in (orders.percent, orders.power_w, orders.budget_w, orders.temperature_c, orders.forecast_end_s):
         assert number is None or math.isfinite(number)
