@@ -9,7 +9,7 @@ The two constants below are measured on the validation people and the talking ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Stages:
     quality_gate: QualityGate
     aligner: Aligner
     embedder: Embedder
+    hints: Mapping[str, str] = field(default_factory=dict)  # reason of a gate → what the person can do about it
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,10 @@ _LOOK_EVERY_S = 0.2  # neighbours in time say the same
 _PATIENCE_S = 12.0  # after so long the poses seen have to do
 _MAX_LOOKS = 600  # two minutes; who is not enrolled by then begins anew
 
-# refusal → what the person can do about it
+# refusal → what the person can do about it; those of the gates come with the stages
 _HINTS = {
     "no face": "look towards the camera",
     "two faces": "one person at a time, please",
-    "too small": "come closer",
-    "cut off": "move into the middle of the view",
-    "not confident": "look towards the camera",
-    "too blurred": "hold still",
-    "too dark": "too dark: turn towards the light",
-    "too bright": "too bright: turn away from the light",
-    "too flat": "find more even light",
-    "turned away": "turn back towards the camera a little",
     "landmarks unusable": "look towards the camera",
 }
 _POSE_HINTS: dict[Pose, str] = {
@@ -53,11 +45,12 @@ class Progress:
     ready: bool  # more would not help
 
 
-class Guide:
-    """One live enrolment."""
+class LiveEnrolment:
+    """Leads one person through an enrolment from the live camera."""
 
     def __init__(self, stages: Stages, alike: Alike, max_templates: int = MAX_TEMPLATES) -> None:
         self._collection = Collection(stages)
+        self._hints = {**_HINTS, **stages.hints}
         self._alike: Alike = alike
         self._max = max_templates
         self._looks = 0
@@ -111,7 +104,7 @@ class Guide:
 
     def _hint(self) -> str:
         if self._last.refused:
-            return _HINTS.get(self._last.refused[0], self._last.refused[0])
+            return self._hints.get(self._last.refused[0], self._last.refused[0])
         if self.ready:
             return "done"
         missing: Sequence[Pose] = [pose for pose in _POSES if pose not in self._poses]

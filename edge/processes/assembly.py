@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cv2
+import msgspec
 
 from edge.config import Config
 from edge.identity.encounters import Encounters
@@ -17,7 +18,7 @@ from edge.vision.align import Aligner
 from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
 from edge.vision.focus import UNSURE, FocusedDetector
-from edge.vision.gates import FaceGate, QualityGate
+from edge.vision.gates import HINTS, FaceGate, QualityGate, QualityLimits
 from edge.vision.motion import MotionGate
 from edge.vision.shots import BestShots
 from edge.vision.tracker import Tracker
@@ -74,14 +75,7 @@ def build_face_gate(config: Config) -> FaceGate:
 
 def build_quality_gate(config: Config) -> QualityGate:
     """Return the gate for blur, light and pose."""
-    quality = config.quality
-    return QualityGate(
-        min_sharpness=quality.min_sharpness,
-        min_brightness=quality.min_brightness,
-        max_brightness=quality.max_brightness,
-        min_contrast=quality.min_contrast,
-        max_yaw=quality.max_yaw,
-    )
+    return QualityGate(QualityLimits(**msgspec.structs.asdict(config.quality)))
 
 
 def build_schedule(config: Config, rates: Rates) -> LookSchedule:
@@ -105,6 +99,7 @@ def build_enrolment(config: Config) -> Stages:
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
         embedder=embedder,
+        hints=HINTS,
     )
 
 

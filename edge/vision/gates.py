@@ -10,6 +10,8 @@ Pure: no clock, no I/O.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
@@ -20,6 +22,18 @@ from edge.records import Face, Frame, Quality
 
 Refusal = Literal["too small", "not confident", "cut off"]
 Blemish = Literal["too blurred", "too dark", "too bright", "too flat", "turned away"]
+HINTS: Mapping[str, str] = {
+    "too small": "come closer",
+    "cut off": "move into the middle of the view",
+    "not confident": "look towards the camera",
+    "too blurred": "hold still",
+    "too dark": "too dark: turn towards the light",
+    "too bright": "too bright: turn away from the light",
+    "too flat": "find more even light",
+    "turned away": "turn back towards the camera a little",
+}
+"""What a person who is being enrolled can do about each reason."""
+
 Points = NDArray[np.floating]  # (5, 2) px: right eye, left eye, nose, right and left mouth corner
 Image = NDArray[Any]  # (H, W, 3) BGR or (H, W) gray, uint8, 0..255; OpenCV's signatures promise no dtype, hence Any
 
@@ -53,17 +67,22 @@ class FaceGate:
         return None if _is_inside(frame, face) else "cut off"
 
 
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """The limits of `[quality]`, under the names of its keys."""
+
+    min_sharpness: float
+    min_brightness: float
+    max_brightness: float
+    min_contrast: float
+    max_yaw: float
+
+
 class QualityGate:
     """Measures a face and says what makes it unfit for recognition."""
 
-    def __init__(
-        self, *, min_sharpness: float, min_brightness: float, max_brightness: float, min_contrast: float, max_yaw: float
-    ) -> None:
-        self._min_sharpness = min_sharpness
-        self._min_brightness = min_brightness
-        self._max_brightness = max_brightness
-        self._min_contrast = min_contrast
-        self._max_yaw = max_yaw
+    def __init__(self, limits: QualityLimits) -> None:
+        self._limits = limits
 
     def assess(self, frame: Frame, face: Face) -> Quality:
         """Measure one face. Reads the square around its eyes and mouth only; every number is finite."""
@@ -71,11 +90,11 @@ class QualityGate:
         sharp, (mean, deviation) = patch_sharpness(patch), light(patch)
         turned = yaw(face.landmarks_px)
         tests: dict[Blemish, bool] = {
-            "too blurred": sharp < self._min_sharpness,
-            "too dark": mean < self._min_brightness or darker_half(patch) < self._min_brightness / 2,
-            "too bright": mean > self._max_brightness,
-            "too flat": deviation < self._min_contrast,
-            "turned away": abs(turned) > self._max_yaw,
+            "too blurred": sharp < self._limits.min_sharpness,
+            "too dark": mean < self._limits.min_brightness or darker_half(patch) < self._limits.min_brightness / 2,
+            "too bright": mean > self._limits.max_brightness,
+            "too flat": deviation < self._limits.min_contrast,
+            "turned away": abs(turned) > self._limits.max_yaw,
         }
         refused = tuple(reason for reason, failed in tests.items() if failed)
         return Quality(sharp, mean, deviation, turned, self._score(sharp, deviation, turned, face), refused)
@@ -84,8 +103,8 @@ class QualityGate:
         """Rank from 0 to 1: a product, so that no virtue makes up for a vice; each factor saturates."""
         size = min(max(face.size_px, 0.0) / _GOOD_SIZE_PX, 1.0) if math.isfinite(face.size_px) else 0.0
         return (
-            _saturating(sharp, self._min_sharpness)
-            * _saturating(contrast, self._min_contrast)
+            _saturating(sharp, self._limits.min_sharpness)
+            * _saturating(contrast, self._limits.min_contrast)
             * math.cos(turned * math.pi / 2)
             * math.sqrt(size)
         )

@@ -26,7 +26,7 @@ from edge.processes.assembly import (
 )
 from edge.processes.gallery import load_calibration
 from edge.records import Embedding, Frame
-from edge.vision.gates import QualityGate
+from edge.vision.gates import HINTS, QualityGate, QualityLimits
 from tests.footage import Image, still, video
 
 Vectors = NDArray[np.float32]
@@ -141,6 +141,7 @@ def stages() -> Stages:
         quality_gate=build_quality_gate(CONFIG),
         aligner=build_aligner(embedder),
         embedder=embedder,
+        hints=HINTS,
     )
 
 
@@ -217,8 +218,8 @@ def test_a_blurred_picture_is_refused(stages: Stages) -> None:
     blurred = frame(np.asarray(cv2.GaussianBlur(sharp.image, (0, 0), 6), np.uint8))
     (face,) = stages.detector.detect(blurred)
     limit = stages.quality_gate.assess(blurred, face).sharpness * 1.5
-    gate = QualityGate(min_sharpness=limit, min_brightness=0, max_brightness=255, min_contrast=0, max_yaw=1)
-    found = enrol([("sharp", sharp), ("blurred", blurred)], replace(stages, quality_gate=gate), nobody)
+    limits = QualityLimits(min_sharpness=limit, min_brightness=0, max_brightness=255, min_contrast=0, max_yaw=1)
+    found = enrol([("sharp", sharp), ("blurred", blurred)], replace(stages, quality_gate=QualityGate(limits)), nobody)
     assert [o.refused for o in found.outcomes] == [(), ("too blurred",)]
 
 

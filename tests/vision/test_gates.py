@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,17 @@ from numpy.typing import NDArray
 
 from edge.config import QualityConfig
 from edge.records import Face, Frame
-from edge.vision.gates import FaceGate, QualityGate, canonical_patch, sharpness, yaw
+from edge.vision.gates import (
+    HINTS,
+    Blemish,
+    FaceGate,
+    QualityGate,
+    QualityLimits,
+    Refusal,
+    canonical_patch,
+    sharpness,
+    yaw,
+)
 from tests.footage import Image, still, video
 
 Points = NDArray[np.float32]
@@ -42,9 +54,7 @@ def make_frame(image: Image) -> Frame:
 
 
 def gate(**changes: float) -> QualityGate:
-    config = QualityConfig()
-    limits = {name: getattr(config, name) for name in config.__struct_fields__}
-    return QualityGate(**(limits | changes))
+    return QualityGate(QualityLimits(**(msgspec.structs.asdict(QualityConfig()) | changes)))
 
 
 def woman(face_px: float, blur: float = 0.0) -> tuple[Image, Points]:
@@ -285,3 +295,7 @@ def test_landmarks_that_make_no_face_are_not_confident(landmarks: Points) -> Non
 def test_a_head_lying_on_its_side_is_a_face() -> None:
     lying = np.stack([PLACE[:, 1], -PLACE[:, 0]], axis=1)
     assert refusal(make_face(np.asarray(lying + 100, np.float32))) is None
+
+
+def test_each_reason_of_a_gate_has_a_hint_for_the_person() -> None:
+    assert set(HINTS) == {*get_args(Refusal), *get_args(Blemish)}

@@ -12,7 +12,7 @@ from edge.cameras.picture import decode_image
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
-from edge.identity.guide import Guide
+from edge.identity.guide import LiveEnrolment
 from edge.identity.store import checked_name
 from edge.processes import forgetting, people
 from edge.processes.gallery import LiveGallery
@@ -36,18 +36,18 @@ class EnrolmentRequests:
         self._gallery = gallery
         self._stages = stages
         self._begun: messages.EnrolBegin | None = None
-        self._guide: Guide | None = None
+        self._live: LiveEnrolment | None = None
         self._photos: Collection | None = None
         self._asked_s: float | None = None  # time of the first frame since somebody asked how the enrolment goes
 
     @property
     def wants_frames(self) -> bool:
         """Whether frames go to an enrolment now, and not to recognition."""
-        return self._guide is not None
+        return self._live is not None
 
     def see(self, frame: Frame) -> None:
         """Take a frame of the live camera."""
-        if self._guide is None:
+        if self._live is None:
             return
         if self._asked_s is None:
             self._asked_s = frame.t_s
@@ -55,7 +55,7 @@ class EnrolmentRequests:
             _log.warning("nobody asks how the enrolment goes: it is given up")
             self.forget()
             return
-        self._guide.see(frame)
+        self._live.see(frame)
 
     def _begin(self, request: messages.EnrolBegin) -> Progress:
         checked_name(request.name)
@@ -65,7 +65,7 @@ class EnrolmentRequests:
         self._begun = request
         stages = self._stages(self._config)
         if request.source == "camera":
-            self._guide = Guide(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
+            self._live = LiveEnrolment(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
             return self._progress()
         self._photos = Collection(stages)
         return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
@@ -119,17 +119,17 @@ class EnrolmentRequests:
         return Done()
 
     def _enrolment(self) -> Enrolment:
-        if self._guide is not None:
-            return self._guide.finish()
+        if self._live is not None:
+            return self._live.finish()
         if self._photos is not None:
             return self._photos.finish(self._gallery.matcher.alike, self._config.store.templates_per_person)
         raise _nothing_begun()
 
     def _progress(self) -> Progress:
-        if self._guide is None:
+        if self._live is None:
             raise _nothing_begun()
         self._asked_s = None
-        seen = self._guide.progress()
+        seen = self._live.progress()
         return Progress(
             hint=seen.hint,
             quality=seen.quality,
@@ -143,7 +143,7 @@ class EnrolmentRequests:
     def forget(self) -> None:
         """Give up the enrolment that was begun, if there is one."""
         begun, self._begun = self._begun, None
-        self._guide = self._photos = None  # the engines go with them, and what they kept of the last picture
+        self._live = self._photos = None  # the engines go with them, and what they kept of the last picture
         if begun is not None:
             forgetting.end()
 
