@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edge.pictures import examine
 from edge.reasons import Reasons
 from edge.records import Decision, Face, Frame, Rates, Silence
 from edge.stages import (
@@ -61,6 +62,8 @@ class Pipeline:
         """Take one frame through the stages that are due; returns the decisions that it completes."""
         now_s = frame.t_s
         self.counters.frames += 1
+        if frame.still:
+            return self._judge(frame)
         motion = self.motion_gate.observe(frame)
         if self.schedule.due(motion, self.tracker.active, now_s):
             self._look(frame)
@@ -87,6 +90,16 @@ class Pipeline:
         self.schedule.set_rates(rates)
         self.tracker.set_rate(rates.detector_hz)
         self.shots.set_rate(rates.embeddings_hz)
+
+    def _judge(self, frame: Frame) -> list[Decision]:
+        """Decide each face of a picture that is no part of a moving view."""
+        self.counters.looks += 1
+        findings = examine(self, frame)
+        self.reasons.note([r for f in findings for r in f.refused] if findings else ["no face"], frame.t_s)
+        self.counters.faces += sum(f.quality is not None for f in findings)
+        judged = [(f.evidence, f.match) for f in findings if f.evidence is not None and f.match is not None]
+        self.counters.embeddings += 2 * len(judged)
+        return self.encounters.judge(judged, frame.t_s)
 
     def _look(self, frame: Frame) -> None:
         """Detect, follow, and offer the crops that are fit to be embedded."""

@@ -24,6 +24,7 @@ class Frame:
     image: NDArray[np.uint8]  # (H, W, 3) uint8, BGR, 0..255
     t_s: float  # capture time, monotonic
     index: int  # 0, 1, 2, … within one source
+    still: bool = False  # a picture of its own: what was in view before it is not in view any more, nor after it
 
     @property
     def height_px(self) -> int:
@@ -107,6 +108,17 @@ class Match:
     margin: float  # how much further above the threshold than the second person; inf with one person
     ignored: bool = False  # the person is on the ignore list: neither match nor unknown is reported
     rivals: tuple[str, ...] = ()  # who else it may be, nearest first; with no person: everybody it may be
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """What became of one face of a picture that is judged by itself."""
+
+    face: Face
+    refused: tuple[str, ...] = ()  # why it was not embedded
+    quality: Quality | None = None  # None: it was refused before it was measured
+    evidence: NDArray[np.float32] | None = None  # (D,) mean of the embeddings of the face and of its mirrored view
+    match: Match | None = None  # None: it was not embedded
 
 
 @dataclass(frozen=True, slots=True)

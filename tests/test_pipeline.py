@@ -119,3 +119,12 @@ def test_a_pipeline_is_not_disturbed_by_frames_of_changing_size(settings: Config
     sizes = [image if i % 2 else np.asarray(cv2.resize(image, (352, 288)), np.uint8) for i, image in enumerate(man)]
     _, decisions = run(settings, sizes)
     assert all(d.person is not None for d in decisions if d.event_type == "match")
+
+
+def test_each_picture_is_decided_by_itself(settings: Config) -> None:
+    pipeline = build_pipeline(settings, LiveGallery(settings))
+    pictures = [video("carphone")[40], still("astronaut"), video("carphone")[35], video("bikes", limit=1)[0]]
+    decisions = [d for i, image in enumerate(pictures) for d in pipeline.process(Frame(image, float(i), i, still=True))]
+    assert kinds(decisions) == ["match", "end", "unknown", "end", "match", "end"]
+    assert pipeline.reasons.counts["no face"].count == 1
+    assert pipeline.finish() == []

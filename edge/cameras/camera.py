@@ -20,18 +20,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cameras.live import CaptureSource
+from edge.cameras.live import CameraSilentError, CaptureSource
 from edge.cameras.picture import read_image
 from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.clock import now_s
 from edge.config import CameraConfig
+from edge.content import kind_of, played_in
 from edge.errors import SourceError
 from edge.records import Frame
-from edge.vocabulary import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from edge.vocabulary import IMAGE_SUFFIXES
 
 _log = logging.getLogger(__name__)
 
 FINITE = frozenset({"video", "images"})  # sources that end by themselves; the others are live
+_PICTURE_S = 1.0  # from one picture to the next file
+_PATIENCE_S = 0.5  # longest wait for a frame that is due later, before it is said that none is due
+_LONGEST_GAP_S = 24 * 3600.0  # between two frames of a file; a longer one is a damaged time
 _FALLBACK_FPS = 25.0  # for files that do not say their rate
 
 
@@ -78,7 +82,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+            found = list(played_in(path))
             if not found:
                 raise SourceError(f"{path}: holds no pictures and no videos", "name another folder")
             files += found
@@ -94,6 +98,8 @@ class FileSource:
 
     `t_s` is the clock's reading at the first frame plus media time, counted on from file to file. With `realtime`
     frames come when they are due, and those that are late are skipped; without it they come as fast as they are taken.
+    What a file is, its content says. A video keeps its own times, of variable rate too. A picture is one frame, marked
+    as `still`; it is never skipped.
     """
 
     live = False
@@ -112,6 +118,7 @@ class FileSource:
         self._queue = deque(self._files)
         self._fps, self._realtime, self._loop = fps, realtime, loop
         self._clip: _Video | _Picture | None = None
+        self._held_s: float | None = None  # media time within the file of a frame that is not due yet
         self._clip_s = 0.0  # media time at which the current file began
         self._due_s = 0.0  # media time before which no further frame is wanted
         self._origin_s: float | None = None  # the clock's reading at media time 0
@@ -125,7 +132,7 @@ class FileSource:
             if clip is None:
                 return None
             try:
-                at_s = clip.grab()
+                at_s = clip.grab() if self._held_s is None else self._held_s
             except SourceError:
                 self._finish(clip)
                 raise
@@ -133,10 +140,13 @@ class FileSource:
                 self._finish(clip)
                 continue
             self._fruitful = True
-            if self._await(self._clip_s + at_s):
-                frame = Frame(clip.retrieve(), (self._origin_s or 0.0) + self._clip_s + at_s, self._index)
+            self._held_s = at_s
+            wanted = self._await(self._clip_s + at_s, late_too=clip.still)
+            self._held_s = None
+            if wanted:
+                t_s = (self._origin_s or 0.0) + self._clip_s + at_s
                 self._index += 1
-                return frame
+                return Frame(clip.retrieve(), t_s, self._index - 1, still=clip.still)
 
     def set_fps(self, fps: float) -> None:
         """Deliver at most so many frames a second of media time."""
@@ -158,31 +168,40 @@ class FileSource:
             return None
         path = self._queue.popleft()
         _log.info("playing %s", path.name)
-        self._clip = _Picture(path, self._fps) if path.suffix.lower() in IMAGE_SUFFIXES else _Video(path)
+        kind = kind_of(path)
+        is_picture = kind in {"picture", "heic"} or (kind == "other" and path.suffix.lower() in IMAGE_SUFFIXES)
+        self._clip = _Picture(path) if is_picture else _Video(path)
         return self._clip
 
     def _finish(self, clip: _Video | _Picture) -> None:
+        self._held_s = None
         self._clip_s += clip.duration_s
         clip.close()
         self._clip = None
 
-    def _await(self, media_s: float) -> bool:
-        """Wait until a frame is due; False where the camera would not have delivered it."""
-        if media_s < self._due_s - 1e-6:
+    def _await(self, media_s: float, *, late_too: bool) -> bool:
+        """Wait until a frame is due; False where a camera would not have delivered it.
+
+        `late_too`: it is delivered even so, for it is a picture of its own. Raises CameraSilentError where it is not
+        due for long.
+        """
+        if media_s < self._due_s - 1e-6 and not late_too:
             return False
-        self._due_s = max(self._due_s + 1 / self._fps, media_s + 0.5 / self._fps)
         if self._origin_s is None:
             self._origin_s = now_s() - media_s
-        if not self._realtime:
-            return True
+        if self._realtime and (early_s := self._origin_s + media_s - now_s()) > 0:
+            self._wait(min(early_s, _PATIENCE_S))
+            if early_s > _PATIENCE_S:
+                raise CameraSilentError("the file has no frame that is due yet")
+        self._due_s = max(self._due_s + 1 / self._fps, media_s + 0.5 / self._fps)
         late_s = now_s() - self._origin_s - media_s
-        if late_s < 0:
-            self._wait(-late_s)
-        return late_s < 2.0 / self._fps
+        return not self._realtime or late_too or late_s < 2.0 / self._fps
 
 
 class _Video:
     """One video file, frame by frame."""
+
+    still = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -192,24 +211,41 @@ class _Video:
             self._fps = _FALLBACK_FPS
         self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))  # ≤ 0 where the container does not say
         self._grabbed = 0
+        self._at_s = self._shift_s = 0.0  # media time of the current frame, and what makes it of the file's time
         if not self._capture.isOpened():
             raise SourceError(f"{path}: not a video that can be decoded", "the file may be truncated; copy it again")
 
     @property
     def duration_s(self) -> float:
         """Media time up to here."""
-        return self._grabbed / self._fps
+        return self._at_s + 1 / self._fps if self._grabbed else 0.0
 
     def grab(self) -> float | None:
         """Go to the next frame and return its media time; None at the end; SourceError where frames are missing."""
         if self._capture.grab():
+            self._at_s = self._time_s()
             self._grabbed += 1
-            return (self._grabbed - 1) / self._fps
+            return self._at_s
         # Some containers announce a frame or two that no decoder delivers.
         if self._grabbed == 0 or self._grabbed < self._announced - 2:
             what = f"{self._path}: ends after {self._grabbed} of {self._announced} frames"
             raise SourceError(what, "the file is truncated; what could be decoded was used")
         return None
+
+    def _time_s(self) -> float:
+        """Return the time of the current frame, seconds from the first: the file's own where it goes forward.
+
+        A file without times, or whose times go back or leap by a day, goes on at its mean rate from there.
+        """
+        said_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._grabbed == 0:
+            self._shift_s = -said_s if math.isfinite(said_s) else 0.0
+            return 0.0
+        at_s = said_s + self._shift_s
+        if not 0.0 < at_s - self._at_s <= _LONGEST_GAP_S:  # so written, NaN goes on too
+            at_s = self._at_s + 1 / self._fps
+            self._shift_s = at_s - said_s if math.isfinite(said_s) else 0.0
+        return at_s
 
     def retrieve(self) -> NDArray[np.uint8]:
         """Return the current frame as (H, W, 3) uint8 BGR."""
@@ -224,12 +260,14 @@ class _Video:
 
 
 class _Picture:
-    """One picture, shown for one frame."""
+    """One picture: one frame, and the next file a second later."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    still = True
+
+    def __init__(self, path: Path) -> None:
         self._image = read_image(path)
         self._shown = False
-        self.duration_s = 1.0 / fps
+        self.duration_s = _PICTURE_S
 
     def grab(self) -> float | None:
         """Return 0.0 once, then None."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import MAX_IMAGE_PIXELS
+from edge.content import HEIC_REMEDY, kind_of_bytes
 from edge.errors import SourceError
 
 _MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
@@ -45,6 +46,8 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
                     continue  # said after a look at its head
                 raise SourceError(f"{name}: cannot be decoded: {e.err}", "save it anew as JPEG or PNG") from None
             if image is None:
+                if kind_of_bytes(data[:64].tobytes()) == "heic":
+                    raise SourceError(f"{name}: HEIC pictures are not read here", HEIC_REMEDY)
                 raise SourceError(f"{name}: not a picture that can be decoded", "give JPEG, PNG, WebP, BMP or TIFF")
             return np.asarray(image, np.uint8)
     limit = f"{MAX_IMAGE_PIXELS // 10**6} megapixels"

@@ -1,4 +1,4 @@
-"""`edge-daemon`: run, vision, publish, provision, arm, people, check-config, doctor, status. Argument parsing only."""
+"""`edge-daemon`: run, vision, publish, provision, arm, people, check-config, doctor, status, try. Arguments only."""
 
 from __future__ import annotations
 
@@ -163,6 +163,21 @@ def status(config_path: Path, as_json: bool) -> None:
     settings, _ = following.settings_at_start(config_path)
     report = process.status(settings)
     click.echo(json.dumps(report) if as_json else printable(process.as_text(report)))
+
+
+@cli.command("try")
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@with_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a picture.")
+def try_pictures(pictures: tuple[Path, ...], config_path: Path, as_json: bool) -> None:
+    """Say of each face on PICTURES, files or folders, who it is or why that cannot be said. Nothing is sent or kept."""
+    settings = config.load(config_path)
+    from edge.processes import trial as process
+    from edge.processes.gallery import LiveGallery
+
+    gallery = LiveGallery(settings)
+    for picture in process.tried(settings, gallery, pictures):
+        click.echo(json.dumps(process.as_dict(picture, gallery)) if as_json else process.as_text(picture, gallery))
 
 
 @cli.command()

@@ -16,7 +16,7 @@ Every encounter that is over without an event leaves a `Silence`, which says why
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -155,6 +155,21 @@ class Encounters:
         if encounter.decided or not enough or self._awaits_others(encounter, match, t_s):
             return []
         return self._conclude(encounter, match, t_s)
+
+    def judge(self, faces: Sequence[tuple[NDArray[np.float32], Match]], t_s: float) -> list[Decision]:
+        """Decide the faces of one picture, each an encounter that ends with it; what was in view before is over.
+
+        `faces` are the mean embeddings, (D,) float32 each, with the matcher's word on them. Those who are nearest to
+        somebody are decided first.
+        """
+        decisions = self.finish()
+        ranked = sorted(faces, key=lambda face: face[1].threshold - face[1].score)
+        here = [_Encounter(t_s, t_s, {-i}, mean, 1, 1, last_match=match) for i, (mean, match) in enumerate(ranked, 1)]
+        self._beside = {-i: {-j for j in range(1, len(here) + 1)} - {-i} for i in range(1, len(here) + 1)}
+        for encounter, (_, match) in zip(here, ranked, strict=True):
+            self._open.append(encounter)
+            decisions += self._conclude(encounter, match, t_s)
+        return decisions + self.finish()
 
     def tick(self, t_s: float) -> list[Decision]:
         """Close the encounters whose face has gone; returns their late decisions and their ends, oldest first."""

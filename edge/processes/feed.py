@@ -92,7 +92,7 @@ class Feed:
             try:
                 frame = source.read()
             except CameraSilentError:
-                self._judge(self._watch.silent(now_s()))
+                self._judge(self._watch.silent(now_s()) if source.live else None)
                 yield None
                 continue
             except SourceError as e:

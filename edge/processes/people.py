@@ -12,6 +12,7 @@ from typing import Any
 from edge.cameras.camera import FileSource, expand
 from edge.cameras.picture import read_image
 from edge.config import Config
+from edge.content import kind_of
 from edge.errors import EnrolmentError, SourceError, StoreError
 from edge.identity.enrolment import Enrolment, enrol
 from edge.identity.keys import destroy_key, load_key, load_or_create_key
@@ -21,7 +22,6 @@ from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
-from edge.vocabulary import IMAGE_SUFFIXES
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
 _MAX_PICTURES = 500  # more do not make better templates
@@ -144,7 +144,7 @@ def _pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]
     """Yield every picture, and a few frames a second of every video, each with a name to speak of it."""
     count = 0
     for path in files:
-        for shot in _picture(path) if path.suffix.lower() in IMAGE_SUFFIXES else _video(path):
+        for shot in _video(path) if kind_of(path) == "video" else _picture(path):
             count += 1
             if count > _MAX_PICTURES:
                 raise EnrolmentError(f"more than {_MAX_PICTURES} pictures", "choose fewer, and the most different ones")

@@ -23,6 +23,7 @@ _MAX_SHARE = 0.5  # of the view; a look at a region larger than that saves too l
 _GRID_PX = 32  # the detector's coarsest cell: regions on this grid give the very finds of a look at the whole view
 _RIM_PX = 2.0  # a find that touches the region's rim is a face cut in two, no find
 UNSURE = 0.3  # score from which a find in a shrunk view is worth a second look
+_LOOKS_AT_A_PICTURE = 40  # the same for a picture of its own, which has no next frame
 _SECOND_LOOKS = 4  # at most, after one look at a shrunk view: bounds the cost of a crowd and of a hostile picture
 
 
@@ -57,6 +58,8 @@ class FocusedDetector:
 
     def detect(self, frame: Frame) -> list[Face]:
         """Return the faces of a frame, surest first."""
+        if frame.still:
+            self._known = []
         found = self._near(frame)
         if found is None:
             found = self._whole(frame)
@@ -71,7 +74,7 @@ class FocusedDetector:
             return self._sure(found)
         faces = [face for face in self._sure(found) if any(_is_same(face, other) for other in self._known)]
         doubtful = [place for place in found if not any(_is_same(face, place) for face in faces)]
-        for place in doubtful[:_SECOND_LOOKS]:
+        for place in doubtful[: _LOOKS_AT_A_PICTURE if frame.still else _SECOND_LOOKS]:
             if not any(_is_same(face, place) for face in faces):
                 again = self._look_at(_region([place], frame), frame)
                 faces += [face for face in again if not any(_is_same(face, other) for other in faces)]

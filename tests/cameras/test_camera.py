@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.camera import FileSource, FrameSource, expand, open_source, to_bgr
+from edge.cameras.live import CameraSilentError
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
@@ -70,11 +71,71 @@ def test_realtime_skips_what_came_while_nobody_looked() -> None:
 def test_a_wait_for_the_next_frame_ends_when_nobody_wants_it_any_more() -> None:
     stop = threading.Event()
     with closing(FileSource([path_of("carphone")], fps=0.01, realtime=True, loop=True, wait=stop.wait)) as source:
-        source.read()
+        first = source.read()
         threading.Timer(0.1, stop.set).start()
         began_s = now_s()
-        source.read()
+        with pytest.raises(CameraSilentError):
+            source.read()
         assert now_s() - began_s < 50  # half of what a frame lasts at this rate
+        assert first is not None
+
+
+def test_a_frame_that_is_not_due_for_long_is_announced_and_kept(tmp_path: Path) -> None:
+    path = matroska(tmp_path / "gap.mkv", [0, 80, 1200])
+    with closing(FileSource([path], fps=30.0, realtime=True)) as source:
+        first, silent, last = source.read(), 0, None
+        while last is None or last.index < 2:
+            try:
+                last = source.read()
+            except CameraSilentError:
+                silent += 1
+        assert first is not None
+        assert silent == 2
+        assert last.t_s - first.t_s == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "expected_s"),
+    [
+        ([0, 80, 160, 12_000, 12_080], [0, 0.08, 0.16, 12.0, 12.08]),
+        ([5_000, 5_080, 5_160], [0, 0.08, 0.16]),
+        ([0, 80, 4_000_000_000, 4_000_000_080], None),  # a leap of 46 days
+    ],
+)
+def test_a_video_keeps_its_own_times(tmp_path: Path, times_ms: list[int], expected_s: list[float] | None) -> None:
+    frames = play(FileSource([matroska(tmp_path / "clip.mkv", times_ms)], fps=120.0))
+    times_s = np.array([frame.t_s - frames[0].t_s for frame in frames])
+    if expected_s is None:
+        assert np.all(np.diff(times_s) > 0)
+        assert times_s[-1] < 10.0
+    else:
+        np.testing.assert_allclose(times_s, expected_s, atol=0.002)
+
+
+def test_a_picture_is_one_still_frame_at_any_rate(tmp_path: Path) -> None:
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), still("astronaut"))
+    frames = play(FileSource([tmp_path], fps=0.1))
+    assert [frame.still for frame in frames] == [True] * 3
+    assert np.diff([frame.t_s for frame in frames]) == pytest.approx([1.0, 1.0])
+
+
+def matroska(path: Path, times_ms: list[int]) -> Path:
+    """Write a film of small JPEGs at these times; a cluster a frame, RFC 9559."""
+
+    def box(ident: str, data: bytes) -> bytes:
+        return bytes.fromhex(ident) + (len(data) | 1 << 56).to_bytes(8, "big") + data
+
+    jpeg = cv2.imencode(".jpg", still("astronaut")[:64, :64])[1].tobytes()
+    size = box("B0", (64).to_bytes(1, "big")) + box("BA", (64).to_bytes(1, "big"))
+    track = box(
+        "AE", box("D7", b"\1") + box("73C5", b"\1") + box("83", b"\1") + box("86", b"V_MJPEG") + box("E0", size)
+    )
+    clusters = (box("E7", ms.to_bytes(5, "big")) + box("A3", b"\x81\0\0\x80" + jpeg) for ms in times_ms)
+    info = box("1549A966", box("2AD7B1", (1_000_000).to_bytes(3, "big")))
+    segment = info + box("1654AE6B", track) + b"".join(box("1F43B675", cluster) for cluster in clusters)
+    path.write_bytes(box("1A45DFA3", box("4282", b"matroska")) + box("18538067", segment))
+    return path
 
 
 def test_files_play_one_after_the_other_on_one_clock(tmp_path: Path) -> None:

@@ -308,3 +308,21 @@ def test_what_a_decision_still_needs_is_counted() -> None:
         visit.show(1, 0, NOBODY, times=1)
         needed.append(visit.encounters.missing(1))
     assert needed == [3, 2, 1, 0, 0]
+
+
+def test_each_face_of_a_picture_is_decided_with_it() -> None:
+    visit = Visit()
+    visit.show(1, 2, ANNA, times=5)
+    faces = [(face(0).vector, NOBODY), (face(1).vector, ANNA), (face(0).vector, NOBODY), (face(3).vector, IGNORED)]
+    visit.decisions += visit.encounters.judge(faces, visit.t_s + 1.0)
+    assert [(kind, person) for kind, _, person in visit.told] == [
+        ("match", "p-anna"),
+        ("end", "p-anna"),
+        ("match", "p-anna"),
+        ("unknown", None),
+        ("unknown", None),
+        ("end", "p-anna"),
+        ("end", None),
+        ("end", None),
+    ]
+    assert visit.encounters.finish() == []

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from edge.content import kind_of, played_in
 from edge.errors import EnrolmentError
 from edge.provision.host.client import Client
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.fields import MAX_PHOTO_BYTES
 from edge.provision.protocol.replies import Done, Enrolled, Progress
-from edge.vocabulary import IMAGE_SUFFIXES
 
 _LOOK_EVERY_S = 0.3
 CAMERA_LIMIT_S = 120.0
@@ -44,7 +44,7 @@ def photos_in(paths: Sequence[Path]) -> list[Path]:
     """Return the photos that files and folders name; raises EnrolmentError where one cannot be sent."""
     photos: list[Path] = []
     for path in paths:
-        photos += sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
+        photos += [p for p in played_in(path) if kind_of(p) != "video"] if path.is_dir() else [path]
     if not photos:
         raise EnrolmentError("no photo is named", "name photos or a folder of them: JPEG, PNG, WebP, BMP or TIFF")
     for path in photos:

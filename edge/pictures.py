@@ -1,0 +1,43 @@
+"""Pictures that are no part of a moving view: each face is judged by itself, at once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from edge.records import Face, Finding, Frame
+from edge.stages import Aligner, Detector, Embedder, FaceGate, Matcher, QualityGate
+
+
+class Stages(Protocol):
+    """The stages that are asked; a pipeline has them."""
+
+    detector: Detector
+    face_gate: FaceGate
+    quality_gate: QualityGate
+    aligner: Aligner
+    embedder: Embedder
+    matcher: Matcher
+
+
+def examine(stages: Stages, frame: Frame) -> list[Finding]:
+    """Say of every face in a picture, without regard to other frames, who it is or why that cannot be said.
+
+    The rule: the mean of the embeddings of the face and of its mirrored view is matched once. The mean of two views of
+    one picture has a norm near 1, so it needs the score of a visit that shows one picture again and again, and has only
+    one of that visit's chances: the false match rate is at most the stated one.
+    """
+    return [_finding(stages, frame, face) for face in stages.detector.detect(frame)]
+
+
+def _finding(stages: Stages, frame: Frame, face: Face) -> Finding:
+    if (refusal := stages.face_gate.refusal(frame, face)) is not None:
+        return Finding(face, (refusal,))
+    quality = stages.quality_gate.assess(frame, face)
+    if not quality.fit:
+        return Finding(face, quality.refused, quality)
+    crop = stages.aligner.align(frame, face)
+    one, other = (stages.embedder.embed(view).vector for view in (crop, crop.mirrored))
+    evidence = (one + other) / np.float32(2)
+    return Finding(face, (), quality, evidence, stages.matcher.match(evidence))

@@ -1,0 +1,116 @@
+"""`edge-daemon try`: who is on a picture, or why that cannot be said. Everything stays in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.cameras.camera import expand
+from edge.cameras.picture import read_image
+from edge.config import Config
+from edge.content import kind_of
+from edge.errors import SourceError
+from edge.pictures import examine
+from edge.processes.assembly import build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Finding, Frame, Match
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One picture, and what became of each face on it."""
+
+    name: str
+    problem: str = ""  # why it could not be read
+    findings: tuple[Finding, ...] = ()
+
+
+def tried(config: Config, gallery: LiveGallery, paths: Sequence[Path]) -> Iterator[Tried]:
+    """Judge each picture as a folder of pictures is judged; raises EdgeError where it cannot begin."""
+    files = expand(paths)
+    pipeline = build_pipeline(config, gallery)
+    for i, path in enumerate(files):
+        if kind_of(path) == "video":
+            yield Tried(path.name, 'a video: play it with [camera] source = "video"')
+            continue
+        try:
+            image = read_image(path)
+        except SourceError as e:
+            yield Tried(path.name, str(e))
+            continue
+        yield Tried(path.name, "", tuple(examine(pipeline, Frame(image, float(i), i, still=True))))
+
+
+def as_dict(picture: Tried, gallery: LiveGallery) -> dict[str, Any]:
+    """Return one picture, JSON-ready."""
+    return {
+        "picture": picture.name,
+        "problem": picture.problem or None,
+        "faces": [_face(finding, gallery) for finding in picture.findings],
+    }
+
+
+def as_text(picture: Tried, gallery: LiveGallery) -> str:
+    """Return one picture as lines for a person."""
+    if picture.problem:
+        return f"{picture.name}: {picture.problem}"
+    if not picture.findings:
+        return f"{picture.name}: no face"
+    return "\n".join(f"{picture.name}: {in_words(finding, gallery)}" for finding in picture.findings)
+
+
+def in_words(finding: Finding, gallery: LiveGallery) -> str:
+    """Return what became of one face: "face of 96 px: Anna, likely (0.61, needs 0.47)"."""
+    x, y, width, height = (round(float(v)) for v in finding.face.box_px)
+    what = f"face of {min(width, height)} px at {x},{y}"
+    if finding.match is None:
+        return f"{what}: not recognised, for it is {', '.join(finding.refused)}{_measured(finding)}"
+    return f"{what}: {verdict(finding.match, gallery)}{_measured(finding)}"
+
+
+def verdict(match: Match, gallery: LiveGallery) -> str:
+    """Return who it is, or why it is nobody."""
+    numbers = f"({match.score:.2f}, needs {match.threshold:.2f})"
+    rivals = " or ".join(gallery.described(match.rivals))
+    if match.person is None:
+        return f"known, but not clear who: {rivals} {numbers}" if rivals else f"nobody enrolled is near {numbers}"
+    (name,) = gallery.described([match.person])
+    also = f", may be {rivals}" if rivals else ""
+    return f"{name}, {match.band}{', ignored' if match.ignored else ''}{also} {numbers}"
+
+
+def _measured(finding: Finding) -> str:
+    quality = finding.quality
+    if quality is None:
+        return ""
+    return (
+        f" [sharpness {quality.sharpness:.0f}, light {quality.brightness:.0f}, "
+        f"contrast {quality.contrast:.0f}, turned {quality.yaw:+.2f}]"
+    )
+
+
+def _face(finding: Finding, gallery: LiveGallery) -> dict[str, Any]:
+    quality, match = finding.quality, finding.match
+    found: dict[str, Any] = {
+        "box_px": [round(float(v), 1) for v in finding.face.box_px],
+        "refused": list(finding.refused),
+        "quality": None,
+        "match": None,
+    }
+    if quality is not None:
+        found["quality"] = {
+            name: round(getattr(quality, name), 3) for name in ("sharpness", "brightness", "contrast", "yaw", "score")
+        }
+    if match is not None:
+        found["match"] = {
+            "person": match.person,
+            "name": None if match.person is None else gallery.name_of(match.person),
+            "band": match.band,
+            "score": round(match.score, 4) if gallery.people_count else None,
+            "threshold": round(match.threshold, 4) if gallery.people_count else None,
+            "rivals": list(match.rivals),
+            "ignored": match.ignored,
+        }
+    return found
