@@ -22,9 +22,7 @@ def test_try_says_who_or_why_not_for_each_face(man_bench: Bench, clips: Clips) -
     (folder / "f.mp4").write_bytes(clips.man_later.read_bytes())
     answer = man_bench.call("try", folder)
     assert answer.code == 0
-    man, woman, dim, street, heic, film = (
-        line for line in answer.output.splitlines() if not line.startswith("  ")
-    )
+    man, woman, dim, street, heic, film = (line for line in answer.output.splitlines() if not line.startswith("  "))
     assert "likely (" in man or "certain (" in man
     assert "nobody enrolled is near (" in woman
     assert "not recognised, for it is " in dim
