@@ -6,6 +6,7 @@ not installed them measures with `--video`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -90,6 +91,28 @@ def _five_faces() -> Iterator[Image]:
             _put(view, _fit(tile, 200, 164), x, y)
         _put(view, woman, 200 + round(12 * np.sin(i / 10)), 120)
         yield view
+
+
+def group(people: int, frames: int) -> list[Image]:
+    """Return views of so many people side by side and in rows: every third a woman, the others a man who talks.
+
+    Raises SourceError where the footage is missing.
+    """
+    columns = math.ceil(math.sqrt(people * WIDTH_PX / HEIGHT_PX))
+    width, height = WIDTH_PX // columns, HEIGHT_PX // math.ceil(people / columns)
+    men = [_fit(man[12:107, 28:118], width, height) for man in _man()[ENROLLED_FRAMES:]]
+    woman = read_image(locate("astronaut"))
+    women = [_fit(woman[10 + y : 210 + y, 120:340], width, height) for y in (0, 2, 4, 6, 4, 2)]
+    views = []
+    for i in range(frames):
+        view = _background().copy()
+        for person in range(people):
+            tiles = women if person % 3 == 2 else men
+            step = i + 7 * person
+            tile = tiles[step // 3 % len(tiles)] if tiles is women else tiles[abs(step % (2 * len(men)) - len(men)) - 1]
+            _put(view, tile, person % columns * width, person // columns * height)
+        views.append(view)
+    return views
 
 
 def _background() -> Image:

@@ -1,4 +1,4 @@
-"""`edge-bench`: model, pipeline, match, battery, report. Argument parsing only."""
+"""`edge-bench`: model, pipeline, crowd, match, battery, report. Argument parsing only."""
 
 from __future__ import annotations
 
@@ -82,6 +82,15 @@ def pipeline(video: Path | None, frames: int, watch_s: float, output: Output) ->
     from edge.bench import pipeline as bench
 
     finish("pipeline", lambda: bench.measure(video, frames=frames, watch_s=watch_s), output)
+
+
+@cli.command()
+@with_output
+def crowd(output: Output) -> None:
+    """Say how many people a second the device can decide, when 1, 8 and 30 stand in view at once."""
+    from edge.bench import crowd as bench
+
+    finish("crowd", bench.measure, output)
 
 
 @cli.command()

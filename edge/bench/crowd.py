@@ -1,0 +1,67 @@
+"""`edge-bench crowd`: how many people a second this device can decide, when many stand in view at once.
+
+The real pipeline, with nobody enrolled, sees a group for some seconds: each person is a talking man or a woman in a
+place of their own, so each is to be reported as unknown. Frames come as from a camera: those that come while an earlier
+one is worked on, in processor time, are lost.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge.bench import progress, scenes
+from edge.bench.pipeline import configured
+from edge.config import Config
+from edge.processes.assembly import build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Decision, Frame
+
+GROUPS = ((1, 3.0), (8, 3.0), (30, 8.0))  # people, seconds in view
+
+
+def measure(groups: Sequence[tuple[int, float]] = GROUPS) -> dict[str, Any]:
+    """Return a row for each group; raises SourceError where the footage is missing."""
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
+        config = configured(Path(name))
+        rows = [watch(config, people, seconds) for people, seconds in groups]
+    return {"fps": scenes.FPS, "people_per_s": max(row["people_per_s"] for row in rows), "rows": rows}
+
+
+def watch(config: Config, people: int, seconds: float) -> dict[str, Any]:
+    """Show a group for so many seconds; returns how many of it were decided, and what that took."""
+    images = scenes.group(people, round(seconds * scenes.FPS))
+    pipeline = build_pipeline(config, LiveGallery(config))
+    cv2.setNumThreads(1)
+    decisions: list[Decision] = []
+    free_s, began_cpu_s = 0.0, time.process_time()
+    with progress.bar(f"{people} people for {seconds:g} s", len(images)) as advance:
+        for i, image in enumerate(images):
+            advance()
+            if i / scenes.FPS < free_s:
+                continue  # the device is still at work on an earlier frame
+            began_s = time.process_time()
+            decisions += pipeline.process(Frame(image, i / scenes.FPS, i))
+            free_s = i / scenes.FPS + time.process_time() - began_s
+        decisions += pipeline.finish()
+    cpu_s, decided = time.process_time() - began_cpu_s, sum(decision.event_type != "end" for decision in decisions)
+    counters = pipeline.counters
+    return {
+        "people": people,
+        "seconds": seconds,
+        "decided": decided,
+        "people_per_s": round(decided / seconds, 2),
+        "processor_s_per_person": round(cpu_s / decided, 3) if decided else None,
+        "embeddings": counters.embeddings,
+        "frames_seen_share": round(counters.frames / len(images), 3),
+    }
+
+
+def table(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that a person reads."""
+    return list(report["rows"])
