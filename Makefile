@@ -33,7 +33,7 @@ model: $(VENV)/.lab  ## weights to int8 models, golden self-test, calibration, f
 	$(BIN)/python -m tools.lab make-model --weights $(WEIGHTS) --data $(DATA)
 
 bench: $(VENV)/.demo  ## measure everything on this machine; writes edge-bench.html
-	@$(BIN)/python -m edge.cli.bench report
+	@$(BIN)/python -m tools.bench report
 
 proof: $(VENV)/.dev  ## show every promise in its full form (hours; some parts need root); writes docs/VERIFY.md
 	$(BIN)/python -m tools.proof --write all

@@ -1,11 +1,10 @@
-"""`edge-bench`: model, pipeline, crowd, match, battery, report. Argument parsing only."""
+"""`edge-bench`: model, pipeline, crowd, match, battery. Argument parsing only."""
 
 from __future__ import annotations
 
 import functools
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,11 @@ import click
 
 from edge import __version__
 from edge.cli.ending import run_to_end
+
+_MOVED = {
+    "--simulate": "python -m tools.days",
+    "--report": "edge-bench battery --json > FILE, then python -m tools.bench report FILE",
+}
 
 
 def main() -> None:
@@ -67,7 +71,7 @@ def model(name: str, rounds: int, sustain_s: float, output: Output) -> None:
     """Time each model on each back end, and the rate after a minute without pause."""
     from edge.bench import model as bench
 
-    finish("model", lambda: bench.measure(name, rounds=rounds, sustain_s=sustain_s), output)
+    finish_measurement("model", lambda: bench.measure(name, rounds=rounds, sustain_s=sustain_s), output)
 
 
 @cli.command()
@@ -81,7 +85,7 @@ def pipeline(video: Path | None, frames: int, watch_s: float, output: Output) ->
     """Time each stage and a frame in all; watch the real vision process: memory, time until it is ready."""
     from edge.bench import pipeline as bench
 
-    finish("pipeline", lambda: bench.measure(video, frames=frames, watch_s=watch_s), output)
+    finish_measurement("pipeline", lambda: bench.measure(video, frames=frames, watch_s=watch_s), output)
 
 
 @cli.command()
@@ -90,7 +94,7 @@ def crowd(output: Output) -> None:
     """Say how many people a second the device can decide, when 1, 8 and 30 stand in view at once."""
     from edge.bench import crowd as bench
 
-    finish("crowd", bench.measure, output)
+    finish_measurement("crowd", bench.measure, output)
 
 
 @cli.command()
@@ -103,28 +107,19 @@ def match(name: str, most: int, rounds: int, output: Output) -> None:
     from edge.bench import match as bench
 
     sizes = tuple(size for size in bench.SIZES if size <= most)
-    finish("match", lambda: bench.measure(name, sizes=sizes, rounds=rounds), output)
+    finish_measurement("match", lambda: bench.measure(name, sizes=sizes, rounds=rounds), output)
 
 
-@cli.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("edge-bench.html"), show_default=True
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
-def report(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Make one HTML page of earlier --json outputs (FILES), or of all measurements, taken now."""
-    from edge.bench import baseline, report
-
-    found = [baseline.load(path) for path in files] or [_measured(name, take) for name, take in _everything().items()]
-    out.write_text(report.page([(r, _rows(r)) for r in found]), encoding="utf-8")
-    done = {"command": "report", "page": str(out), "reports": [r.get("command") for r in found]}
-    click.echo(json.dumps(done) if as_json else f"{out} is written")
+@cli.command(hidden=True, context_settings={"ignore_unknown_options": True})
+@click.argument("rest", nargs=-1)
+def report(rest: tuple[str, ...]) -> None:
+    """Say where the page of reports is made now."""
+    raise click.UsageError(f"pages are made in a checkout: python -m tools.bench report {' '.join(rest) or 'FILE…'}")
 
 
-def _simulated_elsewhere(_context: click.Context, _option: click.Parameter, given: bool) -> None:
+def _moved(_context: click.Context, option: click.Parameter, given: Any) -> None:
     if given:
-        raise click.UsageError("--simulate is now a tool of its own, in a checkout: python -m tools.days")
+        raise click.UsageError(f"{option.opts[0]} is a tool of the checkout now: {_MOVED[option.opts[0]]}")
 
 
 @cli.command()
@@ -137,74 +132,25 @@ def _simulated_elsewhere(_context: click.Context, _option: click.Parameter, give
     help="The configuration file of the device that is measured.",
 )
 @click.option("--seconds", default=300.0, show_default=True, help="How long to measure; 60 at least.")
-@click.option("--simulate", is_flag=True, expose_value=False, hidden=True, callback=_simulated_elsewhere)
-@click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page as well.")
+@click.option("--simulate", is_flag=True, expose_value=False, hidden=True, callback=_moved)
+@click.option("--report", expose_value=False, hidden=True, callback=_moved)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
-def battery(
-    *,
-    config_path: Path,
-    seconds: float,
-    page: Path | None,
-    as_json: bool,
-) -> None:
+def battery(config_path: Path, seconds: float, as_json: bool) -> None:
     """Measure what the battery gives for each stage."""
     from edge import config
     from edge.bench import battery as bench
-    from edge.bench import report, text
+    from edge.bench.running import finish
 
-    found = _measured("battery", lambda: bench.measure(config.load(config_path), seconds))
-    if page is not None:
-        page.write_text(report.page([(found, bench.table(found))]), encoding="utf-8")
-    click.echo(json.dumps(found) if as_json else text.as_text(found, bench.table(found)))
+    finish("battery", lambda: bench.measure(config.load(config_path), seconds), as_json=as_json)
 
 
-def _everything() -> dict[str, Callable[[], dict[str, Any]]]:
-    from edge.bench import match, model, pipeline
-
-    return {
-        "model": lambda: model.measure("lightcnn9"),
-        "pipeline": lambda: pipeline.measure(None),
-        "match": lambda: match.measure("lightcnn9"),
-    }
-
-
-def finish(command: str, take: Callable[[], dict[str, Any]], output: Output) -> None:
+def finish_measurement(command: str, take: Callable[[], dict[str, Any]], output: Output) -> None:
     """Measure, show, compare; ends the program with 1 where a figure got worse than the baseline allows."""
-    from edge.bench import baseline, text
+    from edge.bench.running import finish
 
-    before = None if output.baseline is None else baseline.load(output.baseline)  # a wrong file is told before the wait
-    found = _measured(command, take)
-    worse = [] if before is None else baseline.compare(found, before, output.max_ratio)
-    if before is not None:
-        found["worse"] = [w.as_text() for w in worse]
-    if output.as_json:
-        click.echo(json.dumps(found))
-    else:
-        click.echo(text.as_text(found, _rows(found)))
-    for w in worse:
-        click.echo(f"worse: {w.as_text()}", err=True)
+    worse = finish(command, take, as_json=output.as_json, baseline=output.baseline, max_ratio=output.max_ratio)
     if worse:
         sys.exit(1)
-
-
-def _measured(command: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    from edge.bench import machine
-
-    about: dict[str, Any] = {}
-    with machine.noted(about):
-        figures = take()
-    return {"command": command, **figures, **about}
-
-
-def _rows(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a report's table."""
-    from importlib import import_module
-
-    command = found.get("command")
-    if command not in cli.commands:
-        return list(found.get("rows", []))  # of a comparison that is made elsewhere
-    rows: Sequence[Mapping[str, Any]] = import_module(f"edge.bench.{command}").table(found)
-    return rows
 
 
 if __name__ == "__main__":

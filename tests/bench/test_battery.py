@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.bench import battery, report, text
+from edge.bench import battery, text
 from edge.bench.phases import PHASES, Bench, Surroundings
 from edge.config import Config
 from edge.errors import ConfigError, SourceError
@@ -21,6 +21,7 @@ from edge.power.readings import Facts, Measured
 from edge.power.sensors import Sensors
 from edge.records import AlignedFace, Decision, EventType, Frame, Rates
 from edge.vocabulary import Supply
+from tools.bench import report
 
 BASE_W, FRAME_J, LOOK_J, EMBED_J = 2.0, 0.02, 0.06, 0.07
 RATES = Rates(10.0, 5.0, 2.5)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from edge.bench.timeline import plot
+from tools.bench.timeline import plot
 
 
 def drawn(values: list[float | None], *, from_zero: bool = True) -> tuple[ET.Element, list[float]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from edge.cli.bench import Output, finish, with_output
+from edge.bench import baseline, match, model, pipeline
+from edge.bench.running import measured, rows_of
+from edge.cli.bench import Output, finish_measurement, with_output
 from edge.cli.ending import run_to_end
+from tools.bench import report
 
 
 @click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,7 +27,7 @@ def forms_command(name: str, rounds: int, output: Output) -> None:
     """Time int8 against float32, plain int8 and the machine's own limit."""
     from tools.bench import model_forms  # noqa: PLC0415  # a command loads only what it needs
 
-    finish("forms", lambda: model_forms.measure(name, rounds=rounds), output)
+    finish_measurement("forms", lambda: model_forms.measure(name, rounds=rounds), output)
 
 
 @bench.command("peers")
@@ -34,7 +38,26 @@ def peers_command(data: Path | None, pairs: int, output: Output) -> None:
     """Show one video to this runtime and to what a user would take instead."""
     from tools.bench import peers  # noqa: PLC0415  # a command loads only what it needs
 
-    finish("peers", lambda: peers.measure(data or peers.DATA, pairs=pairs), output)
+    finish_measurement("peers", lambda: peers.measure(data or peers.DATA, pairs=pairs), output)
+
+
+@bench.command("report")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("edge-bench.html"), show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
+def report_command(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Make one HTML page of earlier --json outputs (FILES); without, of model, pipeline and match, measured now."""
+    everything = {
+        "model": lambda: model.measure("lightcnn9"),
+        "pipeline": lambda: pipeline.measure(None),
+        "match": lambda: match.measure("lightcnn9"),
+    }
+    found = [baseline.load(path) for path in files] or [measured(name, take) for name, take in everything.items()]
+    out.write_text(report.page([(r, rows_of(r)) for r in found]), encoding="utf-8")
+    done = {"command": "report", "page": str(out), "reports": [r.get("command") for r in found]}
+    click.echo(json.dumps(done) if as_json else f"{out} is written")
 
 
 if __name__ == "__main__":

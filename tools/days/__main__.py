@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from edge.bench import machine, progress, report, text
-from edge.bench.timeline import plot
+from edge.bench import machine, progress, text
 from edge.cli.ending import run_to_end
+from tools.bench import report
+from tools.bench.timeline import plot
 from tools.days import simulator
 from tools.days.results import as_rows, summary
 

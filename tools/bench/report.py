@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edge.bench import text
-from edge.bench.timeline import battery_plots
+from tools.bench.timeline import battery_plots
 
 Rows = Sequence[Mapping[str, Any]]
 Bar = tuple[str, float]  # label, length
