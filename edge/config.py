@@ -235,6 +235,11 @@ class Config(_Section, frozen=True):
         return self.data_dir / "control" / "vision.sock"
 
     @property
+    def sight_path(self) -> Path:
+        """The socket on which vision shows what is in view, to its own user and to root."""
+        return self.data_dir / "watch" / "vision.sock"
+
+    @property
     def models_dir(self) -> Path:
         """The slots of model updates."""
         return self.data_dir / "models"

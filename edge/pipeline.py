@@ -27,6 +27,7 @@ from edge.stages import (
     Schedule,
     Tracker,
 )
+from edge.view import View
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Pipeline:
     encounters: Encounters
     counters: Counters = field(default_factory=Counters)
     reasons: Reasons = field(default_factory=Reasons)  # why looks and encounters gave nothing
+    view: View = field(default_factory=View)  # what the last look has shown
     undecided: frozenset[int] = frozenset()  # tracks of the last look that nobody has been recognised in
 
     def process(self, frame: Frame) -> list[Decision]:
@@ -110,9 +112,11 @@ class Pipeline:
         self.encounters.see([track.id for track in tracks if track.confirmed], frame.t_s)
         self.undecided = frozenset(track.id for track in tracks if not self.encounters.decided(track.id))
         for track in tracks:
+            sight = self.view.follow(track.id, track.face)
             if not track.confirmed or not self.encounters.wants(track.id, frame.t_s):
                 continue
             quality = self.quality_gate.assess(frame, track.face)
+            sight.quality, sight.refused = quality, quality.refused
             self.reasons.note(quality.refused, frame.t_s)
             self.encounters.refuse(track.id, quality.refused)
             if quality.fit and self.shots.wants(track.id, quality, frame.t_s):
@@ -121,9 +125,11 @@ class Pipeline:
 
     def _admitted(self, frame: Frame, found: list[Face]) -> list[Face]:
         """Return the finds that pass the confidence and size gate, and count why others do not."""
-        refusals = [self.face_gate.refusal(frame, face) for face in found]
-        self.reasons.note([r for r in refusals if r is not None] if found else ["no face"], frame.t_s)
-        return [face for face, refusal in zip(found, refusals, strict=True) if refusal is None]
+        judged = [(face, self.face_gate.refusal(frame, face)) for face in found]
+        refused = [(face, refusal) for face, refusal in judged if refusal is not None]
+        self.reasons.note([refusal for _, refusal in refused] if found else ["no face"], frame.t_s)
+        self.view.begin(frame.t_s, refused)
+        return [face for face, refusal in judged if refusal is None]
 
     def _recognize(self, now_s: float) -> list[Decision]:
         """Embed the best shot that is due, match the evidence of its encounter, decide."""

@@ -133,6 +133,15 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known so far of the face of a track."""
+
+    verdict: str  # "gathering", "match", "unknown", "silent"
+    embeddings: int
+    match: Match | None  # the matcher's last word; never leaves the device
+
+
+@dataclass(frozen=True, slots=True)
 class Silence:
     """Why an encounter gave no event."""
 

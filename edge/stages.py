@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.records import AlignedFace, Decision, Embedding, Face, Frame, Match, Motion, Quality, Rates, Silence
+from edge.records import AlignedFace, Decision, Embedding, Face, Frame, Match, Motion, Quality, Rates, Silence, Standing
 
 
 class MotionGate(Protocol):
@@ -96,6 +96,7 @@ class Encounters(Protocol):
     """Turns matches of one visit into one decision."""
 
     def decided(self, track_id: int) -> bool: ...
+    def standing(self, track_id: int) -> Standing | None: ...
     def wants(self, track_id: int, t_s: float) -> bool: ...
     def see(self, track_ids: Collection[int], t_s: float) -> None: ...
     def refuse(self, track_id: int, reasons: Collection[str]) -> None: ...

@@ -1,4 +1,4 @@
-"""`edge-daemon`: run, vision, publish, provision, arm, people, check-config, doctor, status, try. Arguments only."""
+"""`edge-daemon`: run, vision, publish, people, status, watch, try, doctor and the rest. Argument parsing only."""
 
 from __future__ import annotations
 
@@ -163,6 +163,23 @@ def status(config_path: Path, as_json: bool) -> None:
     settings, _ = following.settings_at_start(config_path)
     report = process.status(settings)
     click.echo(json.dumps(report) if as_json else printable(process.as_text(report)))
+
+
+@cli.command()
+@with_config
+@click.option("--once", is_flag=True, help="Show what is in view now, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at a time.")
+def watch(config_path: Path, once: bool, as_json: bool) -> None:
+    """Show the faces in view: size, sharpness, light, pose, who with which score, or why not yet. Nothing is sent."""
+    from edge.processes import following
+    from edge.processes import sight as process
+
+    settings, _ = following.settings_at_start(config_path)
+    for said in process.watched(settings.sight_path):
+        clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() and not once else ""
+        click.echo(json.dumps(said) if as_json else clear + process.as_table(said))
+        if once:
+            return
 
 
 @cli.command("try")

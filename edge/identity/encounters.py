@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.records import Band, Decision, Embedding, Match, Silence
+from edge.records import Band, Decision, Embedding, Match, Silence, Standing
 
 _PATIENCE_S = 2.0  # how long an encounter waits for another one to be looked at again
 
@@ -93,6 +93,11 @@ class Encounters:
         """Whether it is known, for now, who this track is, or that nobody knows."""
         encounter = self._of_track.get(track_id)
         return encounter is not None and encounter.decided
+
+    def standing(self, track_id: int) -> Standing | None:
+        """Return what is known of a track; None: it has not been seen often enough to count."""
+        encounter = self._of_track.get(track_id)
+        return None if encounter is None else Standing(encounter.verdict, encounter.count, encounter.last_match)
 
     def wants(self, track_id: int, t_s: float) -> bool:
         """Whether another embedding of this track is worth its energy: of a decided face only now and then."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 import cv2
 
@@ -23,6 +24,7 @@ from edge.processes.gallery import LiveGallery
 from edge.processes.owner.requests import OwnerRequests, Then
 from edge.processes.owner.reset import finish_forgetting
 from edge.processes.power import PowerManager, state_fields
+from edge.processes.sight import SightServer, described
 from edge.processes.silences import SilenceLog, counted
 from edge.provision.device.control import ControlReply, ControlRequest
 from edge.provision.protocol.replies import Done
@@ -137,6 +139,7 @@ class _Vision:
         )
         self._recognition = self._backlog.settings().recognition
         self._reason: Reason = "starting"
+        self._sight = SightServer(config.sight_path)
         self._silences = SilenceLog(config.recognition.min_embeddings)
         self._house_s = self._reported_s = now_s()
 
@@ -162,6 +165,7 @@ class _Vision:
         for decision in pipeline.idle(now) if frame is None else pipeline.process(frame):
             self._publish(decision)
         self._note_silences()
+        self._sight.show(self._in_view, now)
         self._power.note(pipeline.counters, pipeline.undecided, pipeline.tracker.active, now)
         self._follow_power()
 
@@ -212,6 +216,7 @@ class _Vision:
             self._note_silences()
             self._silences.total(self._pipeline.reasons.counts, self._backlog.appended)
         self.report("stopping")
+        self._sight.close()
         self._power.save(now_s())
         self._power.close()
         self._backlog.close()
@@ -283,6 +288,10 @@ class _Vision:
             self._pipeline.reasons.note(["nobody near"], decision.t_s)
         _log.info("encounter %d: %s", decision.encounter, decision.event_type)
         _log.debug("encounter %d: person %s", decision.encounter, decision.person)  # the log tells nobody who was met
+
+    def _in_view(self) -> dict[str, Any]:
+        pipeline = self._pipeline
+        return described(pipeline.view, pipeline.encounters, self._gallery, self._reason, now_s())
 
     def _note_silences(self) -> None:
         for silence in self._pipeline.silences():
