@@ -20,9 +20,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.models.manifest import load_manifest
+from tools.bench.model_forms import make_forms
+from tools.lab.onnxfile import write
 from tools.lab.page import publish
 from tools.rig import Missing, arm64
-from tools.rig.counted import write_forms
 
 _PAGE = Path(__file__).parents[1] / "docs/bench.md"
 _FIGURES = _PAGE.with_suffix("") / "instructions.json"  # million instructions: processor → subject → count
@@ -36,6 +38,7 @@ SUBJECTS = {
     "embed-fp32": "an embedding, float32",
     "detect": "a look of the detector, 640×480",
 }
+_FORMS = {"embed-plain-int8": "int8 plain QDQ", "embed-fp32": "fp32"}  # subject → form of the model
 Count = Callable[[str, int], int]
 
 
@@ -97,6 +100,13 @@ def measure(processors: Sequence[str]) -> dict[str, Any]:
         for processor in wanted:
             told[processor.qemu] = each(emulated(processor, installed, plugin, folder), processor.qemu)
     return told
+
+
+def write_forms(folder: Path) -> None:
+    """Write the forms that are counted beside the shipped file, where `tools/rig/counted.py` reads them."""
+    made = make_forms(load_manifest().embedder("lightcnn9"))
+    for subject, form in _FORMS.items():
+        (folder / f"{subject}.onnx").write_bytes(write(made[form]))
 
 
 def table(told: dict[str, Any]) -> str:

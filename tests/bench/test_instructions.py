@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,15 @@ def test_start_up_cancels_out() -> None:
     start_up, a_piece = 5_000_000_000, 3_500_000
     counts = instructions.each(lambda _, times: start_up + times * a_piece, "a processor")
     assert counts == dict.fromkeys(instructions.SUBJECTS, 3.5)
+
+
+def test_what_is_counted_runs_with_the_installed_product_alone(tmp_path: Path) -> None:
+    instructions.write_forms(tmp_path)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for subject in ("embed-int8", "embed-fp32"):
+        command = [sys.executable, str(instructions._COUNTED), subject, "1", str(tmp_path)]
+        run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_last_count_is_taken() -> None:

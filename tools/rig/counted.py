@@ -1,7 +1,7 @@
 """Do one piece of the product's work so many times, and nothing else: `counted.py SUBJECT TIMES FOLDER`.
 
-What instruction counters are put around. Start-up is in every count; it cancels out in the difference of two. FOLDER
-holds other forms of the model, so that they need not be made anew at a fiftieth of the speed.
+Instruction counters are put around it. It needs the installed product only, no `tools`. Start-up is in every count and
+cancels out in the difference of two. FOLDER holds other forms of the model, which the emulator would make too slowly.
 """
 
 from __future__ import annotations
@@ -22,19 +22,9 @@ from edge.models.manifest import MANIFEST, load_manifest
 from edge.processes.assembly import build_detector
 from edge.records import Frame
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
-from tools.bench import model_forms
-from tools.lab.onnxfile import write
 
 Work = Callable[[], object]
 _EMBEDDER = "lightcnn9"
-_FORMS = {"embed-plain-int8": "int8 plain QDQ", "embed-fp32": "fp32"}
-
-
-def write_forms(folder: Path) -> None:
-    """Write the forms that are counted beside the shipped file."""
-    made = model_forms.make_forms(load_manifest().embedder(_EMBEDDER))
-    for subject, form in _FORMS.items():
-        (folder / f"{subject}.onnx").write_bytes(write(made[form]))
 
 
 def embedding(subject: str, folder: Path) -> Work:
