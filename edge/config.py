@@ -97,6 +97,22 @@ class RecognitionConfig(_Section, frozen=True):
             raise ValueError("min_embeddings <= max_embeddings is needed")
 
 
+class LivenessConfig(_Section, frozen=True):
+    """Whether a picture of a person counts as the person."""
+
+    mode: Literal["off", "mark", "deny"] = "mark"
+    model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")] = "minifasnet-v2"
+    bpcer: float = 0.005
+    deny_unknown: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a key that would do nothing where its owner thinks it does."""
+        if not 0 < self.bpcer < 1:
+            raise ValueError("bpcer is a share above 0 and below 1")
+        if self.deny_unknown and self.mode != "deny":
+            raise ValueError('deny_unknown = true needs mode = "deny"')
+
+
 class StoreConfig(_Section, frozen=True):
     """Where templates are kept and which key opens them."""
 
@@ -192,6 +208,7 @@ class Config(_Section, frozen=True):
     detector: DetectorConfig = DetectorConfig()
     quality: QualityConfig = QualityConfig()
     recognition: RecognitionConfig = RecognitionConfig()
+    liveness: LivenessConfig = LivenessConfig()
     store: StoreConfig = StoreConfig()
     outbox: OutboxConfig = OutboxConfig()
     mqtt: MqttConfig = MqttConfig()

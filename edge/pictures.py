@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from edge.records import Face, Finding, Frame
-from edge.stages import Aligner, Detector, Embedder, FaceGate, Matcher, QualityGate
+from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, Matcher, QualityGate
 
 
 class Stages(Protocol):
@@ -17,6 +17,7 @@ class Stages(Protocol):
     face_gate: FaceGate
     quality_gate: QualityGate
     aligner: Aligner
+    liveness: Liveness
     embedder: Embedder
     matcher: Matcher
 
@@ -40,4 +41,5 @@ def _finding(stages: Stages, frame: Frame, face: Face) -> Finding:
     crop = stages.aligner.align(frame, face)
     one, other = (stages.embedder.embed(view).vector for view in (crop, crop.mirrored))
     evidence = (one + other) / np.float32(2)
-    return Finding(face, (), quality, evidence, stages.matcher.match(evidence))
+    match = stages.matcher.match(evidence)
+    return Finding(face, (), quality, evidence, match, stages.liveness.view(frame, face, quality))

@@ -1,7 +1,7 @@
 """The product on one page: a frame goes in, decisions come out. No I/O, no clock: the frame carries its time.
 
     frame ─▶ motion gate ─▶ detector ─▶ confidence and size gate ─▶ tracker ─▶ quality gate ─▶ align ─▶ best shot
-          ─▶ embed ─▶ match ─▶ decide ─▶ decision
+          ─▶ embed ─▶ match ─▶ live? ─▶ decide ─▶ decision
 
 Every stage is handed in and known here only by its Protocol (`edge/stages.py`), so each can be replaced, measured and
 tested alone. `processes/vision.py` puts the real ones together and carries decisions to the outbox.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from edge.pictures import examine
 from edge.reasons import Reasons
-from edge.records import Decision, Face, Frame, Rates, Silence
+from edge.records import Decision, Face, Frame, Rates, Shot, Silence
 from edge.stages import (
     Aligner,
     BestShots,
@@ -21,6 +21,7 @@ from edge.stages import (
     Embedder,
     Encounters,
     FaceGate,
+    Liveness,
     Matcher,
     MotionGate,
     QualityGate,
@@ -38,6 +39,8 @@ class Counters:
     looks: int = 0  # runs of the detector
     faces: int = 0  # faces that passed the confidence and size gate
     embeddings: int = 0
+    live_checks: int = 0  # runs of the liveness model: one a decision
+    pictures: int = 0  # encounters whose face was not live
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Pipeline:
     tracker: Tracker
     quality_gate: QualityGate
     aligner: Aligner
+    liveness: Liveness
     shots: BestShots
     embedder: Embedder
     matcher: Matcher
@@ -70,15 +74,15 @@ class Pipeline:
         if self.schedule.due(motion, self.tracker.active, now_s):
             self._look(frame)
         self.tracker.expire(now_s)
-        return self._recognize(now_s) + self.encounters.tick(now_s)
+        return self._recognize(now_s) + self.idle(now_s)
 
     def idle(self, now_s: float) -> list[Decision]:
         """Let time pass without a frame: encounters end."""
-        return self.encounters.tick(now_s)
+        return self._counted(self.encounters.tick(now_s))
 
     def finish(self) -> list[Decision]:
         """Close all encounters, as when the source has ended."""
-        return self.encounters.finish()
+        return self._counted(self.encounters.finish())
 
     def silences(self) -> list[Silence]:
         """Return, once, why encounters that are over since the last call gave no event."""
@@ -99,9 +103,14 @@ class Pipeline:
         findings = examine(self, frame)
         self.reasons.note([r for f in findings for r in f.refused] if findings else ["no face"], frame.t_s)
         self.counters.faces += sum(f.quality is not None for f in findings)
-        judged = [(f.evidence, f.match) for f in findings if f.evidence is not None and f.match is not None]
+        judged = [(f.evidence, f.match, f.view) for f in findings if f.evidence is not None and f.match is not None]
         self.counters.embeddings += 2 * len(judged)
-        return self.encounters.judge(judged, frame.t_s)
+        return self._counted(self.encounters.judge(judged, frame.t_s))
+
+    def _counted(self, decisions: list[Decision]) -> list[Decision]:
+        """Follow what the encounters count, and pass their decisions on."""
+        self.counters.live_checks, self.counters.pictures = self.encounters.live_checks, self.encounters.pictures
+        return decisions
 
     def _look(self, frame: Frame) -> None:
         """Detect, follow, and offer the crops that are fit to be embedded."""
@@ -120,8 +129,8 @@ class Pipeline:
             self.reasons.note(quality.refused, frame.t_s)
             self.encounters.refuse(track.id, quality.refused)
             if quality.fit and self.shots.wants(track.id, quality, frame.t_s):
-                crop = self.aligner.align(frame, track.face)
-                self.shots.offer(track, crop, quality, frame, self.encounters.missing(track.id))
+                shot = Shot(self.aligner.align(frame, track.face), self.liveness.view(frame, track.face, quality))
+                self.shots.offer(track, shot, quality, frame, self.encounters.missing(track.id))
 
     def _admitted(self, frame: Frame, found: list[Face]) -> list[Face]:
         """Return the finds that pass the confidence and size gate, and count why others do not."""
@@ -132,12 +141,12 @@ class Pipeline:
         return [face for face, refusal in judged if refusal is None]
 
     def _recognize(self, now_s: float) -> list[Decision]:
-        """Embed the best shot that is due, match the evidence of its encounter, decide."""
-        shot = self.shots.take(now_s)
-        if shot is None:
+        """Embed the best shot that is due, match the evidence of its encounter, ask whether it is live, decide."""
+        due = self.shots.take(now_s)
+        if due is None:
             return []
-        track_id, crop = shot
+        track_id, shot = due
         self.counters.embeddings += 1
-        view = crop.mirrored if self.encounters.mirrors(track_id) else crop
-        evidence = self.encounters.add(track_id, self.embedder.embed(view), now_s)
+        crop = shot.crop.mirrored if self.encounters.mirrors(track_id) else shot.crop
+        evidence = self.encounters.add(track_id, self.embedder.embed(crop), now_s, shot.view)
         return self.encounters.decide(track_id, self.matcher.match(evidence), now_s)

@@ -90,6 +90,22 @@ class AlignedFace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FaceView:
+    """A face with its surroundings, as a liveness model reads it."""
+
+    pixels: NDArray[np.uint8]  # (S, S, 3) uint8, BGR, 0..255; S from the model's manifest
+    kept: float  # 0..1, share of the wanted surroundings' side that the frame holds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """One face of a track at one moment: what the stages behind the best shot read."""
+
+    crop: AlignedFace
+    view: FaceView | None  # None: the liveness model cannot judge this face
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
     """Where a face lies on the unit sphere of one model."""
 
@@ -119,6 +135,7 @@ class Finding:
     quality: Quality | None = None  # None: it was refused before it was measured
     evidence: NDArray[np.float32] | None = None  # (D,) mean of the embeddings of the face and of its mirrored view
     match: Match | None = None  # None: it was not embedded
+    view: FaceView | None = None  # None: the liveness model cannot judge this face
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +147,7 @@ class Decision:
     person: str | None  # opaque id; None for `unknown` and for the `end` of an unknown
     band: Band | None
     t_s: float  # capture time of the deciding frame
+    live: bool | None = None  # False: a picture of a face; None: the liveness model cannot tell; None in `end`
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +164,8 @@ class Silence:
     """Why an encounter gave no event."""
 
     reason: (
-        str  # "undecided": too few embeddings; "margin": near to several people; "twice in view": known, beside itself
+        str  # "undecided": too few embeddings; "margin": near to several people; "twice in view": known, beside itself;
+        # "picture": not live, and denied; "not surely live": that it cannot be told is denied
     )
     t_s: float  # when the face was last in view
     looks: int  # in which it was seen

@@ -31,6 +31,7 @@ ArmedMinutes = Annotated[int, Meta(ge=ARMED_MINUTES[0], le=ARMED_MINUTES[1])]
 Mode = Literal["active", "saver", "critical", "suspended"]
 """How much the device does, from all to nothing."""
 
+LivenessMode = Literal["off", "mark", "deny", "broken"]  # broken: its model cannot be used
 Supply = Literal["battery", "mains", "unknown"]
 
 PowerReason = Literal[
@@ -58,6 +59,7 @@ Reason = Literal[
     "disk",
     "store",  # the template store cannot be opened
     "settings",  # the owner's settings cannot be read
+    "liveness",  # the liveness model cannot be used
 ]
 """Why the device is in its mode."""
 
@@ -77,6 +79,8 @@ SilentReason = Literal[
     "nobody_near",  # an encounter that was reported as unknown
     "margin",  # an encounter with somebody known, but not clear who
     "twice_in_view",  # an encounter with the face of somebody in view: a mirror, a photo
+    "picture",  # an encounter whose face was not live, and denied
+    "not_surely_live",  # an encounter of which that could not be told, and denied
     "paused",
     "no_energy",
 ]

@@ -55,6 +55,7 @@ def test_the_enrolled_man_gives_one_match_and_one_end(settings: Config, backend:
     (enrolled,) = people.listing(settings)
     pipeline, decisions = run(msgspec.structs.replace(settings, recognition=recognition), video("carphone")[MAN_LATER])
     assert kinds(decisions) == ["match", "end"]
+    assert [d.live for d in decisions] == [True, None]
     assert {d.person for d in decisions} == {enrolled["id"]}
     assert pipeline.counters.frames == 90
     assert pipeline.counters.embeddings < pipeline.counters.faces / 4  # the best shots are embedded, not every frame
@@ -63,6 +64,7 @@ def test_the_enrolled_man_gives_one_match_and_one_end(settings: Config, backend:
 def test_a_stranger_before_a_moving_camera_gives_one_unknown_and_one_end(settings: Config) -> None:
     _, decisions = run(settings, moving_view(still("astronaut")))
     assert kinds(decisions) == ["unknown", "end"]
+    assert [d.live for d in decisions] == [True, None]
 
 
 @pytest.mark.parametrize("name", ["bigbuckbunny", "bikes"])

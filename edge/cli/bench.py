@@ -1,4 +1,4 @@
-"""`edge-bench`: model, pipeline, crowd, match, battery. Argument parsing only."""
+"""`edge-bench`: model, pipeline, crowd, match, pad, battery. Argument parsing only."""
 
 from __future__ import annotations
 
@@ -108,6 +108,16 @@ def match(name: str, most: int, rounds: int, output: Output) -> None:
 
     sizes = tuple(size for size in bench.SIZES if size <= most)
     finish_measurement("match", lambda: bench.measure(name, sizes=sizes, rounds=rounds), output)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@with_output
+def pad(folder: Path, output: Output) -> None:
+    """Measure how well pictures of people are told from people: FOLDER holds live/ and a folder for each attack."""
+    from edge.bench import pad as bench
+
+    finish_measurement("pad", lambda: bench.measure(folder), output)
 
 
 @cli.command(hidden=True, context_settings={"ignore_unknown_options": True})

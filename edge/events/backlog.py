@@ -71,11 +71,13 @@ class Backlog:
         model: str,
         born: Moment,
         name: str | None = None,
+        live: bool | None = None,
     ) -> int:
         """Take one event and return its `seq`; on the disk when this returns, unless `held` says otherwise.
 
         `model` is the hash of the model file, any length from 16 hex digits. `name` only where the owner turned
-        names on; it is cut to what may be sent. Raises EventError.
+        names on; it is cut to what may be sent. `live` None: it cannot be told; an `end` carries none. Raises
+        EventError.
         """
         shown = display_name(name) if name is not None else None
         event = Event(
@@ -90,6 +92,7 @@ class Backlog:
             band=band,
             model=model[:16],
             name=UNSET if shown is None else shown,
+            live=UNSET if event_type == "end" else "unknown" if live is None else live,
         )
         encode(event)  # refuse a broken one now: it must not block those behind it
         self._seq = event.seq

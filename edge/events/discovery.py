@@ -63,6 +63,14 @@ def payload(topics: Topics) -> bytes:
             **_sensor(topics, "vision.battery_percent"),
             **_DIAGNOSTIC,
         },
+        "liveness": {"p": "sensor", "name": "Liveness", **_sensor(topics, "vision.liveness"), **_DIAGNOSTIC},
+        "pictures": {
+            "p": "sensor",
+            "name": "Pictures of people",
+            "state_class": "total_increasing",
+            **_sensor(topics, "vision.pictures"),
+            **_DIAGNOSTIC,
+        },
         "outbox": {
             "p": "sensor",
             "name": "Waiting events",

@@ -49,6 +49,8 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     late: bool = False  # decided when it is sent
     model: ModelHash
     name: DisplayName | UnsetType = UNSET  # only where the owner turned names on
+    # In match and unknown: whether the face was live, false: a picture of a face. Absent in events of older versions.
+    live: bool | Literal["unknown"] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         try:
@@ -59,6 +61,8 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise EventError("event: a match needs person and band", _REMEDY)
         if self.event_type == "unknown" and self.person is not None:
             raise EventError("event: person must be null in an unknown", _REMEDY)
+        if self.event_type == "end" and self.live is not UNSET:
+            raise EventError("event: live must be absent in an end", _REMEDY)
         if self.person is None and (self.band is not None or self.name is not UNSET):
             raise EventError("event: band and name must be absent where person is null", _REMEDY)
 

@@ -10,6 +10,10 @@ were seen in one look are two people: they never join. The tracker may follow fr
 cross: a decided face is looked at again now and then, and where it has become another face, its track leaves the
 encounter and is gathered anew.
 
+Before an encounter is reported it is asked whether the face is live. A person never joins the own picture, nor the
+picture the person. Where the owner wants pictures denied, the encounter of a picture gives no event, however long it
+hangs there.
+
 Every encounter that is over without an event leaves a `Silence`, which says why.
 """
 
@@ -23,11 +27,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.records import Band, Decision, Embedding, Match, Silence, Standing
+from edge.records import Band, Decision, Embedding, FaceView, Match, Silence, Standing
 
 _PATIENCE_S = 2.0  # how long an encounter waits for another one to be looked at again
 
 Verdict = Literal["gathering", "match", "unknown", "silent"]
+IsLive = Callable[[Sequence[FaceView]], bool | None]  # Liveness.judge
 SameFace = Callable[[NDArray[np.float32], NDArray[np.float32]], bool]  # of two means of unit embeddings, (D,) each
 
 
@@ -46,6 +51,8 @@ class _Encounter:
     last_match: Match | None = None
     recheck: bool = False  # whether another encounter waits for the next embedding of this one
     waits_since_s: float | None = None  # since when it waits for such an embedding
+    views: list[FaceView] = field(default_factory=list)  # of the embedded shots, until it is decided
+    live: bool | None = None
     refused: Counter[str] = field(default_factory=Counter)  # looks, by the reason that made them unfit
 
     @property
@@ -66,6 +73,8 @@ class Encounters:
     `max_embeddings`: after so many without a match, or at the end of the visit, the face is unknown.
     `timeout_s`: an encounter ends when the person has not been seen for so long.
     `same_face`: whether two mean embeddings are of the same face.
+    `is_live`: whether the face of some views is live; None: it cannot be told.
+    `denied`: the answers of `is_live` with which an encounter gives no event.
     `recheck_s`: how long a decided face is taken for granted.
     """
 
@@ -76,17 +85,22 @@ class Encounters:
         max_embeddings: int,
         timeout_s: float,
         same_face: SameFace,
+        is_live: IsLive,
+        denied: Collection[bool | None] = (),
         recheck_s: float = 3.0,
     ) -> None:
         self._min = min_embeddings
         self._max = max(max_embeddings, min_embeddings)
         self._timeout_s = timeout_s
         self._same_face = same_face
+        self._is_live, self._denied = is_live, denied
         self._recheck_s = recheck_s
         self._open: list[_Encounter] = []
         self._of_track: dict[int, _Encounter] = {}
         self._beside: dict[int, set[int]] = {}  # track → tracks that were seen in one look with it
         self._reported = 0
+        self.live_checks = 0  # runs of the liveness model
+        self.pictures = 0  # encounters whose face was not live
         self._silences: list[Silence] = []
 
     def decided(self, track_id: int) -> bool:
@@ -137,8 +151,11 @@ class Encounters:
         if (encounter := self._of_track.get(track_id)) is not None:
             encounter.refused.update(reasons)
 
-    def add(self, track_id: int, embedding: Embedding, t_s: float) -> NDArray[np.float32]:
-        """Add evidence and return the mean embedding of the encounter so far, (D,) float32, for the matcher."""
+    def add(self, track_id: int, embedding: Embedding, t_s: float, view: FaceView | None = None) -> NDArray[np.float32]:
+        """Add evidence and return the mean embedding of the encounter so far, (D,) float32, for the matcher.
+
+        `view` shows whether the face is live.
+        """
         encounter = self._of_track.get(track_id) or self._begin(track_id, t_s)
         if encounter.decided and not self._is_of(encounter, embedding.vector):
             encounter.recheck = False
@@ -148,6 +165,8 @@ class Encounters:
             encounter = self._resumed(encounter, embedding.vector)
         encounter.total = embedding.vector if encounter.total is None else encounter.total + embedding.vector
         encounter.count += 1
+        if view is not None and not encounter.decided:
+            encounter.views.append(view)
         encounter.recheck = False
         encounter.seen_s = encounter.embedded_s = max(encounter.seen_s, t_s)
         return encounter.total / np.float32(encounter.count)
@@ -161,17 +180,20 @@ class Encounters:
             return []
         return self._conclude(encounter, match, t_s)
 
-    def judge(self, faces: Sequence[tuple[NDArray[np.float32], Match]], t_s: float) -> list[Decision]:
+    def judge(self, faces: Sequence[tuple[NDArray[np.float32], Match, FaceView | None]], t_s: float) -> list[Decision]:
         """Decide the faces of one picture, each an encounter that ends with it; what was in view before is over.
 
-        `faces` are the mean embeddings, (D,) float32 each, with the matcher's word on them. Those who are nearest to
-        somebody are decided first.
+        `faces` are the mean embeddings, (D,) float32 each, with the matcher's word on them and a view for their
+        liveness. Those who are nearest to somebody are decided first.
         """
         decisions = self.finish()
         ranked = sorted(faces, key=lambda face: face[1].threshold - face[1].score)
-        here = [_Encounter(t_s, t_s, {-i}, mean, 1, 1, last_match=match) for i, (mean, match) in enumerate(ranked, 1)]
+        here = [
+            _Encounter(t_s, t_s, {-i}, mean, 1, 1, last_match=match, views=[] if view is None else [view])
+            for i, (mean, match, view) in enumerate(ranked, 1)
+        ]
         self._beside = {-i: {-j for j in range(1, len(here) + 1)} - {-i} for i in range(1, len(here) + 1)}
-        for encounter, (_, match) in zip(here, ranked, strict=True):
+        for encounter, (_, match, _view) in zip(here, ranked, strict=True):
             self._open.append(encounter)
             decisions += self._conclude(encounter, match, t_s)
         return decisions + self.finish()
@@ -217,17 +239,23 @@ class Encounters:
         return decisions
 
     def _conclude(self, encounter: _Encounter, match: Match, t_s: float) -> list[Decision]:
+        encounter.live = self._liveness(encounter, match)
         others = list(self._same(encounter, match))
         for other in others:
-            if not self._are_apart(encounter, other):
+            if not self._are_apart(encounter, other) and self._are_alike(encounter, other):
                 self._join(encounter, other)
                 return []
         if match.ignored:
             return self._keep_silent(encounter, "ignored")
+        self.pictures += encounter.live is False
+        if encounter.live in self._denied:
+            return self._keep_silent(encounter, "picture" if encounter.live is False else "not surely live")
         person = match.person
         if person is None and match.rivals:
             return self._keep_silent(encounter, "margin")
-        here = {other.person for other in others}  # who is in view beside this face
+        # who is in view beside this face, not counting their pictures
+        others = [other for other in others if self._are_apart(encounter, other) and other.live is not False]
+        here = {other.person for other in others}
         if person is not None and person in here:
             if any(other.person == person and self._are_same(encounter, other) for other in others):
                 return self._keep_silent(encounter, "twice in view")  # a mirror, a photo: no stranger
@@ -239,7 +267,15 @@ class Encounters:
         verdict: Literal["match", "unknown"] = "unknown" if person is None else "match"
         self._reported += 1
         encounter.verdict, encounter.person, encounter.number = verdict, person, self._reported
-        return [Decision(verdict, encounter.number, person, band, t_s)]
+        return [Decision(verdict, encounter.number, person, band, t_s, encounter.live)]
+
+    def _liveness(self, encounter: _Encounter, match: Match) -> bool | None:
+        """Return whether the face is live. Nobody needs to know it of an ignored person."""
+        views, encounter.views = encounter.views, []
+        if match.ignored or not views:
+            return None
+        self.live_checks += 1
+        return self._is_live(views)
 
     def _keep_silent(self, encounter: _Encounter, reason: str) -> list[Decision]:
         match = encounter.last_match
@@ -296,6 +332,11 @@ class Encounters:
     def _are_apart(self, one: _Encounter, other: _Encounter) -> bool:
         """Whether both were in view at once."""
         return any(not self._beside.get(track_id, set()).isdisjoint(other.tracks) for track_id in one.tracks)
+
+    def _are_alike(self, one: _Encounter, other: _Encounter) -> bool:
+        """Whether both are pictures, or neither is; and whether both are denied, or neither is."""
+        pictures = (one.live is False) == (other.live is False)
+        return pictures and (one.live in self._denied) == (other.live in self._denied)
 
     def _join(self, encounter: _Encounter, other: _Encounter) -> None:
         """Let the tracks of one encounter go on as the other."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, SourceError
 from edge.records import AlignedFace, Embedding, Face, Frame, Quality
-from edge.stages import Aligner, Detector, Embedder, FaceGate, QualityGate
+from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, QualityGate
 
 MAX_TEMPLATES = 12
 # 996 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
@@ -43,6 +43,7 @@ class Stages:
     aligner: Aligner
     embedder: Embedder
     hints: Mapping[str, str] = field(default_factory=dict)  # reason of a gate → what the person can do about it
+    liveness: Liveness | None = None  # asked of live pictures, each of which must show a live face; None: not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +217,17 @@ def _look(picture: Frame | SourceError, stages: Stages) -> Look:
     if not quality.fit:
         return Look(quality.refused, face, quality)
     crop = _aligned(stages.aligner, picture, face)
-    if crop is None:
-        return Look(("landmarks unusable",), face, quality)
+    doubt = None if stages.liveness is None else _not_live(stages.liveness, picture, face, quality)
+    if crop is None or doubt is not None:
+        return Look((doubt or "landmarks unusable",), face, quality)
     return Look((), face, quality, both_ways(stages.embedder, crop))
+
+
+def _not_live(liveness: Liveness, picture: Frame, face: Face, quality: Quality) -> str | None:
+    """Return why a face does not count as live; None: it does."""
+    view = liveness.view(picture, face, quality)
+    live = None if view is None else liveness.judge([view])
+    return None if live else "a picture" if live is False else "not surely live"
 
 
 def both_ways(embedder: Embedder, crop: AlignedFace) -> Embedding:

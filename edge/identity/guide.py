@@ -24,6 +24,8 @@ _HINTS = {
     "no face": "look towards the camera",
     "two faces": "one person at a time, please",
     "landmarks unusable": "look towards the camera",
+    "a picture": "show your own face, not a picture of it",
+    "not surely live": "leave some room round your face",
 }
 _POSE_HINTS: dict[Pose, str] = {
     "left": "turn your head slowly to your left",

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Meta
 
 from edge.errors import ModelError
-from edge.models.manifest import EmbedderEntry, Manifest, load_manifest
+from edge.models.manifest import EmbedderEntry, LivenessEntry, Manifest, load_manifest
 
 MANIFEST_NAME: Final = "manifest.json"
 CALIBRATION_SUFFIX: Final = "-calibration.json"
@@ -64,6 +64,6 @@ def _names(manifest: Manifest) -> list[str]:
     names: list[str] = []
     for entry in manifest.models:
         names += [file.path for file in entry.own_files]
-        if isinstance(entry, EmbedderEntry):
+        if isinstance(entry, EmbedderEntry | LivenessEntry):
             names.append(f"{entry.name}{CALIBRATION_SUFFIX}")
     return names

@@ -55,6 +55,11 @@ def crops(contract: FaceContract) -> list[AlignedFace]:
     return [AlignedFace(pixels=np.stack([g // 2, g - g // 4, g], axis=2)) for g in gray]  # BGR, the tone of skin
 
 
+def draw_head(size_px: int) -> NDArray[np.uint8]:
+    """Return the first golden head, (S, S) uint8, gray."""
+    return _draw(size_px, _HEAD)
+
+
 def record(model: str, embeddings: dict[str, list[NDArray[np.float32]]]) -> bytes:
     """Return a golden file for unit-norm `embeddings` of the golden crops, one list a back end."""
     lists = [np.stack(vectors) for vectors in embeddings.values()]

@@ -6,6 +6,7 @@ Another face embedder is an entry of `manifest.json`, not code.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar, get_args
 
@@ -59,6 +60,17 @@ class InputContract(_Record, frozen=True):
         return 1 if self.colour == "gray" else 3
 
 
+def _planes(contract: InputContract, pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return (1, C, S, S) float32 of the pixels of a crop; raises ValueError where they have not that shape."""
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise ValueError(f"a crop of {shape} uint8 is expected, not {pixels.shape} {pixels.dtype}")
+    image = pixels.reshape(*shape[:2], contract.channels)
+    if contract.colour == "rgb":
+        image = image[:, :, ::-1]  # crops are BGR
+    values = (image - np.array(contract.mean, np.float32)) / np.array(contract.std, np.float32)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32)
+
+
 class FaceContract(InputContract, frozen=True):
     """An aligned face: the least-squares similarity brings the landmarks to `template_px` in a square crop.
 
@@ -86,13 +98,25 @@ class FaceContract(InputContract, frozen=True):
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the network's input (1, C, S, S) float32; raises ValueError for any other shape or dtype."""
-        if pixels.shape != self.shape or pixels.dtype != np.uint8:
-            raise ValueError(f"a crop of {self.shape} uint8 is expected, not {pixels.shape} {pixels.dtype}")
-        image = pixels.reshape(self.size_px, self.size_px, self.channels)
-        if self.colour == "rgb":
-            image = image[:, :, ::-1]  # crops are BGR
-        values = (image - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32)
+        return _planes(self, pixels, self.shape)
+
+
+class ViewContract(InputContract, frozen=True):
+    """A face with its surroundings: a square round the face, `scale` times as wide as the face's longer side."""
+
+    size_px: Annotated[int, Meta(ge=32, le=512)]
+    scale: Annotated[float, Meta(ge=1, le=8)]
+    near_below: Annotated[float, Meta(ge=0, le=1)]  # share of `scale` below which the frame holds too little of it:
+    near_scale: Annotated[float, Meta(ge=1, le=8)]  # then this many times, mirrored at the frame's border
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the view's pixels: (S, S, 3)."""
+        return (self.size_px, self.size_px, 3)
+
+    def prepare(self, views: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return the network's input (N, 3, S, S) float32; raises ValueError for any other shape or dtype."""
+        return np.concatenate([_planes(self, pixels, self.shape) for pixels in views])
 
 
 class Entry(_Record, frozen=True):
@@ -133,7 +157,17 @@ class ProbeEntry(Entry, frozen=True, tag="probe", tag_field="role"):
     """A network with a known result, which shows how an engine computes on this processor (`edge/models/exact.py`)."""
 
 
-Model = DetectorEntry | EmbedderEntry | ProbeEntry  # a model with a task of its own gets a class with its own role
+class LivenessEntry(Entry, frozen=True, tag="liveness", tag_field="role"):
+    """A network that tells a live face from a picture of one."""
+
+    id: Sha256  # what its calibration is bound to
+    contract: ViewContract
+    live_class: Annotated[int, Meta(ge=0)]  # which of the network's outputs, probabilities, is "live"
+    golden: ModelFile  # log-odds of "live" of known views
+
+
+# a model with a task of its own gets a class with its own role
+Model = DetectorEntry | EmbedderEntry | ProbeEntry | LivenessEntry
 
 
 class Manifest(_Record, frozen=True):
@@ -152,6 +186,10 @@ class Manifest(_Record, frozen=True):
     def probe(self, name: str) -> ProbeEntry:
         """Return the probe of this name; raises ModelError with the known names."""
         return _named(name, [m for m in self.models if isinstance(m, ProbeEntry)], "probe")
+
+    def liveness(self, name: str) -> LivenessEntry:
+        """Return the liveness model of this name; raises ModelError with the known names."""
+        return _named(name, [m for m in self.models if isinstance(m, LivenessEntry)], "liveness model")
 
 
 _E = TypeVar("_E", bound=Entry)

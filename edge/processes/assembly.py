@@ -11,9 +11,11 @@ from edge.identity.enrolment import Stages
 from edge.models.manifest import load_manifest, load_verified
 from edge.models.slots import Slots
 from edge.pipeline import Pipeline
+from edge.processes import liveness
 from edge.processes.gallery import LiveGallery
 from edge.records import Rates
 from edge.schedule import LookSchedule
+from edge.stages import Liveness
 from edge.vision.align import Aligner
 from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
@@ -103,10 +105,11 @@ def build_enrolment(config: Config) -> Stages:
     )
 
 
-def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
-    """Return the pipeline of design and configuration, ready for its first frame."""
+def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None = None) -> Pipeline:
+    """Return the pipeline of design and configuration, ready for its first frame; `live` where it is open already."""
     rates, recognition = initial_rates(config), config.recognition
     embedder = build_embedder(config)
+    live = liveness.open_stage(config).stage if live is None else live
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
         schedule=build_schedule(config, rates),
@@ -115,6 +118,7 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
         tracker=build_tracker(rates),
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
+        liveness=live,
         shots=BestShots(_SHOT_WINDOW_S, 1.0 / rates.embeddings_hz, _BURST_SHOTS),
         embedder=embedder,
         matcher=gallery.matcher,
@@ -123,5 +127,7 @@ def build_pipeline(config: Config, gallery: LiveGallery) -> Pipeline:
             max_embeddings=recognition.max_embeddings,
             timeout_s=recognition.encounter_timeout_s,
             same_face=gallery.same_face,
+            is_live=live.judge,
+            denied=liveness.denied(config),
         ),
     )

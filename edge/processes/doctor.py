@@ -21,6 +21,7 @@ from edge.identity.calibration import rate_for_gallery
 from edge.identity.keys import NoCredentialError, strength
 from edge.models.manifest import load_manifest
 from edge.models.slots import Slots
+from edge.processes import liveness
 from edge.processes.assembly import build_detector, build_embedder
 from edge.processes.gallery import LiveGallery, load_calibration
 
@@ -56,6 +57,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
         "detector": lambda: _detector(config),
         "embedder": lambda: _embedder(config),
         "rate": lambda: _rate(config),
+        "liveness": lambda: _liveness(config),
         "people": lambda: _people(config),
         "key": lambda: _key(config),
         "outbox": lambda: _outbox(config),
@@ -128,6 +130,31 @@ def _rate(config: Config) -> Iterator[Finding]:
         f"here they are made on {recognition.min_embeddings} to {recognition.max_embeddings}",
         f"set [recognition] min_embeddings and max_embeddings within {measured}",
     )
+
+
+def _liveness(config: Config) -> Iterator[Finding]:
+    chosen = config.liveness
+    if chosen.mode == "off":
+        said = "off: a photograph of an enrolled person counts as the person"
+        yield Finding("WEAK", "liveness", said, 'set [liveness] mode = "mark" or "deny"')
+        return
+    opened = liveness.open_stage(config)
+    if opened.problem:
+        yield Finding(
+            "FAIL",
+            "liveness",
+            opened.problem,
+            "reinstall edge-face-runtime, or restore edge/models from the repository",
+        )
+        return
+    point = liveness.operating_point(config)
+    _, level = point.bands[0]
+    passed = ", ".join(f"{s.accepted} of {s.pictures} {name} pass" for name, s in level.attacks.items())
+    said = (
+        f"{chosen.mode}: {level.denied} of {level.live} live faces are taken for pictures (95 % bound "
+        f"{100 * level.upper:.1f} %), {passed}; measured on {point.calibration.cohort.partition(';')[0]}, no screens"
+    )
+    yield Finding("ok", "liveness", said)
 
 
 def _people(config: Config) -> Iterator[Finding]:

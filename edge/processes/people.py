@@ -34,11 +34,13 @@ class Report:
     person: Person
     enrolment: Enrolment
     looks_like: tuple[str, ...]  # "'Anna' (p-…)": enrolled people for whom the new one would be taken
+    live: bool = False  # whether each picture was shown to be of a live face; False: they were files
 
     def as_dict(self) -> dict[str, Any]:
         """Return it JSON-ready; scores stay inside."""
         pictures = [asdict(outcome) for outcome in self.enrolment.outcomes]
-        return {**_public(self.person), "pictures": pictures, "looks_like": list(self.looks_like)}
+        looks_like = list(self.looks_like)
+        return {**_public(self.person), "pictures": pictures, "looks_like": looks_like, "live": self.live}
 
     def as_text(self) -> str:
         """Return it as lines for a person: every refused picture with its reason, then the outcome."""
@@ -49,7 +51,8 @@ class Report:
             f"warning: looks like {other}; a visit of one may be reported as the other, in the band likely"
             for other in self.looks_like
         ]
-        return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} pictures", *warnings])
+        source = "live pictures" if self.live else "pictures, which do not show that this person was there"
+        return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} {source}", *warnings])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,12 @@ def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool) ->
     return keep(config, gallery, name, enrolment, ignored=ignored)
 
 
-def keep(config: Config, gallery: LiveGallery, name: str, enrolment: Enrolment, *, ignored: bool) -> Report:
+def keep(
+    config: Config, gallery: LiveGallery, name: str, enrolment: Enrolment, *, ignored: bool, live: bool = False
+) -> Report:
     """Store an enrolment made elsewhere, from the live camera or from pictures in memory; durable on return."""
     person = _writable(config).add(checked_name(name), enrolment.templates, ignored=ignored)
-    return Report(person, enrolment, gallery.described(c.person for c in enrolment.collisions))
+    return Report(person, enrolment, gallery.described(c.person for c in enrolment.collisions), live)
 
 
 def listing(config: Config) -> list[dict[str, Any]]:

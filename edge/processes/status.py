@@ -15,7 +15,15 @@ from edge.power.words import explain
 
 _AILS = {
     "store": "the template store cannot be opened: edge-daemon doctor says why",
+    "liveness": "the liveness model cannot be used: edge-daemon doctor says why",
     "settings": "the owner's settings cannot be read: edge-daemon check-config says why",
+}
+
+_LIVENESS = {
+    "off": "off: a picture of a person counts as the person",
+    "mark": "mark: events say whether the face was live",
+    "deny": "deny: pictures of people give no event",
+    "broken": "broken: of no face it can be told whether it is live",
 }
 
 
@@ -50,6 +58,8 @@ def as_text(report: dict[str, Any]) -> str:
             lines.append(f"           {ail}")
         lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
         lines += _silent(vision["silent"])
+        if vision["liveness"] is not None:
+            lines.append(f"liveness   {_LIVENESS[vision['liveness']]}; {vision['pictures']} pictures of people seen")
     if publisher is None:
         lines.append("publisher  has not run yet")
     else:

@@ -17,6 +17,7 @@ from edge.events.clock import moment
 from edge.events.messages import VisionState
 from edge.health import Notifier
 from edge.models.slots import Slots
+from edge.processes import liveness
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
@@ -124,7 +125,8 @@ class _Vision:
         self._blind = blind  # without the owner's settings: nobody may be recognised
         self._slots = Slots(config.models_dir)
         self._gallery, self._store_problem = _gallery_of(config)
-        self._pipeline = build_pipeline(config, self._gallery)
+        self._liveness = liveness.open_stage(config)
+        self._pipeline = build_pipeline(config, self._gallery, self._liveness.stage)
         self.owner = OwnerRequests(config, self._gallery)
         self.then = Then.GO_ON  # what the owner's requests ask of this run
         self._rates = initial_rates(config)
@@ -241,6 +243,8 @@ class _Vision:
             silent=counted(self._pipeline.reasons),
             held=self._backlog.held,
             **state_fields(self._power.orders, self._reported_s),
+            liveness="broken" if self._liveness.problem else self._config.liveness.mode,
+            pictures=counters.pictures,
             model=self._gallery.model[:16],
         )
         self._backlog.put_state(state)
@@ -255,9 +259,12 @@ class _Vision:
         orders = self._power.orders
         if orders.mode != "active":
             return orders.reason
-        if self._backlog.problem is not None:
-            return "disk"
-        return "store" if self._store_problem else orders.reason
+        problems: dict[Reason, object] = {
+            "disk": self._backlog.problem,
+            "store": self._store_problem,
+            "liveness": self._liveness.problem,
+        }
+        return next((reason for reason, problem in problems.items() if problem), orders.reason)
 
     def _follow_power(self) -> None:
         """Do as the governor says; a suspended pipeline keeps its rates, for nothing comes to it."""
@@ -283,6 +290,7 @@ class _Vision:
             model=self._gallery.model,
             born=moment(decision.t_s),
             name=self._gallery.name_of(decision.person) if named and decision.person is not None else None,
+            live=decision.live,
         )
         if decision.event_type == "unknown":
             self._pipeline.reasons.note(["nobody near"], decision.t_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.records import AlignedFace, Frame, Quality
+from edge.records import Frame, Quality, Shot
 
 _HURRY_S = 1.5  # a face that leaves so soon is taken first, if there is still time to decide it
 _STALE_S = 3.0  # a face that has been out of view for longer has lost its turn
@@ -22,19 +22,19 @@ class Track(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Shot:
+class _Held:
     since_s: float
     seen_s: float
     quality: float
-    crop: AlignedFace
+    shot: Shot
     missing: int
     leaves_s: float  # when the face will have left the view, on the frames' clock
 
 
 class BestShots:
-    """Keep the best crop of each track within a window, so that the embedder runs on it and not on every frame.
+    """Keep the best shot of each track within a window, so that the embedder runs on it and not on every frame.
 
-    A window begins with the first fit crop and is over after `window_s`. One shot is handed out at a time, and no two
+    A window begins with the first fit shot and is over after `window_s`. One shot is handed out at a time, and no two
     within `min_interval_s`: that is the rate which the power governor sets. Where several undecided faces wait, up to
     `burst` shots that the rate allowed earlier and nobody needed are handed out as fast as they are taken; over longer
     times the rate holds.
@@ -48,7 +48,7 @@ class BestShots:
         self._min_interval_s = min_interval_s
         self._burst = float(burst)
         self._saved = self._burst  # shots that may be handed out beyond the rate
-        self._shots: dict[int, _Shot] = {}
+        self._shots: dict[int, _Held] = {}
         self._handed_s = float("-inf")
 
     def set_rate(self, embeddings_hz: float) -> None:
@@ -62,29 +62,29 @@ class BestShots:
             held.seen_s = t_s
         return held is None or quality.score > held.quality
 
-    def offer(self, track: Track, crop: AlignedFace, quality: Quality, frame: Frame, missing: int) -> None:
-        """Consider one fit crop of a track; `missing`: the embeddings that its decision still needs."""
+    def offer(self, track: Track, shot: Shot, quality: Quality, frame: Frame, missing: int) -> None:
+        """Consider one fit shot of a track; `missing`: the embeddings that its decision still needs."""
         leaves_s = frame.t_s + track.leaves_in_s(frame)
         held = self._shots.get(track.id)
         if held is None:
-            self._shots[track.id] = _Shot(frame.t_s, frame.t_s, quality.score, crop, missing, leaves_s)
+            self._shots[track.id] = _Held(frame.t_s, frame.t_s, quality.score, shot, missing, leaves_s)
         elif quality.score > held.quality:
-            held.quality, held.crop, held.leaves_s = quality.score, crop, leaves_s
+            held.quality, held.shot, held.leaves_s = quality.score, shot, leaves_s
 
-    def take(self, t_s: float) -> tuple[int, AlignedFace] | None:
-        """Return the track that comes first of those whose window is over, with its best crop; None where none is."""
-        self._shots = {i: shot for i, shot in self._shots.items() if t_s - shot.seen_s <= _STALE_S}
-        due = {i: shot for i, shot in self._shots.items() if t_s - shot.since_s >= self._window_s - 1e-6}
+    def take(self, t_s: float) -> tuple[int, Shot] | None:
+        """Return the track that comes first of those whose window is over, with its best shot; None where none is."""
+        self._shots = {i: held for i, held in self._shots.items() if t_s - held.seen_s <= _STALE_S}
+        due = {i: held for i, held in self._shots.items() if t_s - held.since_s >= self._window_s - 1e-6}
         if not due or not self._may_hand_out(t_s):
             return None
         track_id = min(due, key=lambda i: self._place(due[i], t_s))
-        return track_id, self._shots.pop(track_id).crop
+        return track_id, self._shots.pop(track_id).shot
 
     def _may_hand_out(self, t_s: float) -> bool:
         """Whether the rate allows a shot now; if so, note it."""
         waited = (t_s - self._handed_s) / self._min_interval_s
         punctual = waited >= 1.0 - 1e-6
-        crowd = sum(shot.missing > 0 for shot in self._shots.values()) >= _CROWD
+        crowd = sum(held.missing > 0 for held in self._shots.values()) >= _CROWD
         saved = min(self._saved + waited, self._burst)
         if not punctual and not (crowd and saved >= 1.0):
             return False
@@ -92,11 +92,11 @@ class BestShots:
         self._handed_s = t_s
         return True
 
-    def _place(self, shot: _Shot, t_s: float) -> tuple[int, float, float]:
+    def _place(self, held: _Held, t_s: float) -> tuple[int, float, float]:
         """Return the place in the queue; the smallest comes first."""
-        if shot.missing <= 0:
-            return 3, 0.0, shot.since_s
-        left_s, needed_s = shot.leaves_s - t_s, (shot.missing - 1) * self._window_s
+        if held.missing <= 0:
+            return 3, 0.0, held.since_s
+        left_s, needed_s = held.leaves_s - t_s, (held.missing - 1) * self._window_s
         if left_s < needed_s:
-            return 2, float(shot.missing), shot.since_s
-        return (0 if left_s < _HURRY_S else 1), float(shot.missing), shot.since_s
+            return 2, float(held.missing), held.since_s
+        return (0 if left_s < _HURRY_S else 1), float(held.missing), held.since_s

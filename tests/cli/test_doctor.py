@@ -36,7 +36,18 @@ def findings(bench: Bench, code: int, environ: Mapping[str, str] | None = None) 
 def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, clips: Clips) -> None:
     man_bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}})
     found = findings(man_bench, 0)
-    assert list(found) == ["config", "camera", "detector", "embedder", "rate", "people", "key", "outbox", "mqtt"]
+    assert list(found) == [
+        "config",
+        "camera",
+        "detector",
+        "embedder",
+        "rate",
+        "liveness",
+        "people",
+        "key",
+        "outbox",
+        "mqtt",
+    ]
     assert {subject for subject, finding in found.items() if finding["level"] != "ok"} == {"key"}
     assert found["rate"]["said"].startswith("false match rate 0.001 a comparison (95 % bound ")
     assert found["people"]["said"] == "1 enrolled; a stranger is taken for one of them at a rate of 0.001"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge.identity.encounters import Encounters
-from edge.records import Decision, Embedding, Match
+from edge.records import Decision, Embedding, FaceView, Match
 
 DIMENSION = 8
 ANNA = Match("p-anna", "certain", 0.8, 0.5, 0.4)
@@ -24,13 +26,29 @@ def same_face(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     return float(one @ other) >= 0.5 * float(np.linalg.norm(one) * np.linalg.norm(other))
 
 
+def view(live: bool | None) -> FaceView:
+    """A view that `judge` reads the answer from."""
+    return FaceView(np.zeros((1, 1, 3), np.uint8), {True: 1.0, False: 0.0, None: 0.5}[live])
+
+
+def is_live(views: Sequence[FaceView]) -> bool | None:
+    return {1.0: True, 0.0: False, 0.5: None}[views[0].kept]
+
+
 class Visit:
     """Drives encounters with a list of what happens, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, denied: frozenset[bool | None] = frozenset()) -> None:
         self.encounters = Encounters(
-            min_embeddings=3, max_embeddings=5, timeout_s=4.0, same_face=same_face, recheck_s=3.0
+            min_embeddings=3,
+            max_embeddings=5,
+            timeout_s=4.0,
+            same_face=same_face,
+            is_live=is_live,
+            denied=denied,
+            recheck_s=3.0,
         )
+        self.live: bool | None = True
         self.decisions: list[Decision] = []
         self.t_s = 0.0
 
@@ -40,7 +58,7 @@ class Visit:
             self.t_s += step_s
             self.encounters.see([track], self.t_s)
             if self.encounters.wants(track, self.t_s):
-                evidence = self.encounters.add(track, face(axis), self.t_s)
+                evidence = self.encounters.add(track, face(axis), self.t_s, view(self.live))
                 self.decisions += self.encounters.decide(track, match, self.t_s)
             self.decisions += self.encounters.tick(self.t_s)
         return evidence
@@ -313,7 +331,8 @@ def test_what_a_decision_still_needs_is_counted() -> None:
 def test_each_face_of_a_picture_is_decided_with_it() -> None:
     visit = Visit()
     visit.show(1, 2, ANNA, times=5)
-    faces = [(face(0).vector, NOBODY), (face(1).vector, ANNA), (face(0).vector, NOBODY), (face(3).vector, IGNORED)]
+    matches = [(0, NOBODY), (1, ANNA), (0, NOBODY), (3, IGNORED)]
+    faces = [(face(axis).vector, match, view(live=True)) for axis, match in matches]
     visit.decisions += visit.encounters.judge(faces, visit.t_s + 1.0)
     assert [(kind, person) for kind, _, person in visit.told] == [
         ("match", "p-anna"),
@@ -326,3 +345,80 @@ def test_each_face_of_a_picture_is_decided_with_it() -> None:
         ("end", None),
     ]
     assert visit.encounters.finish() == []
+
+
+MARK: frozenset[bool | None] = frozenset()
+DENY: frozenset[bool | None] = frozenset({False})
+DENY_UNKNOWN: frozenset[bool | None] = frozenset({False, None})
+
+
+@pytest.mark.parametrize("live", [True, False, None])
+@pytest.mark.parametrize("match", [ANNA, NOBODY])
+def test_a_decision_says_whether_the_face_was_live_and_its_end_does_not(live: bool | None, match: Match) -> None:
+    visit = Visit(MARK)
+    visit.live = live
+    visit.show(1, 0, match, times=5)
+    visit.wait(5.0)
+    assert [d.live for d in visit.decisions] == [live, None]
+    assert (visit.encounters.live_checks, visit.encounters.pictures) == (1, int(live is False))
+
+
+@pytest.mark.parametrize("match", [ANNA, NOBODY])
+def test_a_denied_picture_is_one_quiet_encounter_however_long_it_hangs_there(match: Match) -> None:
+    visit = Visit(DENY)
+    visit.live = False
+    visit.show(1, 0, match, times=2000)
+    visit.show(2, 0, match, times=2000)
+    visit.wait(5.0)
+    assert visit.told == []
+    assert reasons(visit) == ["picture"]
+    assert visit.encounters.pictures == 1
+    assert visit.encounters.live_checks == 2  # once for each track
+
+
+@pytest.mark.parametrize("denied", [MARK, DENY])
+@pytest.mark.parametrize("match", [ANNA, NOBODY])
+def test_a_person_does_not_join_the_own_picture(denied: frozenset[bool | None], match: Match) -> None:
+    visit = Visit(denied)
+    visit.live = False
+    visit.show(1, 0, match, times=10)
+    visit.live = True
+    visit.show(2, 0, match, times=10)
+    assert [d.live for d in visit.decisions] == ([True] if denied else [False, True])
+
+
+def test_a_picture_does_not_prolong_the_visit_of_its_person() -> None:
+    visit = Visit(DENY)
+    visit.show(1, 0, ANNA, times=10)
+    visit.live = False
+    visit.show(2, 0, ANNA, times=100)
+    assert visit.told == [("match", 1, "p-anna"), ("end", 1, "p-anna")]
+
+
+def test_a_person_beside_the_own_picture_is_reported_once() -> None:
+    visit = Visit(DENY)
+    for _ in range(20):
+        visit.t_s += 0.2
+        visit.encounters.see([1, 2], visit.t_s)
+        for track, live in ((1, False), (2, True)):
+            visit.encounters.add(track, face(0), visit.t_s, view(live))
+            visit.decisions += visit.encounters.decide(track, ANNA, visit.t_s)
+    assert visit.told == [("match", 1, "p-anna")]
+
+
+def test_what_cannot_be_told_is_denied_only_where_asked_for() -> None:
+    for denied, told in ((DENY, [("match", 1, "p-anna")]), (DENY_UNKNOWN, [])):
+        visit = Visit(denied)
+        visit.live = None
+        visit.show(1, 0, ANNA, times=5)
+        assert visit.told == told
+    visit.live = True  # the same person, seen better by another track
+    visit.show(2, 0, ANNA, times=5)
+    assert visit.told == [("match", 1, "p-anna")]
+
+
+def test_an_ignored_person_is_not_judged() -> None:
+    visit = Visit(DENY)
+    visit.live = False
+    visit.show(1, 0, IGNORED, times=20)
+    assert (visit.told, visit.encounters.live_checks, visit.encounters.pictures) == ([], 0, 0)

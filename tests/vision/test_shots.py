@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.records import AlignedFace, Frame, Quality
+from edge.records import AlignedFace, Frame, Quality, Shot
 from edge.vision.shots import BestShots
 
 
@@ -24,8 +24,8 @@ def frame(t_s: float) -> Frame:
     return Frame(np.zeros((2, 2, 3), np.uint8), t_s, 0)
 
 
-def crop(value: int) -> AlignedFace:
-    return AlignedFace(np.full((128, 128), value, np.uint8))
+def shot(value: int) -> Shot:
+    return Shot(AlignedFace(np.full((128, 128), value, np.uint8)), None)
 
 
 def quality(score: float) -> Quality:
@@ -34,18 +34,18 @@ def quality(score: float) -> Quality:
 
 def offer(shots: BestShots, track: int, t_s: float, missing: int = 0, leaves_s: float = math.inf) -> None:
     if shots.wants(track, quality(0.5), t_s):
-        shots.offer(Track(track, leaves_s), crop(0), quality(0.5), frame(t_s), missing)
+        shots.offer(Track(track, leaves_s), shot(0), quality(0.5), frame(t_s), missing)
 
 
 def test_the_best_crop_of_the_window_is_handed_out_once() -> None:
     shots = BestShots(window_s=0.2, min_interval_s=0.2)
     for i, score in enumerate((0.3, 0.9, 0.5)):
         assert shots.wants(7, quality(score), i * 0.1) == (i < 2)
-        shots.offer(Track(7), crop(i), quality(score), frame(i * 0.1), 0)
+        shots.offer(Track(7), shot(i), quality(score), frame(i * 0.1), 0)
         taken = shots.take(i * 0.1)
     assert taken is not None
     track, best = taken
-    assert (track, int(best.pixels[0, 0])) == (7, 1)
+    assert (track, int(best.crop.pixels[0, 0])) == (7, 1)
     assert shots.take(0.5) is None
 
 

@@ -21,6 +21,7 @@ from tools.lab import (
     data,
     finish,
     head,
+    liveness,
     look_size,
     page,
     rivals,
@@ -220,6 +221,14 @@ def latency_command() -> None:
     from tools.lab import latency_table  # noqa: PLC0415  # needs torch
 
     click.echo(json.dumps(latency_table.measure()))
+
+
+@lab.command("liveness")
+@click.option("--data", "folder", type=_EXISTING, required=True, help="folder with live/PERSON/ and SPECIES/PERSON/")
+@click.option("--model", default="minifasnet-v2", show_default=True, help="the liveness model of the manifest")
+def liveness_command(folder: Path, model: str) -> None:
+    """Make golden file, thresholds and the manifest's entry of the liveness model; prints the thresholds."""
+    click.echo(liveness.write_files(model, folder).encode().decode())
 
 
 @lab.command("rivals")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,13 +15,14 @@ from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import LiveEnrolment
 from edge.identity.store import checked_name
-from edge.processes import forgetting, people
+from edge.processes import forgetting, liveness, people
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.people import person_of
 from edge.provision.device.control import ControlReply, WholePhoto
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done, Enrolled, PictureOutcome, Progress
 from edge.records import Frame
+from edge.stages import Liveness
 
 _log = logging.getLogger(__name__)
 _MAX_PHOTOS = 100  # more do not make better templates
@@ -65,10 +67,21 @@ class EnrolmentRequests:
         self._begun = request
         stages = self._stages(self._config)
         if request.source == "camera":
+            stages = replace(stages, liveness=self._liveness())
             self._live = LiveEnrolment(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
             return self._progress()
         self._photos = Collection(stages)
         return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
+
+    def _liveness(self) -> Liveness | None:
+        """Return what tells live faces from pictures; None: it is off. Raises EnrolmentError where it is broken."""
+        if self._config.liveness.mode == "off":
+            return None
+        opened = liveness.open_stage(self._config)
+        if opened.problem:
+            remedy = "edge-daemon doctor says how to mend it; until then enrol from photos"
+            raise EnrolmentError(opened.problem.partition("\n")[0], remedy)
+        return opened.stage
 
     def _look(self, _: messages.EnrolLook) -> Progress:
         return self._progress()
@@ -104,7 +117,10 @@ class EnrolmentRequests:
         begun = self._begun
         if begun is None:
             raise _nothing_begun()
-        report = people.keep(self._config, self._gallery, begun.name, self._enrolment(), ignored=begun.ignored)
+        live = self._live is not None and self._config.liveness.mode != "off"
+        report = people.keep(
+            self._config, self._gallery, begun.name, self._enrolment(), ignored=begun.ignored, live=live
+        )
         self.forget()
         pictures = [
             PictureOutcome(name=o.name, refused=list(o.refused), template=o.template)
