@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -218,7 +219,7 @@ def test_a_blurred_picture_is_refused(stages: Stages) -> None:
     blurred = frame(np.asarray(cv2.GaussianBlur(sharp.image, (0, 0), 6), np.uint8))
     (face,) = stages.detector.detect(blurred)
     limit = stages.quality_gate.assess(blurred, face).sharpness * 1.5
-    limits = QualityLimits(min_sharpness=limit, min_brightness=0, max_brightness=255, min_contrast=0, max_yaw=1)
+    limits = QualityLimits(**msgspec.structs.asdict(msgspec.structs.replace(CONFIG.quality, min_sharpness=limit)))
     found = enrol([("sharp", sharp), ("blurred", blurred)], replace(stages, quality_gate=QualityGate(limits)), nobody)
     assert [o.refused for o in found.outcomes] == [(), ("too blurred",)]
 
