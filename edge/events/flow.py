@@ -107,7 +107,7 @@ class Pace:
         return asked
 
 
-class Flow:
+class DeliveryWindow:
     """Which events are under way on one connection, and which come next.
 
     In flight: sent, and the broker has not answered. Unacked (only with `acks`): the broker has it, the consumer has

@@ -22,7 +22,7 @@ from edge.errors import EventError, OutboxError, PublisherError
 from edge.events import discovery
 from edge.events.clock import moment
 from edge.events.event import UNREADABLE, Event, as_late, encode
-from edge.events.flow import Backoff, Flow, Pace, Topics
+from edge.events.flow import Backoff, DeliveryWindow, Pace, Topics
 from edge.events.link import Answered, Connection, Dialler, LinkError, Received, TooLongError
 from edge.events.messages import parse_ack, parse_set
 from edge.events.outbox import Outbox
@@ -78,7 +78,7 @@ class Publisher:
         self._uniform = random.SystemRandom().random
         self._backoff = backoff or Backoff()
         self._denial_backoff = Backoff()
-        self._flow = Flow(acks=config.mqtt.acks)
+        self._delivery = DeliveryWindow(acks=config.mqtt.acks)
         self._generation = outbox.generation
         self._ack_wait_s = self._ack_wait_min_s = ack_wait_s
         # what the disk must still be told
@@ -146,8 +146,8 @@ class Publisher:
         self._status.refresh()
         version = "5" if connection.v5 else "3.1.1, which cannot tell a denied event from a delivered one"
         _log.info("connected to %s:%d with MQTT %s", self._mqtt.host, self._mqtt.port, version)
-        self._flow.rewind()
-        self._flow.window = connection.window
+        self._delivery.rewind()
+        self._delivery.window = connection.window
         self._more = True
         self._send(connection, self._topics.availability, b"online", retain=True)
         self._take_back(connection)
@@ -195,7 +195,7 @@ class Publisher:
             self._send_state(connection, t_s)
         if t_s >= self._tidy_s:
             self._tidy()
-        if (self._flow.in_flight and t_s > self._answer_due_s) or connection.unanswered_s > _STALL_S:
+        if (self._delivery.in_flight and t_s > self._answer_due_s) or connection.unanswered_s > _STALL_S:
             raise LinkError("lost", f"the broker has answered nothing for {_STALL_S:.0f} s", "restart it")
 
     def _take(self, incoming: Answered | Received) -> None:
@@ -206,7 +206,7 @@ class Publisher:
                 self._refuse(incoming, e)
             return
         self._answer_due_s = now_s() + _STALL_S
-        row = self._flow.answered(incoming.mid)
+        row = self._delivery.answered(incoming.mid)
         if incoming.code < 0x80:
             self._backoff.reset()
             if row is not None:
@@ -226,7 +226,7 @@ class Publisher:
 
     def _accepted(self, row: Row) -> None:
         self._status.published += 1
-        if not self._flow.acks:
+        if not self._delivery.acks:
             self._arrived.append(row.event)
         if self._status.link == "event_denied":
             self._denial_backoff.reset()
@@ -249,7 +249,7 @@ class Publisher:
             self._pace["wishes"].ask()
         elif message.topic == self._topics.ack:
             ack = parse_ack(message.payload)
-            seq = self._flow.acked(ack)
+            seq = self._delivery.acked(ack)
             if seq > 0:
                 self._acks[ack.boot] = max(seq, self._acks.get(ack.boot, 0))
                 self._pace["acks"].ask()
@@ -300,7 +300,7 @@ class Publisher:
 
     def _look(self, t_s: float) -> None:
         """Notice what vision wrote, another file, a silent consumer, and the time to ask again after a denial."""
-        flow = self._flow
+        flow = self._delivery
         if self._outbox.changed():
             self._more = self._status.changed = True
         if self._outbox.generation != self._generation:
@@ -317,12 +317,12 @@ class Publisher:
             self._ack_wait_s = min(self._ack_wait_s * 2, _ACK_WAIT_MAX_S)
 
     def _send_events(self, connection: Connection, t_s: float) -> None:
-        room = self._flow.room
+        room = self._delivery.room
         if self._status.link == "event_denied":  # one event is enough to ask whether it is still denied
-            room = 1 if t_s >= self._send_after_s and not self._flow.in_flight else 0
+            room = 1 if t_s >= self._send_after_s and not self._delivery.in_flight else 0
         if not self._more or room == 0:
             return
-        rows = self._outbox.pending(room, self._flow.cursor)
+        rows = self._outbox.pending(room, self._delivery.cursor)
         self._more = len(rows) == room
         for row in rows:
             self._send_event(connection, row, t_s)
@@ -333,16 +333,16 @@ class Publisher:
             event = msgspec.structs.replace(event, name=UNSET)  # the owner turned names off while it waited
         if is_late(row.born, moment(), self._mqtt.late_after_s):
             event = as_late(event)
-        if not self._flow.in_flight:
+        if not self._delivery.in_flight:
             self._answer_due_s = t_s + _STALL_S
-        if not self._flow.unacked:
+        if not self._delivery.unacked:
             self._ack_due_s = t_s + self._ack_wait_s
         mid = self._send(connection, self._topics.event, encode(event))
-        self._status.resent += self._flow.sent(mid, row)
+        self._status.resent += self._delivery.sent(mid, row)
 
     def _send_state(self, connection: Connection, t_s: float) -> None:
         with self._disk():
-            state = self._status.message(t_s, moment().wall_ms, settled=not self._flow.in_flight)
+            state = self._status.message(t_s, moment().wall_ms, settled=not self._delivery.in_flight)
             if state is not None:
                 self._send(connection, self._topics.state, state, retain=True)
 

@@ -35,7 +35,7 @@ from edge.vocabulary import Reason
 _log = logging.getLogger(__name__)
 
 _NOBODY = "nobody is recognised until this is mended"
-_HOUSEKEEPING_S = 1.0  # how often settings, store and watchdog are looked after
+_PERIOD_S = 1.0  # how often settings, store and watchdog are looked after
 
 
 def run(
@@ -73,7 +73,7 @@ def run(
                 if vision.then:
                     vision.stop_was_asked()
                     return None
-                vision.keep_house(feed.problem)
+                vision.each_second(feed.problem)
     finally:
         if not vision.then:
             notifier.stopping()
@@ -143,7 +143,7 @@ class _Vision:
         self._reason: Reason = "starting"
         self._sight = SightServer(config.sight_path)
         self._silences = SilenceLog(config.recognition.min_embeddings)
-        self._house_s = self._reported_s = now_s()
+        self._checked_s = self._reported_s = now_s()
 
     def wants_frames(self) -> bool:
         """Whether frames are wanted at all."""
@@ -171,15 +171,15 @@ class _Vision:
         self._power.note(pipeline.counters, pipeline.undecided, pipeline.tracker.active, now)
         self._follow_power()
 
-    def keep_house(self, camera: Reason | None) -> None:
+    def each_second(self, camera: Reason | None) -> None:
         """About once a second: settings, store, watchdog, and the state when it is due or has changed.
 
         `camera`: what ails the camera.
         """
         now = now_s()
-        if now - self._house_s < _HOUSEKEEPING_S:
+        if now - self._checked_s < _PERIOD_S:
             return
-        self._house_s = now
+        self._checked_s = now
         self._recognition = self._backlog.settings().recognition
         self._backlog.retry()
         self._follow_store()

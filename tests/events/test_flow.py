@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.events.flow import Backoff, Flow, Topics
+from edge.events.flow import Backoff, DeliveryWindow, Topics
 from edge.events.messages import Ack
 from edge.events.waiting import Row
 from tests.events.samples import BOOT, match, moment
@@ -25,7 +25,7 @@ def test_only_set_topics_of_this_device_have_a_key() -> None:
 
 
 def test_no_more_than_the_window_is_in_flight() -> None:
-    flow = Flow(acks=False, window=3)
+    flow = DeliveryWindow(acks=False, window=3)
     for number in range(1, 4):
         flow.sent(number, row(number))
     assert (flow.room, flow.in_flight) == (0, 3)
@@ -36,11 +36,11 @@ def test_no_more_than_the_window_is_in_flight() -> None:
 
 
 def test_an_answer_to_another_message_is_no_event() -> None:
-    assert Flow(acks=False).answered(99) is None
+    assert DeliveryWindow(acks=False).answered(99) is None
 
 
 def test_an_absent_consumer_bounds_what_is_sent() -> None:
-    flow = Flow(acks=True, window=20, unacked_max=5)
+    flow = DeliveryWindow(acks=True, window=20, unacked_max=5)
     for number in range(1, 6):
         flow.sent(number, row(number))
         flow.answered(number)
@@ -51,21 +51,21 @@ def test_an_absent_consumer_bounds_what_is_sent() -> None:
 
 @pytest.mark.parametrize(("acked", "trimmed"), [(0, 0), (2, 2), (3, 3), (4, 3), (2**53 - 1, 3)])
 def test_an_ack_never_trims_what_was_not_sent(acked: int, trimmed: int) -> None:
-    flow = Flow(acks=True)
+    flow = DeliveryWindow(acks=True)
     for number in range(1, 4):
         flow.sent(number, row(number))
     assert flow.acked(Ack(boot=BOOT, seq=acked)) == trimmed
 
 
 def test_an_ack_of_an_unknown_boot_trims_nothing() -> None:
-    flow = Flow(acks=True)
+    flow = DeliveryWindow(acks=True)
     flow.sent(1, row(1))
     assert flow.acked(Ack(boot="f" * 16, seq=9)) == 0
     assert flow.unacked == 1
 
 
 def test_after_a_rewind_the_oldest_comes_first_and_counts_as_sent_again() -> None:
-    flow = Flow(acks=True)
+    flow = DeliveryWindow(acks=True)
     assert not flow.sent(1, row(1))
     flow.rewind()
     assert (flow.cursor, flow.in_flight, flow.unacked) == (0, 0, 0)
