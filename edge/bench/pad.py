@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from edge.bench import progress
 from edge.bench.intervals import clopper_pearson
+from edge.bench.timing import interleaved, ratio, spread
 from edge.cameras.camera import FileSource
 from edge.cameras.picture import read_image
 from edge.config import Config, DeviceConfig, LivenessConfig
@@ -34,7 +35,7 @@ from edge.identity.enrolment import Stages
 from edge.processes import liveness, people
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
-from edge.records import Embedding, Face, FaceView, Frame
+from edge.records import AlignedFace, Embedding, Face, FaceView, Frame
 from edge.stages import Liveness
 from edge.vocabulary import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -45,6 +46,7 @@ Shot = tuple[Embedding, FaceView | None]
 _CLIP_FPS = 2.0  # frames a second of a clip
 _MOST_FRAMES = 60  # of a clip
 _SHOTS = 3  # of a visit
+_ROUNDS = 40  # of timing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +80,8 @@ def measure(folder: Path) -> dict[str, Any]:
                 advance()
         report = _rates(shown)
         _add_product(report, shown, config, judge.liveness)
-        return {**report, "measured_with": _about(config)}
+        cost = judge.cost([view for one in shown for _, view in one.shots if view is not None][:_SHOTS])
+        return {**report, "cost": cost, "measured_with": _about(config)}
 
 
 def table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -124,6 +127,7 @@ class _Judge:
         if opened.problem:
             raise SourceError(opened.problem, "edge-daemon doctor says how to mend it")
         self.liveness = opened.stage
+        self._crop: AlignedFace | None = None  # the last one
 
     def look(self, species: str, person: str, path: Path) -> Presentation:
         """Return what one picture or clip showed."""
@@ -140,6 +144,20 @@ class _Judge:
         answer: Answer = "unknown" if live is None else "live" if live else "picture"
         return Presentation(species, person, path, answer if height_px else "no face", tuple(shots), height_px)
 
+    def cost(self, views: Sequence[FaceView]) -> dict[str, float]:
+        """Time a decision on these views against one embedding, side by side, one thread."""
+        crop, embedder = self._crop, self._stages.embedder
+        if not views or crop is None:
+            return {}
+        subjects = {"decision": lambda: self.liveness.judge(views), "embedding": lambda: embedder.embed(crop)}
+        times = interleaved(subjects, _ROUNDS)
+        return {
+            "views": float(len(views)),
+            "decision_ms": spread(times["decision"]).p50_ms,
+            "embedding_ms": spread(times["embedding"]).p50_ms,
+            "decision_over_embedding": ratio(times["decision"], times["embedding"]),
+        }
+
     def _take(self, frame: Frame, face: Face, views: list[FaceView], shots: list[Shot]) -> None:
         """Keep the view of a face, and its embedding where the pipeline would have embedded it."""
         if self._stages.face_gate.refusal(frame, face) is not None:
@@ -149,7 +167,8 @@ class _Judge:
         if view is not None:
             views.append(view)
         if quality.fit and len(shots) < _SHOTS:
-            shots.append((self._stages.embedder.embed(self._stages.aligner.align(frame, face)), view))
+            self._crop = self._stages.aligner.align(frame, face)
+            shots.append((self._stages.embedder.embed(self._crop), view))
 
 
 def _rates(shown: Sequence[Presentation]) -> dict[str, Any]:

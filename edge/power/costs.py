@@ -27,6 +27,11 @@ class Costs:
         return self.base_w, self.capture_j, self.look_j, self.embed_j
 
 
+# Embeddings that one liveness check counts for: three views cost at most the time of one (`edge-bench pad` measures the
+# ratio), on the same processor, so what an embedding is learned to cost holds for it too.
+LIVE_CHECK_EMBEDDINGS = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Prior:
     """Costs with the spread in which the truth is expected, as a share (one standard deviation)."""

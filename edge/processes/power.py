@@ -16,7 +16,7 @@ from edge.config import Config, PowerConfig
 from edge.events.event import rfc3339
 from edge.pipeline import Counters
 from edge.power.battery import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_voltage
-from edge.power.costs import PRIORS, this_device
+from edge.power.costs import LIVE_CHECK_EMBEDDINGS, PRIORS, this_device
 from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders
@@ -78,10 +78,12 @@ class PowerManager:
             self._counted(self._usage.seconds, max(0.0, now_s - self._noted_s)),
             self._counted(self._usage.frames, counters.frames - self._counts.frames),
             self._counted(self._usage.looks, counters.looks - self._counts.looks),
-            self._usage.embeddings + counters.embeddings - self._counts.embeddings,
+            self._usage.embeddings
+            + (counters.embeddings - self._counts.embeddings)
+            + LIVE_CHECK_EMBEDDINGS * (counters.live_checks - self._counts.live_checks),
         )
         self._counts.frames, self._counts.looks = counters.frames, counters.looks
-        self._counts.embeddings = counters.embeddings
+        self._counts.embeddings, self._counts.live_checks = counters.embeddings, counters.live_checks
         self._noted_s = now_s
         self._seen = {track: self._seen.get(track, now_s) for track in undecided} if following else {}
         new = any(now_s - since_s <= MEET_S for since_s in self._seen.values())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from edge.errors import EventError
 from edge.events.event import (
@@ -32,6 +32,9 @@ persons = st.from_regex(r"\Ap-[a-z2-7]{8}\Z")
 names = st.text(max_size=60).map(display_name).map(lambda name: UNSET if name is None else name)
 
 
+LIVE: tuple[bool | Literal["unknown"] | UnsetType, ...] = (True, False, "unknown", UNSET)
+
+
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     kinds: tuple[EventType, ...] = get_args(EventType)
@@ -51,6 +54,7 @@ def events(draw: st.DrawFn) -> Event:
         late=draw(st.booleans()),
         model=draw(hexes),
         name=UNSET if person is None else draw(names),
+        live=UNSET if kind == "end" else draw(st.sampled_from(LIVE)),
     )
 
 
@@ -70,6 +74,7 @@ def test_the_largest_event_fits() -> None:
         encounter=MAX_SEQ,
         time="9999-12-31T23:59:59.999Z",
         name="😀" * 40,
+        live="unknown",
     )
     assert 460 < len(encode(longest)) <= MAX_BYTES
 
@@ -140,11 +145,30 @@ def test_a_missing_field_is_refused_by_name(field: str) -> None:
         {"event_type": "unknown", "person": None},
         {"event_type": "end", "person": None},
         {"event_type": "end", "person": None, "band": None, "name": "Jane"},
+        {"event_type": "end", "live": True},
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(EventError, match=r"person|band|name"):
+    with pytest.raises(EventError, match=r"person|band|name|live"):
         match(**changes)
+
+
+@pytest.mark.parametrize(("live", "sent"), [(True, b":true"), (False, b":false"), ("unknown", b':"unknown"')])
+def test_liveness_is_sent_as_true_false_or_unknown(live: bool | Literal["unknown"], sent: bytes) -> None:
+    assert b'"live"' + sent in encode(match(live=live))
+
+
+@pytest.mark.parametrize("live", ["true", "yes", 1, None])
+def test_liveness_in_other_words_is_refused(live: object) -> None:
+    told = json.loads(encode(match())) | {"live": live}
+    with pytest.raises(EventError, match="live"):
+        decode(json.dumps(told).encode())
+
+
+def test_an_event_of_an_older_version_without_liveness_is_still_read() -> None:
+    payload = encode(match())
+    assert b"live" not in payload
+    assert decode(payload).live is UNSET
 
 
 def test_a_payload_above_the_limit_is_refused_unread() -> None:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import NEAR_DUPLICATE, Enrolment, Stages, agreeing, both_ways, choose, enrol
+from edge.identity.guide import LiveEnrolment
 from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery
 from edge.models import golden
 from edge.models.manifest import load_manifest
+from edge.processes import liveness
 from edge.processes.assembly import (
     build_aligner,
     build_detector,
@@ -29,6 +31,7 @@ from edge.processes.gallery import load_calibration
 from edge.records import Embedding, Frame
 from edge.vision.gates import HINTS, QualityGate, QualityLimits
 from tests.footage import Image, still, video
+from tests.vision.test_liveness import held
 
 Vectors = NDArray[np.float32]
 
@@ -270,3 +273,17 @@ def test_the_man_is_recognized_in_frames_he_was_not_enrolled_from(stages: Stages
     seen = enrol(man(30, 45), stages, nobody, max_templates=1)
     assert known.match(seen.templates[0]).person == "p-man"
     assert known.match(enrol([("portrait", woman())], stages, nobody).templates[0]).person is None
+
+
+# ── live pictures must be of a live face ──
+
+
+def test_from_the_camera_a_live_face_is_taken_and_a_picture_of_one_is_not(stages: Stages) -> None:
+    live = replace(stages, liveness=liveness.open_stage(CONFIG).stage)
+    ground = np.asarray(cv2.resize(video("bikes", limit=1)[0], (640, 480)), np.uint8)
+    (shown, *_) = held(still("astronaut"), ground, 400)
+    pictures = [("man", Frame(video("carphone")[0], 0.0, 0)), ("print", Frame(shown, 0.0, 1))]
+    assert [outcome.refused for outcome in enrol(pictures, live, lambda _: []).outcomes] == [(), ("a picture",)]
+    enrolment = LiveEnrolment(live, lambda _: [])
+    assert enrolment.see(pictures[1][1])
+    assert enrolment.progress().hint == "show your own face, not a picture of it"

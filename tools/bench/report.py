@@ -149,6 +149,19 @@ def _plot_match(report: Mapping[str, Any]) -> str:
     return lines("One probe, one thread, median", series, "templates", "ms")
 
 
+def _plot_pad(report: Mapping[str, Any]) -> str:
+    kinds = report["species"].items()
+    errors = [(f"APCER, {name}", 100 * figures["apcer"]) for name, figures in kinds]
+    bounds = [(f"its 95 % bound, {name}", 100 * figures["apcer_ci95"][1]) for name, figures in kinds]
+    live = [("BPCER", 100 * report["bpcer"]), ("its 95 % bound", 100 * report["live"]["bpcer_ci95"][1])]
+    plots = [bars("Pictures taken for live, and live faces taken for pictures", [*errors, *bounds, *live], "%")]
+    matched = [(f"{name}, {mode}", 100 * f[key]) for name, f in kinds for mode, key in _PAD_MODES if f[key] is not None]
+    return "\n".join([*plots, bars("IAPAR: attacks that end in a match", matched, "%")] if matched else plots)
+
+
+_PAD_MODES = (("liveness off", "iapar_off"), ("denied", "iapar"))
+
+
 def _plot_peers(report: Mapping[str, Any]) -> str:
     key = "cpu_ms_per_recognized_encounter"
     values = [(row["system"], row[key]) for row in report["rows"] if row.get(key)]
@@ -167,6 +180,7 @@ _PLOTS: Mapping[str, Plot] = {
     "forms": _plot_forms,
     "pipeline": _plot_pipeline,
     "match": _plot_match,
+    "pad": _plot_pad,
     "peers": _plot_peers,
     "battery": _plot_battery,
 }
