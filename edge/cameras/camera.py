@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cameras.decoder import PictureDecoder
 from edge.cameras.live import CameraSilentError, CaptureSource
-from edge.cameras.picture import read_image
 from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.clock import now_s
 from edge.config import CameraConfig
@@ -119,6 +119,7 @@ class FileSource:
         self._fps, self._realtime, self._loop = fps, realtime, loop
         self._clip: _Video | _Picture | None = None
         self._held_s: float | None = None  # media time within the file of a frame that is not due yet
+        self._decoder: PictureDecoder | None = None  # made for the first picture
         self._clip_s = 0.0  # media time at which the current file began
         self._due_s = 0.0  # media time before which no further frame is wanted
         self._origin_s: float | None = None  # the clock's reading at media time 0
@@ -159,6 +160,9 @@ class FileSource:
         self._loop = False
         if self._clip is not None:
             self._finish(self._clip)
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
 
     def _next_clip(self) -> _Video | _Picture | None:
         if not self._queue and self._loop and self._fruitful:
@@ -170,7 +174,11 @@ class FileSource:
         _log.info("playing %s", path.name)
         kind = kind_of(path)
         is_picture = kind in {"picture", "heic"} or (kind == "other" and path.suffix.lower() in IMAGE_SUFFIXES)
-        self._clip = _Picture(path) if is_picture else _Video(path)
+        if is_picture:
+            self._decoder = self._decoder or PictureDecoder()
+            self._clip = _Picture(self._decoder.read(path))
+        else:
+            self._clip = _Video(path)
         return self._clip
 
     def _finish(self, clip: _Video | _Picture) -> None:
@@ -264,8 +272,8 @@ class _Picture:
 
     still = True
 
-    def __init__(self, path: Path) -> None:
-        self._image = read_image(path)
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self._image = image
         self._shown = False
         self.duration_s = _PICTURE_S
 

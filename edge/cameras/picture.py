@@ -1,4 +1,4 @@
-"""Pictures from files and from memory, decoded in as much memory as vision has."""
+"""Pictures from files and from memory, decoded in this process; those of others go through `edge.cameras.decoder`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,34 @@ from edge import MAX_IMAGE_PIXELS
 from edge.content import HEIC_REMEDY, kind_of_bytes
 from edge.errors import SourceError
 
-_MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
+MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
 _SCALES = (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_COLOR_8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers that begin a frame: SOF0 to SOF15
 _SCAN = 0xDA  # SOS
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # a stuffed zero, TEM, RST0 to RST7: nothing follows them
+# What is promised; OpenCV would decode much more. TIFF and WebP are told by two places.
+_KINDS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+_FORMATS = "give JPEG, PNG, WebP, BMP or TIFF"
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read one picture as (H, W, 3) uint8 BGR, upright; gray and RGBA are converted; raises SourceError."""
+    """Read one picture as (H, W, 3) uint8 BGR, upright; gray and RGBA are converted; raises SourceError.
+
+    For pictures of the project's own: it decodes in this process.
+    """
+    return decode_image(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> NDArray[np.uint8]:
+    """Return the bytes of a file that may be a picture; raises SourceError."""
     try:
         size = path.stat().st_size
-        if not 0 < size <= _MAX_IMAGE_BYTES:
-            limit = _MAX_IMAGE_BYTES >> 20
+        if not 0 < size <= MAX_IMAGE_BYTES:
+            limit = MAX_IMAGE_BYTES >> 20
             raise SourceError(f"{path}: {size} bytes is no picture", f"give a picture of 1 byte to {limit} MB")
-        data = np.fromfile(path, np.uint8)
+        return np.fromfile(path, np.uint8)
     except OSError as e:
         raise SourceError(f"{path}: cannot be read: {e.strerror}", "check the path and its permissions") from None
-    return decode_image(data, str(path))
 
 
 def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
@@ -37,6 +48,10 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     A JPEG of more than MAX_IMAGE_PIXELS comes at a half, a quarter or an eighth of its size; other pictures, and JPEGs
     whose decoder holds them whole, are refused then. Raises SourceError.
     """
+    if kind_of_bytes(data[:64].tobytes()) == "heic":
+        raise SourceError(f"{name}: HEIC pictures are not read here", HEIC_REMEDY)
+    if not _is_promised(data[:12].tobytes()):
+        raise SourceError(f"{name}: not a picture that can be decoded", _FORMATS)
     if _held_whole_px(data) <= MAX_IMAGE_PIXELS:
         for scale in _SCALES:
             try:
@@ -46,12 +61,14 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
                     continue  # said after a look at its head
                 raise SourceError(f"{name}: cannot be decoded: {e.err}", "save it anew as JPEG or PNG") from None
             if image is None:
-                if kind_of_bytes(data[:64].tobytes()) == "heic":
-                    raise SourceError(f"{name}: HEIC pictures are not read here", HEIC_REMEDY)
-                raise SourceError(f"{name}: not a picture that can be decoded", "give JPEG, PNG, WebP, BMP or TIFF")
+                raise SourceError(f"{name}: not a picture that can be decoded", _FORMATS)
             return np.asarray(image, np.uint8)
     limit = f"{MAX_IMAGE_PIXELS // 10**6} megapixels"
     raise SourceError(f"{name}: has too many pixels", f"give one of at most {limit}, or a JPEG that is not progressive")
+
+
+def _is_promised(head: bytes) -> bool:
+    return head.startswith(_KINDS) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
 
 
 def _held_whole_px(data: NDArray[np.uint8]) -> int:
@@ -65,6 +82,9 @@ def _held_whole_px(data: NDArray[np.uint8]) -> int:
         marker = head[at + 1]
         if head[at] != 0xFF or marker == 0xFF:
             at += 1  # filling
+            continue
+        if marker in _WITHOUT_LENGTH:
+            at += 2
             continue
         if marker in _FRAMES:
             pixels = int.from_bytes(head[at + 5 : at + 7]) * int.from_bytes(head[at + 7 : at + 9])

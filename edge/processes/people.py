@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.cameras.camera import FileSource, expand
-from edge.cameras.picture import read_image
+from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
 from edge.content import kind_of
 from edge.errors import EnrolmentError, SourceError, StoreError
@@ -148,17 +148,19 @@ def _writable(config: Config) -> Store:
 def _pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]]:
     """Yield every picture, and a few frames a second of every video, each with a name to speak of it."""
     count = 0
-    for path in files:
-        for shot in _video(path) if kind_of(path) == "video" else _picture(path):
-            count += 1
-            if count > _MAX_PICTURES:
-                raise EnrolmentError(f"more than {_MAX_PICTURES} pictures", "choose fewer, and the most different ones")
-            yield shot
+    with PictureDecoder() as decoder:
+        for path in files:
+            for shot in _video(path) if kind_of(path) == "video" else _picture(path, decoder):
+                count += 1
+                if count > _MAX_PICTURES:
+                    remedy = "choose fewer, and the most different ones"
+                    raise EnrolmentError(f"more than {_MAX_PICTURES} pictures", remedy)
+                yield shot
 
 
-def _picture(path: Path) -> Iterator[tuple[str, Frame | SourceError]]:
+def _picture(path: Path, decoder: PictureDecoder) -> Iterator[tuple[str, Frame | SourceError]]:
     try:
-        yield path.name, Frame(read_image(path), 0.0, 0)
+        yield path.name, Frame(decoder.read(path), 0.0, 0)
     except SourceError as e:
         yield path.name, e
 

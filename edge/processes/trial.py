@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.cameras.camera import expand
-from edge.cameras.picture import read_image
+from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
 from edge.content import kind_of
 from edge.errors import SourceError
@@ -31,16 +31,17 @@ def tried(config: Config, gallery: LiveGallery, paths: Sequence[Path]) -> Iterat
     """Judge each picture as a folder of pictures is judged; raises EdgeError where it cannot begin."""
     files = expand(paths)
     pipeline = build_pipeline(config, gallery)
-    for i, path in enumerate(files):
-        if kind_of(path) == "video":
-            yield Tried(path.name, 'a video: play it with [camera] source = "video"')
-            continue
-        try:
-            image = read_image(path)
-        except SourceError as e:
-            yield Tried(path.name, str(e))
-            continue
-        yield Tried(path.name, "", tuple(examine(pipeline, Frame(image, float(i), i, still=True))))
+    with PictureDecoder() as decoder:
+        for i, path in enumerate(files):
+            if kind_of(path) == "video":
+                yield Tried(path.name, 'a video: play it with [camera] source = "video"')
+                continue
+            try:
+                image = decoder.read(path)
+            except SourceError as e:
+                yield Tried(path.name, str(e))
+                continue
+            yield Tried(path.name, "", tuple(examine(pipeline, Frame(image, float(i), i, still=True))))
 
 
 def as_dict(picture: Tried, gallery: LiveGallery) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edge.cameras.picture import decode_image
+from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
@@ -40,6 +40,7 @@ class EnrolmentRequests:
         self._begun: messages.EnrolBegin | None = None
         self._live: LiveEnrolment | None = None
         self._photos: Collection | None = None
+        self._decoder: PictureDecoder | None = None
         self._asked_s: float | None = None  # time of the first frame since somebody asked how the enrolment goes
 
     @property
@@ -70,7 +71,7 @@ class EnrolmentRequests:
             stages = replace(stages, liveness=self._liveness())
             self._live = LiveEnrolment(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
             return self._progress()
-        self._photos = Collection(stages)
+        self._photos, self._decoder = Collection(stages), PictureDecoder()
         return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
 
     def _liveness(self) -> Liveness | None:
@@ -105,7 +106,8 @@ class EnrolmentRequests:
     def _take(self, photos: Collection, request: WholePhoto) -> Look:
         """Decode a photo, look at it, and leave none of its pixels in memory."""
         try:
-            image = decode_image(np.frombuffer(request.data, np.uint8), request.name)
+            assert self._decoder is not None  # noqa: S101 (it is there as long as `photos` is)
+            image = self._decoder.decode(np.frombuffer(request.data, np.uint8), request.name)
         except SourceError as e:
             return photos.add(request.name, e)
         try:
@@ -117,11 +119,15 @@ class EnrolmentRequests:
         begun = self._begun
         if begun is None:
             raise _nothing_begun()
+        kept = self._kept(begun)  # the templates are gone with that call, before freed memory is left as it is again
+        self.forget()
+        return kept
+
+    def _kept(self, begun: messages.EnrolBegin) -> Enrolled:
         live = self._live is not None and self._config.liveness.mode != "off"
         report = people.keep(
             self._config, self._gallery, begun.name, self._enrolment(), ignored=begun.ignored, live=live
         )
-        self.forget()
         pictures = [
             PictureOutcome(name=o.name, refused=list(o.refused), template=o.template)
             for o in report.enrolment.outcomes[-_MAX_PHOTOS:]
@@ -160,6 +166,9 @@ class EnrolmentRequests:
         """Give up the enrolment that was begun, if there is one."""
         begun, self._begun = self._begun, None
         self._live = self._photos = None  # the engines go with them, and what they kept of the last picture
+        if self._decoder is not None:
+            self._decoder.close()
+            self._decoder = None
         if begun is not None:
             forgetting.end()
 
