@@ -63,7 +63,8 @@ def pack(manifest: Path, private_key: Ed25519PrivateKey) -> bytes:
 def _names(manifest: Manifest) -> list[str]:
     names: list[str] = []
     for entry in manifest.models:
-        names += [file.path for file in entry.own_files]
-        if isinstance(entry, EmbedderEntry | LivenessEntry):
+        own = [file.path for file in entry.own_files]
+        names += own
+        if own and isinstance(entry, EmbedderEntry | LivenessEntry):
             names.append(f"{entry.name}{CALIBRATION_SUFFIX}")
     return names

@@ -14,6 +14,7 @@ from edge.errors import ModelError, StoreError
 from edge.identity.keys import StoreKey
 from edge.identity.store import Store
 from edge.models import golden
+from edge.models.bundle import pack, unpack
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, load_verified
 from edge.processes.assembly import build_enrolment
 from edge.records import Frame
@@ -21,6 +22,7 @@ from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import open_embedder
 from tests.footage import video
 from tests.models import old_form
+from tests.provision.harness import SIGNER, TRUSTED
 
 OF_THE_STORE = "2a6e6696305fc8c4180e56c818a6c52ee52247177032616404d348c3bb8b47fc"
 KEY = StoreKey(bytes.fromhex("9072b352361ff418eeae20205e01d1ba09dee74a8c04ff6d0644c63192e13509"))
@@ -80,3 +82,9 @@ def test_a_store_of_an_earlier_version_opens_and_its_man_is_recognised(tmp_path:
     gallery = store.gallery()
     scores = gallery.templates @ gallery.rotate(embedding.vector[None])[0]
     assert scores.mean() > 0.5
+
+
+def test_a_bundle_of_old_models_holds_only_what_lies_beside_its_manifest(tmp_path: Path) -> None:
+    path = old_form.write(tmp_path / "old")
+    packed = unpack(pack(path, SIGNER), TRUSTED)
+    assert set(packed.files) == {file.name for file in path.parent.iterdir()}
