@@ -47,6 +47,8 @@ class CameraConfig(_Section, frozen=True):
     width_px: Annotated[int, Meta(ge=64, le=4096)] = 640
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 480
     fps: Annotated[float, Meta(gt=0, le=120)] = 15.0
+    rotation: Literal[0, 90, 180, 270] = 0
+    mirror: bool = False
     realtime: bool = True
     loop: bool = False
 

@@ -1,7 +1,7 @@
 """The product on one page: a frame goes in, decisions come out. No I/O, no clock: the frame carries its time.
 
-    frame ─▶ motion gate ─▶ detector ─▶ confidence and size gate ─▶ tracker ─▶ quality gate ─▶ align ─▶ best shot
-          ─▶ embed ─▶ match ─▶ live? ─▶ decide ─▶ decision
+    frame ─▶ motion gate ─▶ detector ─▶ confidence and size gate ─▶ tracker ─▶ refine landmarks ─▶ quality gate
+          ─▶ align ─▶ best shot ─▶ embed ─▶ match ─▶ live? ─▶ decide ─▶ decision
 
 Every stage is handed in and known here only by its Protocol (`edge/stages.py`), so each can be replaced, measured and
 tested alone. `processes/vision.py` puts the real ones together and carries decisions to the outbox.
@@ -25,6 +25,7 @@ from edge.stages import (
     Matcher,
     MotionGate,
     QualityGate,
+    Refiner,
     Schedule,
     Tracker,
 )
@@ -52,6 +53,7 @@ class Pipeline:
     detector: Detector
     face_gate: FaceGate
     tracker: Tracker
+    refiner: Refiner
     quality_gate: QualityGate
     aligner: Aligner
     liveness: Liveness
@@ -124,12 +126,13 @@ class Pipeline:
             sight = self.view.follow(track.id, track.face)
             if not track.confirmed or not self.encounters.wants(track.id, frame.t_s):
                 continue
-            quality = self.quality_gate.assess(frame, track.face)
+            face = self.refiner.refine(frame, track.face)
+            quality = self.quality_gate.assess(frame, face)
             sight.quality, sight.refused = quality, quality.refused
             self.reasons.note(quality.refused, frame.t_s)
             self.encounters.refuse(track.id, quality.refused)
             if quality.fit and self.shots.wants(track.id, quality, frame.t_s):
-                shot = Shot(self.aligner.align(frame, track.face), self.liveness.view(frame, track.face, quality))
+                shot = Shot(self.aligner.align(frame, face), self.liveness.view(frame, track.face, quality))
                 self.shots.offer(track, shot, quality, frame, self.encounters.missing(track.id))
 
     def _admitted(self, frame: Frame, found: list[Face]) -> list[Face]:

@@ -53,6 +53,7 @@ class Face:
     box_px: NDArray[np.float32]  # (4,) float32: x, y, width, height
     landmarks_px: NDArray[np.float32]  # (5, 2) float32: right eye, left eye, nose, right and left mouth corner
     score: float  # detector confidence, 0..1
+    trust: float = 1.0  # that the landmarks are right, 0..1; 1 as the detector, which does not know, finds them
 
     @property
     def size_px(self) -> float:
@@ -70,6 +71,7 @@ class Quality:
     yaw: float  # −1..1, 0 frontal, from the landmarks; ±1 is about a profile
     score: float  # 0..1, to rank the shots of one track
     refused: tuple[str, ...] = ()  # why the face must not be embedded, e.g. ("too blurred",); empty: fit
+    roll_deg: float = 0.0  # how far the head is tilted, −180..180, from the landmarks; positive: clockwise in the image
 
     @property
     def fit(self) -> bool:

@@ -73,8 +73,14 @@ class Tracker(Protocol):
     def expire(self, t_s: float) -> None: ...
 
 
+class Refiner(Protocol):
+    """Finds the landmarks of a face again, whatever its tilt, and says how far they can be trusted."""
+
+    def refine(self, frame: Frame, face: Face) -> Face: ...
+
+
 class QualityGate(Protocol):
-    """Measures blur, light and pose of a face."""
+    """Measures blur, light and pose of a face, and whether its landmarks can be trusted."""
 
     def assess(self, frame: Frame, face: Face) -> Quality: ...
 

@@ -8,13 +8,14 @@ an error a finite source goes on with its next file; a live source must be opene
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from edge.cameras.decoder import PictureDecoder
 from edge.cameras.live import CameraSilentError, CaptureSource
 from edge.cameras.software import need_gstreamer, need_picamera2
+from edge.cameras.turn import UPRIGHT, Turn
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.content import kind_of, played_in
@@ -64,7 +66,8 @@ def open_source(
     """
     if config.source in FINITE:
         files = [Path(p) for p in config.paths]
-        return FileSource(files, fps=config.fps, realtime=config.realtime, loop=config.loop, wait=wait)
+        turn = Turn(config.rotation, config.mirror)
+        return FileSource(files, fps=config.fps, realtime=config.realtime, loop=config.loop, turn=turn, wait=wait)
     if config.source == "v4l2":
         return CaptureSource(config.device, cv2.CAP_V4L2, config, patience_s)
     if config.source == "mjpeg":
@@ -111,10 +114,11 @@ class FileSource:
         fps: float,
         realtime: bool = False,
         loop: bool = False,
+        turn: Turn = UPRIGHT,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._files = expand(paths)
-        self._wait = wait
+        self._turn, self._wait = turn, wait
         self._queue = deque(self._files)
         self._fps, self._realtime, self._loop = fps, realtime, loop
         self._clip: _Video | _Picture | None = None
@@ -147,7 +151,7 @@ class FileSource:
             if wanted:
                 t_s = (self._origin_s or 0.0) + self._clip_s + at_s
                 self._index += 1
-                return Frame(clip.retrieve(), t_s, self._index - 1, still=clip.still)
+                return Frame(self._turn.apply(clip.retrieve()), t_s, self._index - 1, still=clip.still)
 
     def set_fps(self, fps: float) -> None:
         """Deliver at most so many frames a second of media time."""
@@ -311,20 +315,31 @@ def to_bgr(image: NDArray[np.uint8], pixel_format: str, size_px: tuple[int, int]
     return np.ascontiguousarray(converted[:height, :width], np.uint8)
 
 
+def _transform(horizontal: bool, vertical: bool) -> Any:
+    """Return libcamera's word for flips; picamera2 cannot be there without libcamera."""
+    return importlib.import_module("libcamera").Transform(hflip=int(horizontal), vflip=int(vertical))
+
+
 class PiCameraSource:
     """The Raspberry Pi camera through picamera2, which Raspberry Pi OS installs from apt."""
 
     live = True
 
     def __init__(self, config: CameraConfig) -> None:
-        picamera2 = need_picamera2()
+        picamera2, turn = need_picamera2(), Turn(config.rotation, config.mirror)
         self._index = 0
         try:
             self._camera = picamera2.Picamera2()
             main = {"size": (config.width_px, config.height_px), "format": "RGB888"}
             # Without the raw stream: nobody reads it, and its buffers have the sensor's size.
-            self._camera.configure(self._camera.create_video_configuration(main=main, raw=None, buffer_count=4))
-            given = self._camera.camera_configuration()["main"]  # a camera that cannot do it gives something else
+            flips = {} if turn == UPRIGHT or turn.flips is None else {"transform": _transform(*turn.flips)}
+            self._camera.configure(
+                self._camera.create_video_configuration(main=main, raw=None, buffer_count=4, **flips)
+            )
+            configured = self._camera.camera_configuration()
+            given = configured["main"]  # a camera that cannot do it gives something else
+            done = configured["transform"] if flips else None
+            self._turn = turn if done is None else turn.after((bool(done.hflip), bool(done.vflip)))
             self._format, self._size_px = str(given["format"]), given["size"]
             if self._format not in _TO_BGR:
                 self._camera.close()
@@ -349,7 +364,7 @@ class PiCameraSource:
             raise SourceError(f"the Raspberry Pi camera failed: {e}", "check cable and libcamera") from None
         self._index += 1
         t_s = stamp_ns / 1e9 if stamp_ns else now_s()
-        return Frame(to_bgr(image, self._format, self._size_px), t_s, self._index - 1)
+        return Frame(self._turn.apply(to_bgr(image, self._format, self._size_px)), t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
         """Ask the sensor for another frame duration: fewer frames are taken, not thrown away."""

@@ -15,6 +15,7 @@ import math
 import cv2
 import numpy as np
 
+from edge.cameras.turn import DriverFlips, Turn
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import SourceError
@@ -49,6 +50,9 @@ class CaptureSource:
         if not self._capture.isOpened():
             raise SourceError(f"{name}: cannot be opened", "check that it exists, is not in use, and may be read")
         self._device = _Device(self._capture, config, now_s()) if api == cv2.CAP_V4L2 else None
+        turn = Turn(config.rotation, config.mirror)
+        self._flips = DriverFlips(name, turn) if api == cv2.CAP_V4L2 else None
+        self._turn = turn if self._flips is None else self._flips.left
 
     def read(self) -> Frame | None:
         """Return the next frame that is due; raises SourceError where the device or stream has gone."""
@@ -68,7 +72,7 @@ class CaptureSource:
         if not ok or image is None or image.size == 0:
             raise SourceError(f"{self._name}: delivers frames that cannot be decoded", "check its pixel format")
         self._index += 1
-        return Frame(np.asarray(image, np.uint8), t_s, self._index - 1)
+        return Frame(self._turn.apply(np.asarray(image, np.uint8)), t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
         """Decode at most so many frames a second from now on; a device is slowed once that has lasted."""
@@ -78,6 +82,8 @@ class CaptureSource:
     def close(self) -> None:
         """Give the device back."""
         self._capture.release()
+        if self._flips is not None:
+            self._flips.restore()
 
 
 class _Device:

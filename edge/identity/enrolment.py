@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, SourceError
 from edge.records import AlignedFace, Embedding, Face, Frame, Quality
-from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, QualityGate
+from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, QualityGate, Refiner
 
 MAX_TEMPLATES = 12
 # 996 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
@@ -39,6 +39,7 @@ class Stages:
 
     detector: Detector
     face_gate: FaceGate
+    refiner: Refiner
     quality_gate: QualityGate
     aligner: Aligner
     embedder: Embedder
@@ -213,6 +214,7 @@ def _look(picture: Frame | SourceError, stages: Stages) -> Look:
         return Look((face,))
     if reason := stages.face_gate.refusal(picture, face):
         return Look((reason,), face)
+    face = stages.refiner.refine(picture, face)
     quality = stages.quality_gate.assess(picture, face)
     if not quality.fit:
         return Look(quality.refused, face, quality)

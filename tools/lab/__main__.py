@@ -15,6 +15,7 @@ import onnx
 from edge.errors import DependencyError, EdgeError
 from edge.models.manifest import MANIFEST
 from tools.lab import (
+    alignment,
     background,
     calibrations,
     cleaning,
@@ -160,6 +161,31 @@ def look_size_command(*, data_dir: Path, as_json: bool, publish: bool) -> None:
     if publish:
         page.publish("look-size", figures, look_size.table(figures))
     click.echo(json.dumps(figures) if as_json else look_size.table(figures))
+
+
+@lab.command("alignment")
+@_DATA
+@click.option("--yunet-n", type=_EXISTING, help="the small float32 YuNet, to be compared too")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of tables")
+@_PUBLISH
+def alignment_command(*, data_dir: Path, yunet_n: Path | None, as_json: bool, publish: bool) -> None:
+    """Measure errors of roll and landmarks, and recognition, by size and tilt of the face: before and now."""
+    figures = alignment.measure(data_dir, yunet_n)
+    if publish:
+        page.publish("alignment", figures, alignment.table(figures))
+    click.echo(json.dumps(figures) if as_json else alignment.table(figures))
+
+
+@lab.command("train-aligner")
+@_DATA
+@click.option("--steps", type=click.IntRange(1), default=1250, show_default=True, help="of 128 views")
+@click.option("--folder", type=_EXISTING, default=MANIFEST.parent, help="of the manifest that gets the model")
+def train_aligner_command(*, data_dir: Path, steps: int, folder: Path) -> None:
+    """Train the network that finds landmarks, and put it into the manifest; 20 minutes of one core."""
+    _need_torch()
+    from tools.lab import train_aligner  # noqa: PLC0415  # needs torch
+
+    click.echo(json.dumps(train_aligner.make(data_dir, steps, folder)))
 
 
 @lab.command("train")

@@ -24,6 +24,7 @@ STAGES = {
     "detector": ("edge.vision.focus", "FocusedDetector", "detect"),
     "face gate": ("edge.vision.gates", "FaceGate", "refusal"),
     "tracker": ("edge.vision.tracker", "Tracker", "update"),
+    "landmarks": ("edge.vision.landmarks", "LandmarkRefiner", "refine"),
     "quality gate": ("edge.vision.gates", "QualityGate", "assess"),
     "aligner": ("edge.vision.align", "Aligner", "align"),
     "best shots": ("edge.vision.shots", "BestShots", "take"),

@@ -1,0 +1,291 @@
+"""Is a face aligned right, whatever its size and tilt? The ways to find landmarks, side by side on the same views.
+
+Validation faces are laid as ovals into views of a street, at a width of the detector's box and a roll that are known;
+so is where eyes and mouth are. Measured for each way: how many faces it finds fit to be embedded, how far roll and the
+midpoints of eyes and mouth are off, and whom the runtime's rule then recognises. People are enrolled upright by the
+same way, with 150 px. The ways:
+
+- `shipped until now`: the detector's own landmarks
+- `second look`: the detector again, at the find enlarged to 220 px
+- `yunet-n`: the small float32 network of the same family, where its file is named
+- `aligner`: what is shipped: tilted finds looked at again upright, landmarks by the aligner's network and its trust
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bench.scenes import street
+from edge.config import Config
+from edge.identity import calibration
+from edge.models.manifest import MANIFEST, load_manifest
+from edge.processes.assembly import (
+    build_aligner,
+    build_detector,
+    build_embedder,
+    build_refiner,
+    build_tilted_detector,
+)
+from edge.records import AlignedFace, Face, Frame
+from edge.vision.align import MIDPOINTS
+from edge.vision.detector import YuNetDetector
+from edge.vision.gates import MAX_ROLL_DEG, MIN_TRUST, roll_deg
+from edge.vision.geometry import cut, inverse, mapped
+from tools.lab import data
+from tools.lab.report import markdown
+from tools.lab.sequential import Encounters, rates
+
+SIZES_PX, ROLLS_DEG = (40, 60, 100, 150, 200), (-45, -30, -15, 0, 15, 30, 45)
+RECOGNISED_PX, RECOGNISED_DEG = (60, 80, 100), (0, 30)
+FMR = 1e-3
+_ENROLLED_PX = 150
+_BOX_SPANS = 1.9  # width of the detector's box in eyes-to-mouth distances of a stored crop, upright: median
+_STORED_SPAN_PX = 48.0
+_STORED = np.array([[72.0, 48.0], [72.0, 96.0]])  # eyes' and mouth's midpoint in a stored crop
+_ENLARGED_PX, _ENLARGED_VIEW_PX = 220, 320
+_FACES, _PEOPLE, _TEMPLATES, _SEEN = 50, 60, 8, 8
+_GROUNDS = 20
+_NOISE = 3.0  # standard deviation, gray levels
+
+Way = Callable[[Frame], Sequence[Face]]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A frame with one face, and where its eyes' and its mouth's midpoint are."""
+
+    frame: Frame
+    truth_px: NDArray[np.float64]  # (2, 2)
+
+    def find(self, faces: Sequence[Face]) -> Face | None:
+        """Return the find that is the face."""
+        middle, span = self.truth_px.mean(axis=0), float(np.hypot(*(self.truth_px[1] - self.truth_px[0])))
+        near = [f for f in faces if np.abs(f.box_px[:2] + f.box_px[2:] / 2 - middle).max() < span]
+        return near[0] if near else None
+
+
+def measure(folder: Path, yunet_n: Path | None = None) -> dict[str, Any]:
+    """Return errors by way, size and roll; recognition by way and roll; and what a look and a crop cost."""
+    ways = _ways(yunet_n)
+    heads = _heads(folder)
+    grounds = list(islice(street(), _GROUNDS))
+    errors = [
+        {"way": name, "face_px": size, "roll_deg": roll, **_errors(way, heads, grounds, size, roll)}
+        for name, way in ways.items()
+        for size in SIZES_PX
+        for roll in ROLLS_DEG
+    ]
+    people = _people(folder)
+    recognition = [row for name, way in ways.items() for row in _recognition(name, way, people, grounds)]
+    return {
+        "faces": len(heads),
+        "people": len(people),
+        "errors": errors,
+        "recognition": recognition,
+        "time": _time(heads[0]),
+    }
+
+
+def _ways(yunet_n: Path | None) -> dict[str, Way]:
+    config = Config()
+    sure = config.detector.min_confidence
+    shipped, refiner = build_detector(config), build_refiner(config)
+    tilted = build_tilted_detector(config, refiner)
+
+    def chosen(frame: Frame) -> Sequence[Face]:
+        faces = (refiner.refine(frame, face) for face in tilted.detect(frame))
+        return [f for f in faces if f.trust >= MIN_TRUST and abs(roll_deg(f.landmarks_px)) <= MAX_ROLL_DEG]
+
+    ways: dict[str, Way] = {
+        "shipped until now": shipped.detect,
+        "second look": lambda frame: [_looked_at_again(shipped, frame, face) for face in shipped.detect(frame)],
+    }
+    if yunet_n is not None:
+        ways["yunet-n"] = YuNetDetector(yunet_n.read_bytes(), sure, config.detector.max_side_px).detect
+    return ways | {"aligner": chosen}
+
+
+def _looked_at_again(detector: YuNetDetector, frame: Frame, face: Face) -> Face:
+    x, y, width, height = (float(v) for v in face.box_px)
+    middle = np.array([x + width / 2, y + height / 2])
+    scale = _ENLARGED_PX / width
+    to_view = np.column_stack([np.eye(2) * scale, (_ENLARGED_VIEW_PX - 1) / 2 - scale * middle])
+    seen = detector.detect(Frame(cut(frame.image, to_view, _ENLARGED_VIEW_PX), 0.0, 0))
+    return replace(face, landmarks_px=mapped(inverse(to_view), seen[0].landmarks_px)) if seen else face
+
+
+def view(head: NDArray[np.uint8], ground: NDArray[np.uint8], width_px: float, roll_deg: float, seed: int) -> View:
+    """Lay an oval of a stored crop into the middle of a part of a picture; positive: clockwise in the image."""
+    rng = np.random.default_rng(seed)
+    side = int(max(160, 32 * np.ceil(width_px * 3.2 / 32)))
+    scale = width_px / (_BOX_SPANS * _STORED_SPAN_PX)
+    matrix = np.array(cv2.getRotationMatrix2D((71.5, 71.5), -roll_deg, scale), np.float64)
+    matrix[:, 2] += side / 2 - 71.5 + rng.uniform(-4, 4, 2)
+    y, x = (int(rng.integers(0, max(1, size - side))) for size in ground.shape[:2])
+    part = cv2.resize(ground[y : y + side, x : x + side], (side, side)).astype(np.float32)
+    oval = np.zeros(head.shape, np.float32)
+    cv2.ellipse(oval, (72, 72), (66, 70), 0, 0, 360, 1, -1)
+    share = cv2.warpAffine(cv2.GaussianBlur(oval, (0, 0), 3), matrix, (side, side))[..., None]
+    if scale < 0.5:  # averages, as a sensor does
+        head = np.asarray(cv2.GaussianBlur(head, (0, 0), 0.35 / scale), np.uint8)
+    laid = cv2.warpAffine(head, matrix, (side, side))[..., None]
+    noisy = part + share * (laid - part) + rng.normal(0, _NOISE, part.shape)
+    image = np.clip(noisy, 0, 255).astype(np.uint8)
+    return View(Frame(image, 0.0, 0), _STORED @ matrix[:, :2].T + matrix[:, 2])
+
+
+def _errors(way: Way, heads: Sequence[Any], grounds: Sequence[Any], size: int, roll: int) -> dict[str, Any]:
+    turned, off, found = [], [], 0
+    for i, head in enumerate(heads):
+        shown = view(head, grounds[i % len(grounds)], size, roll, i)
+        face = shown.find(way(shown.frame))
+        if face is None:
+            continue
+        found += 1
+        seen, span = MIDPOINTS @ face.landmarks_px, float(np.hypot(*(shown.truth_px[1] - shown.truth_px[0])))
+        turned.append((roll_deg(face.landmarks_px) - roll + 180) % 360 - 180)
+        off.append(float(np.hypot(*(seen - shown.truth_px).T).mean()) / span)
+    some = found > 0
+    return {
+        "found": round(found / len(heads), 3),
+        "roll_read_deg": round(float(np.median(turned)) + roll, 1) if some else None,
+        "roll_error_deg": round(float(np.median(np.abs(turned))), 1) if some else None,
+        "roll_error_90_deg": round(float(np.percentile(np.abs(turned), 90)), 1) if some else None,
+        "landmark_error": round(float(np.median(off)), 3) if some else None,
+    }
+
+
+def _recognition(name: str, way: Way, people: Sequence[Any], grounds: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    embedder = build_embedder(Config())
+    aligner = build_aligner(embedder)
+    entry = load_manifest().embedder(Config().recognition.model)
+    point = calibration.parse((MANIFEST.parent / f"{entry.name}-calibration.json").read_bytes(), entry.id).at(FMR)
+
+    def vectors(heads: Sequence[Any], size: int, roll: int, seed: int) -> list[NDArray[np.float32]]:
+        seen: list[NDArray[np.float32]] = []
+        for i, head in enumerate(heads):
+            shown = view(head, grounds[(seed + i) % len(grounds)], size, roll if i % 2 else -roll, seed + i)
+            face = shown.find(way(shown.frame))
+            if face is not None:
+                crop = aligner.align(shown.frame, face)
+                crop = crop.mirrored if len(seen) % 2 else crop
+                seen.append(embedder.embed(crop).vector)
+        return seen
+
+    templates = [np.stack(vectors(h[:_TEMPLATES], _ENROLLED_PX, 0, 7 * p)).mean(axis=0) for p, h in enumerate(people)]
+    for size in RECOGNISED_PX:
+        for roll in RECOGNISED_DEG:
+            seen = [vectors(h[_TEMPLATES:], size, roll, 7 * p + 3) for p, h in enumerate(people)]
+            yield {"way": name, "face_px": size, "roll_deg": roll, **_decided(seen, np.stack(templates), point)}
+
+
+def _decided(seen: Sequence[Sequence[NDArray[np.float32]]], means: NDArray[np.float32], point: Any) -> dict[str, Any]:
+    """Return whom the runtime's rule recognises; a person with fewer than three fit looks is not recognised."""
+    enough = [i for i, vectors in enumerate(seen) if len(vectors) >= 3]
+    looks = [np.stack([seen[i][j % len(seen[i])] for j in range(_SEEN)]) for i in enough]
+    result = rates(Encounters(np.stack(looks), np.array(enough)), np.arange(len(means)), means, point)
+    norms = np.linalg.norm(means, axis=1)
+    right = [float(v @ means[i] / norms[i]) for i in enough for v in seen[i]]
+    return {
+        "looks": round(sum(map(len, seen)) / (len(seen) * _SEEN), 3),
+        "cosine": round(float(np.mean(right)), 3),
+        "recognised": round(result["recognised"] * len(enough) / len(seen), 3),
+        "strangers": result["any_mean"],
+    }
+
+
+def _time(head: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return what a look at 640×480 and a crop cost, ms, both ways in turn; least of many."""
+    config = Config()
+    refiner, aligner = build_refiner(config), build_aligner(build_embedder(config))
+    shipped, tilted = build_detector(config), build_tilted_detector(config, refiner)
+    result: dict[str, Any] = {}
+
+    def before(frame: Frame) -> AlignedFace:
+        return aligner.align(frame, shipped.detect(frame)[0])
+
+    def now(frame: Frame) -> AlignedFace:
+        return aligner.align(frame, refiner.refine(frame, tilted.detect(frame)[0]))
+
+    for roll in RECOGNISED_DEG:
+        frame = Frame(
+            np.ascontiguousarray(
+                np.pad(
+                    view(head, next(iter(street())), 100, roll, 1).frame.image,
+                    ((80, 80), (160, 160), (0, 0)),
+                    mode="reflect",
+                )[:480, :640]
+            ),
+            0.0,
+            0,
+        )
+        spent: dict[str, list[float]] = {"before": [], "now": []}
+        for _ in range(60):
+            for name, way in (("before", before), ("now", now)):
+                start = time.process_time()
+                way(frame)
+                spent[name].append(time.process_time() - start)
+        before_ms, now_ms = (1e3 * float(np.percentile(spent[k], 20)) for k in ("before", "now"))
+        result[f"roll_{roll}"] = {
+            "before_ms": round(before_ms, 2),
+            "now_ms": round(now_ms, 2),
+            "ratio": round(now_ms / before_ms, 3),
+        }
+    return result
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return errors and recognition as Markdown."""
+    ways = list(dict.fromkeys(row["way"] for row in figures["errors"]))
+    rows = {(r["way"], r["face_px"], r["roll_deg"]): r for r in figures["errors"]}
+    errors = [
+        [way, f"{size} px", *(_cell(rows[way, size, roll]) for roll in ROLLS_DEG)] for way in ways for size in SIZES_PX
+    ]
+    seen = [
+        [
+            r["way"],
+            f"{r['face_px']} px",
+            f"{r['roll_deg']}°",
+            f"{r['looks']:.0%}",
+            f"{r['cosine']:.2f}",
+            f"{r['recognised']:.0%}",
+            f"{r['strangers']:.1e}",
+        ]
+        for r in figures["recognition"]
+    ]
+    return (
+        markdown(["way", "face", *(f"{roll}°" for roll in ROLLS_DEG)], errors)
+        + "\n\n"
+        + markdown(["way", "face", "roll", "fit looks", "cosine", "recognised", "strangers"], seen)
+    )
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["roll_error_deg"] is None:
+        return "0 %"
+    return f"{row['found']:.0%}, {row['roll_error_deg']:.0f}°, {row['landmark_error']:.2f}"
+
+
+def _heads(folder: Path) -> list[NDArray[np.uint8]]:
+    names = data.evenly(data.keys(folder, "val"), _FACES)
+    return [image for _, image in data.stored(folder, "val", names)]
+
+
+def _people(folder: Path) -> list[list[NDArray[np.uint8]]]:
+    """Return the stored crops of validation people with enough pictures."""
+    known = data.identities(folder)
+    by_person: dict[int, list[str]] = {}
+    for key in data.keys(folder, "val"):
+        by_person.setdefault(known[key], []).append(key)
+    chosen = [keys[: _TEMPLATES + _SEEN] for keys in by_person.values() if len(keys) >= _TEMPLATES + _SEEN][:_PEOPLE]
+    images = dict(data.stored(folder, "val", [key for keys in chosen for key in keys]))
+    return [[images[key] for key in keys] for keys in chosen]
