@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 LIMIT_S = 8.0  # for one picture, and for the start of the child: vision's watchdog waits for 10 s
 MEMORY_BYTES = 256 << 20  # beyond what the child has before its first picture: a picture, its coefficients, a copy
-_END_S = 1.0
 _MESSAGE_BYTES = 4096
 _MAX_NAME_CHARACTERS = 200
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -60,10 +59,11 @@ class PictureDecoder:
     Raises SourceError for what is no picture, is too large, or takes too much memory or time.
     """
 
+    _process: subprocess.Popen[bytes] | None = None
+    _socket: socket.socket | None = None
+
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
         self._ready = False
         with contextlib.suppress(SourceError):  # said where a picture comes
             self._start()
@@ -97,15 +97,12 @@ class PictureDecoder:
             raise SourceError(what, "save it anew as a plain JPEG") from None
 
     def close(self) -> None:
-        """End the child; safe to call twice."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._process is not None:
-            try:
-                self._process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                self._kill()
+        """End the child, which has nothing to finish; safe to call twice."""
+        self._kill()
+
+    def __del__(self) -> None:
+        """End the child of a decoder that nobody has closed."""
+        self._kill()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -266,7 +266,7 @@ def people_remove(person: str, config_path: Path) -> None:
     from edge.processes import people as process
 
     process.remove(config.load(config_path), person)
-    click.echo(f"{person} is removed; the key of the templates is destroyed")
+    click.echo(f"{person} is removed; key and templates are deleted from the store")
 
 
 @people.command("rename")

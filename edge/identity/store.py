@@ -134,7 +134,7 @@ class Store:
             return image.change(person_id, ignored=ignored)
 
     def renew(self) -> None:
-        """Rotate all templates under a new seed, without new enrolment: copies of the old ones link to nothing."""
+        """Rotate all templates under a new seed, without new enrolment: without the store key, old copies cannot be linked."""
         with self._writing() as image:
             image.renew()
 
@@ -161,6 +161,7 @@ class Store:
         with self._explained("read"):
             raw = files.read(self._path, _MAX_FILE_BYTES)
             header, plain = sealed.unseal(raw, self._key)
+            self._refuse_older(header)
             image = PeopleImage.load(plain, self._key, header.store_id)
             try:
                 self._refuse_other_model(image)
@@ -192,6 +193,15 @@ class Store:
             raise StoreError(f"{self._path}: the store cannot be {done}: {e.strerror}", remedy) from e
 
     # ── checks ──
+
+    def _refuse_older(self, header: Header) -> None:
+        """Refuse a copy of before, put back over the file that this reader knows: whom it holds was removed since."""
+        known: Header | None = getattr(self, "_header", None)  # None: it has read nothing yet
+        if known is not None and known.store_id == header.store_id and header.generation < known.generation:
+            raise StoreError(
+                f"an older copy was put back (it was written {known.generation} times, this one {header.generation})",
+                "put the newer file back; if the older one is meant, restart the service, which then takes it",
+            )
 
     def _refuse_other_model(self, image: PeopleImage) -> None:
         if image.model == self._model:

@@ -337,3 +337,19 @@ def _rows_of(path: Path, person_id: str) -> list[bytes]:
     records = [row[0] for row in db.execute("SELECT sealed FROM templates WHERE person = ?", (seq,))]
     db.close()
     return [wrapped, profile, *records]
+
+
+def test_a_running_reader_refuses_an_older_copy_that_is_put_back(store: Store, path: Path) -> None:
+    ada = store.add("Ada", unit_rows(1, 0))
+    old = path.read_bytes()
+    store.remove(ada.id)
+    reader = reopened(path)
+    path.write_bytes(old)
+    for known in (store, reader):
+        with pytest.raises(StoreError, match="older copy was put back"):
+            known.refresh()
+        with pytest.raises(StoreError, match="older copy was put back"):
+            known.add("Eve", unit_rows(1, 1))
+        assert known.people() == []
+    assert path.read_bytes() == old
+    assert reopened(path).people() == [ada]  # who has read nothing yet cannot know: docs/adr/0001-sealed-store.md

@@ -40,7 +40,9 @@ class PeopleRequests:
         return Removed(person=request.person, generation=erasure.generation, key_destroyed=erasure.gone)
 
     def _renew(self, _: messages.Renew) -> Done:
-        return Done(note=f"{people.renew(self._config)} people have new templates; copies of the old link to nothing")
+        return Done(
+            note=f"{people.renew(self._config)} people have new templates; without the store key, old copies cannot be linked to them"
+        )
 
     HANDLERS: ClassVar[Mapping[type[Any], Callable[..., ControlReply]]] = {
         messages.ListPeople: _list,

@@ -128,7 +128,7 @@ class Remove(Message, frozen=True, tag="remove"):
 
 
 class Renew(Message, frozen=True, tag="renew"):
-    """Rotate all templates: copies of the old ones link to nothing, and nobody enrols again."""
+    """Rotate all templates; without the store key old copies cannot be linked, and nobody enrols again."""
 
 
 class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
