@@ -134,7 +134,7 @@ class Store:
             return image.change(person_id, ignored=ignored)
 
     def renew(self) -> None:
-        """Rotate all templates under a new seed, without new enrolment: without the store key, old copies cannot be linked."""
+        """Rotate all templates under a new seed; without the store key, old copies cannot be linked to the new ones."""
         with self._writing() as image:
             image.renew()
 

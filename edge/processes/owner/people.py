@@ -40,9 +40,8 @@ class PeopleRequests:
         return Removed(person=request.person, generation=erasure.generation, key_destroyed=erasure.gone)
 
     def _renew(self, _: messages.Renew) -> Done:
-        return Done(
-            note=f"{people.renew(self._config)} people have new templates; without the store key, old copies cannot be linked to them"
-        )
+        count = people.renew(self._config)
+        return Done(note=f"{count} people have new templates; without the store key, no old copy can be linked to them")
 
     HANDLERS: ClassVar[Mapping[type[Any], Callable[..., ControlReply]]] = {
         messages.ListPeople: _list,
