@@ -78,7 +78,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str]
     assert answer.code == 0, answer.errors
     said = json.loads(answer.output)
     assert said["templates"] == sum(picture["template"] for picture in said["pictures"]) == templates(bench)
-    assert set(said) == {"id", "name", "templates", "created", "ignored", "pictures", "looks_like"}
+    assert set(said) == {"id", "name", "templates", "created", "ignored", "pictures", "looks_like", "live"}
+    assert said["live"] is False  # pictures do not show that the person was there
     return {picture["name"]: (picture["refused"], picture["template"]) for picture in said["pictures"]}
 
 
