@@ -68,18 +68,6 @@ def test_the_headline_is_each_peers_cost_over_ours() -> None:
     assert peers._headlines(rows) == {key: 100.0, "peer_cpu_over_ours": {"a": 2.5}}
 
 
-def test_ten_folds_of_well_separated_scores_are_all_right() -> None:
-    same = np.arange(200) % 2 == 0
-    assert peer_runs.ten_fold(np.where(same, 0.8, 0.2), same) == 1.0
-
-
-def test_ten_folds_choose_the_threshold_without_the_fold_under_test() -> None:
-    same = np.ones(20, np.bool_)
-    scores = np.full(20, 0.5)
-    scores[:2] = 0.4  # the first fold: at the threshold of the others both of its pairs are wrong
-    assert peer_runs.ten_fold(scores, same) == pytest.approx(0.9)
-
-
 def test_the_pairs_of_lfw_are_the_official_ones_at_even_steps() -> None:
     data = shared_data()
     every, some = peer_runs.lfw_pairs(data, 6000), peer_runs.lfw_pairs(data, 600)

