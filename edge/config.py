@@ -152,6 +152,7 @@ class MqttConfig(_Section, frozen=True):
 class PowerConfig(_Section, frozen=True):
     """How long the battery must last, and what the power governor may and must do."""
 
+    governor: bool = True
     run_time: Annotated[str, Meta(pattern=r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])\Z")] = "12h"
     board: Literal["auto", "pi-zero-2", "pi-4", "pi-5", "jetson-orin-nano", "generic"] = "auto"
     sensor: Annotated[
@@ -269,7 +270,6 @@ REPLACED: Mapping[tuple[str, str], str] = {
     ("motion", "still_check_s"): "it is [power] floor_look_s now: a look at least so often, also where nothing moves",
     ("power", "device"): "it is [power] board now",
     ("power", "shutdown_c"): "it is [power] suspend_c now",
-    ("power", "governor"): 'it is [power] run_time now: "" asks for full rates; heat and an empty battery always act',
 }
 
 # What the owner may set over the cable. Nothing here can move a file, a camera or a trusted key.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,7 +104,8 @@ class PowerManager:
         self._follow_charger(now_s)
         end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
         usage, self._usage = self._usage, _NOTHING
-        return self._governor.update(self.reading, usage, now_s, end_s)
+        orders = self._governor.update(self.reading, usage, now_s, end_s)
+        return orders if self._config.governor else unrestrained(orders, self._governor.limits)
 
     def _log_orders(self, now_s: float) -> None:
         fields = state_fields(self.orders, now_s)
@@ -163,6 +164,21 @@ class PowerManager:
     def _counted(self, so_far: PerDemand[float], more: float) -> PerDemand[float]:
         """Add to the count of the present demand."""
         return so_far._replace(**{self._demand: getattr(so_far, self._demand) + more})
+
+
+def unrestrained(orders: Orders, limits: Limits) -> Orders:
+    """Return what is measured, with full rates: the owner wants no governor."""
+    return replace(
+        orders,
+        mode="active",
+        reason="mains" if orders.supply == "mains" else "normal",
+        rates=PerDemand(limits.full, limits.full, limits.full),
+        detector_px=limits.detector_px,
+        threads=limits.threads,
+        budget_w=None,
+        wanted_end_s=None,
+        forecast_end_s=None,
+    )
 
 
 def limits_of(config: Config, full: Rates) -> Limits:

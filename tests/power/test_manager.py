@@ -285,6 +285,12 @@ def test_without_a_wish_rates_are_full_until_the_battery_is_nearly_empty(tmp_pat
     assert state_fields(device.orders, 2.0)["battery_percent"] == 3.0
 
 
+def test_without_the_governor_rates_are_full_and_the_battery_is_still_told(tmp_path: Path) -> None:
+    device = keeper(tmp_path, Battery(3.0), "governor = false")
+    assert (device.orders.mode, device.rates) == ("active", FULL)
+    assert state_fields(device.orders, 2.0)["battery_percent"] == 3.0
+
+
 def test_the_state_takes_every_order_and_says_it_in_words(tmp_path: Path) -> None:
     device = keeper(tmp_path, Battery(42.0))
     state = state_fields(device.orders, 2.0)

@@ -119,7 +119,7 @@ def _testbed(pid: int) -> Path | None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may read the environment of a process")
 def test_the_real_process_tells_of_charger_drop_and_heat_and_closes_the_camera(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    power = {"run_time": "12h", "battery_wh": 6.0, "device": "pi-zero-2"}
+    power = {"run_time": "12h", "battery_wh": 6.0, "board": "pi-zero-2"}
     camera = {"source": "video", "paths": [str(path_of("carphone"))], "loop": True}
     bench.configure({"camera": camera, "power": power})
 
