@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -156,7 +157,7 @@ def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
 def test_vision_finishes_a_reset_before_it_begins(man_bench: Bench) -> None:
     man_bench.configure(NO_CAMERA)
     (man_bench.data / "store.key").unlink()
-    (man_bench.data / "resetting").touch()
+    (man_bench.data / "resetting").write_bytes(bytes(32))
     with man_bench.start("vision") as running:
         running.says("a factory reset that was cut off is finished")
         until(lambda: state_of(man_bench)[1] == "camera_lost", "nobody is enrolled, and it begins")
@@ -169,11 +170,43 @@ def test_a_reset_that_cannot_be_finished_is_said_and_does_not_end_vision(
     def refused(_: Path) -> None:
         raise StoreError("the store cannot be removed")
 
-    (man_bench.data / "resetting").touch()
+    (man_bench.data / "resetting").write_bytes(reset._seal(man_bench.settings) or bytes(32))
     monkeypatch.setattr(people, "destroy_store", refused)
     reset.finish_forgetting(man_bench.settings)
     assert "cannot be finished: the store cannot be removed" in caplog.text
     assert (man_bench.data / "resetting").exists()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(32), b"x" * 32, b"x" * 33])
+def test_a_mark_that_vision_did_not_make_erases_nobody(
+    man_bench: Bench, enrolled: Enrolled, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    mark = man_bench.data / "resetting"
+    mark.write_bytes(content)
+    reset.finish_forgetting(man_bench.settings)
+    assert man_bench.settings.store_path.exists()
+    assert (man_bench.data / "store.key").exists()
+    assert not mark.exists()
+    assert "was not made by a factory reset" in caplog.text
+
+
+def test_a_mark_that_is_a_link_erases_nobody(man_bench: Bench, enrolled: Enrolled, tmp_path: Path) -> None:
+    genuine = tmp_path / "genuine"
+    genuine.write_bytes(reset._seal(man_bench.settings) or b"")
+    mark = man_bench.data / "resetting"
+    mark.symlink_to(genuine)
+    reset.finish_forgetting(man_bench.settings)
+    assert man_bench.settings.store_path.exists()
+    assert genuine.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: being another user needs root")
+def test_a_mark_of_another_user_erases_nobody(man_bench: Bench, enrolled: Enrolled) -> None:
+    mark = man_bench.data / "resetting"
+    mark.write_bytes(reset._seal(man_bench.settings) or b"")
+    os.chown(mark, 65534, 65534)
+    reset.finish_forgetting(man_bench.settings)
+    assert man_bench.settings.store_path.exists()
 
 
 # ── links ──
