@@ -31,7 +31,7 @@ HINTS: Mapping[str, str] = {
     "too bright": "too bright: turn away from the light",
     "too flat": "find more even light",
     "turned away": "turn back towards the camera a little",
-    "tilted": "hold your head upright",
+    "tilted": "hold your head upright; if it is, set [camera] rotation",
     "misaligned": "look towards the camera",
 }
 """What a person who is being enrolled can do about each reason."""
