@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.pictures import examine
-from edge.reasons import Reasons
+from edge.reasons import Counters, Reasons
 from edge.records import Decision, Face, Frame, Rates, Shot, Silence
 from edge.stages import (
     Aligner,
@@ -30,18 +30,6 @@ from edge.stages import (
     Tracker,
 )
 from edge.view import View
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the pipeline has done so far."""
-
-    frames: int = 0
-    looks: int = 0  # runs of the detector
-    faces: int = 0  # faces that passed the confidence and size gate
-    embeddings: int = 0
-    live_checks: int = 0  # runs of the liveness model: one a decision
-    pictures: int = 0  # encounters whose face was not live
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Why looks and encounters give no event: each reason with its count and its last time."""
+"""What a pipeline counts: its work, and why looks and encounters give no event, each reason with its last time."""
 
 from __future__ import annotations
 
@@ -26,3 +26,15 @@ class Reasons:
             count = self.counts.setdefault(reason, Count())
             count.count += 1
             count.last_s = t_s
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the pipeline has done so far."""
+
+    frames: int = 0
+    looks: int = 0  # runs of the detector
+    faces: int = 0  # faces that passed the confidence and size gate
+    embeddings: int = 0
+    live_checks: int = 0  # runs of the liveness model: one a decision
+    pictures: int = 0  # encounters whose face was not live

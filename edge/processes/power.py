@@ -14,7 +14,6 @@ import msgspec
 from edge import files
 from edge.config import Config, PowerConfig
 from edge.events.event import rfc3339
-from edge.pipeline import Counters
 from edge.power.battery import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_voltage
 from edge.power.costs import LIVE_CHECK_EMBEDDINGS, PRIORS, this_device
 from edge.power.demand import MEET_S
@@ -23,6 +22,7 @@ from edge.power.governor import Governor, Limits, Orders
 from edge.power.readings import Demand, PerDemand, Reading, Usage
 from edge.power.sensors import Sensors, open_sensors
 from edge.power.words import explain
+from edge.reasons import Counters
 from edge.records import Rates
 
 _log = logging.getLogger(__name__)

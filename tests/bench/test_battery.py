@@ -16,9 +16,10 @@ from edge.bench import battery, text
 from edge.bench.phases import PHASES, Bench, Surroundings
 from edge.config import Config
 from edge.errors import ConfigError, SourceError
-from edge.pipeline import Counters, Pipeline
+from edge.pipeline import Pipeline
 from edge.power.readings import Facts, Measured
 from edge.power.sensors import Sensors
+from edge.reasons import Counters
 from edge.records import AlignedFace, Decision, EventType, Frame, Rates
 from edge.vocabulary import Supply
 from tools.bench import report

@@ -13,7 +13,6 @@ from edge import config
 from edge.config import Config
 from edge.errors import ConfigError
 from edge.events.messages import VisionState
-from edge.pipeline import Counters
 from edge.power.demand import MEET_S
 from edge.power.governor import Orders
 from edge.power.hwmon import monitor_facts
@@ -21,6 +20,7 @@ from edge.power.readings import Facts, Measured, Reading
 from edge.power.sensors import Sensors, Source
 from edge.power.words import explain
 from edge.processes.power import PowerManager, _remember, state_fields, wanted_end_s
+from edge.reasons import Counters
 from edge.records import Rates
 from edge.vocabulary import Supply
 
