@@ -5,7 +5,7 @@ and gives pixels back, both in anonymous memory. The child is a new interpreter,
 templates; it has limits of memory and time, and seccomp leaves it no call that opens, connects or starts anything. What
 it cannot do within them is refused, and the next picture gets a new child.
 
-To the child: the picture's name, with the descriptor of its bytes. From it: `R` once it is ready, `I` + height and
+To the child: the picture's name, with the descriptor of its bytes. From it: `R1` once it is ready (`R0`: without seccomp), `I` + height and
 width with the descriptor of the pixels, `E` + what is wrong.
 """
 
@@ -36,8 +36,9 @@ from edge.inspection import refuse_inspection
 _log = logging.getLogger(__name__)
 
 LIMIT_S = 8.0  # for one picture, and for the start of the child: vision's watchdog waits for 10 s
-MEMORY_BYTES = 256 << 20  # beyond what the child has before its first picture: a picture, its coefficients, a copy
+MEMORY_BYTES = 128 << 20  # beyond what the child has before its first picture: a picture, its coefficients, a copy
 _MESSAGE_BYTES = 4096
+_NOTHING = subprocess.DEVNULL  # what libraries say of a picture is not for the log: the sender chooses how much it is
 _MAX_NAME_CHARACTERS = 200
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KEPT = frozenset({"PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "OPENCV_IO_MAX_IMAGE_PIXELS"})
@@ -112,7 +113,11 @@ class PictureDecoder:
         try:
             with theirs:  # our own module, in the interpreter that runs
                 self._process = subprocess.Popen(  # noqa: S603
-                    command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
         except OSError as e:
             ours.close()
@@ -132,7 +137,9 @@ class PictureDecoder:
     def _asked(self, data: NDArray[np.uint8], name: str, deadline_s: float) -> NDArray[np.uint8]:
         assert self._socket is not None  # noqa: S101 (for the type checker: `decode` has started it)
         if not self._ready:
-            self._ready = self._heard(deadline_s)[0][:1] == b"R"
+            if self._heard(deadline_s)[0] != b"R1":
+                _log.warning("pictures: this kernel or machine has no system call filter")
+            self._ready = True
         fd = os.memfd_create("edge-picture", os.MFD_CLOEXEC)
         try:
             os.pwrite(fd, data.data, 0)
@@ -231,6 +238,8 @@ def _warm_up() -> None:
 
 def main() -> None:
     """Run the child: the only argument is the descriptor of its end."""
+    with contextlib.suppress(OSError):  # where the unit's memory is short, this process goes and not vision
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     refuse_inspection()
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -241,9 +250,7 @@ def main() -> None:
     _warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as to_parent:
         confinement.limit(MEMORY_BYTES)
-        if not confinement.confine():
-            _log.warning("pictures: this kernel or machine has no system call filter")
-        to_parent.send(b"R")
+        to_parent.send(b"R1" if confinement.confine() else b"R0")
         _serve(to_parent)
     os._exit(0)  # what Python does at its end needs calls that are refused
 
