@@ -5,8 +5,8 @@ and gives pixels back, both in anonymous memory. The child is a new interpreter,
 templates; it has limits of memory and time, and seccomp leaves it no call that opens, connects or starts anything. What
 it cannot do within them is refused, and the next picture gets a new child.
 
-To the child: the picture's name, with the descriptor of its bytes. From it: `R1` once it is ready (`R0`: without seccomp), `I` + height and
-width with the descriptor of the pixels, `E` + what is wrong.
+To the child: the picture's name, with the descriptor of its bytes. From it: `R1` once it is ready (`R0`: without
+seccomp), `I` + height and width with the descriptor of the pixels, `E` + what is wrong.
 """
 
 from __future__ import annotations
