@@ -68,7 +68,7 @@ def test_a_scene_is_taken_through_every_stage_and_its_events_reach_the_disk(conf
     assert figures["frame_to_event"]["runs"] == 1
     assert 0 < figures["face_to_event_s"] < MAN_FRAMES / scenes.FPS
     stages = {"motion_gate", "schedule", "detector", "face_gate", "tracker", "refiner", "quality_gate"}
-    stages |= {"aligner", "shots", "embedder", "matcher", "encounters"}
+    stages |= {"aligner", "shots", "embedder", "matcher", "encounters", "liveness"}
     assert figures["stages"].keys() == stages <= {f.name for f in fields(Pipeline)}
     assert figures["stages"]["motion_gate"]["runs"] == figures["frames"] == MAN_FRAMES - 30
     assert sum(stage["share"] for stage in figures["stages"].values()) <= 1.0

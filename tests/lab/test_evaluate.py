@@ -90,9 +90,9 @@ def test_missing_and_broken_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(data.DataError, match=r"index\.csv: no such file"):
         data.identities(tmp_path)
     write_tar(tmp_path / "train-00.tar", {"000001.webp": b"", "000002.webp": encoded(np.zeros((9, 9), np.uint8))})
-    with pytest.raises(data.DataError, match=r"000001 is not a 144×144 image"):
+    with pytest.raises(data.DataError, match=r"000001 is not a 144×144 or 112×112 image"):
         list(data.crops(tmp_path, "train"))
-    with pytest.raises(data.DataError, match=r"000002 is not a 144×144 image"):
+    with pytest.raises(data.DataError, match=r"000002 is not a 144×144 or 112×112 image"):
         list(data.crops(tmp_path, "train", ["000002"]))
 
 
