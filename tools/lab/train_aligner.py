@@ -106,7 +106,9 @@ def train(views: Views, plan: Plan) -> Net:
     torch.manual_seed(plan.seed)
     torch.set_num_threads(1)
     net, replay = Net(), _Replay(views, plan.seed)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parameter in net.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=_DECAY)
     said: list[tuple[float, float, float]] = []
     for step in range(plan.steps):
