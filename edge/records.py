@@ -121,7 +121,7 @@ class Match:
 
     person: str | None  # opaque id; None: the score is below the threshold, or the margin too small
     band: Band | None  # None where person is None
-    score: float  # cosine to the nearest person's mean template, −1..1; never leaves the device
+    score: float  # normalised cosine to the nearest person's mean template; never leaves the device
     threshold: float  # the score that this person needed
     margin: float  # how much further above the threshold than the second person; inf with one person
     ignored: bool = False  # the person is on the ignore list: neither match nor unknown is reported

@@ -17,7 +17,7 @@ from edge.bench import progress, worker
 from edge.bench.timing import interleaved, memory_mb, spread, time_one
 from edge.identity.matcher import Matcher
 from edge.models.manifest import load_manifest
-from edge.processes.gallery import load_calibration
+from edge.processes.gallery import load_calibration, load_cohort
 
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 TEMPLATES_PER_PERSON = (12, 1)
@@ -34,6 +34,7 @@ class RandomGallery:
     ids: tuple[str, ...]
     ignored: NDArray[np.bool_]  # (P,)
     rotation: NDArray[np.float32]  # (D, D) float32, orthogonal: a store's gallery rotates each probe too
+    statistics: NDArray[np.float32] | None = None  # (P, 2); a store's gallery has them
 
     def rotate(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Carry embeddings into the space of the templates."""
@@ -78,7 +79,8 @@ def one_size(model: str, templates: int, per_person: int, rounds: int) -> dict[s
     gallery = random_gallery(templates, per_person, entry.dimension)
     point = load_calibration(entry).at(1e-3)
     made: list[Matcher] = []
-    load_s = time_one(lambda: made.append(Matcher(gallery, point, 0.05)))
+    cohort = load_cohort(entry)
+    load_s = time_one(lambda: made.append(Matcher(gallery, point, cohort, 0.05)))
     probe = gallery.templates[templates // 2] @ gallery.rotation.T
     probe /= np.linalg.norm(probe)
     times = interleaved({"match": lambda: made[0].match(probe)}, rounds)["match"]

@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ConfigError, ModelError
+from edge.identity.cohort import Cohort
 
 CERTAIN = 0.1  # the band `certain` asks for this share of the FMR
+_HIGHEST = 4.0  # a normalised score is on the scale of a cosine, and passes 1 where a face is unlike the whole cohort
 REMEDY = "make one with: python -m tools.lab.calibrate --model NAME"
 
 
@@ -55,20 +57,49 @@ class Row(_Record, frozen=True):
     levels: tuple[Level, ...]  # falling FMR
 
 
+class GroupLevel(_Record, frozen=True):
+    """How often strangers of one group match at the thresholds of one rate."""
+
+    fmr: float  # the rate asked for
+    errors: int
+    measured: float  # errors / comparisons
+    upper: float  # upper confidence bound of the rate, people resampled
+
+
+class Group(_Record, frozen=True):
+    """One group of people, each compared with all others of the group: one picture enrolled, one seen."""
+
+    name: str
+    people: int  # none of them is in the cohort
+    comparisons: int
+    levels: tuple[GroupLevel, ...]  # falling FMR
+
+
 class Calibration(_Record, frozen=True):
     """The threshold table of one model, as stored beside it."""
 
-    model: str  # SHA-256 of the model file that made the embeddings
-    cohort: str  # which faces, drawn how
+    model: str  # SHA-256 that names the embedding
+    cohort: str  # SHA-256 of the cohort file by which its scores are normalised
+    faces: str  # which faces the table was made from, drawn how
     confidence: float
     decided_from: int  # embeddings: the running means that an encounter is decided on,
     decided_to: int  # the last one included
     shot_norms: tuple[float, ...]  # median norm of the mean of 1, 2, 3, 4, 6, 8 embeddings of one person, falling
     rows: tuple[Row, ...]  # rising number of templates
+    groups: tuple[Group, ...] = ()  # for whom the rates were found to hold
 
     def __post_init__(self) -> None:
-        if fault := next(_faults(self.rows, self.shot_norms), None):
+        if fault := next(_faults(self.rows, self.shot_norms), None) or next(self._group_faults(), None):
             raise ModelError(f"calibration of model {self.model[:12]}…: {fault}", REMEDY)
+
+    def _group_faults(self) -> Iterator[str]:
+        """Say which group was not measured at the rates of the table, or exceeds one."""
+        rates = [level.fmr for level in self.rows[0].levels]
+        for group in self.groups:
+            if [level.fmr for level in group.levels] != rates:
+                yield f"{group.name}: its rates are not those of the table"
+            elif not all(0 <= level.measured <= level.fmr and 0 < level.upper <= 1 for level in group.levels):
+                yield f"{group.name}: its false match rate exceeds the stated one"
 
     @property
     def smallest_fmr(self) -> float:
@@ -99,11 +130,11 @@ class Calibration(_Record, frozen=True):
             model=self.model,
             fmr=fmr,
             certain_fmr=certain_fmr,
-            upper_fmr=max(_interpolate(row, fmr)[1] for row in self.rows),
+            upper_fmr=max([_upper(r.levels, fmr) for r in self.rows] + [_upper(g.levels, fmr) for g in self.groups]),
             norms=np.array([row.norm for row in self.rows], np.float32),
             shot_norms=np.array(self.shot_norms, np.float32),
-            likely=np.stack([_interpolate(row, fmr)[0] for row in self.rows]),
-            certain=np.stack([_interpolate(row, certain_fmr)[0] for row in self.rows]),
+            likely=np.stack([_interpolate(row, fmr) for row in self.rows]),
+            certain=np.stack([_interpolate(row, certain_fmr) for row in self.rows]),
         )
 
     def encode(self) -> bytes:
@@ -118,7 +149,7 @@ class OperatingPoint:
     model: str
     fmr: float
     certain_fmr: float
-    upper_fmr: float  # upper confidence bound of the FMR, the largest over the numbers of templates
+    upper_fmr: float  # upper confidence bound of the FMR, the largest over the numbers of templates and the groups
     norms: NDArray[np.float32]  # (R,) of mean templates, falling
     shot_norms: NDArray[np.float32]  # (S,) of mean embeddings, falling
     likely: NDArray[np.float32]  # (R, S) thresholds at `fmr`, nowhere falling
@@ -136,18 +167,24 @@ class OperatingPoint:
         """Return (N, S) float32, rows of sum 1: how much each number of shots counts for probes of these norms."""
         return shares_of(probe_norms, self.shot_norms)
 
-    def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32], usual: Cohort) -> bool:
         """Whether two means of unit embeddings, (D,) each, score what an encounter must score against a person."""
-        norms = np.array([np.linalg.norm(one), np.linalg.norm(other)], np.float32)
+        both = np.stack([one, other])
+        norms = np.asarray(np.linalg.norm(both, axis=1), np.float32)
         if not norms.all():
             return False
         likely, _ = self.of_people(norms)  # (S, 2): each as the person, and the other as the encounter
         needed = (self.shares(norms[::-1]) * likely.T).sum(axis=1).max()
-        return float(one @ other) >= float(needed * norms[0] * norms[1])
+        both /= norms[:, None]
+        statistics = usual.statistics(both)
+        return float(usual.normalised(both[:1] @ both[1], statistics[0], statistics[1:])[0]) >= float(needed)
 
 
-def parse(data: bytes, model: str) -> Calibration:
-    """Read a calibration file for the model in use; raises ModelError where it is malformed or another model's."""
+def parse(data: bytes, model: str, cohort: str | None = None) -> Calibration:
+    """Read a calibration file for the model in use; raises ModelError where it is malformed or another model's.
+
+    `cohort`: SHA-256 of the cohort file in use; None where no score is compared with the thresholds.
+    """
     try:
         calibration = msgspec.json.decode(data, type=Calibration)
     except msgspec.DecodeError as e:
@@ -156,6 +193,11 @@ def parse(data: bytes, model: str) -> Calibration:
         raise ModelError(
             f"the calibration is for model {calibration.model[:12]}…, in use is {model[:12]}…",
             "thresholds of one model mean nothing for another: " + REMEDY,
+        )
+    if cohort is not None and calibration.cohort != cohort:
+        raise ModelError(
+            f"the calibration is for scores normalised by cohort {calibration.cohort[:12]}…, in use is {cohort[:12]}…",
+            "thresholds of one cohort mean nothing for another: " + REMEDY,
         )
     return calibration
 
@@ -198,18 +240,23 @@ def _faults(rows: Sequence[Row], shot_norms: Sequence[float]) -> Iterator[str]:
         yield f"each level needs {len(shot_norms)} thresholds"
         return
     table = np.array([[level.thresholds for level in row.levels] for row in rows])  # (R, rates, S)
-    if not (np.abs(table) <= 1).all() or not all(0 < level.fmr < 1 and 0 < level.upper <= 1 for level in levels):
+    if not (np.abs(table) <= _HIGHEST).all() or not all(0 < level.fmr < 1 and 0 < level.upper <= 1 for level in levels):
         yield "a rate or threshold is out of range"
     for axis, name in enumerate(("more templates", "a smaller false match rate", "more shots")):
         if (np.diff(table, axis=axis) < 0).any():
             yield f"{name} must not lower a threshold"
 
 
-def _interpolate(row: Row, fmr: float) -> tuple[NDArray[np.float32], float]:
-    """Return ((S,) thresholds, upper bound of the FMR) at a rate inside the table, linear in log FMR."""
+def _interpolate(row: Row, fmr: float) -> NDArray[np.float32]:
+    """Return the (S,) thresholds at a rate inside the table, linear in log FMR."""
     levels = row.levels[::-1]  # rising FMR
     log_rates = [math.log(level.fmr) for level in levels]
     by_shots = zip(*(level.thresholds for level in levels), strict=True)
-    thresholds = [np.interp(math.log(fmr), log_rates, column) for column in by_shots]
-    log_upper = np.interp(math.log(fmr), log_rates, [math.log(level.upper) for level in levels])
-    return np.array(thresholds, np.float32), math.exp(float(log_upper))
+    return np.array([np.interp(math.log(fmr), log_rates, column) for column in by_shots], np.float32)
+
+
+def _upper(levels: Sequence[Level] | Sequence[GroupLevel], fmr: float) -> float:
+    """Return the upper bound of the FMR at a rate inside the table, linear in the logarithms of both."""
+    rising = levels[::-1]
+    log_rates, log_upper = [math.log(level.fmr) for level in rising], [math.log(level.upper) for level in rising]
+    return math.exp(float(np.interp(math.log(fmr), log_rates, log_upper)))

@@ -1,10 +1,10 @@
-"""1:N matching, open set: the cosine to a person's mean template, a threshold for each person, a margin to the second.
+"""1:N matching, open set: the normalised cosine to a person's mean template, a threshold, a margin to the second.
 
-A person with unit templates t₁ … t_k is the direction of their mean m, and a probe x, the mean of the embeddings of one
-encounter, is compared as cos(x, m). How much two means know tell their norms, and the threshold follows both
-(`calibration`). All directions lie in one matrix, so a match is one matrix-vector product whatever the number of
-templates. What a score is worth is how far it is above the person's threshold: a person with one template and one with
-twelve are so compared alike.
+A person with unit templates t₁ … t_k is the direction of their mean m. A probe x is the mean of the embeddings of one
+encounter. The score is cos(x, m), normalised by what is usual for x and for m among a cohort of nobody (`cohort`). The
+norms of the two means say how much they know, and the threshold follows both (`calibration`). All directions lie in one
+matrix: a match is one product with the cohort and one with that matrix, whatever the number of templates. A score is
+worth how far it is above the person's threshold, so a person with one template competes with one of twelve.
 
 A probe is a person when the score reaches that person's threshold and is worth more than the second person's by the
 margin. Higher is stricter, for both. Nothing here does I/O, and nothing is remembered between probes.
@@ -12,7 +12,7 @@ margin. Higher is stricter, for both. Nothing here does I/O, and nothing is reme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -45,8 +45,27 @@ class Gallery(Protocol):
     def ignored(self) -> NDArray[np.bool_]:
         """(P,) whether the person must neither match nor be reported."""
 
+    @property
+    def statistics(self) -> NDArray[np.float32] | None:
+        """(P, 2) of the people's mean templates, from the cohort in use; None: the matcher computes them."""
+
     def rotate(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Carry embeddings into the space of the templates; linear, keeps inner products."""
+
+
+class Normalisation(Protocol):
+    """What is usual for a face (`cohort.Cohort`)."""
+
+    def statistics(self, directions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 2) of (N, D) unit rows."""
+
+    def turned(self, rotate: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Normalisation:
+        """Return the same in the space that `rotate` leads to: rotated templates have the statistics of plain ones."""
+
+    def normalised(
+        self, cosines: NDArray[np.float32], probe: NDArray[np.float32], templates: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(P,) scores of (P,) cosines, given the statistics (2,) of the probe and (P, 2) of the templates."""
 
 
 class Thresholds(Protocol):
@@ -66,9 +85,9 @@ class Thresholds(Protocol):
 class Matcher:
     """Find the nearest person of a gallery.
 
-    `margin` is how much more the best score must be worth than the second person's, in cosine. An ignored person
-    competes like any other: who wins is flagged `ignored`. Where others are closer to the best than the margin, the
-    face is somebody known, and the others are the match's `rivals`:
+    `margin` is how much more the best score must be worth than the second person's, on the scale of a cosine. An
+    ignored person competes like any other: who wins is flagged `ignored`. Where others are closer to the best than the
+    margin, the face is somebody known, and the others are the match's `rivals`:
 
     - an ignored one of them reaches that person's threshold: the match is that person, flagged, for it may be theirs;
     - their templates are alike (one person enrolled twice, twins): the match is the nearest, in the band `likely`;
@@ -77,13 +96,17 @@ class Matcher:
     Raises StoreError where the gallery is malformed.
     """
 
-    def __init__(self, gallery: Gallery, thresholds: Thresholds, margin: float) -> None:
+    def __init__(self, gallery: Gallery, thresholds: Thresholds, usual: Normalisation, margin: float) -> None:
         if not margin >= 0:
             raise ValueError(f"margin {margin}: must be 0 or more")
         self._directions, self._norms = _mean_templates(gallery)  # (P, D) float32 unit rows, (P,)
         self._thresholds, self._likely = thresholds, thresholds.of_people(self._norms)[0]  # (S, P)
         self._ids, self._ignored, self._rotate = tuple(gallery.ids), gallery.ignored, gallery.rotate
-        self._margin = float(margin)
+        self._margin, self._usual = float(margin), usual
+        known = gallery.statistics
+        self._statistics = (
+            usual.turned(gallery.rotate).statistics(self._directions) if known is None else known
+        )  # (P, 2)
 
     def match(self, probe: NDArray[np.float32]) -> Match:
         """Return the nearest person and whether it is near enough; with nobody enrolled every face is unknown.
@@ -124,8 +147,9 @@ class Matcher:
     def _are_alike(self, person: int, others: Sequence[int]) -> bool:
         """Whether a visit of one person would be taken for each of the others: enrolled twice, twins, look-alikes."""
         cosines = self._directions[list(others)] @ self._directions[person]
+        scores = self._usual.normalised(cosines, self._statistics[person], self._statistics[list(others)])
         (needed,) = self._thresholds.shares(self._norms[person : person + 1]) @ self._likely[:, list(others)]
-        return bool((cosines >= needed).all())
+        return bool((scores >= needed).all())
 
     def alike(self, embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
         """Return (id, score) of all people whose threshold the mean of these embeddings reaches, nearest first.
@@ -148,7 +172,9 @@ class Matcher:
 
     def _scores(self, probe: NDArray[np.float32], norm: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return everybody's score for the probe, and the threshold that it must reach, each (P,)."""
-        scores = self._directions @ self._rotate(probe / np.float32(norm))
+        direction = probe / np.float32(norm)
+        cosines = self._directions @ self._rotate(direction)
+        scores = self._usual.normalised(cosines, self._usual.statistics(direction[None])[0], self._statistics)
         return scores, (self._thresholds.shares(np.array([norm], np.float32)) @ self._likely)[0]
 
     def _band(self, score: float, person: int, norm: float) -> Band:

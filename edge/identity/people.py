@@ -3,12 +3,19 @@
 Each person has a random data key, wrapped by a key derived from the store key. Every record (profile, template, wrapped
 key, rotation seed) is encrypted with its place as additional data: store, person, model, dimension, kind and position.
 A record moved to another place does not open, even in an image that somebody with the store key put together.
+
+What belongs to a person beside profile and templates lies in the table `records`, by kind. Images of earlier versions
+have no such table: they are given an empty one when they are loaded, and are written with it at the next change.
+
+`statistics` is the record of how usual a person's mean template is in the cohort. The rotation does not change it, so
+two values of it could be linked. Its key is therefore derived from the rotation seed too: a renewal ends it.
 """
 
 from __future__ import annotations
 
 import base64
 import difflib
+import hmac
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -24,6 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from edge.errors import StoreError
+from edge.identity.cohort import Cohort
 from edge.identity.keys import KEY_BYTES, StoreKey
 from edge.identity.memory import private_array, private_copy
 from edge.identity.rotation import orthogonal
@@ -32,6 +40,7 @@ from edge.wiping import wipe
 Octets = bytes | bytearray | memoryview
 
 _NONCE_BYTES, _TAG_BYTES = 12, 16
+_DIGEST_BYTES = 32
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE store (
@@ -45,6 +54,13 @@ CREATE TABLE templates (
     UNIQUE (person, position)
 ) STRICT;
 """
+_RECORDS = """
+CREATE TABLE records (
+    person INTEGER NOT NULL REFERENCES people (seq), kind TEXT NOT NULL, position INTEGER NOT NULL,
+    sealed BLOB NOT NULL, UNIQUE (person, kind, position)
+) STRICT;
+"""
+_STATISTICS = "statistics"
 # Nothing of an image may reach a disk in the clear: no temporary file (VACUUM makes one), no journal.
 _PRAGMAS = (
     "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = MEMORY; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"
@@ -71,6 +87,7 @@ class Gallery:
     ids: tuple[str, ...]  # (P,) person ids
     ignored: NDArray[np.bool_]  # (P,)
     rotation: NDArray[np.float32] = field(repr=False)  # (D, D) orthogonal
+    statistics: NDArray[np.float32] | None = None  # (P, 2) of the mean templates; None without a cohort
 
     def rotate(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring embeddings, (D,) or (N, D) float32, into the space of the templates."""
@@ -114,7 +131,7 @@ class PeopleImage:
     def new(cls, key: StoreKey, store_id: bytes, model: str, model_name: str, dimension: int) -> PeopleImage:
         """Return an image with nobody in it."""
         db = _connect()
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + _RECORDS)
         db.execute("INSERT INTO store VALUES (?, ?, ?, ?)", (model, model_name, dimension, b""))
         image = cls(db, key, store_id)
         image._write_seed()
@@ -129,7 +146,9 @@ class PeopleImage:
         try:
             db.deserialize(raw)
             db.executescript(_PRAGMAS)  # once more: the image brings its own
-            if _tables(db) != _expected_tables():
+            if _tables(db) == _expected_tables(_SCHEMA):  # written before there were records
+                db.executescript(_RECORDS)
+            elif _tables(db) != _expected_tables(_SCHEMA + _RECORDS):
                 raise _inconsistent("its tables are not those of this format")
             return cls(db, key, store_id)
         except sqlite3.Error as e:
@@ -160,21 +179,44 @@ class PeopleImage:
         """Everybody, in the order of enrolment."""
         return [entry.person() for entry in self._entries()]
 
-    def gallery(self) -> Gallery:
-        """All templates in one matrix; every record is checked on the way."""
+    def gallery(self, cohort: Cohort | None = None) -> Gallery:
+        """All templates in one matrix; every record is checked on the way.
+
+        With a cohort, the statistics of everybody's mean template too: as stored, or computed where none are for it.
+        """
         entries = list(self._entries())
         counts = np.array([e.profile.templates for e in entries], dtype=np.intp)
         templates, begin = private_array((int(counts.sum()), self.dimension), np.float32), 0
-        for entry in entries:
-            self._read_templates(entry, templates[begin : begin + entry.profile.templates])
+        rotation = self._rotation.astype(np.float32)
+        statistics = None if cohort is None else np.empty((len(entries), 2), np.float32)
+        turned: Cohort | None = None  # made only where somebody has no statistics yet
+        for i, entry in enumerate(entries):
+            own = templates[begin : begin + entry.profile.templates]
+            self._read_templates(entry, own)
+            if cohort is not None and statistics is not None:
+                stored = self._stored_statistics(entry, cohort)
+                if stored is None:
+                    turned = cohort.turned(lambda vectors: vectors @ rotation) if turned is None else turned
+                    stored = _statistics(own, turned)
+                statistics[i] = stored
             begin += entry.profile.templates
         return Gallery(
             templates=templates,
             owner=np.repeat(np.arange(len(entries)), counts),
             ids=tuple(e.id for e in entries),
             ignored=np.array([e.profile.ignored for e in entries], dtype=np.bool_),
-            rotation=self._rotation.astype(np.float32),
+            rotation=rotation,
+            statistics=statistics,
         )
+
+    def keep_statistics(self, statistics: NDArray[np.float32], cohort: Cohort) -> None:
+        """Store the (P, 2) statistics of everybody of whom none are stored for this cohort."""
+        for entry, values in zip(self._entries(), statistics, strict=True):
+            if self._stored_statistics(entry, cohort) is None:
+                plain = bytes.fromhex(cohort.digest) + values.astype("<f4").tobytes()
+                place = self._place(entry.id, _STATISTICS)
+                sealed = _encrypt(self._statistics_key(entry), plain, place)
+                self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, 0, ?)", (entry.seq, _STATISTICS, sealed))
 
     def add(self, name: str, vectors: NDArray[np.float32], created: str, ignored: bool) -> Person:
         """Enrol a person with (N, D) float32 unit rows, not yet rotated."""
@@ -195,6 +237,7 @@ class PeopleImage:
         """Forget a person: first the key is overwritten, then everything goes."""
         entry = self._entry(person_id)
         self._db.execute("UPDATE people SET wrapped_key = randomblob(length(wrapped_key)) WHERE seq = ?", (entry.seq,))
+        self._db.execute("DELETE FROM records WHERE person = ?", (entry.seq,))
         self._db.execute("DELETE FROM templates WHERE person = ?", (entry.seq,))
         self._db.execute("DELETE FROM people WHERE seq = ?", (entry.seq,))
 
@@ -217,6 +260,7 @@ class PeopleImage:
     def renew(self) -> None:
         """Rotate every template under a new seed: the old ones can no longer be linked to them."""
         plain = [(entry, self._plain(entry)) for entry in self._entries()]
+        self._db.execute("DELETE FROM records WHERE kind = ?", (_STATISTICS,))  # their key is of the old seed
         self._write_seed()
         for entry, vectors in plain:
             rotated = np.matmul(vectors, self._rotation, out=private_array(vectors.shape, np.float64))
@@ -273,6 +317,20 @@ class PeopleImage:
         ]
         self._db.executemany("INSERT OR REPLACE INTO templates VALUES (?, ?, ?)", rows)
 
+    def _stored_statistics(self, entry: _Entry, cohort: Cohort) -> NDArray[np.float32] | None:
+        """Return the stored (2,) statistics of a person's mean template; None where there are none for this cohort."""
+        query = "SELECT sealed FROM records WHERE person = ? AND kind = ?"
+        row = self._db.execute(query, (entry.seq, _STATISTICS)).fetchone()
+        if row is None:
+            return None
+        plain = self._kept(_decrypt(self._statistics_key(entry), row[0], self._place(entry.id, _STATISTICS)))
+        digest, values = bytes(plain[:_DIGEST_BYTES]), np.frombuffer(bytes(plain[_DIGEST_BYTES:]), "<f4")
+        return values.astype(np.float32) if digest.hex() == cohort.digest else None
+
+    def _statistics_key(self, entry: _Entry) -> bytes:
+        """Return a key for which both the person's key and the rotation seed are needed."""
+        return hmac.digest(entry.key, _STATISTICS.encode() + self._seed, "sha256")
+
     def _kept(self, secret: bytearray) -> bytearray:
         """Remember what was decrypted, so that closing wipes it."""
         self._secrets.append(secret)
@@ -284,15 +342,19 @@ class PeopleImage:
     # ── rotation ──
 
     @cached_property
-    def _rotation(self) -> NDArray[np.float64]:
+    def _seed(self) -> bytearray:
         (sealed,) = self._db.execute("SELECT seed FROM store").fetchone()
-        seed = self._kept(_decrypt(self._wrapping, sealed, self._place("", "rotation")))
-        return orthogonal(bytes(seed), self.dimension)
+        return self._kept(_decrypt(self._wrapping, sealed, self._place("", "rotation")))
+
+    @cached_property
+    def _rotation(self) -> NDArray[np.float64]:
+        return orthogonal(bytes(self._seed), self.dimension)
 
     def _write_seed(self) -> None:
         sealed = _encrypt(self._wrapping, os.urandom(KEY_BYTES), self._place("", "rotation"))
         self._db.execute("UPDATE store SET seed = ?", (sealed,))
-        self.__dict__.pop("_rotation", None)  # computed from the seed that just went
+        for computed in ("_seed", "_rotation"):  # from the seed that just went
+            self.__dict__.pop(computed, None)
 
     # ── places and ids ──
 
@@ -332,10 +394,18 @@ def _tables(db: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
 
 
 @cache
-def _expected_tables() -> list[tuple[str, str, str | None]]:
+def _expected_tables(schema: str) -> list[tuple[str, str, str | None]]:
     with closing(_connect()) as db:
-        db.executescript(_SCHEMA)
+        db.executescript(schema)
         return _tables(db)
+
+
+def _statistics(templates: NDArray[np.float32], cohort: Cohort) -> NDArray[np.float32]:
+    """Return the (2,) statistics of the mean of (N, D) templates, in the space of the cohort."""
+    direction = private_array((1, templates.shape[1]), np.float32)
+    np.add.reduce(templates, axis=0, out=direction[0])
+    direction /= np.maximum(np.linalg.norm(direction), np.float32(1e-6))
+    return np.asarray(cohort.statistics(direction)[0], np.float32)
 
 
 def _encrypt(key: Octets, plain: Octets, place: bytes) -> bytes:

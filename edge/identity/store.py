@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge import files
 from edge.errors import StoreError, StoreKeyError
 from edge.identity import sealed
+from edge.identity.cohort import Cohort
 from edge.identity.keys import StoreKey
 from edge.identity.people import Gallery, PeopleImage, Person
 from edge.identity.sealed import Header
@@ -36,13 +37,18 @@ _SHOWN_HASH_CHARACTERS = 12
 
 
 class Store:
-    """A store as it was when last read or written. One thread at a time."""
+    """A store as it was when last read or written. One thread at a time.
 
-    def __init__(self, path: Path, key: StoreKey, model: str, lock_timeout_s: float) -> None:
+    With a `cohort`, the gallery carries the statistics of everybody's mean template, and each write stores those that
+    are not in the file yet: a store of an earlier version, or of another cohort, needs no new enrolment.
+    """
+
+    def __init__(self, path: Path, key: StoreKey, model: str, lock_timeout_s: float, cohort: Cohort | None) -> None:
         self._path = Path(os.path.realpath(path))  # a link to another medium stays a link
         self._key = key
         self._model = model
         self._lock_timeout_s = lock_timeout_s
+        self._cohort = cohort
         self._header: Header
         self._picture: tuple[list[Person], Gallery]
 
@@ -55,6 +61,7 @@ class Store:
         dimension: int,
         *,
         model_name: str = "",
+        cohort: Cohort | None = None,
         lock_timeout_s: float = _LOCK_TIMEOUT_S,
     ) -> Store:
         """Make an empty store for one model and open it; StoreError when there is a file already.
@@ -64,7 +71,7 @@ class Store:
         """
         if not re.fullmatch("[0-9a-f]{8,128}", model) or dimension < 1:
             raise ValueError("a model's hash in lower-case hexadecimal and a positive dimension are needed")
-        store = cls(path, key, model, lock_timeout_s)
+        store = cls(path, key, model, lock_timeout_s, cohort)
         store_id = os.urandom(sealed.STORE_ID_BYTES)
         with store._locked(), PeopleImage.new(key, store_id, model, model_name, dimension) as image:
             if store._path.exists():
@@ -73,9 +80,17 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, path: Path, key: StoreKey, model: str, *, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> Store:
+    def open(
+        cls,
+        path: Path,
+        key: StoreKey,
+        model: str,
+        *,
+        cohort: Cohort | None = None,
+        lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    ) -> Store:
         """Read a store; StoreKeyError for another key, StoreError when missing, altered or of another model."""
-        store = cls(path, key, model, lock_timeout_s)
+        store = cls(path, key, model, lock_timeout_s, cohort)
         store._adopt(*store._read())
         return store
 
@@ -171,7 +186,9 @@ class Store:
         return header, image
 
     def _write(self, image: PeopleImage, store_id: bytes, generation: int) -> None:
-        picture = image.people(), image.gallery()  # what cannot be read back is never written
+        picture = image.people(), image.gallery(self._cohort)  # what cannot be read back is never written
+        if self._cohort is not None and (statistics := picture[1].statistics) is not None:
+            image.keep_statistics(statistics, self._cohort)
         raw = sealed.seal(image.dump(), self._key, store_id, generation, os.urandom(sealed.NONCE_BYTES))
         with self._explained("written"):
             files.replace(self._path, raw)
@@ -179,7 +196,7 @@ class Store:
 
     def _adopt(self, header: Header, image: PeopleImage) -> None:
         with image, self._explained("read"):
-            self._header, self._picture = header, (image.people(), image.gallery())
+            self._header, self._picture = header, (image.people(), image.gallery(self._cohort))
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:

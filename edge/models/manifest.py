@@ -151,6 +151,7 @@ class EmbedderEntry(Entry, frozen=True, tag="embedder", tag_field="role"):
     contract: FaceContract
     dimension: Annotated[int, Meta(ge=1)]
     golden: ModelFile  # known crops' embeddings, one list a back end
+    cohort: ModelFile | None = None  # embeddings of nobody, by which scores are normalised; needed to match
 
 
 class AlignerEntry(Entry, frozen=True, tag="aligner", tag_field="role"):
@@ -265,14 +266,18 @@ def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) ->
     return read_verified(entry.files[backend], folder)
 
 
-def read_verified(file: ModelFile, folder: Path = MANIFEST.parent) -> bytes:
-    """Return a file's bytes if their hash is the manifest's; raises ModelError."""
+def read_verified(file: ModelFile, folder: Path = MANIFEST.parent, remedy: str = "") -> bytes:
+    """Return a file's bytes if their hash is the manifest's; raises ModelError.
+
+    `remedy`: how to make that file, where it can be made.
+    """
     path = file.locate(folder)
+    remedy = f"{_REMEDY}, or {remedy}" if remedy else _REMEDY
     try:
         content = path.read_bytes()
     except OSError as e:
-        raise ModelError(f"{path}: cannot be read: {e.strerror}", _REMEDY) from None
+        raise ModelError(f"{path}: cannot be read: {e.strerror}", remedy) from None
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
-        raise ModelError(f"{path}: altered: SHA-256 is {found}, expected {file.sha256}", _REMEDY)
+        raise ModelError(f"{path}: altered: SHA-256 is {found}, expected {file.sha256}", remedy)
     return content

@@ -120,7 +120,8 @@ def _rate(config: Config) -> Iterator[Finding]:
     point = calibration.at(recognition.fmr)
     stated = f"false match rate {point.fmr:g} a comparison"
     if calibration.vouches_for(recognition.min_embeddings, recognition.max_embeddings):
-        yield Finding("ok", "rate", f"{stated} (95 % bound {point.upper_fmr:.1e})")
+        whom = f"in each of {len(calibration.groups)} groups of people measured, docs/model-card.md"
+        yield Finding("ok", "rate", f"{stated} ({whom}; 95 % bound of the worst {point.upper_fmr:.1e})")
         return
     measured = f"{calibration.decided_from} to {calibration.decided_to}"
     yield Finding(

@@ -11,23 +11,53 @@ from numpy.typing import NDArray
 
 from edge.config import Config
 from edge.errors import ModelError
-from edge.identity import calibration
+from edge.identity import calibration, cohort
 from edge.identity.calibration import Calibration
+from edge.identity.cohort import Cohort
 from edge.identity.keys import load_key
 from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery, Person, Store
-from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
+from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, read_verified
 from edge.models.slots import Slots
+
+
+def load_cohort(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Cohort:
+    """Return the cohort by which a model's scores are normalised, its hash checked; raises ModelError."""
+    entry, folder = _with_scoring(entry, folder)
+    remedy = f"make one with: python -m tools.lab cohort --model {entry.name}"
+    if entry.cohort is None:
+        raise ModelError(
+            f"{folder / MANIFEST.name}: model {entry.name} has no cohort to normalise its scores",
+            f"take an update that has one, or go back with 'edge-enroll'; a model of your own: {remedy}",
+        )
+    path = entry.cohort.locate(folder)
+    content = read_verified(entry.cohort, folder, remedy)
+    try:
+        return cohort.parse(content, entry.id, entry.dimension)
+    except ModelError as e:
+        raise ModelError(f"{path}: {e.what}", e.remedy) from None
 
 
 def load_calibration(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Calibration:
     """Return the threshold table of a model, which lies beside its manifest; raises ModelError."""
+    entry, folder = _with_scoring(entry, folder)
     path = folder / f"{entry.name}-calibration.json"
+    remedy = f"make one with: python -m tools.lab.calibrate --model {entry.name}"
     try:
-        return calibration.parse(path.read_bytes(), entry.id)
+        return calibration.parse(path.read_bytes(), entry.id, None if entry.cohort is None else entry.cohort.sha256)
     except OSError as e:
-        remedy = f"make one with: python -m tools.lab.calibrate --model {entry.name}"
         raise ModelError(f"{path}: cannot be read: {e.strerror}", remedy) from None
+    except ModelError as e:
+        raise ModelError(f"{path}: {e.what}", e.remedy) from None
+
+
+def _with_scoring(entry: EmbedderEntry, folder: Path) -> tuple[EmbedderEntry, Path]:
+    """Return the built-in entry of the same model where an update was made before there were cohorts."""
+    if entry.cohort is None:
+        for ours in load_manifest().models:
+            if isinstance(ours, EmbedderEntry) and ours.id == entry.id:
+                return ours, MANIFEST.parent
+    return entry, folder
 
 
 class LiveGallery:
@@ -42,6 +72,7 @@ class LiveGallery:
         entry = load_manifest(manifest).embedder(config.recognition.model)
         self.model = entry.id
         self._dimension = entry.dimension
+        self.cohort = load_cohort(entry, manifest.parent)
         self.operating_point = load_calibration(entry, manifest.parent).at(config.recognition.fmr)
         self._store: Store | None = None
         self._people: dict[str, Person] = {}
@@ -60,7 +91,7 @@ class LiveGallery:
 
         The threshold is that of an encounter against a person's templates: it follows how much either mean knows.
         """
-        return self.operating_point.same_face(one, other)
+        return self.operating_point.same_face(one, other, self.cohort)
 
     def name_of(self, person_id: str) -> str | None:
         """Return a person's display name; None for one who was removed meanwhile."""
@@ -79,7 +110,7 @@ class LiveGallery:
                 self.known = True
                 return False
             key = load_key(self._config.store.key, self._config.data_dir, os.environ)
-            self._store = Store.open(path, key, self.model)
+            self._store = Store.open(path, key, self.model, cohort=self.cohort)
         elif not self._store.refresh():
             return False
         self._people = {p.id: p for p in self._store.people()}
@@ -88,7 +119,7 @@ class LiveGallery:
         return True
 
     def _matcher(self, gallery: Gallery) -> Matcher:
-        return Matcher(gallery, self.operating_point, self._config.recognition.margin)
+        return Matcher(gallery, self.operating_point, self.cohort, self._config.recognition.margin)
 
 
 def _nobody(dimension: int) -> Gallery:

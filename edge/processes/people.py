@@ -14,13 +14,14 @@ from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
 from edge.content import kind_of
 from edge.errors import EnrolmentError, SourceError, StoreError
+from edge.identity.cohort import Cohort
 from edge.identity.enrolment import Enrolment, enrol
 from edge.identity.keys import destroy_key, load_key, load_or_create_key
 from edge.identity.store import Person, Store, checked_name, destroy_store
 from edge.models.manifest import EmbedderEntry, load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
-from edge.processes.gallery import LiveGallery
+from edge.processes.gallery import LiveGallery, load_cohort
 from edge.records import Frame
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
@@ -129,20 +130,23 @@ def _existing(config: Config) -> Store:
     if not config.store_path.exists():
         raise StoreError(f"{config.store_path}: nobody is enrolled yet", "enrol with: edge-daemon people add")
     key = load_key(config.store.key, config.data_dir, os.environ)
-    return Store.open(config.store_path, key, _embedder(config).id)
+    entry, cohort = _embedder(config)
+    return Store.open(config.store_path, key, entry.id, cohort=cohort)
 
 
-def _embedder(config: Config) -> EmbedderEntry:
-    return load_manifest(Slots(config.models_dir).manifest).embedder(config.recognition.model)
+def _embedder(config: Config) -> tuple[EmbedderEntry, Cohort]:
+    manifest = Slots(config.models_dir).manifest
+    entry = load_manifest(manifest).embedder(config.recognition.model)
+    return entry, load_cohort(entry, manifest.parent)
 
 
 def _writable(config: Config) -> Store:
     """Open the store, or make it, and the key file with it, for the first person."""
     if config.store_path.exists():
         return _existing(config)
-    entry = _embedder(config)
+    entry, cohort = _embedder(config)
     key = load_or_create_key(config.store.key, config.data_dir, config.store_path, os.environ)
-    return Store.create(config.store_path, key, entry.id, entry.dimension, model_name=entry.name)
+    return Store.create(config.store_path, key, entry.id, entry.dimension, model_name=entry.name, cohort=cohort)
 
 
 def _pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]]:

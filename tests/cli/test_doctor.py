@@ -49,7 +49,7 @@ def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, cl
         "mqtt",
     ]
     assert {subject for subject, finding in found.items() if finding["level"] != "ok"} == {"key"}
-    assert found["rate"]["said"].startswith("false match rate 0.001 a comparison (95 % bound ")
+    assert found["rate"]["said"].startswith("false match rate 0.001 a comparison (in each of ")
     assert found["people"]["said"] == "1 enrolled; a stranger is taken for one of them at a rate of 0.001"
     assert load_manifest().embedder("lightcnn9").id[:16] in found["embedder"]["said"]
     assert found["key"]["level"] == "WEAK"

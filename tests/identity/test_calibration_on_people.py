@@ -12,8 +12,9 @@ from edge.records import AlignedFace
 from edge.vision.embedder import open_embedder
 from tests.footage import shared_data
 from tools.lab import data
-from tools.lab.calibrate import FIRST, Faces, draw, encounters, running
-from tools.lab.thresholds import Cohort, calibrate
+from tools.lab.calibrate import draw, encounters
+from tools.lab.thresholds import Trials, calibrate
+from tools.lab.visits import FIRST, Faces, running
 
 PEOPLE, PICTURES = 90, 16
 RATE = 3e-3
@@ -47,10 +48,10 @@ def halves(faces: Faces, times: int) -> Iterator[tuple[Faces, Faces, np.random.G
 
 def calibrated(half: Faces, counts: tuple[int, ...], rng: np.random.Generator) -> Calibration:
     cohorts = [draw(half, k, rng) for k in counts]
-    return calibrate(cohorts, model="ab" * 32, cohort="half", rng=rng, rates=[1e-2, RATE])
+    return calibrate(cohorts, model="ab" * 32, cohort="", faces="half", rng=rng, rates=[1e-2, RATE])
 
 
-def fmr(cohort: Cohort, calibration: Calibration, row: int | None = None) -> float:
+def fmr(cohort: Trials, calibration: Calibration, row: int | None = None) -> float:
     """The share of strangers' encounters that match, people by the norm of their templates or all by one row."""
     point = calibration.at(RATE)
     norms = cohort.norms if row is None else np.full_like(cohort.norms, calibration.rows[row].norm)
@@ -75,6 +76,7 @@ def test_several_pictures_recognise_more_at_the_same_rate(faces: Faces) -> None:
             [draw(faces, 4, np.random.default_rng(1))],
             model="ab" * 32,
             cohort="",
+            faces="",
             decided=decided,
             rng=np.random.default_rng(2),
             rates=[RATE],
@@ -98,7 +100,7 @@ def test_templates_that_look_the_same_stay_near_the_rate_only_by_their_norm(face
     assert np.mean(many_by_one) > 1.8 * RATE  # nor may unlike templates have the laxer one of a single picture
 
 
-def draw_alike(faces: Faces, k: int, rng: np.random.Generator) -> Cohort:
+def draw_alike(faces: Faces, k: int, rng: np.random.Generator) -> Trials:
     """As `draw`, with the k pictures of a person that look the most like one of them: an enrolment from one sitting."""
     people, means = np.unique(faces.person), []
     for person in people:
@@ -109,7 +111,7 @@ def draw_alike(faces: Faces, k: int, rng: np.random.Generator) -> Cohort:
     norms = np.linalg.norm(mean, axis=1)
     members = encounters(faces.person, np.ones(len(faces.person), bool), rng)
     scores, shot_norms = running(faces.seen(members), mean / norms[:, None])
-    return Cohort(
+    return Trials(
         scores=scores,
         shot_norms=shot_norms,
         probes=faces.person[members[:, 0]],

@@ -28,7 +28,7 @@ from edge.processes.assembly import (
     build_quality_gate,
     build_refiner,
 )
-from edge.processes.gallery import load_calibration
+from edge.processes.gallery import load_calibration, load_cohort
 from edge.records import Embedding, Frame
 from edge.vision.gates import HINTS, QualityGate, QualityLimits
 from tests.footage import Image, still, video
@@ -175,7 +175,9 @@ def enrolled(enrolment: Enrolment) -> Matcher:
         np.eye(dimension, dtype=np.float32),
     )
     entry = load_manifest().embedder(CONFIG.recognition.model)
-    return Matcher(gallery, load_calibration(entry).at(CONFIG.recognition.fmr), CONFIG.recognition.margin)
+    return Matcher(
+        gallery, load_calibration(entry).at(CONFIG.recognition.fmr), load_cohort(entry), CONFIG.recognition.margin
+    )
 
 
 def test_a_video_gives_a_few_unlike_unit_templates(stages: Stages) -> None:

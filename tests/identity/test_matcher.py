@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -28,9 +29,28 @@ class People:
     ids: tuple[str, ...]
     ignored: NDArray[np.bool_]
     rotation: Vectors | None = None
+    statistics: Vectors | None = None
 
     def rotate(self, vectors: Vectors) -> Vectors:
         return vectors if self.rotation is None else vectors @ self.rotation
+
+
+class Plain:
+    """A cohort in which every face is as usual as any other: the score is the cosine."""
+
+    def statistics(self, directions: Vectors) -> Vectors:
+        return np.tile(np.array([0, 1], np.float32), (len(directions), 1))
+
+    def turned(self, rotate: Callable[[Vectors], Vectors]) -> Plain:  # noqa: ARG002
+        return self
+
+    def normalised(self, cosines: Vectors, probe: Vectors, templates: Vectors) -> Vectors:
+        assert probe.shape == (2,)
+        assert templates.shape == (len(cosines), 2)
+        return cosines
+
+
+PLAIN = Plain()
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,7 @@ def people(ignored: tuple[str, ...] = (), **templates: Vectors | list[Vectors]) 
 
 
 def matcher(gallery: People, likely: float = 0.5, certain: float = 0.8, margin: float = 0.1) -> Matcher:
-    return Matcher(gallery, Fixed(likely, certain), margin)
+    return Matcher(gallery, Fixed(likely, certain), PLAIN, margin)
 
 
 X, Y, Z = unit(1, 0, 0), unit(0, 1, 0), unit(0, 0, 1)
@@ -78,7 +98,7 @@ X, Y, Z = unit(1, 0, 0), unit(0, 1, 0), unit(0, 0, 1)
 
 def test_score_is_the_cosine_to_the_mean_of_a_persons_templates() -> None:
     thresholds = Fixed(0.5, 0.8)
-    found = Matcher(people(anna=[X, Y], bob=Z), thresholds, 0.1).match(unit(3, 4, 0))
+    found = Matcher(people(anna=[X, Y], bob=Z), thresholds, PLAIN, 0.1).match(unit(3, 4, 0))
     assert found.person == "anna"
     assert found.band == "certain"
     assert found.score == pytest.approx((3 / 5 + 4 / 5) / math.sqrt(2))
@@ -89,7 +109,7 @@ def test_score_is_the_cosine_to_the_mean_of_a_persons_templates() -> None:
 def test_a_probe_of_several_shots_scores_by_its_direction_and_is_asked_for_more() -> None:
     shots = [X, Y]
     probe = np.asarray(np.mean(shots, axis=0), np.float32)  # of norm 0.71
-    found = Matcher(people(anna=[X, unit(1, 1, 0)]), Fixed(0.5, 0.8, rise=0.2), 0.1).match(probe)
+    found = Matcher(people(anna=[X, unit(1, 1, 0)]), Fixed(0.5, 0.8, rise=0.2), PLAIN, 0.1).match(probe)
     assert found.score == pytest.approx(math.cos(math.pi / 8), abs=1e-6)
     assert found.threshold == pytest.approx(0.5 + 0.2 * (2 - math.sqrt(2)), abs=1e-6)
 
@@ -101,7 +121,7 @@ def test_who_is_further_above_the_own_threshold_wins() -> None:
             return likely, likely
 
     many = [unit(1, 0.9, 0.5), unit(1, -0.9, -0.5)]  # threshold 0.6
-    found = Matcher(people(one=X, many=many), ByNorm(0, 0), 0.05).match(unit(1, 0.3, 0.2))
+    found = Matcher(people(one=X, many=many), ByNorm(0, 0), PLAIN, 0.05).match(unit(1, 0.3, 0.2))
     assert found.person == "one"  # the same cosine, and a threshold of 0.3
     assert found.threshold == pytest.approx(0.3)
 

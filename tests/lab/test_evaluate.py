@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from edge.models.manifest import load_manifest
 from edge.processes.gallery import load_calibration
 from tests.footage import shared_data
 from tests.lab.faces import encoded, write_tar
-from tools.lab import card, data
+from tools.lab import card, data, groups
 from tools.lab.figures import cosines, tar_at_far, tars_at_fars, ten_fold, unit
 
 FIGURES = {
@@ -110,6 +111,7 @@ def test_the_card_is_rewritten_between_its_markers_only(tmp_path: Path) -> None:
     figures = {
         **FIGURES,
         "encounters": load_calibration(load_manifest().embedder("lightcnn9")),
+        "groups": json.loads(groups.KEPT.read_text(encoding="utf-8")),
         "exports": {
             "people": 70,
             "tar_at_far_1e-3": {"fp32": 0.25, "int8 onnxruntime": 0.249},

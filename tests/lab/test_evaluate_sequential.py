@@ -10,8 +10,8 @@ import pytest
 from edge.identity.calibration import OperatingPoint
 from tests.lab.faces import make_data
 from tools.lab import data, sequential
-from tools.lab.calibrate import Faces, running
 from tools.lab.figures import unit
+from tools.lab.visits import Faces, running
 
 
 def point(threshold: float) -> OperatingPoint:
@@ -38,13 +38,13 @@ GALLERY, MEANS = np.array([1]), np.array([[1.0, 0.0]], np.float32)
     ],
 )
 def test_any_mean_from_the_third_to_the_eighth_counts(cosines: list[float], first: int, any_mean: int) -> None:
-    found = sequential.rates(encounter(*cosines), GALLERY, MEANS, point(0.5))
+    found = sequential.rates(encounter(*cosines), GALLERY, MEANS, point(0.5), None)
     assert (found["first_picture"], found["any_mean"], found["comparisons"]) == (first, any_mean, 1)
 
 
 def test_the_person_enrolled_is_no_stranger() -> None:
     both = sequential.Encounters(np.repeat(encounter(*[0.9] * 8).vectors, 2, axis=0), np.array([1, 9]))
-    found = sequential.rates(both, GALLERY, MEANS, point(0.5))
+    found = sequential.rates(both, GALLERY, MEANS, point(0.5), None)
     assert found["comparisons"] == 1
     assert found["any_mean"] == 1
 
@@ -56,8 +56,8 @@ def test_strangers_of_many_pictures_meet_every_stranger_enrolled() -> None:
     met = sequential.unlike(Faces(vectors, vectors, person), rng)
     assert np.bincount(met.person).tolist() == [2] * 5
     gallery, means = sequential.enrol(vectors, person, 4, rng)
-    assert sequential.rates(met, gallery, means, point(2.0))["comparisons"] == 10 * 4
-    assert sequential.rates(met, gallery, means, point(-2.0))["any_mean"] == 1
+    assert sequential.rates(met, gallery, means, point(2.0), None)["comparisons"] == 10 * 4
+    assert sequential.rates(met, gallery, means, point(-2.0), None)["any_mean"] == 1
     scores, norms = running(met.vectors, unit(means))
     last = met.vectors.mean(axis=1)
     np.testing.assert_allclose(norms[-1], np.linalg.norm(last, axis=1), atol=1e-6)

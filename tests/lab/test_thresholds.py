@@ -16,7 +16,7 @@ from edge.errors import ModelError
 from tools.lab.thresholds import (
     MIN_ERRORS,
     SHOT_COUNTS,
-    Cohort,
+    Trials,
     binomial_upper,
     calibrate,
     clustered_upper,
@@ -31,7 +31,7 @@ def threshold_of(scores: NDArray[np.float32], fmr: float) -> float:
     return threshold_at(np.sort(scores)[::-1], int(fmr * len(scores)))
 
 
-def cohort(rng: np.random.Generator, people: int, per_person: int, hubness: float, kinship: float) -> Cohort:
+def cohort(rng: np.random.Generator, people: int, per_person: int, hubness: float, kinship: float) -> Trials:
     """Draw normal impostor scores: `hubness` is a person's share of the variance in each role, `kinship` a pair's.
 
     Every mean of an encounter scores alike, as where a camera sees the same picture again and again.
@@ -42,7 +42,7 @@ def cohort(rng: np.random.Generator, people: int, per_person: int, hubness: floa
     scores = (general[:, None, None] + general[None, None, :] + pair[:, None, :] + noise) / 8  # inside −1..1
     labels = np.arange(people)
     single = scores.reshape(-1, people).astype(np.float32)
-    return Cohort(
+    return Trials(
         scores=np.broadcast_to(single, (8, *single.shape)),
         shot_norms=np.repeat(np.linspace(1, 0.65, 8, dtype=np.float32)[:, None], len(single), axis=1),
         probes=np.repeat(labels, per_person),
@@ -87,7 +87,11 @@ def test_the_binomial_bound_of_no_error_is_the_rule_of_three() -> None:
 
 def test_rates_with_too_few_errors_are_left_out() -> None:
     calibration = calibrate(
-        [cohort(np.random.default_rng(1), 40, 5, 0.1, 0.1)], model=MODEL, cohort="made up", rng=np.random.default_rng(2)
+        [cohort(np.random.default_rng(1), 40, 5, 0.1, 0.1)],
+        model=MODEL,
+        cohort="",
+        faces="",
+        rng=np.random.default_rng(2),
     )
     comparisons = calibration.rows[0].comparisons
     assert comparisons == 40 * 39 * 5
@@ -98,7 +102,11 @@ def test_rates_with_too_few_errors_are_left_out() -> None:
 def test_a_cohort_of_few_people_is_refused() -> None:
     with pytest.raises(ModelError, match="10 people"):
         calibrate(
-            [cohort(np.random.default_rng(1), 10, 500, 0, 0)], model=MODEL, cohort="", rng=np.random.default_rng(2)
+            [cohort(np.random.default_rng(1), 10, 500, 0, 0)],
+            model=MODEL,
+            cohort="",
+            faces="",
+            rng=np.random.default_rng(2),
         )
 
 
@@ -116,7 +124,7 @@ def covered(hubness: float, kinship: float, trials: int = 120) -> tuple[float, f
     held = np.zeros(2)
     for _ in range(trials):
         drawn = cohort(rng, 100, 5, hubness, kinship)
-        lv = calibrate([drawn], model=MODEL, cohort="", rng=rng, rates=[1e-3]).rows[0].levels[0]
+        lv = calibrate([drawn], model=MODEL, cohort="", faces="", rng=rng, rates=[1e-3]).rows[0].levels[0]
         truth = 1 - NormalDist().cdf(lv.thresholds[-1] * 8)
         held += [truth <= lv.upper, truth <= lv.upper_binomial]
     clustered, binomial = held / trials
@@ -150,7 +158,7 @@ def test_every_chance_of_an_encounter_is_in_the_rate() -> None:
     drawn = cohort(rng, 60, 20, 0, 0)
     independent = rng.normal(0, 1 / 8, drawn.scores.shape).astype(np.float32)
     row = calibrate(
-        [dataclasses.replace(drawn, scores=independent)], model=MODEL, cohort="", rng=rng, rates=[1e-2]
+        [dataclasses.replace(drawn, scores=independent)], model=MODEL, cohort="", faces="", rng=rng, rates=[1e-2]
     ).rows[0]
     (found,) = row.levels
     impostor = independent[:, drawn.impostor]
@@ -167,7 +175,7 @@ def test_means_before_the_third_do_not_decide() -> None:
     scores = np.array(drawn.scores)
     scores[:2] = rng.normal(0, 1 / 8, scores[:2].shape)  # two more chances, if they were any
     once, again = (
-        calibrate([one], model=MODEL, cohort="", rng=np.random.default_rng(2), rates=[1e-2]).rows[0].levels[0]
+        calibrate([one], model=MODEL, cohort="", faces="", rng=np.random.default_rng(2), rates=[1e-2]).rows[0].levels[0]
         for one in (drawn, dataclasses.replace(drawn, scores=scores))
     )
     assert again.thresholds[-1] == pytest.approx(once.thresholds[-1], abs=0.01)  # a third of the rate: 0.05 higher
@@ -176,5 +184,5 @@ def test_means_before_the_third_do_not_decide() -> None:
 def test_norms_fall_even_where_the_people_drawn_do_not_show_it() -> None:
     drawn = cohort(np.random.default_rng(1), 60, 20, 0, 0)
     both = [dataclasses.replace(drawn, templates=k, norms=drawn.norms * np.float32(n)) for k, n in ((1, 0.7), (2, 0.7))]
-    calibration = calibrate(both, model=MODEL, cohort="", rng=np.random.default_rng(2), rates=[1e-2])
+    calibration = calibrate(both, model=MODEL, cohort="", faces="", rng=np.random.default_rng(2), rates=[1e-2])
     assert [row.norm for row in calibration.rows] == pytest.approx([0.7, 0.699])

@@ -13,14 +13,17 @@ import click
 import onnx
 
 from edge.errors import DependencyError, EdgeError
-from edge.models.manifest import MANIFEST
+from edge.models.manifest import MANIFEST, load_manifest
+from edge.processes.gallery import load_calibration, load_cohort
 from tools.lab import (
     alignment,
     background,
     calibrations,
     cleaning,
+    cohort,
     data,
     finish,
+    groups,
     head,
     liveness,
     look_size,
@@ -28,10 +31,14 @@ from tools.lab import (
     rivals,
     robustness,
     sequential,
+    variants,
+    webcam,
     yale,
 )
+from tools.lab.calibrate import check_geometry, cosine_thresholds
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
+from tools.lab.engines import BACKENDS, Shipped
 from tools.lab.evaluate import evaluate
 from tools.lab.export import export
 from tools.lab.lightcnn9 import LIGHTCNN9
@@ -98,6 +105,58 @@ def sequential_command(model: Path, data_dir: Path, as_json: bool) -> None:
     """Count strangers whom the running mean of an encounter lets through (ADR 0004)."""
     figures = sequential.measure(model, data_dir)
     click.echo(json.dumps(figures) if as_json else sequential.table(figures))
+
+
+@lab.command("cohort")
+@click.option("--model", default=MODEL, help="an embedder of the manifest", show_default=True)
+@_DATA
+def cohort_command(model: str, data_dir: Path) -> None:
+    """Make the embeddings of nobody by which a model's scores are normalised, and bind them to its manifest."""
+    entry = load_manifest().embedder(model)
+    check_geometry(entry)
+    made, counts = cohort.make(Shipped(entry, BACKENDS[0], MANIFEST.parent), entry.id, data_dir)
+    cohort.bind(made, entry)
+    click.echo(json.dumps(cohort.report(made, counts)))
+
+
+@lab.command("groups")
+@_MODEL
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def groups_command(*, model: Path, data_dir: Path, as_json: bool) -> None:
+    """Measure the false match rate within groups of people; fails where one exceeds the stated rate."""
+    figures = groups.measure(model, data_dir)
+    click.echo(json.dumps(figures) if as_json else groups.table(figures))
+    for fault in (wrong := groups.faults(figures)):
+        click.echo(f"exceeds the claim: {fault}", err=True)
+    if wrong:
+        sys.exit(1)
+
+
+@lab.command("variants")
+@click.option("--model", default=MODEL, help="an embedder of the manifest", show_default=True)
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def variants_command(*, model: str, data_dir: Path, as_json: bool) -> None:
+    """Compare cohorts of other sizes, balances and numbers of nearest members (ADR 16)."""
+    rows = variants.compare(Shipped(load_manifest().embedder(model), BACKENDS[0], MANIFEST.parent), data_dir)
+    click.echo(json.dumps({"rows": rows}) if as_json else variants.table(rows))
+
+
+@lab.command("webcam")
+@_DATA
+@click.option("--fmr", default=1e-3, help="the stated rate", show_default=True)
+def webcam_command(data_dir: Path, fmr: float) -> None:
+    """Count strangers of the NUAA set whom one webcam takes for each other, with and without the cohort."""
+    entry = load_manifest().embedder(MODEL)
+    network, usual = Shipped(entry, BACKENDS[0], MANIFEST.parent), load_cohort(entry)
+    rules = {
+        "cosine": (cosine_thresholds(network, entry.id, data_dir).at(fmr), None),
+        "normalised": (load_calibration(entry).at(fmr), usual),
+    }
+    faces, session = webcam.embedded(data_dir)
+    rows = webcam.measure(faces, session, rules)
+    click.echo(json.dumps({"model": entry.id, "people": len(set(faces.person.tolist())), "rows": rows}))
 
 
 @lab.command("clean")

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from edge.bench.scenes import street
 from edge.config import Config
-from edge.identity import calibration
-from edge.models.manifest import MANIFEST, load_manifest
+from edge.identity.cohort import Cohort
+from edge.models.manifest import load_manifest
 from edge.processes.assembly import (
     build_aligner,
     build_detector,
@@ -35,6 +35,7 @@ from edge.processes.assembly import (
     build_refiner,
     build_tilted_detector,
 )
+from edge.processes.gallery import load_calibration, load_cohort
 from edge.records import Face, Frame
 from edge.vision.align import MIDPOINTS
 from edge.vision.detector import YuNetDetector
@@ -169,7 +170,7 @@ def _recognition(name: str, way: Way, people: Sequence[Any], grounds: Sequence[A
     embedder = build_embedder(Config())
     aligner = build_aligner(embedder)
     entry = load_manifest().embedder(Config().recognition.model)
-    point = calibration.parse((MANIFEST.parent / f"{entry.name}-calibration.json").read_bytes(), entry.id).at(FMR)
+    point, usual = load_calibration(entry).at(FMR), load_cohort(entry)
 
     def vectors(heads: Sequence[Any], size: int, roll: int, seed: int) -> list[NDArray[np.float32]]:
         seen: list[NDArray[np.float32]] = []
@@ -186,14 +187,16 @@ def _recognition(name: str, way: Way, people: Sequence[Any], grounds: Sequence[A
     for size in RECOGNISED_PX:
         for roll in RECOGNISED_DEG:
             seen = [vectors(h[_TEMPLATES:], size, roll, 7 * p + 3) for p, h in enumerate(people)]
-            yield {"way": name, "face_px": size, "roll_deg": roll, **_decided(seen, np.stack(templates), point)}
+            yield {"way": name, "face_px": size, "roll_deg": roll, **_decided(seen, np.stack(templates), point, usual)}
 
 
-def _decided(seen: Sequence[Sequence[NDArray[np.float32]]], means: NDArray[np.float32], point: Any) -> dict[str, Any]:
+def _decided(
+    seen: Sequence[Sequence[NDArray[np.float32]]], means: NDArray[np.float32], point: Any, usual: Cohort
+) -> dict[str, Any]:
     """Return whom the runtime's rule recognises; a person with fewer than three fit looks is not recognised."""
     enough = [i for i, vectors in enumerate(seen) if len(vectors) >= 3]
     looks = [np.stack([seen[i][j % len(seen[i])] for j in range(_SEEN)]) for i in enough]
-    result = rates(Encounters(np.stack(looks), np.array(enough)), np.arange(len(means)), means, point)
+    result = rates(Encounters(np.stack(looks), np.array(enough)), np.arange(len(means)), means, point, usual)
     norms = np.linalg.norm(means, axis=1)
     right = [float(v @ means[i] / norms[i]) for i in enough for v in seen[i]]
     return {

@@ -1,8 +1,9 @@
-"""Thresholds of one model from the validation people: python -m tools.lab.calibrate --data DIR --model NAME.
+"""Thresholds of one model, by group: python -m tools.lab.calibrate --data DIR --model NAME.
 
-Embeds the validation crops with the runtime's own model, as they are and mirrored, makes encounters of them, decides
-each against every other person with 1, 2, 4, 8 and 12 templates, and writes `edge/models/NAME-calibration.json`: tables
-and counts, no score and no embedding. Prints one JSON object with what the thresholds cost. LFW is never read.
+Embeds the validation crops with the runtime's own model, as they are and mirrored, makes encounters of them, and
+decides each against every other person with 1, 2, 4, 8 and 12 templates. Does the same within each group of people,
+with one template and one picture. Writes `edge/models/NAME-calibration.json`: tables and counts, no score and no
+embedding. LFW is never read.
 """
 
 from __future__ import annotations
@@ -10,75 +11,84 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.config import RecognitionConfig
 from edge.errors import ModelError
 from edge.identity.calibration import Calibration
-from edge.models.manifest import EmbedderEntry, load_manifest
+from edge.identity.cohort import Cohort
+from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
+from edge.processes.gallery import load_cohort
 from tools.lab import data
 from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Shipped, Subject
 from tools.lab.evaluate import stacked, val_people
-from tools.lab.figures import Labels, Vectors, unit
-from tools.lab.thresholds import SHOT_COUNTS, TEMPLATE_COUNTS, Cohort
+from tools.lab.figures import Labels
+from tools.lab.grouped import FEWEST, people, prepare, trials
+from tools.lab.populations import Part, groups
+from tools.lab.thresholds import SHOT_COUNTS, TEMPLATE_COUNTS, Trials
 from tools.lab.thresholds import calibrate as compute
+from tools.lab.visits import FIRST, LAST, Faces, running
 
-MODELS = Path(__file__).parents[2] / "edge/models"
-COHORT = (
-    "validation split (CelebA): templates of a person drawn at random, encounters are of all other people's pictures"
+FACES = (
+    "validation split (CelebA): templates of a person drawn at random, encounters are of all other people's pictures; "
+    "then raised for groups of the training split (UTKFace, All-Age-Faces) and of the named sets, one picture a person"
 )
-FIRST, LAST = RecognitionConfig().min_embeddings, RecognitionConfig().max_embeddings  # running means that decide
 _SEED = 20_240_229
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Faces:
-    """Embeddings of pictures as they are and mirrored."""
-
-    plain: Vectors  # (N, D) float32, unit rows
-    mirrored: Vectors  # (N, D)
-    person: Labels  # (N,) who is on each
-
-    @property
-    def templates(self) -> Vectors:
-        """(N, D) unit rows: what an enrolment makes of each picture, looked at both ways."""
-        return unit(self.plain + self.mirrored)
-
-    def seen(self, members: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(E, J, D): the embeddings of encounters (E, J) of pictures, every second one mirrored."""
-        every_second = (np.arange(members.shape[1]) % 2 == 1)[None, :, None]
-        return np.where(every_second, self.mirrored[members], self.plain[members])
-
-    def of(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
-        """Return some of the pictures."""
-        return Faces(self.plain[chosen], self.mirrored[chosen], self.person[chosen])
-
-
-def calibrate(data_dir: Path, model_name: str) -> None:
-    """Write `edge/models/<model_name>-calibration.json` from the validation crops under `data_dir`."""
+def calibrate(data_dir: Path, model_name: str, manifest: Path = MANIFEST) -> dict[str, Any]:
+    """Write `<model_name>-calibration.json` beside the manifest, from the crops under `data_dir`."""
     started_s = time.monotonic()
-    entry = load_manifest().embedder(model_name)
+    entry = load_manifest(manifest).embedder(model_name)
     check_geometry(entry)
-    _, faces = embedded(Shipped(entry, "onnxruntime", MODELS), data_dir)
+    network, cohort = Shipped(entry, "onnxruntime", manifest.parent), load_cohort(entry, manifest.parent)
+    _, faces = embedded(network, data_dir)
+    by_group = strangers(network, data_dir, "calibration", cohort)
     embedded_s = time.monotonic()
     rng = np.random.default_rng(_SEED)
-    cohorts = [draw(faces, k, rng) for k in TEMPLATE_COUNTS]
-    calibration = compute(cohorts, model=entry.id, cohort=COHORT, decided=(FIRST, LAST), rng=rng)
-    (MODELS / f"{model_name}-calibration.json").write_bytes(calibration.encode())
-    report = {
+    calibration = compute(
+        [draw(faces, k, rng, cohort) for k in TEMPLATE_COUNTS],
+        model=entry.id,
+        cohort=cohort.digest,
+        faces=FACES,
+        groups=by_group,
+        decided=(FIRST, LAST),
+        rng=rng,
+    )
+    (manifest.parent / f"{model_name}-calibration.json").write_bytes(calibration.encode())
+    return {
         "model": model_name,
         "faces": len(faces.person),
         "people": len(np.unique(faces.person)),
+        "groups": len(by_group),
         "embed_s": round(embedded_s - started_s, 1),
         "calibrate_s": round(time.monotonic() - embedded_s, 1),
         "table": table(calibration),
     }
-    print(json.dumps(report))
+
+
+def cosine_thresholds(network: Subject, model: str, folder: Path) -> Calibration:
+    """Return thresholds for cosines that are not normalised, by the validation people alone: to compare with."""
+    _, faces = embedded(network, folder)
+    rng = np.random.default_rng(_SEED)
+    drawn = [draw(faces, k, rng) for k in TEMPLATE_COUNTS]
+    return compute(drawn, model=model, cohort="", faces=FACES, decided=(FIRST, LAST), rng=rng)
+
+
+def strangers(network: Subject, folder: Path, part: Part, cohort: Cohort) -> dict[str, Trials]:
+    """Return the trials within every group of which the part has enough people, by name."""
+    chosen = groups(folder, part)
+    prepare(network, folder, chosen)
+    found = {}
+    for population in chosen:
+        group = people(network, folder, population)
+        if group.count >= FEWEST:
+            found[group.name] = trials(group, cohort)
+    return found
 
 
 def check_geometry(entry: EmbedderEntry) -> None:
@@ -99,7 +109,7 @@ def embedded(network: Subject, folder: Path, cache: Path | None = CACHE) -> tupl
     return keys, Faces(plain, mirrored, person)
 
 
-def draw(faces: Faces, templates: int, rng: np.random.Generator) -> Cohort:
+def draw(faces: Faces, templates: int, rng: np.random.Generator, cohort: Cohort | None = None) -> Trials:
     """Draw `templates` pictures of each person who has more, and score encounters of everybody against these people."""
     means, gallery, held_out = [], [], np.ones(len(faces.person), bool)
     vectors = faces.templates
@@ -113,8 +123,8 @@ def draw(faces: Faces, templates: int, rng: np.random.Generator) -> Cohort:
     mean = np.stack(means)  # (G, D)
     norms = np.linalg.norm(mean, axis=1)
     members = encounters(faces.person, held_out, rng)
-    scores, shot_norms = running(faces.seen(members), mean / norms[:, None])
-    return Cohort(
+    scores, shot_norms = running(faces.seen(members), mean / norms[:, None], cohort)
+    return Trials(
         scores=scores,
         shot_norms=shot_norms,
         probes=faces.person[members[:, 0]],
@@ -142,14 +152,6 @@ def encounters(labels: Labels, held_out: NDArray[np.bool_], rng: np.random.Gener
     return np.stack(members)
 
 
-def running(shots: NDArray[np.float32], directions: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return scores (J, N, G) and norms (J, N) of the running means of encounters (N, J, D) against people (G, D)."""
-    counts = np.arange(1, shots.shape[1] + 1, dtype=np.float32)
-    means = np.moveaxis(np.cumsum(shots, axis=1, dtype=np.float32) / counts[:, None], 1, 0)  # (J, N, D)
-    norms = np.linalg.norm(means, axis=2)
-    return (means / norms[:, :, None]) @ directions.T, norms
-
-
 def table(calibration: Calibration) -> list[dict[str, float]]:
     """Return one flat record for each number of templates and rate."""
     return [
@@ -174,7 +176,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data.DEFAULT, help="folder of the aligned face crops")
     parser.add_argument("--model", default="lightcnn9", help="a model of edge/models")
     arguments = parser.parse_args()
-    calibrate(arguments.data, arguments.model)
+    print(json.dumps(calibrate(arguments.data, arguments.model)))
 
 
 if __name__ == "__main__":

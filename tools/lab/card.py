@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.errors import EdgeError
 from edge.identity.calibration import Calibration
+from tools.lab import groups
 from tools.lab.identification import name
 from tools.lab.report import evaluation, markdown, percent
 
@@ -42,6 +43,7 @@ def table(figures: Mapping[str, Any]) -> str:
     parts = [
         evaluation(figures),
         encounters(figures["encounters"]),
+        groups.table(figures["groups"]),
         markdown(["The same network in three forms", f"TAR at FAR 1e-3, {exports['people']} validation people"], worth),
         markdown(["Cosine between embeddings of the same crop", "mean", "1st percentile", "least", "crops"], cosines),
         f"{made} Size: {', '.join(sizes)}.",

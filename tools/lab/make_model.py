@@ -1,9 +1,7 @@
-"""The whole chain: weights → float32 → int8 → TFLite → finished files → golden file → manifest → calibration → card."""
+"""The whole chain: weights → float32 → int8 → TFLite → finished files → golden file → cohort → calibration → card."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 
 import click
@@ -14,10 +12,10 @@ from edge.models import golden
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
 from edge.processes.gallery import load_calibration
 from edge.vision.embedder import load_embedder
-from tools.lab import card, data, finish
+from tools.lab import card, cohort, data, finish, groups
 from tools.lab.calibrate import calibrate
 from tools.lab.checkpoint import load_weights
-from tools.lab.engines import BACKENDS
+from tools.lab.engines import BACKENDS, Shipped
 from tools.lab.evaluate import compare_exports, evaluate, origin
 from tools.lab.export import export
 from tools.lab.lightcnn9 import LIGHTCNN9
@@ -34,8 +32,9 @@ def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
     finish.finish()
     entry = write_files(int8.SerializeToString(deterministic=True), convert(int8), MANIFEST.parent)
     click.echo(f"{entry.name}: {entry.id}", err=True)
-    with contextlib.redirect_stdout(sys.stderr):
-        calibrate(data_dir, MODEL)
+    usual, _ = cohort.make(Shipped(entry, BACKENDS[0], MANIFEST.parent), entry.id, data_dir)
+    cohort.bind(usual, entry)
+    calibrate(data_dir, MODEL)
     return write_card(data_dir, weights_path)
 
 
@@ -49,7 +48,9 @@ def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, ob
     if source is None:
         raise ModelError(f"{path}: the weights that it was made from are not at hand", "name them with --weights")
     figures = {**evaluate(path, data_dir, source.path), "exports": compare_exports(source.model, path, data_dir)}
-    card.rewrite({**figures, "encounters": load_calibration(load_manifest().embedder(MODEL))})
+    found = groups.measure(path, data_dir)
+    groups.keep(found)
+    card.rewrite({**figures, "encounters": load_calibration(load_manifest().embedder(MODEL)), "groups": found})
     return figures
 
 

@@ -20,17 +20,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.identity import calibration
+from edge.errors import ModelError
 from edge.identity.calibration import OperatingPoint
+from edge.identity.cohort import Cohort
+from edge.processes.gallery import load_calibration, load_cohort
 from edge.records import AlignedFace
 from tools.lab import data
 from tools.lab.augment import contrast, defocus, gamma, low_light, placed, side_light
-from tools.lab.calibrate import FIRST, LAST, Faces, embedded, running
+from tools.lab.calibrate import embedded
 from tools.lab.embeddings import CACHE
-from tools.lab.engines import Embed, subject
+from tools.lab.engines import Embed, listed, subject
 from tools.lab.figures import Labels, Vectors
 from tools.lab.report import markdown
 from tools.lab.thresholds import clustered_upper
+from tools.lab.visits import FIRST, LAST, Faces, running
 
 FMRS = (1e-3, 1e-4)
 TEMPLATES = (1, 4, 12)
@@ -51,9 +54,10 @@ def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, 
     """Return one record for each kind of encounter, number of templates and stated rate."""
     network = subject(model)
     keys, faces = embedded(network, folder, cache)
-    shipped = calibration.parse(
-        (model.parent / f"{model.stem.removesuffix('-int8')}-calibration.json").read_bytes(), network.digest
-    )
+    entry = listed(model)
+    if entry is None:
+        raise ModelError(f"{model}: no manifest beside it lists this file", "name a model of edge/models")
+    cohort, shipped = load_cohort(entry, model.parent), load_calibration(entry, model.parent)
     rng = np.random.default_rng(_SEED)
     enrolling, seen = halves(faces.person, rng)
     templates, others = faces.of(enrolling), faces.of(seen)
@@ -65,7 +69,7 @@ def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, 
     for k in TEMPLATES:
         gallery, means = enrol(templates.templates, templates.person, k, rng)
         rows += [
-            {"encounters": kind, "templates": k, **rates(encounters, gallery, means, shipped.at(fmr))}
+            {"encounters": kind, "templates": k, **rates(encounters, gallery, means, shipped.at(fmr), cohort)}
             for kind, encounters in kinds.items()
             for fmr in FMRS
         ]
@@ -122,13 +126,15 @@ def glimpse(stored: NDArray[np.uint8], rng: np.random.Generator) -> data.Crop:
     return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
-def rates(encounters: Encounters, gallery: Labels, means: Vectors, point: OperatingPoint) -> dict[str, float]:
+def rates(
+    encounters: Encounters, gallery: Labels, means: Vectors, point: OperatingPoint, cohort: Cohort | None
+) -> dict[str, float]:
     """Return how many pairs of a stranger's encounter and a person enrolled match, and how many of the right ones.
 
     Strangers: at the first picture, and at any running mean that decides. The enrolled: at any.
     """
     norms = np.linalg.norm(means, axis=1)
-    scores, shot_norms = running(encounters.vectors, means / norms[:, None])  # (LAST, E, G), (LAST, E)
+    scores, shot_norms = running(encounters.vectors, means / norms[:, None], cohort)  # (LAST, E, G), (LAST, E)
     likely, _ = point.of_people(norms)
     hits = np.stack([s >= point.shares(n) @ likely for s, n in zip(scores, shot_norms, strict=True)])
     impostor: NDArray[np.bool_] = np.not_equal.outer(encounters.person, gallery)

@@ -1,7 +1,8 @@
-"""Impostor cohort → threshold at a stated false match rate (FMR), with the bound that the cohort can vouch for.
+"""Strangers' encounters → threshold at a stated false match rate (FMR), with the bound that so many people vouch for.
 
-The cohort is made of strangers' encounters, which are decided as the runtime decides: on each running mean, with the
-thresholds at its norm. Thresholds are lowered until just the stated share of encounters matches somebody else.
+Encounters are decided as the runtime decides: on each running mean, with the thresholds at its norm. Thresholds are
+lowered until just the stated share of strangers' encounters matches somebody else. Then they are raised, all by the
+same step, until no group of people has a higher rate than the stated one.
 
 The bound counts people, not comparisons. 800,000 comparisons of 200 people share their faces, and a binomial bound that
 takes them for independent is far too narrow. Here whole people are drawn anew, each with one weight in both roles,
@@ -11,7 +12,7 @@ probe and gallery: the bootstrap of a two-way array (Owen 2007), of a graph's ve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from edge.identity.calibration import REMEDY, Calibration, Level, Row, shares_of
+from edge.identity.calibration import REMEDY, Calibration, Group, GroupLevel, Level, Row, shares_of
 
 TEMPLATE_COUNTS = (1, 2, 4, 8, 12)
 SHOT_COUNTS = (1, 2, 3, 4, 6, 8)  # embeddings of one encounter
@@ -34,7 +35,7 @@ _STEPS_PER_UNIT = 10_000  # thresholds are rounded up to this grid: never laxer 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rule:
+class Rule:
     """How an encounter is decided: on which running means, and where their thresholds lie."""
 
     shot_norms: NDArray[np.float32]  # (S,) falling
@@ -42,12 +43,18 @@ class _Rule:
     last: int
 
     def means(self, of: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what a cohort has of the means that decide, (J, …) of (all means, …)."""
+        """Return what trials have of the means that decide, (J, …) of (all means, …)."""
         return of[self.first - 1 : self.last]
+
+    def matches(self, trials: Trials, thresholds: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return (N, G): whether an encounter reaches the thresholds, (S,), at any mean that decides."""
+        shares = np.stack([shares_of(norms, self.shot_norms) for norms in self.means(trials.shot_norms)])
+        hit = self.means(trials.scores) >= (shares @ thresholds)[:, :, None]
+        return np.asarray(hit.any(axis=0), np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cohort:
+class Trials:
     """Scores of encounters against people with k templates each. Equal labels are one person, all else is impostors."""
 
     scores: NDArray[np.float32]  # (J, N, G) score of the mean of the first 1 … J embeddings against each person
@@ -57,46 +64,130 @@ class Cohort:
     norms: NDArray[np.float32]  # (G,) norm of each mean template
     held_out: NDArray[np.bool_]  # (N,) whether no picture of it is a template; only these count as genuine
     templates: int  # k
+    doubtful: NDArray[np.bool_] | None = None  # (N, G) pairs that may show one person under two labels: not counted
 
     @property
     def impostor(self) -> NDArray[np.bool_]:
         """(N, G): whether encounter and gallery person are different people."""
-        return np.not_equal.outer(self.probes, self.gallery)
+        different: NDArray[np.bool_] = np.not_equal.outer(self.probes, self.gallery)
+        return different if self.doubtful is None else different & ~self.doubtful
+
+    @property
+    def genuine(self) -> NDArray[np.bool_]:
+        """(N, G): whether the encounter is of the gallery person, in pictures that are no templates."""
+        return np.asarray(np.equal.outer(self.probes, self.gallery) & self.held_out[:, None], np.bool_)
+
+    @property
+    def people(self) -> int:
+        """How many people take part."""
+        return len(np.union1d(self.probes, self.gallery))
 
 
 def calibrate(
-    cohorts: Sequence[Cohort],
+    trials: Sequence[Trials],
     *,
     model: str,
     cohort: str,
+    faces: str,
     rng: np.random.Generator,
+    groups: Mapping[str, Trials] | None = None,
     decided: tuple[int, int] = (3, 8),
     rates: Sequence[float] = RATES,
 ) -> Calibration:
-    """Compute the table from one cohort for each number of templates; rates with too few errors are left out.
+    """Compute the table from the trials for each number of templates; rates with too few errors are left out.
 
-    `decided`: the first and the last running mean that decides. Raises ModelError where no rate is supported.
+    `groups`: trials within groups of people, one template each; none of them may exceed the stated rate. `decided`: the
+    first and the last running mean that decides. Raises ModelError where no rate is supported.
     """
-    fewest = min(int(c.impostor.sum()) for c in cohorts)
+    fewest = min(int(t.impostor.sum()) for t in trials)
     supported = sorted((r for r in rates if r * fewest >= MIN_ERRORS), reverse=True)
-    people = len(np.unique(np.concatenate([c.probes for c in cohorts])))
+    people = len(np.unique(np.concatenate([t.probes for t in trials])))
     if not supported or people < _MIN_PEOPLE:
-        raise ModelError(f"a cohort of {people} people, {fewest} comparisons is too small", REMEDY)
-    cohorts = sorted(cohorts, key=lambda c: c.templates)
-    shot_norms = [_rounded(np.median([np.median(c.shot_norms[s - 1]) for c in cohorts])) for s in SHOT_COUNTS]
-    rule = _Rule(np.array(shot_norms, np.float32), *decided)
-    rows: list[Row] = []
-    for one in cohorts:
-        rows.append(_row(one, rule, supported, rows[-1] if rows else None, rng))
+        raise ModelError(f"{people} people in {fewest} comparisons are too few", REMEDY)
+    trials = sorted(trials, key=lambda t: t.templates)
+    shot_norms = [_rounded(np.median([np.median(t.shot_norms[s - 1]) for t in trials])) for s in SHOT_COUNTS]
+    rule = Rule(np.array(shot_norms, np.float32), *decided)
+    table = _table(trials, rule, supported)  # (R, rates, S)
+    strangers = {name: _of_one_row(t, rule, t.impostor) for name, t in (groups or {}).items()}
+    steps = [[_needed(s, table[0, i], rate) for s in strangers.values()] for i, rate in enumerate(supported)]
+    table += np.array([max([0.0, *step]) for step in steps], np.float32)[None, :, None]
+    table = np.maximum.accumulate(table, axis=1)  # a smaller rate is nowhere laxer
+    norms: list[float] = []
+    for (
+        one
+    ) in trials:  # a norm falls with the number of templates, but the median of a few other people may not show it
+        norms.append(min([float(np.median(one.norms)), *(n - _NORM_STEP for n in norms[-1:])]))
     return Calibration(
         model=model,
         cohort=cohort,
+        faces=faces,
         confidence=CONFIDENCE,
         decided_from=decided[0],
         decided_to=decided[1],
         shot_norms=tuple(shot_norms),
-        rows=tuple(rows),
+        rows=tuple(
+            _row(t, rule, supported, thresholds, norm, rng)
+            for t, thresholds, norm in zip(trials, table, norms, strict=True)
+        ),
+        groups=tuple(
+            Group(name=name, people=t.people, comparisons=int(t.impostor.sum()), levels=measured)
+            for name, t in (groups or {}).items()
+            for measured in [tuple(group_level(t, rule, rate, table[0, i], rng) for i, rate in enumerate(supported))]
+        ),
     )
+
+
+def _table(trials: Sequence[Trials], rule: Rule, rates: Sequence[float]) -> NDArray[np.float32]:
+    """Return thresholds (R, rates, S): nowhere lower than those of a larger rate, or of fewer templates.
+
+    Noise would otherwise make a table that is laxer where it was asked to be stricter.
+    """
+    table = np.full((len(trials), len(rates), len(rule.shot_norms)), -1, np.float32)
+    for r, one in enumerate(trials):
+        tail = _Tail(one, rule, one.impostor, 2 * rates[0])
+        for i, rate in enumerate(rates):
+            least = np.maximum(table[r, i - 1] if i else table[r, i], table[r - 1, i] if r else table[r, i])
+            table[r, i] = tail.thresholds(rate, least)
+    return table
+
+
+def _needed(strangers: Decided, thresholds: NDArray[np.float32], rate: float) -> float:
+    """Return by how much these thresholds must be raised so that at most a share `rate` of these strangers match."""
+    excess = np.sort(strangers.excess(thresholds))[::-1]
+    return max(0.0, threshold_at(excess, int(rate * len(excess))))
+
+
+def _of_one_row(trials: Trials, rule: Rule, pairs: NDArray[np.bool_]) -> Decided:
+    return Decided(trials, rule, *np.nonzero(pairs))
+
+
+def group_level(
+    trials: Trials, rule: Rule, rate: float, thresholds: NDArray[np.float32], rng: np.random.Generator
+) -> GroupLevel:
+    """Return how often strangers of one group match at these thresholds, (S,), with the bound that people give."""
+    errors, comparisons, upper = measured(trials, rule, thresholds, rng)
+    return GroupLevel(fmr=rate, errors=errors, measured=_rounded(errors / comparisons), upper=_rounded(upper))
+
+
+def measured(
+    trials: Trials,
+    rule: Rule,
+    thresholds: NDArray[np.float32],
+    rng: np.random.Generator,
+    confidence: float = CONFIDENCE,
+) -> tuple[int, int, float]:
+    """Return false matches, comparisons, and the one-sided upper bound of the rate when people are the sample."""
+    n, g = Decided(trials, rule, *np.nonzero(trials.impostor)).matched(thresholds)
+    labels, index = np.unique(np.concatenate([trials.probes, trials.gallery]), return_inverse=True)
+    probes, gallery = np.split(index, [len(trials.probes)])
+
+    def count(n: NDArray[np.intp], g: NDArray[np.intp]) -> NDArray[np.float64]:  # (L, L): probe person × gallery person
+        cells = np.bincount(probes[n] * len(labels) + gallery[g], minlength=len(labels) ** 2)
+        return cells.reshape(len(labels), len(labels)).astype(np.float64)
+
+    weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), _RESAMPLES).astype(np.float64)
+    comparisons = count(*np.nonzero(trials.impostor))
+    return len(n), int(comparisons.sum()), clustered_upper(count(n, g), comparisons, weights, confidence)
 
 
 def binomial_upper(errors: int, trials: int, confidence: float = CONFIDENCE) -> float:
@@ -122,74 +213,66 @@ def threshold_at(falling: NDArray[np.float32], allowed: int) -> float:
     return step / _STEPS_PER_UNIT
 
 
-def _row(cohort: Cohort, rule: _Rule, rates: Sequence[float], fewer: Row | None, rng: np.random.Generator) -> Row:
-    """Return the thresholds for one number of templates; nowhere lower than those for `fewer`."""
-    impostor = cohort.impostor
-    labels, index = np.unique(np.concatenate([cohort.probes, cohort.gallery]), return_inverse=True)
-    probes, gallery = np.split(index, [len(cohort.probes)])
-    weights = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), _RESAMPLES).astype(np.float64)
-
-    def count(n: NDArray[np.intp], g: NDArray[np.intp]) -> NDArray[np.float64]:  # (L, L): probe person × gallery person
-        cells = np.bincount(probes[n] * len(labels) + gallery[g], minlength=len(labels) ** 2)
-        return cells.reshape(len(labels), len(labels)).astype(np.float64)
-
-    comparisons = count(*np.nonzero(impostor))
-    strangers = _Tail(cohort, rule, impostor, 2 * rates[0])
-    genuine = _Decided(cohort, rule, *np.nonzero(~impostor & cohort.held_out[:, None]))
-    levels: list[Level] = []
-    for i, rate in enumerate(rates):
-        # Not below the thresholds of a larger rate, nor those of fewer templates: noise would else make a table that is
-        # laxer where it was asked to be stricter.
-        least = np.full(len(rule.shot_norms), -1, np.float32)
-        for stricter_than in ([levels[-1]] if levels else []) + ([fewer.levels[i]] if fewer else []):
-            least = np.maximum(least, np.array(stricter_than.thresholds, np.float32))
-        thresholds = strangers.thresholds(rate, least)
-        n, g = strangers.decided.matched(thresholds)
-        level = Level(
-            fmr=rate,
-            thresholds=tuple(round(float(t), 4) for t in thresholds),
-            errors=len(n),
-            upper=_rounded(clustered_upper(count(n, g), comparisons, weights)),
-            upper_binomial=_rounded(binomial_upper(len(n), int(comparisons.sum()))),
-            tar=_rounded(len(genuine.matched(thresholds)[0]) / max(len(genuine.n), 1)),
+def _row(  # noqa: PLR0917  # the parts of one row
+    trials: Trials,
+    rule: Rule,
+    rates: Sequence[float],
+    thresholds: NDArray[np.float32],
+    norm: float,
+    rng: np.random.Generator,
+) -> Row:
+    """Return the row of one number of templates: thresholds (rates, S), and what they let through."""
+    genuine = Decided(trials, rule, *np.nonzero(trials.genuine))
+    levels = []
+    for rate, limits in zip(rates, thresholds, strict=True):
+        errors, comparisons, upper = measured(trials, rule, limits, rng)
+        levels.append(
+            Level(
+                fmr=rate,
+                thresholds=tuple(round(float(t), 4) for t in limits),
+                errors=errors,
+                upper=_rounded(upper),
+                upper_binomial=_rounded(binomial_upper(errors, comparisons)),
+                tar=_rounded(len(genuine.matched(limits)[0]) / max(len(genuine.n), 1)),
+            )
         )
-        levels.append(level)
-    norm = float(np.median(cohort.norms))
-    if fewer is not None:
-        norm = min(norm, fewer.norm - _NORM_STEP)  # it falls, but the median of a few other people may not show it
     return Row(
-        templates=cohort.templates,
+        templates=trials.templates,
         norm=_rounded(norm),
-        people=len(cohort.gallery),
-        comparisons=int(comparisons.sum()),
+        people=len(trials.gallery),
+        comparisons=int(trials.impostor.sum()),
         levels=tuple(levels),
     )
 
 
-class _Decided:
-    """Some pairs (encounter n, person g) of a cohort, and which of them a set of thresholds matches at any mean."""
+class Decided:
+    """Some pairs (encounter n, person g) of trials, and which of them a set of thresholds matches at any mean."""
 
-    def __init__(self, cohort: Cohort, rule: _Rule, n: NDArray[np.intp], g: NDArray[np.intp]) -> None:
+    def __init__(self, trials: Trials, rule: Rule, n: NDArray[np.intp], g: NDArray[np.intp]) -> None:
         self.n, self.g = n, g
-        self._scores = rule.means(cohort.scores)[:, n, g]  # (J, M)
-        self._shares = np.stack([shares_of(norms, rule.shot_norms) for norms in rule.means(cohort.shot_norms)])
+        self._scores = rule.means(trials.scores)[:, n, g]  # (J, M)
+        self._shares = np.stack([shares_of(norms, rule.shot_norms) for norms in rule.means(trials.shot_norms)])
 
     def matched(self, thresholds: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the pairs whose score reaches the threshold at any of the means."""
         hit = (self._scores >= (self._shares @ thresholds)[:, self.n]).any(axis=0)
         return self.n[hit], self.g[hit]
 
+    def excess(self, thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (M,): by how much each pair is above the thresholds at its highest mean."""
+        return np.asarray((self._scores - (self._shares @ thresholds)[:, self.n]).max(axis=0), np.float32)
+
 
 class _Tail:
-    """The highest impostor scores of a cohort, by which thresholds are found."""
+    """The highest impostor scores of trials, by which thresholds are found."""
 
-    def __init__(self, cohort: Cohort, rule: _Rule, impostor: NDArray[np.bool_], share: float) -> None:
+    def __init__(self, trials: Trials, rule: Rule, impostor: NDArray[np.bool_], share: float) -> None:
         self._comparisons = int(impostor.sum())
         kept = min(int(share * self._comparisons) + 1, self._comparisons)
-        tails = [np.sort(np.partition(cohort.scores[s - 1][impostor], -kept)[-kept:])[::-1] for s in SHOT_COUNTS]
+        tails = [np.sort(np.partition(trials.scores[s - 1][impostor], -kept)[-kept:])[::-1] for s in SHOT_COUNTS]
         self._tails = np.stack(tails)  # (S, kept) falling
-        high = impostor & (rule.means(cohort.scores).max(axis=0) >= self._tails.min())
-        self.decided = _Decided(cohort, rule, *np.nonzero(high))
+        high = impostor & (rule.means(trials.scores).max(axis=0) >= self._tails.min())
+        self.decided = Decided(trials, rule, *np.nonzero(high))
 
     def thresholds(self, fmr: float, least: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (S,) thresholds, not below `least`, that at most a share `fmr` of strangers' encounters reaches.

@@ -13,7 +13,7 @@ from edge.models.bundle import unpack
 from edge.models.manifest import load_manifest, load_verified, read_verified
 from edge.models.slots import Slot, Slots
 from edge.processes.assembly import DETECTOR
-from edge.processes.gallery import LiveGallery, load_calibration
+from edge.processes.gallery import LiveGallery, load_calibration, load_cohort
 from edge.provision.device.control import ControlReply
 from edge.provision.device.staging import Staging
 from edge.provision.protocol import fields, messages
@@ -58,6 +58,7 @@ class UpdateRequests:
                 "remove them first, and enrol them again afterwards",
             )
         load_calibration(entry, manifest.parent)
+        load_cohort(entry, manifest.parent)
         load_verified(load_manifest(manifest).detector(DETECTOR), "onnxruntime", manifest.parent)
         embedder = load_embedder(entry, recognition.backend, recognition.threads, manifest.parent)
         return golden.check(entry, recognition.backend, read_verified(entry.golden, manifest.parent), embedder.embed)
