@@ -297,6 +297,7 @@ class _Stream(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def mjpeg_server() -> Iterator[str]:
+    video("carphone")  # decoded now: two files opened at once wait for each other in OpenCV's FFmpeg
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stream) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
