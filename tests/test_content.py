@@ -23,12 +23,21 @@ def encoded(suffix: str, parameters: tuple[int, ...] = ()) -> bytes:
     return cv2.imencode(suffix, still("astronaut")[:96, :64], parameters)[1].tobytes()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff", ".gif", ".avif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 def test_pictures_without_a_suffix_are_read(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "picture"
     path.write_bytes(encoded(suffix))
     assert kind_of(path) == "picture"
     assert read_image(path).shape == (96, 64, 3)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".avif"])
+def test_pictures_of_other_formats_are_named_with_the_formats_that_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(suffix))
+    assert kind_of(path) == "picture"
+    with pytest.raises(SourceError, match="give JPEG, PNG, WebP, BMP or TIFF"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("name", ["carphone", "bikes"])
