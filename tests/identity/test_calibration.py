@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from edge.errors import ConfigError, ModelError
 from edge.identity.calibration import Calibration, Level, Row, parse, rate_for_gallery, shares_of
-from tools.lab.thresholds import MIN_ERRORS
 
 MODEL, COHORT = "ab" * 32, "cd" * 32
 
@@ -180,5 +179,5 @@ def test_committed_thresholds_support_the_default_rate(path: Path) -> None:
     assert max(bounds) <= point.upper_fmr < 1e-2  # some hundred people of a group say less
     for r in calibration.rows:
         for lv in r.levels:
-            assert 0.8 * MIN_ERRORS <= lv.errors <= lv.fmr * r.comparisons  # noise may not lower a threshold: fewer
+            assert 0 < lv.errors <= lv.fmr * r.comparisons  # raised for the worst group, and by noise: fewer
             assert lv.upper_binomial < lv.upper

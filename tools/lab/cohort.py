@@ -29,9 +29,9 @@ from tools.lab.figures import Vectors, unit
 from tools.lab.grouped import FEWEST, People, embedded, people, prepare, validation
 from tools.lab.populations import CELEBRITIES, Population, groups, groups_of, populations
 
-NEAREST = 150  # K
-_FIRST, _LEAST, _MOST = 100, 10, 1000  # members of a cell: to begin with, and within what limits
-_CELEBRITIES = 400  # members of the cell by which the others are measured; it keeps them
+NEAREST = 100  # K
+_FIRST, _LEAST, _MOST = 67, 7, 1000  # members of a cell: to begin with, and within what limits
+_CELEBRITIES = 600  # members of the cell by which the others are measured; it keeps them
 _ROUNDS, _STEP = 8, 0.5  # of the balance; a step is this power of the ratio of rates
 _RATES = (3e-3, 1e-3)  # at which groups are brought together
 _SMOOTHING = 0.2  # of a rate, added to what is counted: few comparisons may show no error
