@@ -11,11 +11,9 @@ with the memory's descriptor where that is new, `E` + what is wrong, as its last
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import mmap
 import os
-import signal
 import socket  # a pair of AF_UNIX sockets only
 import subprocess
 import sys
@@ -27,10 +25,10 @@ import msgspec
 import numpy as np
 
 from edge.cameras.camera import FINITE, FrameSource, open_source
+from edge.cameras.child import bind_to_parent
 from edge.cameras.live import CameraSilentError
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
-from edge.inspection import refuse_inspection
 from edge.records import Frame
 
 _log = logging.getLogger(__name__)
@@ -38,7 +36,6 @@ _log = logging.getLogger(__name__)
 _WAIT_S = 0.25  # for a frame, before the caller's loop goes round
 _END_S = 1.0  # for the child to end by itself, and to vanish once it is killed
 _MESSAGE_BYTES = 8192
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KEPT_BACK = frozenset({"NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "WATCHDOG_USEC", "WATCHDOG_PID"})
 
 
@@ -226,13 +223,7 @@ class _Child:
 
 def main() -> None:
     """Run the child: the only argument is the descriptor of its end."""
-    refuse_inspection()
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # it went before the kernel was told
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they are the parent's, who then hangs up
+    bind_to_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     with socket.socket(fileno=int(sys.argv[1])) as to_parent:
         _Child(to_parent).serve()

@@ -12,10 +12,8 @@ seccomp), `I` + height and width with the descriptor of the pixels, `E` + what i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import socket  # a pair of AF_UNIX sockets only
 import subprocess
 import sys
@@ -29,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import MAX_IMAGE_PIXELS, confinement
+from edge.cameras.child import bind_to_parent
 from edge.cameras.picture import MAX_IMAGE_BYTES, decode_image, read_bytes
 from edge.errors import SourceError
-from edge.inspection import refuse_inspection
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +38,6 @@ MEMORY_BYTES = 128 << 20  # beyond what the child has before its first picture: 
 _MESSAGE_BYTES = 4096
 _NOTHING = subprocess.DEVNULL  # what libraries say of a picture is not logged: the sender chooses how much it is
 _MAX_NAME_CHARACTERS = 200
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KEPT = frozenset({"PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "OPENCV_IO_MAX_IMAGE_PIXELS"})
 
 
@@ -240,13 +237,7 @@ def main() -> None:
     """Run the child: the only argument is the descriptor of its end."""
     with contextlib.suppress(OSError):  # where the unit's memory is short, this process goes and not vision
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    refuse_inspection()
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # it went before the kernel was asked
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they are the parent's, who then hangs up
+    bind_to_parent()
     _warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as to_parent:
         confinement.limit(MEMORY_BYTES)
