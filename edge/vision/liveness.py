@@ -108,7 +108,7 @@ def cut(frame: Frame, face: Face, contract: ViewContract) -> FaceView:
     """Return the square round the face, `scale` times its longer side wide, shrunk until the frame holds it.
 
     Where the frame holds less than `near_below` of that width, `near_scale` is wanted instead and what lies outside of
-    the frame is mirrored at its border: the model judges large faces better so (docs/adr/0014-liveness.md).
+    the frame is mirrored at its border: the model judges large faces better so (docs/adr/0015-liveness.md).
     """
     x, y, width, height = (float(v) for v in face.box_px)
     side, centre = max(width, height), (x + width / 2, y + height / 2)
