@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from edge.records import Face, Finding, Frame
-from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, Matcher, QualityGate
+from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, Matcher, QualityGate, Refiner
 
 
 class Stages(Protocol):
@@ -15,6 +15,7 @@ class Stages(Protocol):
 
     detector: Detector
     face_gate: FaceGate
+    refiner: Refiner
     quality_gate: QualityGate
     aligner: Aligner
     liveness: Liveness
@@ -35,6 +36,7 @@ def examine(stages: Stages, frame: Frame) -> list[Finding]:
 def _finding(stages: Stages, frame: Frame, face: Face) -> Finding:
     if (refusal := stages.face_gate.refusal(frame, face)) is not None:
         return Finding(face, (refusal,))
+    face = stages.refiner.refine(frame, face)
     quality = stages.quality_gate.assess(frame, face)
     if not quality.fit:
         return Finding(face, quality.refused, quality)

@@ -12,6 +12,7 @@ import pytest
 
 from edge import config
 from edge.config import Config
+from edge.pictures import examine
 from edge.pipeline import Pipeline
 from edge.processes import people
 from edge.processes.assembly import build_pipeline
@@ -130,3 +131,14 @@ def test_each_picture_is_decided_by_itself(settings: Config) -> None:
     assert kinds(decisions) == ["match", "end", "unknown", "end", "match", "end"]
     assert pipeline.reasons.counts["no face"].count == 1
     assert pipeline.finish() == []
+
+
+def test_a_picture_of_a_tilted_head_is_aligned_as_an_upright_one(settings: Config) -> None:
+    pipeline, woman = build_pipeline(settings, LiveGallery(settings)), still("astronaut")
+    evidence = []
+    for roll_deg in (0, -30, 30):
+        turn = cv2.getRotationMatrix2D((224, 120), roll_deg, 1)
+        (finding,) = examine(pipeline, Frame(np.asarray(cv2.warpAffine(woman, turn, (512, 512)), np.uint8), 0.0, 0))
+        assert finding.evidence is not None, finding.refused
+        evidence.append(finding.evidence / np.linalg.norm(finding.evidence))
+    assert min(float(tilted @ evidence[0]) for tilted in evidence[1:]) > 0.9
