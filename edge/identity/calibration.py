@@ -29,6 +29,7 @@ from edge.identity.cohort import Cohort
 
 CERTAIN = 0.1  # the band `certain` asks for this share of the FMR
 _HIGHEST = 4.0  # a normalised score is on the scale of a cosine, and passes 1 where a face is unlike the whole cohort
+EXPECTED_ERRORS = 10  # false matches at a rate, in a group's comparisons, from which the group is held to that rate
 REMEDY = "make one with: python -m tools.lab.calibrate --model NAME"
 
 
@@ -98,7 +99,9 @@ class Calibration(_Record, frozen=True):
         for group in self.groups:
             if [level.fmr for level in group.levels] != rates:
                 yield f"{group.name}: its rates are not those of the table"
-            elif not all(0 <= level.measured <= level.fmr and 0 < level.upper <= 1 for level in group.levels):
+            elif not all(0 <= level.measured <= 1 and 0 < level.upper <= 1 for level in group.levels):
+                yield f"{group.name}: a rate is out of range"
+            elif any(v.measured > v.fmr and v.fmr * group.comparisons >= EXPECTED_ERRORS for v in group.levels):
                 yield f"{group.name}: its false match rate exceeds the stated one"
 
     @property

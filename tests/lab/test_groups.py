@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge.identity import cohort
+from edge.identity.calibration import EXPECTED_ERRORS
 from edge.models.manifest import load_manifest
 from edge.processes.gallery import load_calibration
 from tools.lab import card, groups
@@ -155,5 +156,5 @@ def test_the_thresholds_were_found_for_the_groups_that_are_measured(committed: d
     for group in calibration.groups:
         assert group.people >= FEWEST
         for level in group.levels:
-            assert level.measured <= level.fmr <= 1e-2
+            assert level.measured <= level.fmr or level.fmr * group.comparisons < EXPECTED_ERRORS
             assert level.upper >= level.measured

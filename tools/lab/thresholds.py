@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from edge.identity.calibration import REMEDY, Calibration, Group, GroupLevel, Level, Row, shares_of
+from edge.identity.calibration import EXPECTED_ERRORS, REMEDY, Calibration, Group, GroupLevel, Level, Row, shares_of
 
 TEMPLATE_COUNTS = (1, 2, 4, 8, 12)
 SHOT_COUNTS = (1, 2, 3, 4, 6, 8)  # embeddings of one encounter
@@ -152,7 +152,12 @@ def _table(trials: Sequence[Trials], rule: Rule, rates: Sequence[float]) -> NDAr
 
 
 def _needed(strangers: Decided, thresholds: NDArray[np.float32], rate: float) -> float:
-    """Return by how much these thresholds must be raised so that at most a share `rate` of these strangers match."""
+    """Return by how much these thresholds must be raised so that at most a share `rate` of these strangers match.
+
+    Nothing where that share is a few comparisons: one pair that looks alike would else decide for everybody.
+    """
+    if rate * len(strangers.n) < EXPECTED_ERRORS:
+        return 0.0
     excess = np.sort(strangers.excess(thresholds))[::-1]
     return max(0.0, threshold_at(excess, int(rate * len(excess))))
 
