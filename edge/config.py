@@ -6,23 +6,31 @@ test holds the two together.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from edge.config_checks import contradictions, unusable
+from edge.config_errors import Source, explain, refuse_unknown, table_of, wrong
 from edge.errors import ConfigError
-from edge.vocabulary import ArmedMinutes, Slug, TopicPrefix
+from edge.vocabulary import ArmedMinutes, Slug, TopicPrefix, form
+
+_MODEL_NAME = "the name of a model: a-z, 0-9, '.', '_' and '-', at most 64 characters"
+_KEY = "file:PATH or credential:NAME"
+_RUN_TIME = '"12h", "until 18:00", or "" for no wish'
+_SENSOR = "auto, none, serial:/dev/… or i2c:BUS:0xADDRESS:CHIP, with ina219, ina226 or ina3221 as CHIP"
+_UPDATE_KEY = "64 hexadecimal digits (a-f in small letters), or empty"
 
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
 NonNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+ModelName = Annotated[str, form(r"^[a-z0-9][a-z0-9._-]{0,63}\Z", _MODEL_NAME)]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -81,7 +89,7 @@ class QualityConfig(_Section, frozen=True):
 class RecognitionConfig(_Section, frozen=True):
     """How an identity is decided."""
 
-    model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")] = "lightcnn9"
+    model: ModelName = "lightcnn9"
     backend: Literal["onnxruntime", "litert"] = "onnxruntime"
     threads: Annotated[int, Meta(ge=1, le=16)] = 1
     rate_hz: Positive = 5.0
@@ -103,7 +111,7 @@ class LivenessConfig(_Section, frozen=True):
     """Whether a picture of a person counts as the person."""
 
     mode: Literal["off", "mark", "deny"] = "mark"
-    model: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")] = "minifasnet-v2"
+    model: ModelName = "minifasnet-v2"
     bpcer: float = 0.005
     deny_unknown: bool = False
 
@@ -118,7 +126,7 @@ class LivenessConfig(_Section, frozen=True):
 class StoreConfig(_Section, frozen=True):
     """Where templates are kept and which key opens them."""
 
-    key: Annotated[str, Meta(pattern=r"^(file:[^\x00]+|credential:[^/\x00]+)\Z")] = "file:store.key"
+    key: Annotated[str, form(r"^(file:[^\x00]+|credential:[^/\x00]+)\Z", _KEY)] = "file:store.key"
     templates_per_person: Annotated[int, Meta(ge=1, le=12)] = 12
 
 
@@ -153,10 +161,13 @@ class PowerConfig(_Section, frozen=True):
     """How long the battery must last, and what the power governor may and must do."""
 
     governor: bool = True
-    run_time: Annotated[str, Meta(pattern=r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])\Z")] = "12h"
+    run_time: Annotated[str, form(r"^(|[0-9]{1,3}(\.[0-9]+)?h|until ([01][0-9]|2[0-3]):[0-5][0-9])\Z", _RUN_TIME)] = (
+        "12h"
+    )
     board: Literal["auto", "pi-zero-2", "pi-4", "pi-5", "jetson-orin-nano", "generic"] = "auto"
     sensor: Annotated[
-        str, Meta(pattern=r"^(auto|none|serial:/.{1,100}|i2c:[0-9]{1,2}:0x[0-9a-f]{2}:(ina219|ina226|ina3221))\Z")
+        str,
+        form(r"^(auto|none|serial:/.{1,100}|i2c:[0-9]{1,2}:0x[0-9a-f]{2}:(ina219|ina226|ina3221))\Z", _SENSOR),
     ] = "auto"
     shunt_ohm: Annotated[float, Meta(ge=-10, le=10)] = 0.1
     battery_wh: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
@@ -199,7 +210,7 @@ class ProvisionConfig(_Section, frozen=True):
     port: str = "/dev/ttyGS0"
     armed_minutes: ArmedMinutes = 15
     set_clock: bool = True
-    update_key: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    update_key: Annotated[str, form(r"^([0-9a-f]{64})?\Z", _UPDATE_KEY)] = ""
 
 
 class Config(_Section, frozen=True):
@@ -294,12 +305,29 @@ def load(path: Path) -> Config:
     config = load_without_owner(path)
     try:
         settings = config.settings_path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return config
     except (OSError, UnicodeDecodeError) as e:
         remedy = "remove it and set up again, or: edge-enroll factory-reset"
         raise ConfigError(f"{config.settings_path}: cannot be read: {e}", remedy) from None
     return overlay(config, settings, str(config.settings_path))
+
+
+def check(path: Path) -> Config:
+    """Load a configuration and look whether this machine can run with it; raises ConfigError with all that is wrong."""
+    config = load(path)
+    found = list(unusable(config))
+    if not found:
+        return config
+    names = [path, *([config.settings_path] if config.settings_path.exists() else [])]
+    sources = [Source(name.read_text(encoding="utf-8"), str(name)) for name in names]
+    tables = [table_of(source) for source in sources]
+    said = []
+    for fault in found:
+        setting = [i for i, table in enumerate(tables) if fault.key in table.get(fault.section, {})]
+        at = setting[-1] if setting else 0
+        said.append(str(wrong(sources[at], tables[at], fault)))
+    raise ConfigError("\n".join(said))
 
 
 def load_without_owner(path: Path) -> Config:
@@ -333,67 +361,13 @@ def _read(path: Path) -> str:
 
 def parse(text: str, name: str) -> Config:
     """Check the text of a configuration; `name` is what errors call it."""
+    source = Source(text, name)
+    table = table_of(source)
+    refuse_unknown(table, source, Config, REPLACED)
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise ConfigError(f"{name}: not TOML: {e}", "see config/edge.toml for the form") from None
-    _refuse_unknown(table, text, name)
-    try:
-        return msgspec.convert(table, Config)
+        config = msgspec.convert(table, Config)
     except msgspec.ValidationError as e:
-        raise _explain(e, table, text, name) from None
-
-
-def _refuse_unknown(table: dict[str, Any], text: str, name: str) -> None:
-    sections = {f.name: f.type for f in msgspec.structs.fields(Config)}
-    for section, values in table.items():
-        if section not in sections:
-            raise _unknown(section, sections, _line_of(text, section, None), name, f"[{section}]")
-        if not isinstance(values, dict):
-            what = f"{name}:{_line_of(text, section, None)}: '{section} = {values!r}' must be a section"
-            raise ConfigError(what, f"write [{section}] and its keys below it")
-        known = {f.name: f.type for f in msgspec.structs.fields(sections[section])}
-        for key, value in values.items():
-            shown = f"[{section}] {key} = {value!r}"
-            if (section, key) in REPLACED:
-                what = f"{name}:{_line_of(text, section, key)}: the key is no longer used: {shown}"
-                raise ConfigError(what, REPLACED[section, key])
-            if key not in known:
-                raise _unknown(key, known, _line_of(text, section, key), name, shown)
-
-
-def _unknown(key: str, known: dict[str, Any], line: int, name: str, shown: str) -> ConfigError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "known here: " + ", ".join(known)
-    return ConfigError(f"{name}:{line}: unknown key: {shown}", hint)
-
-
-def _explain(error: msgspec.ValidationError, table: dict[str, Any], text: str, name: str) -> ConfigError:
-    what, _, path = str(error).partition(" - at `$.")
-    keys = re.sub(r"\[\.*\d*\]", "", path.rstrip("`")).split(".")
-    section, key = keys[0], keys[1] if len(keys) > 1 else None
-    if key is None and isinstance(table.get(section), dict):  # two keys contradict each other: name one that was set
-        key = next((name for name in table[section] if name in what), None)
-    value = table.get(section, {}).get(key) if key else table.get(section)
-    line = _line_of(text, section, key)
-    return ConfigError(
-        f"{name}:{line}: [{section}] {key} = {value!r}: {what}",
-        "config/edge.toml shows the key with its unit and range",
-    )
-
-
-def _line_of(text: str, section: str, key: str | None) -> int:
-    """Return the line (from 1) where a section, or a key of it, stands; 1 where it cannot be told."""
-    header = re.compile(rf"^\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\]=]")
-    wanted = re.compile(rf"^\s*[\"']?{re.escape(key)}[\"']?\s*=") if key is not None else None
-    inside, at = False, 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if re.match(r"^\s*\[", line) or header.match(line):
-            inside = bool(header.match(line))
-            if inside:
-                at = number
-                if wanted is None:
-                    return number
-        elif inside and wanted is not None and wanted.match(line):
-            return number
-    return at
+        raise explain(e, table, source, Config) from None
+    for fault in contradictions(config):
+        raise wrong(source, table, fault)
+    return config

@@ -12,13 +12,35 @@ from msgspec import Meta
 
 # ── forms; \Z and not $: the latter would let a line break pass at the end ──
 
-Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
+WORDS: Final[dict[str, str]] = {}
+"""Pattern → what a person reads where a text does not fit it (`edge/forms.py`)."""
+
+
+def form(pattern: str, words: str, *, max_length: int | None = None) -> Meta:
+    """Return a pattern for a text, and keep its words."""
+    WORDS[pattern] = words
+    return Meta(pattern=pattern, max_length=max_length)
+
+
+Slug = Annotated[
+    str,
+    form(
+        r"^[a-z0-9][a-z0-9_-]{0,31}\Z",
+        "a-z, 0-9, '-' and '_', at most 32 characters, beginning with a letter or a digit",
+    ),
+]
 """A device id: it stands in topics and in events."""
 
-TopicPrefix = Annotated[str, Meta(pattern=r"^[^#+\x00-\x1f\x7f-\x9f]{1,64}\Z")]
-"""The start of an MQTT topic: no wildcard and no control character, which brokers refuse."""
+TopicPrefix = Annotated[
+    str,
+    form(
+        r"^(?![/$])[^#+\x00-\x1f\x7f-\x9f]{1,64}(?<!/)\Z",
+        "1 to 64 characters without # and +, that begin with neither / nor $ and do not end with /",
+    ),
+]
+"""The start of an MQTT topic: no wildcard and no control character, which brokers refuse, and no empty level."""
 
-PersonId = Annotated[str, Meta(pattern=r"^p-[a-z2-7]{8}\Z")]
+PersonId = Annotated[str, form(r"^p-[a-z2-7]{8}\Z", "the id of a person, p-…, as `people list` shows it")]
 """Opaque: "p-" and 8 random base32 characters (`edge/identity/people.py` draws them)."""
 
 ARMED_MINUTES: Final = (1, 60)

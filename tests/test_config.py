@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta, inspect
 
-from edge import config
+from edge import config, forms
 from edge.errors import ConfigError, ProvisionError
 from edge.provision.protocol import messages
 
@@ -71,6 +73,49 @@ def test_a_wrong_value_names_file_line_key_and_value(text: str, line: int, shown
 
 def test_broken_toml_names_the_line() -> None:
     assert "line 2" in explained("[camera]\nfps = = 3\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "remedy"),
+    [
+        ("[mqtt]\ntls = True\n", "edge.toml:2: not a value: tls = True", "write true, in small letters"),
+        ("[mqtt]\ntls = true\ntls = false\n", "edge.toml:3: the key 'tls' stands twice", "keep one of the two"),
+        ("[mqtt]\nport = 1\n[mqtt]\n", "edge.toml:3: the section 'mqtt' stands twice", "keep one of the two"),
+        ("[device]\nid = front\n", "edge.toml:2: not a value: id = front", 'put text in quotes: id = "front"'),
+        ("[camera]\nwidth_px = 640px\n", "edge.toml:2: not a number", "without its unit"),
+        ('[device]\nid = "x\n', "edge.toml:2: a text without its end", "close the quotes"),
+        ('[camera]\npaths = ["x"\n', "edge.toml:2: a list without its end", "close it with ]"),
+        ("[device\nid = 'x'\n", "edge.toml:1: a section without its end", "write [device]"),
+    ],
+)
+def test_text_that_is_no_toml_is_explained_in_words_of_our_own(text: str, said: str, remedy: str) -> None:
+    message = explained(text)
+    assert message.startswith(said)
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Literal["a", "b"], "one of: a, b"),
+        (Annotated[int, Meta(ge=1)], "a whole number of at least 1"),
+        (Annotated[float, Meta(gt=0, le=120)], "a number above 0, at most 120"),
+        (Annotated[float, Meta(ge=0, lt=1)], "a number of at least 0 below 1"),
+        (Annotated[float, Meta(le=5)], "a number at most 5"),
+        (Annotated[str, Meta(min_length=1, max_length=64)], "text of 1 to 64 characters"),
+        (bool | None, "true or false"),
+        (list[str], "a list of which each part is text"),
+    ],
+)
+def test_what_a_field_may_hold_is_said_in_words(kind: object, words: str) -> None:
+    assert forms.in_words(kind) == words
+
+
+def test_every_pattern_of_the_configuration_has_its_words() -> None:
+    keys = [key for section in msgspec.structs.fields(config.Config) for key in msgspec.structs.fields(section.type)]
+    patterned = [key for key in keys if "pattern='" in repr(inspect.type_info(key.type))]
+    assert len(patterned) >= 6
+    assert [key.name for key in patterned if forms.in_words(key.type) == "text"] == []
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

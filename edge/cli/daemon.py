@@ -139,9 +139,10 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
 
 @cli.command("check-config")
 @with_config
-def check_config(config_path: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check_config(config_path: Path, as_json: bool) -> None:
     """Check the configuration and say what is wrong with it."""
-    settings = config.load(config_path)
+    settings = config.check(config_path)
     from edge.models.manifest import load_manifest
     from edge.models.slots import Slots
 
@@ -149,7 +150,7 @@ def check_config(config_path: Path) -> None:
         load_manifest(Slots(settings.models_dir).manifest).embedder(settings.recognition.model)
     except ModelError as e:
         raise ConfigError(f"{config_path}: [recognition] model: {e.what}", e.remedy) from None
-    click.echo(f"{config_path}: good")
+    click.echo(json.dumps({"file": str(config_path), "good": True}) if as_json else f"{config_path}: good")
 
 
 @cli.command()

@@ -134,7 +134,7 @@ def test_a_line_break_at_the_end_is_refused_too(fields: dict[str, object]) -> No
 
 
 def test_what_was_typed_wrongly_is_told_by_its_field() -> None:
-    with pytest.raises(ProvisionError, match="port: Expected `int` <= 65535"):
+    with pytest.raises(ProvisionError, match="port must be a whole number from 1 to 65535"):
         messages.check(messages.SetMqtt(port=70_000))
 
 

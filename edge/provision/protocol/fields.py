@@ -8,17 +8,24 @@ import msgspec
 from msgspec import Meta
 
 from edge.provision.protocol.limits import CHUNK_BYTES
+from edge.vocabulary import form
 
 MAX_PHOTO_BYTES: Final = 16 << 20  # a phone's largest JPEG
 MAX_UPDATE_BYTES: Final = 64 << 20
 
 Text = Annotated[str, Meta(max_length=1000)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}\Z")]
+Host = Annotated[
+    str,
+    form(
+        r"^([A-Za-z0-9._-]{1,253}|[0-9A-Fa-f]{0,4}(:[0-9A-Fa-f.]{0,15}){2,8})\Z",
+        "the broker's name or address alone, without mqtt:// and without a port",
+    ),
+]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Small = Annotated[int, Meta(ge=0, le=1_000_000)]
-Pem = Annotated[str, Meta(pattern=r"^-----BEGIN ", max_length=16_000)]
+Pem = Annotated[str, form(r"^-----BEGIN ", "PEM text of at most 16,000 characters", max_length=16_000)]
 Chunk = Annotated[memoryview, Meta(max_length=CHUNK_BYTES)]  # into the received message, which is wiped
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from edge import forms
 from edge.errors import ProvisionError
 from edge.provision.protocol.fields import (
     MAX_PHOTO_BYTES,
@@ -292,8 +293,9 @@ def check(request: Message) -> None:
     try:
         _requests.decode(_encoder.encode(request))
     except msgspec.ValidationError as e:
-        what, _, where = str(e).partition(" - at `$.")
-        raise ProvisionError(f"{where.rstrip('`') or 'the request'}: {what}", "see docs/provisioning.md") from None
+        path = forms.path_of(e)
+        must = forms.in_words(forms.field_type(type(request), path))
+        raise ProvisionError(f"{path or 'the request'} must be {must}", "see docs/provisioning.md") from None
 
 
 def decode_request(raw: bytes | bytearray) -> Message:
