@@ -11,6 +11,10 @@ MAX_IMAGE_PIXELS = 12_600_000
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
 # One thread for matrices of 256: waiting for each other costs several threads five times the work (opening a store).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# OpenCV and its FFmpeg write lines of their own to stderr, with addresses in them. The errors of this project say
+# what is wrong with a camera or a file. For a look inside: OPENCV_LOG_LEVEL=DEBUG OPENCV_FFMPEG_LOGLEVEL=40.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # onnxruntime reports to its maker since 1.29: over the network where there is one, and with an id of this device that
 # it keeps in the home folder. This is its full opt-out; it too is read once. Nobody may undo it by the environment.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -47,7 +47,7 @@ class DeviceConfig(_Section, frozen=True):
 class CameraConfig(_Section, frozen=True):
     """Where frames come from."""
 
-    source: Literal["picamera2", "v4l2", "video", "images", "mjpeg", "gstreamer"] = "picamera2"
+    source: Literal["picamera2", "v4l2", "video", "images", "mjpeg", "rtsp", "gstreamer"] = "picamera2"
     paths: list[str] = []
     device: str = "/dev/video0"
     url: str = ""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.addresses import is_address
 from edge.config_errors import Fault
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ _NEEDS = {
     "video": ("paths", "the video files or folders to play"),
     "images": ("paths", "the pictures or folders to play"),
     "mjpeg": ("url", "the address of the stream"),
+    "rtsp": ("url", "the address of the stream"),
     "gstreamer": ("pipeline", "the pipeline up to an appsink; docs/cameras.md has examples"),
 }
+_STREAMS = {"mjpeg": ("http", "https", "rtsp", "rtsps"), "rtsp": ("rtsp", "rtsps")}  # mjpeg took both from the start
 _SCHEME = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)$")
 _TLS_SCHEMES = frozenset({"mqtts", "ssl", "tls", "https", "wss"})
 _TLS_PORT = 8883  # IANA: secure-mqtt
@@ -48,8 +51,13 @@ def _camera(camera: CameraConfig) -> Iterator[Fault]:
     key, meaning = _NEEDS.get(camera.source, ("", ""))
     if key and not getattr(camera, key):
         yield Fault("camera", "source", f"needs [camera] {key}, which is not set", f"set {key}: {meaning}")
-    if camera.source == "mjpeg" and camera.url and not re.match(r"^[a-z]+://[^/]", camera.url):
-        yield Fault("camera", "url", "is no address of a stream", "write http://HOST/PATH")
+    schemes = _STREAMS.get(camera.source)
+    if schemes and camera.url and not re.match(rf"(?i)^(?:{'|'.join(schemes)})://[^/]", camera.url):
+        yield Fault("camera", "url", "is no address of a stream", f"write {schemes[0]}://HOST/PATH")
+    for key, paths in ("paths", camera.paths), ("device", [camera.device]):
+        if any(map(is_address, paths)):
+            remedy = 'for rtsp:// set source = "rtsp", for http:// source = "mjpeg", and write the address as url'
+            yield Fault("camera", key, "holds a network address, not a path", remedy)
 
 
 def _host(host: str) -> Iterator[Fault]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from edge import forms
+from edge.addresses import without_login
 from edge.errors import ConfigError
 
 _SHOWN_IN = "config/edge.toml shows the key with its unit and range"
@@ -100,8 +101,8 @@ def wrong(source: Source, table: Mapping[str, Any], fault: Fault) -> ConfigError
 
 
 def shown(value: Any) -> str:
-    """Return a value as it stands in a file."""
-    return json.dumps(value) if isinstance(value, bool) else repr(value)
+    """Return a value as it stands in a file, an address without its login."""
+    return json.dumps(value) if isinstance(value, bool) else without_login(repr(value))
 
 
 def _unknown(key: str, known: dict[str, Any], at: str, line: str) -> ConfigError:
@@ -119,7 +120,7 @@ def _not_toml(said: str, source: Source) -> ConfigError:
     if place and place["line"] and not line.strip() and number > 1:  # the line that was not closed
         number, line = number - 1, lines[number - 2]
     what, remedy = _reason(said, line)
-    return ConfigError(f"{source.name}:{number}: {what}: {line.strip()[:120]}", f"{remedy} (line {number})")
+    return ConfigError(f"{source.name}:{number}: {what}: {without_login(line.strip())[:120]}", f"{remedy} (line {number})")
 
 
 def _reason(said: str, line: str) -> tuple[str, str]:

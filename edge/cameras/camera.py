@@ -1,4 +1,4 @@
-"""Frame sources: video files, image folders, Raspberry Pi camera; V4L2, HTTP-MJPEG and GStreamer by way of `live`.
+"""Frame sources: files, the Raspberry Pi camera; V4L2, RTSP and GStreamer by way of `live`, HTTP of `network`.
 
 Only this module speaks to picamera2.
 
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.addresses import is_address, without_login
 from edge.cameras.decoder import PictureDecoder
 from edge.cameras.live import CameraSilentError, CaptureSource
 from edge.cameras.software import need_gstreamer, need_picamera2
@@ -35,6 +36,7 @@ from edge.vocabulary import IMAGE_SUFFIXES
 _log = logging.getLogger(__name__)
 
 FINITE = frozenset({"video", "images"})  # sources that end by themselves; the others are live
+NETWORKED = frozenset({"mjpeg", "rtsp"})  # sources that come over a network: for a workbench
 _PICTURE_S = 1.0  # from one picture to the next file
 _PATIENCE_S = 0.5  # longest wait for a frame that is due later, before it is said that none is due
 _LONGEST_GAP_S = 24 * 3600.0  # between two frames of a file; a longer one is a damaged time
@@ -69,13 +71,30 @@ def open_source(
         turn = Turn(config.rotation, config.mirror)
         return FileSource(files, fps=config.fps, realtime=config.realtime, loop=config.loop, turn=turn, wait=wait)
     if config.source == "v4l2":
+        _refuse_address(config.device, "[camera] device")
         return CaptureSource(config.device, cv2.CAP_V4L2, config, patience_s)
-    if config.source == "mjpeg":
-        return CaptureSource(config.url, cv2.CAP_FFMPEG, config, patience_s)
+    if config.source in NETWORKED:
+        return _open_network(config, patience_s)
     if config.source == "gstreamer":
         need_gstreamer()
         return CaptureSource(config.pipeline, cv2.CAP_GSTREAMER, config, patience_s)
     return PiCameraSource(config)
+
+
+def _open_network(config: CameraConfig, patience_s: float) -> FrameSource:
+    """Open `url`: RTSP by OpenCV's FFmpeg, HTTP by our own module, which only this process loads."""
+    if config.url.lower().startswith(("rtsp://", "rtsps://")):
+        return CaptureSource(config.url, cv2.CAP_FFMPEG, config, patience_s)
+    from edge.cameras.network import HttpSource  # noqa: PLC0415 - vision itself loads nothing of a network
+
+    return HttpSource(config, patience_s)
+
+
+def _refuse_address(text: str, where: str) -> None:
+    """Raise SourceError where a network address stands in place of a path."""
+    if is_address(text):
+        what = f"{where}: {without_login(text)} is a network address, not a path"
+        raise SourceError(what, "for rtsp:// set source = 'rtsp', for http:// source = 'mjpeg', and the address as url")
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -84,6 +103,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         raise SourceError("no file is named", "set [camera] paths to files or folders")
     files: list[Path] = []
     for path in paths:
+        _refuse_address(str(path), "[camera] paths")
         if path.is_dir():
             found = list(played_in(path))
             if not found:
@@ -128,6 +148,7 @@ class FileSource:
         self._due_s = 0.0  # media time before which no further frame is wanted
         self._origin_s: float | None = None  # the clock's reading at media time 0
         self._index = 0
+        self._announced: set[Path] = set()  # files whose name is in the log: with `loop`, once
         self._fruitful = False  # whether the present pass through the files has given any frame
 
     def read(self) -> Frame | None:
@@ -175,7 +196,8 @@ class FileSource:
         if not self._queue:
             return None
         path = self._queue.popleft()
-        _log.info("playing %s", path.name)
+        _log.log(logging.DEBUG if path in self._announced else logging.INFO, "playing %s", path.name)
+        self._announced.add(path)
         kind = kind_of(path)
         is_picture = kind in {"picture", "heic"} or (kind == "other" and path.suffix.lower() in IMAGE_SUFFIXES)
         if is_picture:

@@ -15,6 +15,7 @@ import math
 import cv2
 import numpy as np
 
+from edge.addresses import without_login
 from edge.cameras.turn import DriverFlips, Turn
 from edge.clock import now_s
 from edge.config import CameraConfig
@@ -26,6 +27,11 @@ _log = logging.getLogger(__name__)
 _LIVE_TIMEOUT_MS = 5000  # how long a live source may stay silent before it counts as failed
 _STEADY_S = 30.0  # for so long a rate is asked for before a device is restarted for it
 _SLOWEST_FPS = 5.0  # the least that a device is asked for, unless the configuration's own rate is lower
+_REMEDIES = {
+    cv2.CAP_V4L2: "check that it exists, is not in use, and may be read",
+    cv2.CAP_FFMPEG: "check host, port and path, and the user and password in [camera] url",
+    cv2.CAP_GSTREAMER: "try it with gst-launch-1.0, which says what is wrong",
+}
 _NEARLY, _NEEDLESS = 0.9, 1.5  # times the rate wanted that a device may deliver: nothing between is worth a restart
 
 
@@ -34,7 +40,7 @@ class CameraSilentError(SourceError):
 
 
 class CaptureSource:
-    """A live source that OpenCV reads: a V4L2 device, an HTTP-MJPEG stream, a GStreamer pipeline."""
+    """A live source that OpenCV reads: a V4L2 device, an RTSP stream, a GStreamer pipeline."""
 
     live = True
 
@@ -42,13 +48,13 @@ class CaptureSource:
         if not name:
             raise SourceError(f"no address for source '{config.source}'", "set [camera] device, url or pipeline")
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS]
-        self._name, self._config, self._patience_s = name, config, patience_s
+        self._name, self._config, self._patience_s = without_login(name), config, patience_s
         self._capture = cv2.VideoCapture(name, api, limits if api == cv2.CAP_FFMPEG else [])
         self._index = 0
         self._last_s = self._due_s = -math.inf  # the latest frame, and before when no other is wanted
         self._fps = config.fps
         if not self._capture.isOpened():
-            raise SourceError(f"{name}: cannot be opened", "check that it exists, is not in use, and may be read")
+            raise SourceError(f"{self._name}: cannot be opened", _REMEDIES[api])
         self._device = _Device(self._capture, config, now_s()) if api == cv2.CAP_V4L2 else None
         turn = Turn(config.rotation, config.mirror)
         self._flips = DriverFlips(name, turn) if api == cv2.CAP_V4L2 else None

@@ -73,7 +73,7 @@ def vision(config_path: Path) -> None:
     from edge.processes import following, sandbox  # before anything that starts threads
 
     settings, fault = following.settings_at_start(config_path)
-    if settings.camera.source == "mjpeg":
+    if settings.camera.source in {"mjpeg", "rtsp"}:
         logging.getLogger("edge").warning("the source is a network stream: this process keeps its network")
     else:
         logging.getLogger("edge").info("network: %s", sandbox.leave_network())

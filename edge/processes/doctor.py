@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from edge.cameras.camera import FINITE, expand
+from edge.addresses import without_login
+from edge.cameras.camera import FINITE, NETWORKED, expand, open_source
 from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.config import Config
 from edge.errors import EdgeError
@@ -53,7 +54,7 @@ class Finding:
 def examine(config: Config, config_path: Path) -> list[Finding]:
     """Look at everything once; never raises EdgeError: what is broken is a finding."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "camera": lambda: _camera(config),
+        "camera": lambda: look_at_camera(config),
         "detector": lambda: _detector(config),
         "embedder": lambda: _embedder(config),
         "rate": lambda: _rate(config),
@@ -73,7 +74,8 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
     return findings
 
 
-def _camera(config: Config) -> Iterator[Finding]:
+def look_at_camera(config: Config) -> Iterator[Finding]:
+    """Yield what is known of the configured camera; raises SourceError or DependencyError where it cannot work."""
     camera = config.camera
     if camera.source in FINITE:
         yield Finding("ok", "camera", f"{len(expand([Path(p) for p in camera.paths]))} files to play")
@@ -84,11 +86,12 @@ def _camera(config: Config) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", "camera", f"{camera.device} is there")
-    elif camera.source == "mjpeg":
-        said = f"frames come over the network from {camera.url or '(no address)'}"
-        yield Finding(
-            "WEAK" if camera.url else "FAIL", "camera", said, "use a camera on the device: vision needs no network then"
-        )
+    elif camera.source in NETWORKED:
+        with closing(open_source(camera)) as source:
+            frame = source.read()
+        size = f"{frame.image.shape[1]}×{frame.image.shape[0]}" if frame is not None else "no"
+        said = f"{size} frames come over the network from {without_login(camera.url)}"
+        yield Finding("WEAK", "camera", said, "use a camera on the device: vision needs no network then")
     elif camera.source == "gstreamer":
         need_gstreamer()
         if camera.pipeline:

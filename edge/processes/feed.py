@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from edge.cameras.camera import FINITE, FrameSource
+from edge.cameras.camera import FINITE, NETWORKED, FrameSource
 from edge.cameras.capture import open_camera
 from edge.cameras.live import CameraSilentError
 from edge.cameras.watch import CameraWatch, Problem
@@ -45,10 +45,14 @@ class Feed:
         self._wanted = wanted
         self._retry_s = _RETRY_FIRST_S
         self._source: FrameSource | None = None
-        self._watch = CameraWatch(now_s(), config.fps)
+        self._watch = self._new_watch(config.fps)
         self._fps = config.fps
+        self._remarked = False  # whether it has been said that the camera repeats a picture
         self.problem: Reason | None = None  # what ails a live source
         self.damaged = False  # parts of a finite source could not be read
+
+    def _new_watch(self, fps: float) -> CameraWatch:
+        return CameraWatch(now_s(), fps, repeats=self._config.source in NETWORKED)
 
     def set_fps(self, fps: float) -> None:
         """Ask the source for so many frames a second, and those that are opened later."""
@@ -66,7 +70,7 @@ class Feed:
                 continue
             try:
                 source = self._source = open_camera(self._config, self._stop.wait)
-                self._watch = CameraWatch(now_s(), self._fps)
+                self._watch = self._new_watch(self._fps)
                 with closing(source):
                     if self._fps != self._config.fps:
                         source.set_fps(self._fps)
@@ -105,9 +109,16 @@ class Feed:
                 return
             if source.live:
                 self._judge(self._watch.saw(frame.image, now_s()))
+                self._remark_on_repetition()
             if self._watch.healthy:
                 self.problem, self._retry_s = None, _RETRY_FIRST_S
             yield frame
+
+    def _remark_on_repetition(self) -> None:
+        """Say once that a network camera sends one picture again and again: it may hang, or nothing moves."""
+        if not self._remarked and self._watch.repeats_itself(now_s()):
+            self._remarked = True
+            _log.warning("the camera sends one picture again and again: nothing moves before it, or it hangs")
 
     def _judge(self, problem: Problem | None) -> None:
         if problem is not None:

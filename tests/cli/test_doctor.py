@@ -12,14 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.config import Config
-from edge.errors import EdgeError
+from edge.config import CameraConfig, Config
+from edge.errors import EdgeError, SourceError
 from edge.identity.keys import load_or_create_key
 from edge.identity.store import Store
 from edge.models.manifest import load_manifest
 from edge.processes import doctor
 from edge.processes.doctor import Finding
 from tests.conftest import Clips
+from tests.footage import video
+from tools.rig.stream import Stream
 from tools.rig.workbench import Bench, copy_of_package, flip_byte
 
 DATA_OF_OTHERS = 0o644
@@ -220,3 +222,13 @@ def test_a_gauge_that_the_service_may_not_open_is_a_fault(tmp_path: Path, monkey
         assert found.level == level
         assert ("edge-gauge-serial.conf" in found.remedy) == (level == "FAIL")
     assert list(doctor._gauge(msgspec.convert({"power": {"sensor": "auto"}}, Config))) == []
+
+
+def test_a_network_camera_is_looked_through_and_its_login_is_not_shown() -> None:
+    with Stream(video("carphone", 5)) as stream:
+        camera = CameraConfig(source="mjpeg", url=stream.url.replace("://", "://anna:s3cret@"))
+        (found,) = doctor.look_at_camera(Config(camera=camera))
+    assert (found.level, "176×144 frames" in found.said) == ("WEAK", True)
+    assert "s3cret" not in found.as_text()
+    with pytest.raises(SourceError, match="Connection refused"):
+        list(doctor.look_at_camera(Config(camera=camera)))

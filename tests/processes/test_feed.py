@@ -131,7 +131,10 @@ def test_a_faster_rate_is_heard_while_the_slower_one_waits(stream: Stream) -> No
 
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("ill", ["stalled", "black", "frozen"])
-def test_an_ill_camera_is_named_opened_again_and_forgiven(stream: Stream, ill: Ill) -> None:
+def test_an_ill_camera_is_named_opened_again_and_forgiven(
+    stream: Stream, ill: Ill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "NETWORKED", frozenset())  # judge the stream as a driver's: only these are frozen
     with Watching(mjpeg(stream)) as watching:
         watching.more()
         stream.ill = ill
@@ -141,6 +144,20 @@ def test_an_ill_camera_is_named_opened_again_and_forgiven(stream: Stream, ill: I
         until(lambda: stream.connections > before, "it is opened again", DEADLINE_S)
         stream.ill = ""
         watching.more()
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_network_camera_that_repeats_one_picture_stays_open_and_is_remarked_on_once(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch, "REPEATED_S", 0.5)
+    stream.ill = "frozen"
+    with Watching(mjpeg(stream)) as watching:
+        watching.more()
+        until(lambda: "one picture again and again" in caplog.text, "it is remarked on", DEADLINE_S)
+        watching.more()
+    assert caplog.text.count("one picture again and again") == 1
+    assert stream.connections == 1
 
 
 @pytest.mark.usefixtures("soon")
