@@ -120,7 +120,9 @@ def _not_toml(said: str, source: Source) -> ConfigError:
     if place and place["line"] and not line.strip() and number > 1:  # the line that was not closed
         number, line = number - 1, lines[number - 2]
     what, remedy = _reason(said, line)
-    return ConfigError(f"{source.name}:{number}: {what}: {without_login(line.strip())[:120]}", f"{remedy} (line {number})")
+    return ConfigError(
+        f"{source.name}:{number}: {what}: {without_login(line.strip())[:120]}", f"{remedy} (line {number})"
+    )
 
 
 def _reason(said: str, line: str) -> tuple[str, str]:

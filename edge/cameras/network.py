@@ -14,7 +14,6 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from email.message import Message
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -148,7 +147,7 @@ class HttpSource:
 class _Basic(urllib.request.HTTPBasicAuthHandler):
     """Answers a 401 by basic authentication, and hangs up on the connection that asked for it."""
 
-    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Message) -> Any:
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage) -> Any:
         """Ask again with the login."""
         fp.close()
         return super().http_error_401(req, fp, code, msg, headers)
@@ -157,7 +156,7 @@ class _Basic(urllib.request.HTTPBasicAuthHandler):
 class _Digest(urllib.request.HTTPDigestAuthHandler):
     """The same by digest authentication."""
 
-    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Message) -> Any:
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage) -> Any:
         """Ask again with the login."""
         fp.close()
         return super().http_error_401(req, fp, code, msg, headers)

@@ -131,17 +131,19 @@ def one(check: Callable[[Config], Iterator[Finding]], **sections: Any) -> Findin
 
 
 def test_a_camera_that_no_software_here_can_open_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = one(doctor._camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"})
+    found = one(doctor.look_at_camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"})
     assert (found.level, "built with GStreamer" in found.said) == ("FAIL", True)
     monkeypatch.setattr(doctor, "need_gstreamer", lambda: None)
-    assert one(doctor._camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"}).level == "ok"
-    found = one(doctor._camera, camera={"source": "gstreamer"})
+    assert (
+        one(doctor.look_at_camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"}).level == "ok"
+    )
+    found = one(doctor.look_at_camera, camera={"source": "gstreamer"})
     assert (found.level, "[camera] pipeline" in found.remedy) == ("FAIL", True)
     monkeypatch.setitem(sys.modules, "picamera2", None)
-    found = one(doctor._camera, camera={"source": "picamera2"})
+    found = one(doctor.look_at_camera, camera={"source": "picamera2"})
     assert (found.level, "python3-picamera2" in found.remedy) == ("FAIL", True)
     monkeypatch.setitem(sys.modules, "picamera2", ModuleType("picamera2"))
-    assert one(doctor._camera, camera={"source": "picamera2"}).level == "ok"
+    assert one(doctor.look_at_camera, camera={"source": "picamera2"}).level == "ok"
 
 
 @pytest.mark.parametrize(
