@@ -18,6 +18,9 @@ from tools.lab.page import FOLDER
 ACTIONS = ("start", "pause", "continue", "stop", "status")
 LONG = Path(__file__).parent / "runs/long.toml"
 _ROOT = FOLDER.parents[1]
+# glibc gives each freed activation map back to the kernel, which clears its pages again in the next step. Kept instead,
+# they take no time: 0.21 for 0.30 CPU seconds a picture (128 px, batch 64, a processor without AVX-512).
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 
 
 class BackgroundError(EdgeError):
@@ -61,7 +64,7 @@ def _start(run_file: Path, data_dir: Path, folder: Path) -> int:
     with (folder / "output.txt").open("ab") as output:
         process = subprocess.Popen(
             [*command, "--folder", str(folder)], cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True,
+            start_new_session=True, env=os.environ | _KEEP_FREED_MEMORY,
         )  # fmt: skip
     (folder / "pid").write_text(str(process.pid), encoding="ascii")
     return process.pid
