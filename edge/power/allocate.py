@@ -1,11 +1,11 @@
-"""Where the energy does most good: rates that minimise the delay until a face is recognised, for a given power.
+"""Rates that minimise the delay until a face is recognised, for a given power. Sans-IO.
 
-A face is recognised after a delay that is a sum of terms weight ÷ rate: half an interval until it is first seen, then
-looks until it is confirmed and enough crops are fit, then embeddings. Who leaves before that is missed, so less delay
-is more recognised encounters, with less to gain the higher a rate already is. Power is a sum of cost × rate. The least
-delay for a power has rate = √(weight ÷ cost) × s between the limits of each rate, with one s for all: the second that
-another joule saves is then worth the same everywhere. What is spent grows with s in straight pieces, so s is found
-exactly. Sans-IO.
+The delay is a sum of terms weight ÷ rate: half an interval until the face is first seen, then looks until it is
+confirmed and enough crops are fit, then embeddings. A person who leaves earlier is missed. A shorter delay therefore
+recognises more encounters. The gain falls as a rate rises. Power is a sum of cost × rate.
+
+The least delay has rate = √(weight ÷ cost) × s within the limits of each rate, with one s for all rates: another joule
+then shortens the delay equally for every rate. The power is piecewise linear in s, so s is found exactly.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NO_COST_W = 1e-9  # a rate that draws nothing is as high as it may be
+_NO_COST_W = 1e-9  # a rate that costs nothing goes to its upper limit
 
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """One rate that may be chosen."""
+    """One rate to choose."""
 
-    weight: float  # what a second of its interval adds to the delay, relative to the others
-    cost_w: float  # power that one hertz draws, given how often its demand occurs
+    weight: float  # delay that a second of its interval adds, relative to the others
+    cost_w: float  # power of one hertz, given how often its demand occurs
     low_hz: float
     high_hz: float
 
 
 def allocate(levers: Sequence[Lever], power_w: float) -> list[float]:
-    """Return the rate of each lever such that together they draw `power_w`, or as near as the limits allow."""
+    """Return the rate of each lever. Together they draw `power_w`, or as near to it as the limits allow."""
     rows = [
         (math.sqrt(lever.weight / max(lever.cost_w, _NO_COST_W)), lever.cost_w, lever.low_hz, lever.high_hz)
         for lever in levers
@@ -42,7 +42,7 @@ def allocate(levers: Sequence[Lever], power_w: float) -> list[float]:
         return sum([row[1] * rate for row, rate in zip(rows, rates(s), strict=True)])
 
     knees = sorted([limit / row[0] for row in rows for limit in row[2:]])
-    i = bisect_left(knees, power_w, key=spent)  # the first knee at which enough is spent
+    i = bisect_left(knees, power_w, key=spent)  # the first knee that draws at least `power_w`
     if i == 0 or i == len(knees):
         return rates(knees[min(i, len(knees) - 1)])
     least, most = spent(knees[i - 1]), spent(knees[i])

@@ -1,9 +1,9 @@
-"""What each stage costs, before it has been measured: priors for known boards, with their source.
+"""The cost of each stage before it has been measured: priors for known boards, with their source.
 
-Idle and load figures are other people's measurements at the supply. Joules per frame, look and embedding are
-estimates: times of this runtime on an x86-64 core, scaled by the boards' relative speed per core, times the watts that
-one more busy core draws. They are good to a factor of two, the spread says so, and the device's own measurements
-replace them within the first hours (`edge/power/energy.py`).
+Idle and load figures are published measurements at the supply. Joules per frame, look and embedding are estimates: the
+time of this runtime on an x86-64 core, scaled by the relative speed of the board's cores, times the power of one more
+busy core. They may be wrong by a factor of two, and their spread says so. The device's own measurements replace them
+within the first hours (`edge/power/energy.py`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Costs:
         return self.base_w, self.capture_j, self.look_j, self.embed_j
 
 
-# Embeddings that one liveness check counts for: three views cost at most the time of one (`edge-bench pad` measures the
-# ratio), on the same processor, so what an embedding is learned to cost holds for it too.
+# One liveness check counts as this many embeddings: its three views take at most the time of one embedding on the same
+# processor (`edge-bench pad` measures the ratio), so the learned cost of an embedding holds for it too.
 LIVE_CHECK_EMBEDDINGS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Costs with the spread in which the truth is expected, as a share (one standard deviation)."""
+    """Costs and their relative uncertainty (one standard deviation)."""
 
     costs: Costs
     base_spread: float
@@ -70,7 +70,7 @@ PRIORS: dict[str, Prior] = {
     "generic": Prior(Costs(2.0, 0.020, 0.06, 0.07), 0.8, 0.9, "no source: the middle of the boards above"),
 }
 
-_MODELS = {  # what the device tree calls them
+_MODELS = {  # names in the device tree
     "Raspberry Pi Zero 2": "pi-zero-2",
     "Raspberry Pi 4": "pi-4",
     "Raspberry Pi 5": "pi-5",
@@ -79,7 +79,7 @@ _MODELS = {  # what the device tree calls them
 
 
 def this_device(model_file: Path = Path("/sys/firmware/devicetree/base/model")) -> str:
-    """Return the key of `PRIORS` for the board this runs on, `generic` where it is none of them."""
+    """Return the key of `PRIORS` for this board, `generic` where it is unknown."""
     try:
         model = model_file.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,7 +1,7 @@
-"""How the day goes: which share of it faces are in view, and how much of its rate each stage really uses. Sans-IO.
+"""How the day goes: the share of time with faces in view, and the share of its rate that each stage uses. Sans-IO.
 
-Both are means that forget over some hours and start from a guess worth half an hour: a quiet morning makes the rest of
-the day look quiet, but not for long.
+Both are means with exponential forgetting over some hours. They start from a guess that weighs as much as half an hour
+of observation. A quiet morning lowers the expectation for the rest of the day, but not for long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edge.records import Rates
 
 MEET_S = 8.0  # after this time an undecided face gets the rates of a decided face: it is turned away or too dark
 _MEMORY_S = 2.0 * 3600.0
-_GUESS_S = 1800.0  # how much the guess weighs
+_GUESS_S = 1800.0  # weight of the guess
 _SHARES = PerDemand(0.88, 0.02, 0.10)  # an ordinary office day
 _USE = PerDemand(0.5, 1.0, 1.0)  # looks per look allowed: where nothing moves, the schedule looks seldom
 _SECONDS = each(lambda share: _GUESS_S * share, _SHARES)
@@ -34,7 +34,7 @@ class Day:
     _embeddings_allowed: float = _GUESS_S * (_SHARES.meet + _SHARES.follow)
 
     def add(self, usage: Usage, rates: PerDemand[Rates]) -> None:
-        """Take what was done under these rates."""
+        """Take the usage under these rates."""
         keep = math.exp(-max(usage.duration_s, 0.0) / _MEMORY_S)
 
         def mean(old: float, new: float) -> float:

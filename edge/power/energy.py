@@ -1,13 +1,14 @@
-"""How much energy is left, how much fits in, and what each stage costs: one filter learns all of it while running.
+"""An extended Kalman filter for the energy left, the battery's capacity and the cost of each stage. Sans-IO.
 
-The state is (energy left, energy of a full charge; base power, joules a frame, a look, an embedding; a cell's
-resistance and how far its rest voltage is off the table at six charges; the gauge's lasting and its passing error). Its
-covariance says what each reading teaches: a power reading teaches the costs; a gauge or a voltage teaches the ratio of
-the first two and, as time passes, their difference from what was drawn: the capacity that is really there. With a gauge
-and no power reading only ratios are learned, and ratios are all that a budget needs. It is recursive least squares (an
-extended Kalman filter) with priors, forgetting by process noise, and costs that are never negative. A gauge error of
-two percent lasts for hours, so it is a state of its own: a thousand readings are no surer than a few.
-Sans-IO.
+The state holds: energy left; energy of a full charge; base power; joules of a frame, a look and an embedding; a cell's
+resistance; the deviation of a cell's rest voltage from the table, at six charges; the constant and the slowly varying
+error of the gauge.
+
+The covariance decides what a reading corrects. A power reading corrects the costs. A gauge or a voltage corrects the
+ratio of energy left to full charge. Over time it also corrects their difference from the energy drawn, which is the
+real capacity. With a gauge and no power reading only ratios are learned, and a budget needs only ratios. Process noise
+lets old readings fade, and costs are never negative. A gauge error lasts for hours, so it is a state of the filter:
+a thousand readings are then no more certain than a few.
 """
 
 from __future__ import annotations
@@ -44,61 +45,63 @@ from edge.power.costs import Costs, Prior
     _CURVE_60,
     _CURVE_80,
     _CURVE_100,
-    _BEND,  # lasting error of the gauge at half charge, share of a charge
-    _BIAS,  # passing error of the gauge, share of a charge
+    _BEND,  # constant error of the gauge at half charge, share of a charge
+    _BIAS,  # slowly varying error of the gauge, share of a charge
 ) = range(15)
 _STATES = _BIAS + 1
 _STAGES, _CURVE = slice(_BASE, _EMBEDDING + 1), slice(_CURVE_0, _CURVE_100 + 1)
 _KNOTS = _CURVE_100 + 1 - _CURVE_0
-# relative change to expect in an hour, standard deviation
+# Expected relative change in an hour, standard deviation.
 _DRIFT = np.zeros(_STATES)
 _DRIFT[_FULL], _DRIFT[_BASE], _DRIFT[_OHM] = 0.002, 0.015, 0.12
 _DRIFT[[_FRAME, _LOOK, _EMBEDDING]] = 0.02
-_COSTS_KNOWN = np.array([0.02, 0.05, 0.05, 0.05])  # how well one day can tell another's costs, at best
-_METER_SPREAD = 0.10  # of one power reading against the mean power around it
-_METER_S = 20.0  # correlation time of the errors of one meter
-_UNMODELLED = 0.05  # of the power that the costs predict, where nothing measures it
-_UNMODELLED_H = 0.5  # correlation time of the cost error
-_COUNT, _COUNT_H = 0.025, 1.0  # relative error of metered energy and correlation time: cold, battery losses
-_VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and how long it lasts
-# Of a cell's rest voltage less the table's: its spread, its correlation at charges 20 % apart, its change in an hour,
-# and how well one day can tell another's.
-_CURVE_V, _CURVE_CORRELATION, _CURVE_DRIFT_V, _CURVE_KNOWN_V = 0.013, 0.8, 0.002, 0.004
+_LEAST_COST_SPREAD = np.array([0.02, 0.05, 0.05, 0.05])  # relative: costs differ this much from day to day
+_METER_SPREAD = 0.10  # relative error of one power reading against the mean power around it
+_METER_S = 20.0  # correlation time of a meter's errors
+_UNMODELLED = 0.05  # relative error of the predicted power, used where nothing measures it
+_UNMODELLED_H = 0.5  # correlation time of that error
+_COUNT, _COUNT_H = 0.025, 1.0  # relative error of metered energy and its correlation time: cold, battery losses
+_VOLTS, _VOLTS_H = 0.008, 0.05  # noise of a cell's voltage, V, and its correlation time
+# Deviation of a cell's rest voltage from the table: spread, correlation at charges 20 % apart, change in an hour, and
+# least spread that one day can leave for the next.
+_CURVE_V, _CURVE_CORRELATION, _CURVE_DRIFT_V, _LEAST_CURVE_SPREAD_V = 0.013, 0.8, 0.002, 0.004
 _CORRELATION = _CURVE_CORRELATION ** np.abs(np.subtract.outer(np.arange(_KNOTS), np.arange(_KNOTS)))
-_GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and how long they last
-_BEND_SHARE = 0.02  # of a gauge's curve at half charge, the same every day
-_BIAS_SHARE, _BIAS_H = 0.013, 2.0  # error of a gauge that comes and goes, and how long it lasts
-_SURE_BELOW, _SURE_SHARE = 0.3, 0.3  # below so much charge a gauge sees it in the voltage, down to such a part at empty
-_FIRST_VOLTS = 0.06  # share of energy by which a first guess from the voltage errs
-_BREAK, _BREAKS = 4.0, 2  # standard deviations beyond which gauge and count cannot both be right; in so many readings
+_GAUGE, _GAUGE_H = 0.005, 0.1  # steps and noise of a gauge, share of a charge, and their correlation time
+_BEND_SHARE = 0.02  # spread of a gauge's constant error at half charge, share of a charge
+_BIAS_SHARE, _BIAS_H = 0.013, 2.0  # spread of a gauge's varying error, share of a charge, and its correlation time
+# Below this charge the voltage shows the charge better: the varying error shrinks, to this share of it at empty.
+_PRECISE_BELOW, _PRECISE_SHARE = 0.3, 0.3
+_FIRST_VOLTS = 0.06  # error of a first guess from the voltage, share of energy
+# The filter starts again when gauge and energy count differ by this many standard deviations in this many readings.
+_CONFLICT_SIGMAS, _CONFLICT_READINGS = 4.0, 2
 
 Curve = tuple[float, float, float, float, float, float]  # V, at the knots
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What one day has taught and the next may start from."""
+    """The learned values of one day, with which the next start begins."""
 
     full_wh: float
-    full_spread: float  # as a share
+    full_spread: float  # relative
     costs: Costs
-    spreads: tuple[float, float, float, float]  # of the costs, as shares
+    spreads: tuple[float, float, float, float]  # of the costs, relative
     resistance_ohm: float = RESISTANCE_OHM  # of a cell
     resistance_spread: float = RESISTANCE_SPREAD
-    curve_v: Curve = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # of a cell's rest voltage against the table
+    curve_v: Curve = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # deviation of a cell's rest voltage from the table
     curve_spread_v: Curve = (_CURVE_V, _CURVE_V, _CURVE_V, _CURVE_V, _CURVE_V, _CURVE_V)
-    bend: float = 0.0  # of the gauge's curve at half charge, share of a charge
+    bend: float = 0.0  # constant error of the gauge at half charge, share of a charge
     bend_spread: float = _BEND_SHARE
 
 
 def from_prior(prior: Prior, full_wh: float, full_spread: float) -> Learned:
-    """Return what is known of a device that has never run."""
+    """Return the starting values of a device that has never run."""
     stage = prior.stage_spread
     return Learned(full_wh, full_spread, prior.costs, (prior.base_spread, stage, stage, stage))
 
 
 class EnergyFilter:
-    """The filter. Energies in Wh, times in hours inside; `None` where nothing has been measured yet."""
+    """The filter. Energies are in Wh, times in hours."""
 
     def __init__(self, learned: Learned) -> None:
         costs = np.array(learned.costs.values)
@@ -110,15 +113,15 @@ class EnergyFilter:
         )
         self._p: NDArray[np.float64] = np.diag(spread**2)  # (15, 15)
         self._p[_CURVE, _CURVE] = _CORRELATION * np.outer(learned.curve_spread_v, learned.curve_spread_v)
-        self._floor = 0.2 * costs  # a stage that seems free has not been exercised
+        self._floor = 0.2 * costs  # a stage that seems to cost nothing has not run yet
         self._floor[1:] *= 0.25
         self._started = False
-        self._breaks = 0
-        self.restarts = 0  # how often gauge and count could not both be right
+        self._conflicts = 0  # consecutive readings in which gauge and energy count conflict
+        self.restarts = 0  # restarts after such a conflict
 
     @property
     def started(self) -> bool:
-        """Whether it has been said how full the battery is."""
+        """Whether the charge of the battery has been measured."""
         return self._started
 
     @property
@@ -138,7 +141,7 @@ class EnergyFilter:
 
     @property
     def costs(self) -> Costs:
-        """What the stages cost, as learned so far."""
+        """Learned costs of the stages."""
         return Costs(*map(float, self._x[_STAGES]))
 
     def usable(self, reserve: float) -> tuple[float, float]:
@@ -148,9 +151,9 @@ class EnergyFilter:
         return max(0.0, float(h @ self._x)), math.sqrt(max(0.0, float(h @ self._p @ h)))
 
     def learned(self) -> Learned:
-        """Return what the next day may start from."""
+        """Return the learned values that the next start begins with."""
         spread = np.sqrt(np.maximum(np.diag(self._p), 0.0)) / np.maximum(np.abs(self._x), 1e-9)
-        stages = np.clip(spread[_STAGES], _COSTS_KNOWN, 1.0)
+        stages = np.clip(spread[_STAGES], _LEAST_COST_SPREAD, 1.0)
         full = float(np.clip(spread[_FULL], 0.02, 1.0))
         ohm = float(np.clip(spread[_OHM], 0.1, RESISTANCE_SPREAD))
         a, b, c, d = map(float, stages)
@@ -162,7 +165,7 @@ class EnergyFilter:
             resistance_ohm=float(self._x[_OHM]),
             resistance_spread=ohm,
             curve_v=_curve(self._x[_CURVE]),
-            curve_spread_v=_curve(np.sqrt(np.maximum(np.diag(self._p)[_CURVE], _CURVE_KNOWN_V**2))),
+            curve_spread_v=_curve(np.sqrt(np.maximum(np.diag(self._p)[_CURVE], _LEAST_CURVE_SPREAD_V**2))),
             bend=float(self._x[_BEND]),
             bend_spread=math.sqrt(max(float(self._p[_BEND, _BEND]), 0.003**2)),
         )
@@ -172,7 +175,7 @@ class EnergyFilter:
         self._started = False
 
     def pass_time(self, hours: float, activity: tuple[float, float, float], power_w: float | None) -> None:
-        """Draw what was drawn: what a meter says, else what the activity (frames, looks, embeddings a second) costs."""
+        """Subtract the energy drawn: metered, else predicted from the activity (frames, looks, embeddings a second)."""
         if hours <= 0.0:
             return
         u = np.zeros(_STATES)
@@ -199,35 +202,35 @@ class EnergyFilter:
     def observe_gauge(self, charge: float, hours: float) -> None:
         """Take a gauge's share of charge left, 0..1, `hours` after the last one."""
         share = energy_share(charge)
-        doubt = _SURE_SHARE + (1.0 - _SURE_SHARE) * min(1.0, charge / _SURE_BELOW)
+        bias_scale = _PRECISE_SHARE + (1.0 - _PRECISE_SHARE) * min(1.0, charge / _PRECISE_BELOW)
         if not self._started:
-            self._start(share, _BIAS_SHARE * doubt)
+            self._start(share, _BIAS_SHARE * bias_scale)
             return
         full, left = self._x[_FULL], self._x[_LEFT]
         h = np.zeros(_STATES)
         bent = 4.0 * charge * (1.0 - charge)
-        h[_LEFT], h[_FULL], h[_BIAS], h[_BEND] = 1.0 / full, -left / full**2, doubt, bent
-        innovation = share - left / full - doubt * self._x[_BIAS] - bent * self._x[_BEND]
+        h[_LEFT], h[_FULL], h[_BIAS], h[_BEND] = 1.0 / full, -left / full**2, bias_scale, bent
+        innovation = share - left / full - bias_scale * self._x[_BIAS] - bent * self._x[_BEND]
         expected = float(h @ self._p @ h) + _GAUGE**2
-        if innovation**2 > _BREAK**2 * max(expected, _BIAS_SHARE**2):
-            self._breaks += 1
-            if self._breaks >= _BREAKS:
-                self.restarts, self._breaks = self.restarts + 1, 0
-                self._start(share, _BIAS_SHARE * doubt)
+        if innovation**2 > _CONFLICT_SIGMAS**2 * max(expected, _BIAS_SHARE**2):
+            self._conflicts += 1
+            if self._conflicts >= _CONFLICT_READINGS:
+                self.restarts, self._conflicts = self.restarts + 1, 0
+                self._start(share, _BIAS_SHARE * bias_scale)
             return
-        self._breaks = 0
+        self._conflicts = 0
         self._update(h, innovation, _GAUGE**2 * max(1.0, 2.0 * _GAUGE_H / max(hours, 1e-6)))
 
     def observe_volts(self, cell_v: float, current_a: float | None, hours: float, predicted_w: float) -> None:
-        """Take the voltage of one cell under load; without a measured current the predicted power gives it."""
+        """Take the voltage of one cell under load; without `current_a` the current follows from the predicted power."""
         current = predicted_w / max(cell_v, 2.0) if current_a is None else current_a
         if not self._started:
             self._start(share_from_voltage(cell_v, current), _FIRST_VOLTS)
             return
         full, left = self._x[_FULL], self._x[_LEFT]
         share = float(left / full)
-        doubt = math.sqrt(max(float(self._p[_LEFT, _LEFT]), 0.0)) / float(full)
-        steep = slope_v(share, min(max(doubt, 0.01), 0.1))
+        spread = math.sqrt(max(float(self._p[_LEFT, _LEFT]), 0.0)) / float(full)
+        steep = slope_v(share, min(max(spread, 0.01), 0.1))
         h = np.zeros(_STATES)
         h[_LEFT], h[_FULL], h[_OHM] = steep / full, -steep * left / full**2, -current
         charge = charge_share(share)
@@ -241,7 +244,7 @@ class EnergyFilter:
         return float(np.array([1.0, *activity]) @ self._x[_STAGES])
 
     def _wander(self, hours: float) -> None:
-        """Let the systematic errors change: the cell's slowly, the gauge's within some hours."""
+        """Add process noise to the systematic errors: the cell's changes slowly, the gauge's within some hours."""
         self._p[_CURVE, _CURVE] += _CURVE_DRIFT_V**2 * hours * _CORRELATION
         keep = math.exp(-hours / _BIAS_H)
         self._x[_BIAS] *= keep
@@ -264,13 +267,13 @@ class EnergyFilter:
         self._settle()
 
     def _settle(self) -> None:
-        """Keep the state in the physical: capacity above nothing, costs above zero, charge between empty and full."""
+        """Keep the state physical: capacity and costs above zero, charge between empty and full."""
         x = self._x
         x[_STAGES] = np.maximum(x[_STAGES], self._floor)
         x[_OHM] = min(max(x[_OHM], 0.01), 1.0)
         x[_FULL] = max(x[_FULL], 0.05)
         x[_LEFT] = min(max(x[_LEFT], 0.0), x[_FULL])
-        self._p = 0.5 * (self._p + self._p.T)  # rounding must not make it lopsided
+        self._p = 0.5 * (self._p + self._p.T)  # rounding errors would make it asymmetric
 
 
 def _curve(values: NDArray[np.float64]) -> Curve:

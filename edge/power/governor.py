@@ -1,16 +1,16 @@
 """How often each stage may run, so that the battery lasts as long as asked and the energy goes where faces are.
 
-Pure: readings, what the stages did, and a clock reading go in, orders come out. Every update
+Pure: readings, usage and a clock reading go in, orders come out. Every update
 
-1. lets the energy filter learn from the reading (`energy.py`): what is left, what fits in, what each stage costs;
-2. learns how the day goes: how much of it faces are in view, and how much of its rate each stage uses;
+1. lets the energy filter learn from the reading (`energy.py`): energy left, capacity, cost of each stage;
+2. learns how the day goes: the share of time with faces in view, and the share of its rate that each stage uses;
 3. divides the energy above the reserve by the time that is left: the budget;
 4. spends the budget where it shortens the delay to recognition most (`allocate.py`);
-5. looks the mode up in the table of causes (`modes.py`), and says why.
+5. looks the mode and its reason up in the table of causes (`modes.py`).
 
-What was spent too much or too little shows in the energy left, and so in the next budget: costs that are wrong bend
-the way, not the end. There is one set of rates for each demand, so that a face that comes into view need not wait for
-the next update.
+Overspending and underspending change the energy left, and so the next budget. Wrong costs therefore change the spending
+over the day. They do not change the end time. There is one set of rates for each demand: a face that comes into view
+gets its rates at once, without waiting for the next update.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from edge.vocabulary import Mode, PowerReason, Supply
 
 _log = logging.getLogger(__name__)
 
-_REPLAN_S = 10.0  # between two plans in one mode: a camera takes a moment to follow
-_NEWS = 0.01  # of the power: by so much more or less it is planned anew at once
-_HORIZON_H = 0.05  # the budget of the last minutes is not divided by less
-# What is in doubt is planned for as it can be mended later: near the floor as if it were not there, for more can always
-# be spent, and near the full rates as if it were, for less can be. Standard deviations at either end, at most to the
-# floor or the full rates. From two thirds of the way on all of it is planned for: what is left at the end full rates
-# cannot spend. On a tight day waiting costs encounters: there it is only for the doubt beyond the share of a full
-# charge that a day mends anyway.
-_HEDGE, _MENDED, _EAGER = 2.0, 0.015, 3.0
-_FRESH_S = 10.0  # older readings teach nothing
+_REPLAN_S = 10.0  # least time between two plans in one mode: a camera needs a moment to change its rate
+_REPLAN_SHARE = 0.01  # a relative change of the power above this triggers a new plan at once
+_HORIZON_H = 0.05  # least divisor of the budget: near the end the time left goes to zero
+# Near the floor, uncertain energy is not spent: it can still be spent later. Near full rates it is spent: the governor
+# can still slow down later. The hedge is `_HEDGE` standard deviations, and never passes the floor or the full rates.
+# `_HEDGE_SLOPE`: from two thirds of the way to full rates the whole hedge is spent, since full rates cannot use up what
+# is left at the end. Below half of the way saved energy costs encounters, so only the uncertainty above
+# `_SELF_CORRECTING` (share of a full charge) is hedged: readings during the day correct the rest.
+_HEDGE, _SELF_CORRECTING, _HEDGE_SLOPE = 2.0, 0.015, 3.0
+_FRESH_S = 10.0  # older readings are not used
 _SHORT = next(cause.begins for cause in CAUSES if cause.reason == "infeasible")
 _NO_RATES = PerDemand(*[Rates(0.0, 0.0, 0.0)] * 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the configuration allows and wants."""
+    """Limits from the configuration."""
 
     full: Rates
     floor_hz: float = 0.5
@@ -59,12 +59,12 @@ class Limits:
     hysteresis_s: float = 60.0
     detector_px: int = 640
     threads: int = 1
-    cells: int = 1  # behind the voltage reading; 0: it is not the battery's
+    cells: int = 1  # in series behind the voltage reading; 0: the voltage is not the battery's
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the stages may do until further notice, and why."""
+    """What the stages may do until the next orders, and why."""
 
     mode: Mode
     reason: PowerReason
@@ -77,39 +77,38 @@ class Orders:
     power_w: float | None = None  # measured, or what the costs predict
     budget_w: float | None = None
     wanted_end_s: float | None = None  # monotonic, as all times here
-    forecast_end_s: float | None = (
-        None  # when the reserve is reached: as planned, or at the floor where that is too soon
-    )
-    feasible: bool = True  # whether the floor can be held to the wanted end
+    # when the reserve is reached: under the plan, or at floor rates where the wanted end is infeasible
+    forecast_end_s: float | None = None
+    feasible: bool = True  # whether floor rates last to the wanted end
 
 
 @dataclass(slots=True)
 class _Budget:
-    """What one update found out about energy."""
+    """Energy and power as one update sees them."""
 
-    power_w: float  # that may be drawn
-    usable_wh: float
-    remaining_h: float
-    floor_w: float
-    active: Plan  # that it buys without a mode's limits
-    restraint: float
-    shortfall: float
+    power_w: float  # allowed draw
+    usable_wh: float  # energy above the reserve
+    remaining_h: float  # time to the wanted end
+    floor_w: float  # draw at floor rates
+    active: Plan  # what `power_w` pays for, without a mode's limits
+    restraint: float  # 1 − affordable ÷ full rate of looks while watching
+    shortfall: float  # share of the wanted time that floor rates miss
 
 
 @dataclass(slots=True)
 class _Outlook:
-    """What the limits cost and what a power buys: it changes slowly with costs and day, and is kept a while."""
+    """Cached plans: they change slowly, with the learned costs and the learned day."""
 
     at_s: float
-    floor_w: float
-    full_w: float
-    power_w: float = math.nan
+    floor_w: float  # draw at floor rates
+    full_w: float  # draw at full rates
+    power_w: float = math.nan  # the power that `active` was planned for
     active: Plan | None = None
 
 
 @dataclass(slots=True)
 class Governor:
-    """One device from start to end. `learned` is what is known of battery and costs so far."""
+    """The governor of one device. `knowledge`: what is known of battery and costs at the start."""
 
     limits: Limits
     knowledge: Learned
@@ -123,8 +122,8 @@ class Governor:
     _outlook: _Outlook | None = None
     observed_s: float | None = None  # when the charge was last seen, or should have been
     _voltage_s: float | None = None
-    _cells_doubted: bool = False  # whether it has been said that the voltage is not that of so many cells
-    _began_s: float | None = None  # when the charger was left
+    _cells_warned: bool = False  # whether a voltage that does not fit `cells` has been logged
+    _began_s: float | None = None  # when the device went onto battery
 
     def __post_init__(self) -> None:
         self.energy = EnergyFilter(self.knowledge)
@@ -132,14 +131,14 @@ class Governor:
         self._plan = self._planner.plan("active", math.inf)
 
     def learned(self) -> Learned:
-        """Return what the next day may start from."""
+        """Return the learned values that the next start begins with."""
         return self.energy.learned()
 
     def update(self, reading: Reading, usage: Usage, now_s: float, wanted_end_s: float | None) -> Orders:
-        """Take what was read and done since the last update and return the orders from now on.
+        """Take the reading and the usage since the last update, and return the orders from now on.
 
-        `wanted_end_s`: until when the battery shall last, None without a wish. A clock that stands still or goes back
-        counts as no time.
+        `wanted_end_s`: until when the battery should last, None without such a setting. A clock that stands still or
+        goes back counts as no time.
         """
         hours = 0.0 if self._updated_s is None else max(0.0, now_s - self._updated_s) / 3600.0
         self._updated_s = now_s if self._updated_s is None else max(now_s, self._updated_s)
@@ -164,7 +163,7 @@ class Governor:
         if reading.supply == "mains":
             self.energy.restart()
             self._began_s = None
-            if any(_fresh(told, now_s) is not None for told in (reading.percent, reading.voltage_v)):
+            if any(_fresh(charge, now_s) is not None for charge in (reading.percent, reading.voltage_v)):
                 self.observed_s = now_s
         scale = 1.0
         if self._orders is not None:
@@ -194,10 +193,10 @@ class Governor:
             self._began_s = now_s if self._began_s is None else self._began_s
 
     def _warn_of_cells(self, volts: float) -> None:
-        if not self._cells_doubted:
-            self._cells_doubted = True
+        if not self._cells_warned:
+            self._cells_warned = True
             _log.warning(
-                "[power] battery_cells = %d: so many cells do not have %.2f V; the voltage is not used\n"
+                "[power] battery_cells = %d does not fit the measured %.2f V; the voltage is not used\n"
                 "  → count the cells in series, or set 0 where the voltage is not the battery's",
                 self.limits.cells,
                 volts,
@@ -206,7 +205,7 @@ class Governor:
     # ---- budget
 
     def _budget(self, now_s: float, wanted_end_s: float) -> _Budget:
-        usable_wh, doubt_wh = self.energy.usable(self.limits.reserve)
+        usable_wh, spread_wh = self.energy.usable(self.limits.reserve)
         remaining_h = (wanted_end_s - now_s) / 3600.0
         began_s = now_s if self._began_s is None else self._began_s
         total_h = max((wanted_end_s - began_s) / 3600.0, _HORIZON_H)
@@ -215,12 +214,12 @@ class Governor:
         hours = max(remaining_h, _HORIZON_H)
         level = min(max((usable_wh / hours - floor_w) / max(full_w - floor_w, 1e-9), 0.0), 1.0)
         room_wh = max(0.0, min(usable_wh - floor_w * hours, full_w * hours - usable_wh))
-        mended_wh = _MENDED * self.energy.full_wh if level < 0.5 else 0.0
-        hedge_wh = min(_HEDGE * max(0.0, doubt_wh - mended_wh), room_wh)
-        lean = 2.0 * level - 1.0
-        planned_wh = max(0.0, usable_wh + min(1.0, max(lean, _EAGER * lean)) * hedge_wh)
+        ignored_wh = _SELF_CORRECTING * self.energy.full_wh if level < 0.5 else 0.0
+        hedge_wh = min(_HEDGE * max(0.0, spread_wh - ignored_wh), room_wh)
+        lean = 2.0 * level - 1.0  # −1 at floor rates, 1 at full rates
+        planned_wh = max(0.0, usable_wh + min(1.0, max(lean, _HEDGE_SLOPE * lean)) * hedge_wh)
         power_w = planned_wh / hours if remaining_h > 0.0 else floor_w
-        if outlook.active is None or not abs(power_w - outlook.power_w) < _NEWS * power_w:
+        if outlook.active is None or not abs(power_w - outlook.power_w) < _REPLAN_SHARE * power_w:
             outlook.active, outlook.power_w = self._planner.plan("active", power_w, self._plan.detector_px), power_w
         active = outlook.active
         return _Budget(
@@ -257,7 +256,7 @@ class Governor:
         rates = _NO_RATES
         if mode == "critical":
             far, near = (scaled(full, hertz, hertz, 0.0) for hertz in (self.limits.critical_hz, self._floor_hz))
-            rates = PerDemand(far, near, near)  # nearer rates, or nobody would be seen often enough to be recognised
+            rates = PerDemand(far, near, near)  # `far` is too slow to recognise a face that is in view
         return replace(planner.plan("saver", 0.0), rates=rates)
 
     # ---- mode and explanation
@@ -296,7 +295,7 @@ class Governor:
         feasible = orders.reason != "infeasible" and budget.shortfall < _SHORT
         planned_w = budget.floor_w
         if feasible and orders.mode in {"active", "saver"}:
-            planned_w = max(planned_w, min(self._plan.power_w, budget.power_w))  # what is spent early is saved later
+            planned_w = max(planned_w, min(self._plan.power_w, budget.power_w))  # overspending now is saved later
         return replace(
             orders,
             budget_w=budget.power_w,

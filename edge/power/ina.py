@@ -1,8 +1,8 @@
 """INA219, INA226 and INA3221 current monitors over `/dev/i2c-*`, for kernels without their hwmon driver.
 
 Registers and steps are those of the data sheets (Texas Instruments SBOS448, SBOS547, SBOS576). Only the two result
-registers are read: the chips measure continuously from power-on, and no register is written, so a driver or another
-program that has configured the chip is not disturbed.
+registers are read, and none is written: the chips measure continuously from power-on. A driver or another program that
+has configured the chip is therefore not disturbed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from edge.power.hwmon import monitor_facts
 from edge.power.readings import Facts, Measured
 from edge.vocabulary import Supply
 
-_I2C_SLAVE = 0x0703  # ioctl of the kernel's i2c-dev: which chip the next bytes are for
+_I2C_SLAVE = 0x0703  # ioctl of the kernel's i2c-dev: selects the chip for the next bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """Where the two results stand and what one step of them is worth."""
+    """Registers of the two results, and the value of one step."""
 
     shunt_register: int
     shunt_shift: int
@@ -47,11 +47,11 @@ class Bus(Protocol):
         """Return its two bytes, the higher first; raises OSError, and SensorError where there is no bus."""
 
     def close(self) -> None:
-        """Give the bus back."""
+        """Close the bus."""
 
 
 class Monitor:
-    """One chip and its shunt: less than 0 Ω where the shunt is wired the other way round."""
+    """One chip and its shunt. `shunt_ohm` is negative where the shunt is wired the other way round."""
 
     def __init__(self, bus: Bus, chip: str, shunt_ohm: float, cells: int, name: str) -> None:
         self._bus, self._chip, self._shunt_ohm = bus, CHIPS[chip], shunt_ohm
@@ -72,7 +72,7 @@ class Monitor:
         return monitor_facts(voltage, current, Measured(abs(volts * amperes), "W", self._name, now_s), self._cells)
 
     def close(self) -> None:
-        """Give the bus back."""
+        """Close the bus."""
         self._bus.close()
 
 
@@ -84,7 +84,7 @@ def signed(pair: bytes) -> int:
 
 
 class _DeviceBus:
-    """`/dev/i2c-N`, opened when it is read, and anew after an error: an adapter may have been pulled."""
+    """`/dev/i2c-N`. It is opened at the first read, and again after an error: an adapter may have been unplugged."""
 
     def __init__(self, path: Path, address: int) -> None:
         self._path, self._address = path, address
@@ -120,6 +120,6 @@ class _DeviceBus:
 
 
 def open_monitor(bus: int, address: int, chip: str, shunt_ohm: float, cells: int) -> Monitor:
-    """Return the monitor on a bus, which is opened when it is read."""
+    """Return the monitor on a bus, which is opened at the first read."""
     path = Path(f"/dev/i2c-{bus}")
     return Monitor(_DeviceBus(path, address), chip, shunt_ohm, cells, f"{path}:0x{address:02x}")

@@ -1,9 +1,9 @@
-"""Which mode, and why: a table of causes, each with where it begins, where it is over, and what it asks for.
+"""The mode and its reason, from a table of causes: each has a level where it begins, one where it ends, and a mode.
 
-A cause begins at once and is over when its signal has stayed beyond the second level for the hysteresis: a mode may
-become stricter at any moment, and milder only after that time. A signal that is not known any more lets a cause end,
-except where the table says that it is kept: a chip does not cool because nobody looks. The strictest mode of the
-causes that hold applies, and the first of those in the table is the reason. Sans-IO.
+A cause begins at once. It ends after its signal has stayed at or below the second level for the hysteresis time. A mode
+can therefore become stricter at any moment, and milder only after that time. A signal that becomes unknown ends its
+cause too, unless the row is marked `kept`: a chip does not cool because its sensor is lost. The strictest mode of the
+causes that hold applies. The first cause of that mode in the table is the reason. Sans-IO.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ STRICTNESS: tuple[Mode, ...] = ("active", "saver", "critical", "suspended")
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One row: the signal begins it at `begins` and above, and ends it at `ends` and below.
+    """One row: the cause begins at `begins` and above, and ends at `ends` and below.
 
-    `kept`: a signal that is not known does not end it.
+    `kept`: an unknown signal does not end it.
     """
 
     reason: PowerReason
@@ -41,24 +41,24 @@ CAUSES: tuple[Cause, ...] = (
     Cause("undervoltage", "critical", "undervoltage", 0.5, 0.5),  # 0 or 1
     Cause("hot", "saver", "above_hot", 0.0, -5.0, kept=True),
     Cause("throttled", "saver", "throttled", 0.5, 0.5),  # 0 or 1
-    Cause("sensor_lost", "saver", "blind_s", 3.0, 0.0),  # seconds without a battery that was there
-    Cause("infeasible", "saver", "shortfall", 0.01, -0.02),  # share of the wanted time that the floor misses
+    Cause("sensor_lost", "saver", "blind_s", 3.0, 0.0),  # seconds since the charge was last measured
+    Cause("infeasible", "saver", "shortfall", 0.01, -0.02),  # share of the wanted time that floor rates miss
     Cause("budget", "saver", "restraint", 0.85, 0.78),  # 1 − affordable ÷ full rate while watching
 )
 
 
 class Modes:
-    """Which causes hold, and since when they could be over."""
+    """The causes that hold."""
 
     def __init__(self, hysteresis_s: float) -> None:
         self._hysteresis_s = hysteresis_s
-        self._holding: dict[Cause, float] = {}  # last time the cause was needed
+        self._holding: dict[Cause, float] = {}  # when its signal was last above the second level
 
     def update(self, signals: Mapping[str, float | None], now_s: float) -> tuple[Mode, PowerReason]:
-        """Take the signals of a moment; one that is None or not a number begins no cause."""
+        """Take the present signals and return mode and reason; a signal that is None or NaN begins no cause."""
         for cause in CAUSES:
             value = signals.get(cause.signal)
-            level = math.nan if value is None else value  # not a number is neither above nor below
+            level = math.nan if value is None else value  # NaN is neither above nor below
             if level >= cause.begins:
                 self._holding[cause] = now_s
             elif cause in self._holding:

@@ -1,7 +1,8 @@
-"""What a power buys: the detector's size and the rates with the least delay until a face is recognised.
+"""The detector's size and the rates with the least delay until a face is recognised, for a given power.
 
-The delay is a sum of weight ÷ rate (`allocate.py`). A shrunk view costs as little as its area says, and shows fewer of
-the far faces: its looks count for less. So each size has its own best rates, and the size with the least delay wins.
+The delay is a sum of weight ÷ rate (`allocate.py`). The cost of a look is proportional to the area of the view. A
+smaller view shows fewer distant faces, so its looks count for less. Each size has its own best rates, and the size with
+the least delay is chosen.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from edge.power.readings import PerDemand
 from edge.records import Rates
 from edge.vocabulary import Mode
 
-_SAVER_SHARE = 0.2  # of the full looks and frames, while no undecided face is in view
+_SAVER_SHARE = 0.2  # most looks and frames in mode saver, as a share of full ones, while no undecided face is in view
 
-# Longer side of the detector's view as a share of the full one, and what a look at it is worth in looks at the full
-# view: the harmonic mean over faces of 40 to 112 px, evenly far away (`python -m tools.lab look-size`, docs/lab.md).
+# Longer side of the detector's view as a share of the full one, and the worth of a look at it in looks at the full
+# view: the harmonic mean over faces of 40 to 112 px at evenly spread distances (`python -m tools.lab look-size`,
+# docs/lab.md).
 _SIZES = ((1.0, 1.0), (0.75, 1.0), (0.5, 0.77))
 _SMALLEST_PX = 320  # smaller views lose faces of 64 px
-_WITHIN = 1.0 + 1e-9  # rounding is no overspending
-_BETTER = 0.95  # another size is worth the change where its delay is below so much of the present one's
+_WITHIN = 1.0 + 1e-9  # tolerates rounding
+_BETTER = 0.95  # the size changes only where the delay falls below this share of the present one
 
-# What a second of interval adds to the delay until a face is recognised, in looks or embeddings.
-_UNSEEN = 0.6  # half an interval and some misses
-_FRAMES_TO_SWITCH = 2.0  # until a camera that delivers seldom delivers faster
-_NEWCOMER = 0.3  # share of the faces that come while others are in view
+# Seconds that one second of interval adds to the delay until a face is recognised: a number of looks or embeddings.
+_UNSEEN = 0.6  # half an interval until the first look, and some misses
+_FRAMES_TO_SWITCH = 2.0  # until a slow camera has changed to its faster rate
+_NEWCOMER = 0.3  # share of the new faces that come while others are in view
 _LOOKS_TO_MEET, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0
 
 
@@ -38,13 +40,13 @@ class Plan:
 
     detector_px: int
     rates: PerDemand[Rates]
-    power_w: float  # what that draws on the day's average
+    power_w: float  # draw, as an average over the day
     delay: float = 0.0  # in the unit of the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Plans for one device, with what is known at the moment of costs and day."""
+    """Plans for one device, from its present costs and day."""
 
     full: Rates
     floor_hz: float
@@ -53,11 +55,11 @@ class Planner:
     day: Day
 
     def plan(self, mode: Mode, power_w: float, held_px: int = 0) -> Plan:
-        """Return the plan within `active` or `saver` with the least delay that draws no more, or as little as may be.
+        """Return the plan within `active` or `saver` with the least delay that draws at most `power_w`.
 
-        More than the best size can draw is spent on a larger one at full rates, though it draws too much: what is spent
-        early can be saved later, what is left at the end cannot be spent. `held_px`: the size of now, which is kept
-        where another one is hardly better.
+        Where every plan draws more, the one that draws least is returned. Surplus power selects the next larger size at
+        full rates, even if it draws more than `power_w`: overspending early can be saved later, energy left at the end
+        cannot be spent. `held_px`: the present size, which is kept where another one is hardly better.
         """
         sizes = self._sizes(mode) if power_w < math.inf else self._sizes(mode)[:1]
         plans = [self._at(px, worth, mode, power_w) for px, worth in sizes]
@@ -69,7 +71,7 @@ class Planner:
         return best if at == 0 or best.power_w * _WITHIN >= power_w else self._at(*sizes[at - 1], mode, math.inf)
 
     def _sizes(self, mode: Mode) -> list[tuple[int, float]]:
-        """Return which longer sides the detector may see in a mode, px, the largest first, and what looks are worth."""
+        """Return the allowed longer sides of the detector's view in a mode, px, largest first, with a look's worth."""
         worth: dict[int, float] = {}
         for share, value in _SIZES:
             worth.setdefault(min(self.detector_px, max(_SMALLEST_PX, round(share * self.detector_px))), value)
@@ -87,20 +89,18 @@ class Planner:
         return Plan(detector_px, rates, self.costs.base_w + spent_w(levers, hertz), delay)
 
     def _levers(self, mode: Mode, area: float, worth: float) -> list[Lever]:
-        """Return what may be chosen and what it costs, given how the day goes.
+        """Return the rates to choose and their costs, given how the day goes.
 
-        Looks while watching, meeting and following; embeddings; frames while watching and following. Frames are more
-        than looks where they are cheap: they tell whether a look is worth it, and how soon the camera can deliver more.
+        They are: looks while watching, meeting and following; embeddings; frames while watching and while following.
+        Where frames are cheap there are more frames than looks: a frame shows whether a look is worth its cost, and a
+        faster camera reacts sooner.
         """
         full, costs, day, low = self.full, self.costs, self.day, self.floor_hz
         look_j = costs.look_j * area
         ratio = full.capture_fps / full.detector_hz
         (watch, meet, follow), use = day.shares, day.use
         arrivals = watch + _NEWCOMER * follow
-        while_watching, while_following = (
-            watch / arrivals,
-            _NEWCOMER * follow / arrivals,
-        )  # shares of the faces that come
+        while_watching, while_following = watch / arrivals, _NEWCOMER * follow / arrivals  # shares of the new faces
         most_hz = max(low, (_SAVER_SHARE if mode == "saver" else 1.0) * full.detector_hz)
         meeting_w = meet * (costs.capture_j * ratio + look_j * use.meet)
         embedding_w = (meet + follow) * costs.embed_j * day.embed_use
@@ -115,7 +115,7 @@ class Planner:
 
 
 def scaled(full: Rates, detector_hz: float, embeddings_hz: float, capture_fps: float) -> Rates:
-    """Return rates within the full ones, with at least the frames that the looks need."""
+    """Return rates capped at the full ones, with at least the frames that the looks need."""
     looks_hz = min(detector_hz, full.detector_hz)
     needed_fps = min(full.capture_fps, full.capture_fps * looks_hz / full.detector_hz)
     return Rates(max(needed_fps, min(capture_fps, full.capture_fps)), looks_hz, min(embeddings_hz, full.embeddings_hz))

@@ -1,4 +1,4 @@
-"""What power sensors tell, and what the vision process has done: the governor's input. What is not known is None."""
+"""The governor's input: readings of the power sensors, and usage by the vision process. Unknown values are None."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class PerDemand(NamedTuple, Generic[_T]):
     """One value for each demand."""
 
     watch: _T  # no face in view
-    meet: _T  # a face nobody has decided on
-    follow: _T  # only faces that are decided
+    meet: _T  # an undecided face in view
+    follow: _T  # only decided faces in view
 
 
 def each(function: Callable[..., _T], *values: PerDemand[Any]) -> PerDemand[_T]:
-    """Return what a function makes of the values of each demand."""
+    """Apply a function to the values of each demand."""
     return PerDemand(*map(function, *values))
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One quantity as one sensor gave it."""
+    """One value of one sensor."""
 
     value: float
     unit: str
@@ -43,15 +43,15 @@ class Measured:
 
 
 Facts = dict[str, Measured]
-"""What one source knows, by the names of `RANGES`."""
+"""The values of one source, by the names of `RANGES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Between what a quantity can be, and by how much it may change from one reading to the next.
+    """The possible values of a quantity, and its largest change from one reading to the next.
 
-    A change of more than `jump`, and `drift` for each second between the two, is believed once a later reading agrees.
-    So is the very first reading: a gauge that wakes up may say anything.
+    A change above `jump` plus `drift` for each second between the readings counts once a later reading confirms it.
+    The very first reading needs confirmation too: a gauge that has just started may report any value.
     """
 
     low: float
@@ -62,13 +62,13 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that is known at one moment. A new quantity is a line here, and a source in `sensors.py` that reads it."""
+    """All values at one moment. A new quantity is a line here, and a source in `sensors.py` that reads it."""
 
     t_s: float
     supply: Supply = "unknown"
-    # charge left, % of what the battery holds when full; no battery that serves a device loses 3 % in a minute
+    # charge left, % of a full charge; a battery that suits the device loses less than 3 % in a minute
     percent: Annotated[Measured | None, Range(0.0, 100.0, jump=5.0, drift=0.05)] = None
-    # energy of a full charge, as the gauge has learned it
+    # energy of a full charge, as learned by the gauge
     full_wh: Annotated[Measured | None, Range(0.1, 10_000.0)] = None
     voltage_v: Annotated[Measured | None, Range(2.0, 60.0, jump=0.5, drift=0.005)] = None
     current_a: Annotated[Measured | None, Range(0.0, 50.0)] = None  # magnitude; load may jump
@@ -86,12 +86,12 @@ RANGES: Mapping[str, Range] = {
     for name, hint in get_type_hints(Reading, include_extras=True).items()
     if hasattr(hint, "__metadata__")
 }
-"""Of each quantity."""
+"""The range of each quantity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the stages did since the last report."""
+    """Work of the stages since the last report."""
 
     seconds: PerDemand[float]  # spent in each demand
     frames: PerDemand[float]

@@ -1,13 +1,14 @@
-"""A fuel gauge or UPS board on a serial line that tells its battery in lines of text. Only this module knows pyserial.
+"""A fuel gauge or UPS board that reports its battery as lines of text over a serial port.
 
-One line a second or so, ASCII, ended by LF or CR LF, at 9600 baud, in one of two forms:
+Only this module uses pyserial here.
+The board sends about one line a second, in ASCII, ended by LF or CR LF, at 9600 baud, in one of two forms:
 
     SOC=57.5 V=3.842 I=-0.412 CHG=0
     $ SmartUPS V3.2P,Vin NG,BATCAP 57,Vout 5217 $
 
-The first is ours: charge in %, volts, amperes (negative: discharging; around 0: a charger carries the board), 1 while a
-charger is connected, which is believed over the amperes; each field may be left out, unknown ones are ignored. The
-second is what UPSPack boards send: charger, charge in %, output in mV.
+The first form is defined here: charge in %, volts, amperes (negative: discharging; around 0: a charger powers the
+board), and 1 while a charger is connected. `CHG` overrides the sign of the current. Each field may be left out, and
+unknown fields are ignored. The second form is that of UPSPack boards: charger, charge in %, output in mV.
 """
 
 from __future__ import annotations
@@ -22,24 +23,25 @@ from edge.power.readings import Facts, Measured
 from edge.vocabulary import Supply
 
 _BAUD = 9600
-_MAX_LINE = 200  # longer is noise: at 9600 baud a gauge's line is over in a tenth of a second
-_OLD_S = 5.0  # after so long without a line nothing is known
+_MAX_LINE = 200  # characters; a longer line is noise: at 9600 baud a gauge's line takes a tenth of a second
+_OLD_S = 5.0  # a line is valid for this long
 _FIELD = re.compile(r"\b(SOC|V|I|CHG)=([+-]?\d+(?:\.\d+)?)(?![\w.])")
+_UNITS = {"percent": ("SOC", "%"), "voltage_v": ("V", "V"), "current_a": ("I", "A")}
 _UPSPACK = re.compile(r"Vin\s+(GOOD|NG)\s*,\s*BATCAP\s+(\d{1,3})\b")
 
 
 class Port(Protocol):
-    """What is needed of a serial port; reading never waits."""
+    """A serial port; reading never waits."""
 
     def read_waiting(self) -> bytes:
-        """Return what has arrived; raises SensorError where the port has gone."""
+        """Return the bytes that have arrived; raises SensorError where the port is missing."""
 
     def close(self) -> None:
-        """Give the port back."""
+        """Close the port."""
 
 
 class SerialGauge:
-    """Keeps the last whole line for as long as it is fresh."""
+    """Keeps the last complete line for as long as it is valid."""
 
     def __init__(self, port: Port, name: str) -> None:
         self._port, self._name = port, name
@@ -48,7 +50,7 @@ class SerialGauge:
         self._heard_s = float("-inf")
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return what the last line said, nothing when it is old; raises SensorError where there is no port."""
+        """Return the values of the last line, none when it is old; raises SensorError where there is no port."""
         try:
             arrived = self._port.read_waiting()
         except SensorError:
@@ -63,12 +65,12 @@ class SerialGauge:
         return self._known if now_s - self._heard_s <= _OLD_S else ("unknown", {})
 
     def close(self) -> None:
-        """Give the port back: it is opened exclusively."""
+        """Close the port, which is opened exclusively."""
         self._port.close()
 
 
 def parse_line(line: bytes, source: str, now_s: float) -> tuple[Supply, Facts] | None:
-    """Return what one line says, None where it is in neither form."""
+    """Return the values of one line, None where it is in neither form."""
     if len(line) > _MAX_LINE:
         return None
     text = line.decode("ascii", errors="replace")
@@ -79,20 +81,19 @@ def parse_line(line: bytes, source: str, now_s: float) -> tuple[Supply, Facts] |
     fields = {name: float(value) for name, value in _FIELD.findall(text)}
     if not fields:
         return None
-    return _sorted_out(fields, source, now_s)
+    return _from_fields(fields, source, now_s)
 
 
-def _sorted_out(fields: dict[str, float], source: str, now_s: float) -> tuple[Supply, Facts]:
+def _from_fields(fields: dict[str, float], source: str, now_s: float) -> tuple[Supply, Facts]:
     supply: Supply = "unknown"
     if "CHG" in fields:
         supply = "mains" if fields["CHG"] else "battery"
     elif "I" in fields:
         supply = "battery" if fields["I"] <= -LEAST_LOAD_A else "mains"
-    told = {"percent": ("SOC", "%"), "voltage_v": ("V", "V"), "current_a": ("I", "A")}
     if "I" in fields:
         fields["I"] = abs(fields["I"])
     facts = {
-        name: Measured(fields[field], unit, source, now_s) for name, (field, unit) in told.items() if field in fields
+        name: Measured(fields[field], unit, source, now_s) for name, (field, unit) in _UNITS.items() if field in fields
     }
     if supply == "battery" and "V" in fields and "I" in fields:
         facts["power_w"] = Measured(fields["V"] * fields["I"], "W", source, now_s)
@@ -100,7 +101,7 @@ def _sorted_out(fields: dict[str, float], source: str, now_s: float) -> tuple[Su
 
 
 class _PySerialPort:
-    """pyserial, opened when it is read, and anew after the adapter was pulled."""
+    """pyserial. The port is opened at the first read, and again after the adapter was unplugged."""
 
     def __init__(self, serial: Any, name: str) -> None:
         self._serial, self._name = serial, name
@@ -124,12 +125,12 @@ class _PySerialPort:
         try:
             self._port = self._serial.Serial(self._name, _BAUD, timeout=0, exclusive=True)
         except (OSError, self._serial.SerialException) as e:
-            remedy = "check the cable; docs/install.md has what lets the service in"
+            remedy = "check the cable; docs/install.md describes the permissions that the service needs"
             raise SensorError(f"[power] sensor: {self._name}: {e}", remedy) from None
 
 
 def open_gauge(name: str) -> SerialGauge:
-    """Return the gauge on a port, which is opened when it is read; raises DependencyError without pyserial."""
+    """Return the gauge on a port, which is opened at the first read; raises DependencyError without pyserial."""
     try:
         serial = importlib.import_module("serial")
     except ImportError as e:

@@ -274,7 +274,7 @@ def test_a_serial_gauge_that_comes_after_the_start_is_read(tmp_path: Path, caplo
     sensors = Sensors([open_gauge(str(plug))])
     assert [sensors.read(float(i)) for i in range(3)] == [Reading(float(i)) for i in range(3)]
     assert str(plug) in caplog.text
-    assert caplog.text.count("docs/install.md has what lets the service in") == 1
+    assert caplog.text.count("docs/install.md describes the permissions") == 1
     with line() as (gauge, name):
         plug.symlink_to(name)
         sensors.read(3.0)
