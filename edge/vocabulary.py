@@ -56,6 +56,17 @@ Mode = Literal["active", "saver", "critical", "suspended"]
 LivenessMode = Literal["off", "mark", "deny", "broken"]  # broken: its model cannot be used
 Supply = Literal["battery", "mains", "unknown"]
 
+Wish = Literal[
+    "none",  # nothing is wished
+    "off",  # the governor is switched off
+    "followed",
+    "on_mains",  # it begins when the charger is left
+    "no_battery",  # no battery is read
+    "wrong_cells",  # a voltage is read that is not that of so many cells
+    "gauge_unusable",  # a gauge is read that says what cannot be
+]
+"""What becomes of `[power] run_time`."""
+
 PowerReason = Literal[
     "normal",
     "mains",

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from edge.errors import EventError
 from edge.events.event import MAX_SEQ, UNREADABLE, BootId, ModelHash, Utc
-from edge.vocabulary import LivenessMode, Mode, Reason, SilentReason, Slug, Supply
+from edge.vocabulary import LivenessMode, Mode, Reason, SilentReason, Slug, Supply, Wish
 
 MAX_STATE_BYTES = 2560
 MAX_REQUEST_BYTES = 128  # the longest valid request is an ack of 56 bytes
@@ -72,6 +72,7 @@ class VisionState(_Message, frozen=True, kw_only=True):
     budget_w: _Watt | None = None  # may be drawn until the wanted end
     wanted_end: Utc | None = None
     forecast_end: Utc | None = None  # when the reserve is reached as things go; with `infeasible` at the floor
+    wish: Wish | None = None  # whether the wanted run time is followed; null: of a version without it
     liveness: LivenessMode | None = None  # null: of a version without it
     pictures: _Counter = 0  # encounters whose face was a picture
     model: ModelHash

@@ -5,14 +5,19 @@ Everywhere behind these sources a positive current leaves the battery, and a neg
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from edge.power.battery import CELL_V
+from edge.power.gauge import cells_note, fits
+from edge.power.notes import Note
 from edge.power.readings import Facts, Measured
-from edge.power.sysfs import SYS, Entries, number, product, read_text
+from edge.power.sysfs import SYS, Entries, above_zero, number, product, read_text
 from edge.vocabulary import Supply
 
 _MONITORS = frozenset({"ina219", "ina220", "ina226", "ina230", "ina231", "ina238", "ina3221"})
+_BATTERY = re.compile(r"bat|cell|pack", re.IGNORECASE)
+_RAIL = re.compile(r"vdd|vcc|rail|\dv\d?|sys|usb|cpu|gpu|soc", re.IGNORECASE)  # of a channel's label
 # Less leaves a battery only while a charger carries the board: the smallest one draws 0.4 W, 12 mA of eight cells, and
 # the monitors themselves are off by 10 mA at most, with a shunt of 0.01 Ω.
 LEAST_LOAD_A = 0.010
@@ -24,25 +29,59 @@ class HwmonMonitor:
     def __init__(self, cells: int, root: Path = SYS, *, turned: bool = False) -> None:
         self._entries = Entries(root, "class/hwmon/*")
         self._cells, self._sign = cells, -1.0 if turned else 1.0
+        self.notes: tuple[Note, ...] = ()
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return the power that flows through the first monitor, and the battery's voltage where it sits there."""
-        for path in self._entries.now(now_s):
-            name = read_text(path / "name")
-            if name is None:
-                self._entries.look_again()
-            elif name in _MONITORS:
-                supply, facts = self._monitor(path, now_s)
-                if "power_w" in facts or supply != "unknown":
-                    return supply, facts
-        return "unknown", {}
+        """Return what the channel at the battery says; without one, the power through the input or a channel."""
+        channels = [channel for path in self._monitors(now_s) for channel in self._channels(path, now_s)]
+        self.notes = ()
+        if not channels:
+            return "unknown", {}
+        chosen = min(channels, key=lambda channel: channel.rank(self._cells))
+        supply, facts = monitor_facts(chosen.voltage, chosen.current, chosen.power, self._cells)
+        if chosen.voltage is not None and self._cells and not chosen.at_battery(self._cells):
+            self.notes = (cells_note(chosen.voltage.value, self._cells, chosen.name),)
+        return supply, facts
 
-    def _monitor(self, path: Path, now_s: float) -> tuple[Supply, Facts]:
-        channel = next((n for n in (1, 2, 3) if read_text(path / f"in{n}_label") == "VDD_IN"), 1)  # Jetson's input
-        voltage = number(path / f"in{channel}_input", "V", 1e-3, now_s)
-        current = number(path / f"curr{channel}_input", "A", self._sign * 1e-3, now_s)
-        power = number(path / f"power{channel}_input", "W", 1e-6, now_s)
-        return monitor_facts(voltage, current, power, self._cells)
+    def _monitors(self, now_s: float) -> list[Path]:
+        names = [(path, read_text(path / "name")) for path in self._entries.now(now_s)]
+        if any(name is None for _, name in names):
+            self._entries.look_again()
+        return [path for path, name in names if name in _MONITORS]
+
+    def _channels(self, path: Path, now_s: float) -> list[_Channel]:
+        """Return the channels that say anything of voltage, current or power."""
+        found = []
+        for n in (1, 2, 3):
+            voltage = number(path / f"in{n}_input", "V", 1e-3, now_s)
+            current = number(path / f"curr{n}_input", "A", self._sign * 1e-3, now_s)
+            power = number(path / f"power{n}_input", "W", 1e-6, now_s)
+            if power is not None or (voltage is not None and current is not None):
+                label = read_text(path / f"in{n}_label") or ""
+                name = f"{path.name} ({read_text(path / 'name')}{f', {label}' if label else ''})"
+                found.append(_Channel(name, label, voltage, current, power))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """One voltage and current of a monitor."""
+
+    name: str
+    label: str
+    voltage: Measured | None
+    current: Measured | None
+    power: Measured | None
+
+    def at_battery(self, cells: int) -> bool:
+        rail = _RAIL.search(self.label) is not None and not _BATTERY.search(self.label)
+        return self.voltage is not None and fits(self.voltage.value, cells) and not rail
+
+    def rank(self, cells: int) -> tuple[bool, bool, bool, float]:
+        """Return how far it is from the battery: its label, its voltage, the input of the board, the usual voltage."""
+        at_battery = self.at_battery(cells)
+        off_v = abs(self.voltage.value - 3.7 * cells) if self.voltage is not None and at_battery else 0.0
+        return not at_battery, not _BATTERY.search(self.label), self.label != "VDD_IN", off_v
 
 
 class PiUndervoltage:
@@ -64,7 +103,7 @@ def monitor_facts(
     voltage: Measured | None, current: Measured | None, power: Measured | None, cells: int
 ) -> tuple[Supply, Facts]:
     """Sort what a current monitor says: on a battery the sign of the current tells whether the device lives on it."""
-    at_battery = voltage is not None and cells > 0 and CELL_V[0] <= voltage.value / cells <= CELL_V[1]
+    at_battery = voltage is not None and fits(voltage.value, cells)
     supply: Supply = "unknown"
     if current is not None:
         if at_battery:
@@ -73,6 +112,6 @@ def monitor_facts(
     facts = {
         "voltage_v": voltage if at_battery else None,
         "current_a": current if at_battery else None,
-        "power_w": None if supply == "mains" else power or product(voltage, current),
+        "power_w": None if supply == "mains" else above_zero(power) or above_zero(product(voltage, current)),
     }
     return supply, {name: value for name, value in facts.items() if value is not None}

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.errors import SensorError
+from edge.power.gauge import cells_note, fits
 from edge.power.hwmon import monitor_facts
+from edge.power.notes import Note
 from edge.power.readings import Facts, Measured
 from edge.vocabulary import Supply
 
@@ -56,6 +58,7 @@ class Monitor:
     def __init__(self, bus: Bus, chip: str, shunt_ohm: float, cells: int, name: str) -> None:
         self._bus, self._chip, self._shunt_ohm = bus, CHIPS[chip], shunt_ohm
         self._cells, self._name = cells, name
+        self.notes: tuple[Note, ...] = ()
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
         """Return voltage, current and power; raises SensorError where the chip does not answer."""
@@ -68,6 +71,8 @@ class Monitor:
             raise SensorError(f"[power] sensor: {self._name}: {e.strerror or e}", remedy) from None
         volts, amperes = bus * chip.bus_step_v, shunt * chip.shunt_step_v / self._shunt_ohm
         voltage = Measured(volts, "V", self._name, now_s)
+        misfit = self._cells and not fits(volts, self._cells)
+        self.notes = (cells_note(volts, self._cells, self._name),) if misfit else ()
         current = Measured(amperes, "A", self._name, now_s)
         return monitor_facts(voltage, current, Measured(abs(volts * amperes), "W", self._name, now_s), self._cells)
 

@@ -6,41 +6,74 @@ and nothing else.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from edge.power.gauge import judge
+from edge.power.notes import Note
 from edge.power.readings import Facts, Measured
-from edge.power.sysfs import SYS, Entries, number, product, read_text
+from edge.power.sysfs import SYS, Entries, above_zero, number, product, read_text
 from edge.vocabulary import Supply
 
 _BATTERIES = frozenset({"Battery", "UPS"})
 _OVERFULL = 1.1  # a full battery counts a little beyond what its gauge has learned that fits in
+# Names that the kernel's drivers give the batteries of mice, keyboards, pens and game pads (drivers/hid), and words of
+# models and makers.
+_PERIPHERAL = re.compile(
+    r"^hid|hidpp|wacom|sony_controller|ps-controller|nintendo|joycon|steam[-_]?controller|xpad|gip|wiimote|apple_mfi"
+    r"|magic ?(mouse|trackpad|keyboard)|mouse|keyboard|headset|headphone|earbud|game ?pad|joystick|stylus"
+    r"|track(pad|ball)|touchpad|dual(shock|sense)|xbox|logitech|steelseries|corsair|razer",
+    re.IGNORECASE,
+)
+_PERIPHERAL_BUS = re.compile(
+    r"/(0003|0005):[0-9A-F]{4}:[0-9A-F]{4}\.|/input/|/bluetooth/"
+)  # HID over USB and Bluetooth
 _PATTERN = "class/power_supply/*"
 
 
 class KernelBattery:
-    """All batteries of the system as one. A mouse's is not among them: its scope is `Device`."""
+    """All batteries of the system as one. A mouse's is not among them, whether its driver says so or not."""
 
     def __init__(self, root: Path = SYS) -> None:
         self._entries = Entries(root, _PATTERN)
+        self.notes: tuple[Note, ...] = ()
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
         """Return charge, voltage, current and power, whichever the drivers give."""
-        statuses: list[str] = []
-        packs: list[Facts] = []
+        packs: list[_Pack] = []
         plugged: list[bool] = []
+        notes: list[Note] = []
         for path, kind in _of_the_system(self._entries, now_s):
             if kind not in _BATTERIES:
                 plugged += _plugged(path)
-            elif read_text(path / "present") != "0":
+            elif read_text(path / "present") == "0":
+                continue
+            elif _plugged_in(path):
+                notes.append(Note("foreign", f"{path.name} is the battery of something plugged in, and is left out"))
+            else:
                 status = read_text(path / "status") or ""
-                statuses.append(status)
-                packs.append(_pack(path, now_s, charging=status == "Charging"))
-        supply = _supply(statuses, plugged)
-        facts = packs[0] if len(packs) == 1 else _together(packs)
+                told, note = judge(_pack(path, now_s, charging=status == "Charging"), path.name)
+                notes += [] if note is None else [note]
+                if told or note is None:
+                    packs.append(_Pack(path.name, status, told))
+        packs, left_out = _feeding(packs)
+        self.notes = (*notes, *left_out)
+        supply = _supply([pack.status for pack in packs], plugged)
+        facts = packs[0].facts if len(packs) == 1 else _together([pack.facts for pack in packs])
         if supply == "mains":
             facts.pop("power_w", None)
         return supply, facts
+
+
+class _Pack(NamedTuple):
+    """One battery."""
+
+    name: str
+    status: str
+    facts: Facts
 
 
 class KernelCharger:
@@ -61,6 +94,20 @@ def _of_the_system(entries: Entries, now_s: float) -> list[tuple[Path, str]]:
     if any(kind is None for _, kind in found):
         entries.look_again()
     return [(path, kind) for path, kind in found if kind is not None and read_text(path / "scope") != "Device"]
+
+
+def _plugged_in(path: Path) -> bool:
+    """Tell a mouse's battery, where its driver does not give the scope: by names, and by the bus it hangs on."""
+    words = [path.name, *(read_text(path / name) or "" for name in ("model_name", "manufacturer"))]
+    return any(map(_PERIPHERAL.search, words)) or _PERIPHERAL_BUS.search(os.path.realpath(path)) is not None
+
+
+def _feeding(packs: list[_Pack]) -> tuple[list[_Pack], list[Note]]:
+    """Leave out a battery that knows its charge alone beside one that is measured: it does not feed the device."""
+    measured = [pack for pack in packs if pack.facts.keys() & {"voltage_v", "full_wh", "power_w"}]
+    kept = measured or packs
+    what = "{} knows its charge alone, beside a battery that is measured, and is left out"
+    return kept, [Note("foreign", what.format(pack.name)) for pack in packs if pack not in kept]
 
 
 def _plugged(path: Path) -> list[bool]:
@@ -107,7 +154,7 @@ def _pack(path: Path, now_s: float, *, charging: bool) -> Facts:
     current = number(path / "current_now", "A", 1e-6, now_s)
     if current is not None:  # drivers do not agree on the sign; `status` says which way it flows
         current = Measured(abs(current.value), "A", current.source, now_s)
-    power = _above_zero(number(path / "power_now", "W", 1e-6, now_s)) or _above_zero(product(voltage, current))
+    power = above_zero(number(path / "power_now", "W", 1e-6, now_s)) or above_zero(product(voltage, current))
     found = {
         "percent": _share(path, now_s) or number(path / "capacity", "%", 1.0, now_s),
         "full_wh": _full(path, voltage, now_s),
@@ -122,25 +169,21 @@ def _share(path: Path, now_s: float) -> Measured | None:
     """Return the charge in %, finer than `capacity`, from what is left and what fits in."""
     for kind in ("energy", "charge"):
         left = number(path / f"{kind}_now", "", 1.0, now_s)
-        full = _above_zero(number(path / f"{kind}_full", "", 1.0, now_s))
+        full = above_zero(number(path / f"{kind}_full", "", 1.0, now_s))
         if left is not None and full is not None and 0.0 <= left.value <= _OVERFULL * full.value:
             return Measured(min(100.0, 100.0 * left.value / full.value), "%", left.source, now_s)
     return None
 
 
 def _full(path: Path, voltage: Measured | None, now_s: float) -> Measured | None:
-    energy = _above_zero(number(path / "energy_full", "Wh", 1e-6, now_s))
+    energy = above_zero(number(path / "energy_full", "Wh", 1e-6, now_s))
     if energy is not None:
         return energy
-    charge = _above_zero(number(path / "charge_full", "Ah", 1e-6, now_s))
-    nominal = _above_zero(number(path / "voltage_min_design", "V", 1e-6, now_s))
+    charge = above_zero(number(path / "charge_full", "Ah", 1e-6, now_s))
+    nominal = above_zero(number(path / "voltage_min_design", "V", 1e-6, now_s))
     seen = voltage or nominal
     if charge is None or seen is None:
         return None
     cells = max(1, round(seen.value / 3.8))
     volts = 3.75 * cells if nominal is None or nominal.value < 3.5 * cells else nominal.value
     return Measured(charge.value * volts, "Wh", charge.source, now_s)
-
-
-def _above_zero(measured: Measured | None) -> Measured | None:
-    return measured if measured is not None and measured.value > 0.0 else None

@@ -7,6 +7,7 @@ the list is believed. One that cannot be opened is asked again with the next rea
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,9 +16,11 @@ from edge.config import PowerConfig
 from edge.errors import ConfigError, SensorError
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.kernel_battery import KernelBattery, KernelCharger
+from edge.power.notes import Note, Noting
 from edge.power.plausible import Plausibility
 from edge.power.readings import RANGES, Facts, Measured, Reading
 from edge.power.sysfs import SYS, Entries, number, read_text
+from edge.power.zones import ThermalZones
 from edge.vocabulary import PI_THROTTLED, PI_THROTTLED_BITS, Supply
 
 _log = logging.getLogger(__name__)
@@ -53,25 +56,33 @@ class Sensors:
         self._said: set[str] = set()
 
     def read(self, now_s: float) -> Reading:
-        """Ask every source once. What ails one is logged once, and leaves unknown what it would have told."""
+        """Ask every source once. What is wrong with one is logged once, and leaves unknown what it would have given."""
         facts: Facts = {}
         supply: Supply = "unknown"
         for source in self._sources:
             try:
                 told, known = source.sample(now_s)
             except SensorError as e:
-                self._say(str(e))
+                self._say(logging.WARNING, f"unknown until it can be read: {e}")
                 continue
             supply = told if supply == "unknown" else supply
             if (supply, told) == ("mains", "battery"):  # what it takes for the load charges the battery
                 known = {name: fact for name, fact in known.items() if name != "power_w"}
             facts = known | facts
+        for note in self.notes:
+            self._say(logging.WARNING if note.remedy else logging.INFO, str(note))
         return self._plausible.check(Reading(now_s, supply, **{name: facts[name] for name in RANGES if name in facts}))
 
-    def _say(self, problem: str) -> None:
-        if problem not in self._said:
-            self._said.add(problem)
-            _log.warning("unknown until it can be read: %s", problem)
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the sources do not believe, or read in place of something else."""
+        return tuple(note for source in self._sources if isinstance(source, Noting) for note in source.notes)
+
+    def _say(self, level: int, what: str) -> None:
+        key = re.sub(r"-?\d+\.\d+ V", "V", what)  # a voltage that changes is no news
+        if key not in self._said:
+            self._said.add(key)
+            _log.log(level, "%s", what)
 
     def close(self) -> None:
         """Give back what the sources hold, so that they can be opened again; nothing is read afterwards."""
@@ -104,21 +115,6 @@ def open_sensors(config: PowerConfig) -> Sensors:
         bus, address, chip = rest.split(":")
         return Sensors([*heat, open_monitor(int(bus), int(address, 16), chip, config.shunt_ohm, config.battery_cells)])
     raise ConfigError(f"[power] sensor = {config.sensor!r}: not known", "config/edge.toml lists the choices")
-
-
-class ThermalZones:
-    """`/sys/class/thermal`: the hottest zone."""
-
-    def __init__(self, root: Path = SYS) -> None:
-        self._zones = Entries(root, "class/thermal/thermal_zone*")
-
-    def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return the highest temperature that is one."""
-        found = [number(path / "temp", "°C", 1e-3, now_s) for path in self._zones.now(now_s)]
-        if None in found:
-            self._zones.look_again()
-        real = [zone for zone in found if zone is not None and -40.0 <= zone.value <= 150.0]  # unused ones say −256
-        return "unknown", {"temperature_c": max(real, key=lambda zone: zone.value)} if real else {}
 
 
 class PiFirmware:

@@ -18,7 +18,9 @@ import re
 from typing import Any, Protocol
 
 from edge.errors import DependencyError, SensorError, install_extra
+from edge.power.gauge import judge
 from edge.power.hwmon import LEAST_LOAD_A
+from edge.power.notes import Note
 from edge.power.readings import Facts, Measured
 from edge.vocabulary import Supply
 
@@ -48,6 +50,7 @@ class SerialGauge:
         self._rest = b""
         self._known: tuple[Supply, Facts] = ("unknown", {})
         self._heard_s = float("-inf")
+        self.notes: tuple[Note, ...] = ()
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
         """Return the values of the last line, none when it is old; raises SensorError where there is no port."""
@@ -61,7 +64,10 @@ class SerialGauge:
         for line in lines:
             known = parse_line(line, self._name, now_s)
             if known is not None:
-                self._known, self._heard_s = known, now_s
+                supply, facts = known
+                facts, note = judge(facts, self._name)
+                self.notes = () if note is None else (note,)
+                self._known, self._heard_s = (supply, facts) if facts or note is None else ("unknown", {}), now_s
         return self._known if now_s - self._heard_s <= _OLD_S else ("unknown", {})
 
     def close(self) -> None:

@@ -59,3 +59,8 @@ def product(voltage: Measured | None, current: Measured | None) -> Measured | No
     if voltage is None or current is None:
         return None
     return Measured(voltage.value * current.value, "W", f"{voltage.source} × {current.source}", voltage.t_s)
+
+
+def above_zero(measured: Measured | None) -> Measured | None:
+    """Return what is more than nothing."""
+    return measured if measured is not None and measured.value > 0.0 else None

@@ -22,6 +22,8 @@ from edge.identity.calibration import rate_for_gallery
 from edge.identity.keys import NoCredentialError, strength
 from edge.models.manifest import load_manifest
 from edge.models.slots import Slots
+from edge.power.sensors import open_sensors
+from edge.power.wish import WORDS, charge_is_read, wish
 from edge.processes import liveness
 from edge.processes.assembly import build_detector, build_embedder
 from edge.processes.gallery import LiveGallery, load_calibration
@@ -64,6 +66,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
         "outbox": lambda: _outbox(config),
         "mqtt": lambda: _mqtt(config),
         "gauge": lambda: _gauge(config),
+        "power": lambda: look_at_power(config),
     }
     findings = [Finding("ok", "config", f"{config_path} is good")]
     for subject, check in checks.items():
@@ -224,3 +227,32 @@ def _gauge(config: Config) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "gauge", f"{path} is there")
+
+
+def look_at_power(config: Config) -> Iterator[Finding]:
+    """Yield which zone tells of the heat, what is odd about batteries, and whether the wanted run time is followed.
+
+    A gauge on a serial line belongs to vision while that runs: its state says the same, by `edge-daemon status`.
+    """
+    power = config.power
+    serial = power.sensor.startswith("serial:")
+    sensors = open_sensors(msgspec.structs.replace(power, sensor="none") if serial else power)
+    with closing(sensors):
+        for at_s in (0.0, 1.0):  # a reading is believed when a second one agrees
+            reading = sensors.read(at_s)
+        notes = sensors.notes
+    for note in notes:
+        yield Finding("WEAK" if note.remedy else "ok", "power", note.what, note.remedy)
+    if serial:
+        return
+    found = wish(
+        power.run_time,
+        governor=power.governor,
+        followed=reading.supply != "mains" and charge_is_read(reading, power.battery_cells),
+        reading=reading,
+        cells=power.battery_cells,
+        notes={note.kind for note in notes},
+    )
+    what, remedy = WORDS[found]
+    level: Level = "WEAK" if found in {"wrong_cells", "gauge_unusable"} else "ok"
+    yield Finding(level, "power", f"run_time {power.run_time or 'none'}: {what}", remedy)

@@ -18,12 +18,15 @@ from edge.power.battery import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_vol
 from edge.power.costs import LIVE_CHECK_EMBEDDINGS, PRIORS, this_device
 from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
+from edge.power.gauge import fits
 from edge.power.governor import Governor, Limits, Orders
 from edge.power.readings import Demand, PerDemand, Reading, Usage
 from edge.power.sensors import Sensors, open_sensors
+from edge.power.wish import WORDS, wish
 from edge.power.words import explain
 from edge.reasons import Counters
 from edge.records import Rates
+from edge.vocabulary import Wish
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +67,9 @@ class PowerManager:
         self._percent = memory.percent if memory else None  # charge left, when it was last known
         self._is_kept = True  # that charge is from before the start
         self._mains_s: float | None = None  # since when a charger is connected
+        self._range: tuple[float, float] | None = None  # least and most charge, %, while nothing says what feeds it
+        self._wish: tuple[Wish, float] = "none", now_s  # what becomes of the wanted run time, and since when
+        self._said_wish: Wish = "none"
         self._demand: Demand = "watch"
         self._seen: dict[int, float] = {}  # undecided track → when it was first seen
         self._counts = Counters()
@@ -105,11 +111,39 @@ class PowerManager:
         end_s = wanted_end_s(self._config.run_time, self._began_s, now_s, time.time())
         usage, self._usage = self._usage, _NOTHING
         orders = self._governor.update(self.reading, usage, now_s, end_s)
+        self._follow_wish(orders, now_s)
         return orders if self._config.governor else unrestrained(orders, self._governor.limits)
 
     def _log_orders(self, now_s: float) -> None:
         fields = state_fields(self.orders, now_s)
-        _log.info("power: %s", explain(fields, self.orders.mode, self.orders.reason))
+        heat = self.reading.temperature_c
+        where = f"; {heat.source}: {heat.value:.0f} °C" if self.orders.reason == "hot" and heat is not None else ""
+        _log.info("power: %s%s", explain(fields, self.orders.mode, self.orders.reason), where)
+
+    def _follow_wish(self, orders: Orders, now_s: float) -> None:
+        """Find what becomes of the wanted run time, and log it once that has lasted."""
+        config = self._config
+        found = wish(
+            config.run_time,
+            governor=config.governor,
+            followed=orders.wanted_end_s is not None,
+            reading=self.reading,
+            cells=config.battery_cells,
+            notes={note.kind for note in self._sensors.notes},
+        )
+        if found != self._wish[0]:
+            self._wish = found, now_s
+        elif found != self._said_wish and now_s - self._wish[1] >= _WAKE_S:
+            self._said_wish = found
+            what, remedy = WORDS[found]
+            level = logging.WARNING if what.startswith("not followed") else logging.INFO
+            hint = f"\n  → {remedy}" if remedy else ""
+            _log.log(level, "power: the wanted run time %s is %s%s", config.run_time, what, hint)
+
+    @property
+    def wish(self) -> Wish:
+        """What becomes of the wanted run time."""
+        return self._wish[0]
 
     @property
     def rates(self) -> Rates:
@@ -155,6 +189,30 @@ class PowerManager:
             self._began_s = None
         if supply == "battery":
             self._mains_s = None
+            self._began_s = now_s if self._began_s is None else self._began_s
+        if supply == "unknown":
+            self._follow_unknown_supply(now_s)
+        else:
+            self._range = None
+
+    def _follow_unknown_supply(self, now_s: float) -> None:
+        """Let the wanted time begin while nothing says what feeds the device: when the charge last stopped to rise.
+
+        A gauge without a status is most often the device's only battery. It was charged where its charge has not
+        fallen since, or has clearly risen from its least.
+        """
+        percent, volts = self.reading.percent, self.reading.voltage_v
+        if percent is None:
+            if volts is not None and fits(volts.value, self._config.battery_cells) and self._began_s is None:
+                self._began_s = now_s
+            return
+        if self._range is None:
+            self._range = percent.value, percent.value if self._began_s is None else 101.0
+        least, most = self._range
+        if percent.value >= most or percent.value > least + _CHARGED:
+            self._range, self._began_s = (percent.value, percent.value), now_s
+        else:
+            self._range = min(least, percent.value), most
             self._began_s = now_s if self._began_s is None else self._began_s
 
     def close(self) -> None:

@@ -11,7 +11,9 @@ import msgspec
 from edge.config import Config
 from edge.events.messages import PublisherState, decode_state
 from edge.events.outbox import Outbox
+from edge.power.wish import WORDS
 from edge.power.words import explain
+from edge.vocabulary import Wish
 
 _AILS = {
     "store": "the template store cannot be opened: edge-daemon doctor says why",
@@ -56,6 +58,7 @@ def as_text(report: dict[str, Any]) -> str:
         lines.append(f"vision     {explain(vision, vision['mode'], vision['reason'])}")
         if ail := _AILS.get(vision["reason"]):
             lines.append(f"           {ail}")
+        lines += _wish(vision["wish"])
         lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
         lines += _silent(vision["silent"])
         if vision["liveness"] is not None:
@@ -69,6 +72,14 @@ def as_text(report: dict[str, Any]) -> str:
     if outbox is not None:
         lines.append(f"outbox     {outbox['depth']} waiting, {outbox['dropped']} dropped")
     return "\n".join(lines)
+
+
+def _wish(found: Wish | None) -> list[str]:
+    """Return a line where the wanted run time is not simply followed, with its remedy."""
+    if found is None or found in {"none", "followed"}:
+        return []
+    what, remedy = WORDS[found]
+    return [f"run time   {what}", *([f"           → {remedy}"] if remedy else [])]
 
 
 def _silent(reasons: dict[str, Any]) -> list[str]:

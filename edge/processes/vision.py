@@ -243,6 +243,7 @@ class _Vision:
             silent=counted(self._pipeline.reasons),
             held=self._backlog.held,
             **state_fields(self._power.orders, self._reported_s),
+            wish=self._power.wish,
             liveness="broken" if self._liveness.problem else self._config.liveness.mode,
             pictures=counters.pictures,
             model=self._gallery.model[:16],

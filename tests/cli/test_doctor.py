@@ -49,6 +49,7 @@ def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, cl
         "key",
         "outbox",
         "mqtt",
+        "power",
     ]
     assert {subject for subject, finding in found.items() if finding["level"] != "ok"} == {"key"}
     assert found["rate"]["said"].startswith("false match rate 0.001 a comparison (in each of ")

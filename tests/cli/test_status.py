@@ -39,6 +39,8 @@ def test_status_after_a_run_counts_what_was_seen(man_bench: Bench, clips: Clips)
     text = man_bench.call("status").output
     assert f"90 frames, {vision['faces']} faces, 2 events" in text
     assert "2 waiting, 0 dropped" in text
+    assert vision["wish"] == "no_battery"
+    assert "run time   not followed: no battery is read\n" in text
 
 
 @pytest.mark.parametrize("report", [b"{", b"\xff", b'{"link": 1}', b"[]"])

@@ -12,8 +12,9 @@ import pytest
 from edge.errors import SensorError
 from edge.power import ina
 from edge.power.ina import Monitor
-from edge.power.sensors import Sensors, ThermalZones
+from edge.power.sensors import Sensors
 from edge.power.serial_gauge import open_gauge
+from edge.power.zones import ThermalZones
 
 
 def descriptors() -> list[str]:

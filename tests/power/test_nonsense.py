@@ -15,8 +15,9 @@ from edge import config
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.kernel_battery import KernelBattery, KernelCharger
 from edge.power.readings import RANGES
-from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, Source, ThermalZones
+from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, Source
 from edge.power.sysfs import SYS
+from edge.power.zones import ThermalZones
 from edge.processes.power import PowerManager
 from edge.records import Rates
 from tests.power.tree import BATTERY, CHARGER, files

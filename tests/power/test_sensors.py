@@ -18,8 +18,9 @@ from edge.errors import ConfigError
 from edge.power.hwmon import HwmonMonitor, PiUndervoltage
 from edge.power.kernel_battery import KernelBattery, KernelCharger
 from edge.power.readings import Measured, Reading
-from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, ThermalZones, open_sensors
+from edge.power.sensors import CpuFrequency, PiFirmware, Sensors, open_sensors
 from edge.power.serial_gauge import open_gauge, parse_line
+from edge.power.zones import ThermalZones
 from tests.power.tree import BATTERY, files
 
 
