@@ -6,8 +6,9 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -16,6 +17,7 @@ from edge.cli.ending import run_to_end
 from edge.errors import ConfigError, ModelError
 from edge.inspection import refuse_inspection
 from edge.printable import printable
+from edge.privileges import drop_to_owner, share
 from edge.vocabulary import ARMED_MINUTES
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -29,7 +31,18 @@ def main() -> None:
 
 
 def with_config(command: _F) -> _F:
-    """Add the option that names the configuration file."""
+    """Add the option that names the configuration file; root goes on as the owner of the data folder."""
+
+    @wraps(command)
+    def as_owner(*args: Any, config_path: Path, **options: Any) -> Any:
+        _drop(config_path)
+        return command(*args, config_path=config_path, **options)
+
+    return with_config_as_caller(cast("_F", as_owner))
+
+
+def with_config_as_caller(command: _F) -> _F:
+    """Add the option that names the configuration file; the command itself drops root's rights, or needs them."""
     option = click.option(
         "--config",
         "config_path",
@@ -39,6 +52,14 @@ def with_config(command: _F) -> _F:
         help="The configuration file.",
     )
     return option(command)
+
+
+def _drop(config_path: Path) -> None:
+    try:
+        settings = config.load_without_owner(config_path)
+    except ConfigError:
+        return  # the command reads it again, and says what is wrong with it
+    drop_to_owner(settings.data_dir)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +88,7 @@ def run(config_path: Path) -> None:
 
 
 @cli.command()
-@with_config
+@with_config_as_caller
 def vision(config_path: Path) -> None:
     """Run the process that sees; it has no network."""
     from edge.processes import following, sandbox  # before anything that starts threads
@@ -77,6 +98,7 @@ def vision(config_path: Path) -> None:
         logging.getLogger("edge").warning("the source is a network stream: this process keeps its network")
     else:
         logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    drop_to_owner(settings.data_dir)
     refuse_inspection()
     from edge.health import Notifier
     from edge.processes import signals
@@ -100,7 +122,7 @@ def publish(config_path: Path) -> None:
 
 
 @cli.command()
-@with_config
+@with_config_as_caller
 @click.option("--pty", type=click.Path(path_type=Path), help="Serve a pseudo-terminal that this link will name.")
 def provision(config_path: Path, pty: Path | None) -> None:
     """Run the process at the cable; it has no camera, no store and no network."""
@@ -108,6 +130,7 @@ def provision(config_path: Path, pty: Path | None) -> None:
     from edge.processes import sandbox
 
     logging.getLogger("edge").info("network: %s", sandbox.leave_network())
+    drop_to_owner(settings.provision_dir)
     refuse_inspection()
     from edge.health import Notifier
     from edge.processes import provision as process
@@ -117,7 +140,7 @@ def provision(config_path: Path, pty: Path | None) -> None:
 
 
 @cli.command()
-@with_config
+@with_config_as_caller
 @click.option("--minutes", type=click.FloatRange(*ARMED_MINUTES), help="For how long; else [provision] armed_minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
@@ -127,7 +150,9 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
     """
     from edge.processes import provision as process
 
-    code, wait_s = process.arm(config.load_without_owner(config_path), minutes)
+    settings = config.load_without_owner(config_path)
+    drop_to_owner(settings.provision_dir)
+    code, wait_s = process.arm(settings, minutes)
     if as_json:
         click.echo(json.dumps({"code": code, "wait_s": round(wait_s)}))
     elif wait_s:
@@ -151,6 +176,18 @@ def check_config(config_path: Path, as_json: bool) -> None:
     except ModelError as e:
         raise ConfigError(f"{config_path}: [recognition] model: {e.what}", e.remedy) from None
     click.echo(json.dumps({"file": str(config_path), "good": True}) if as_json else f"{config_path}: good")
+
+
+@cli.command("share-files")
+@with_config_as_caller
+def share_files(config_path: Path) -> None:
+    """Give the files of an earlier version to the users and groups of this one; the installer runs it."""
+    from edge.provision.device.staging import Staging
+
+    settings = config.load_without_owner(config_path)
+    share(settings.outbox_path.parent)
+    share(settings.settings_dir)
+    share(settings.provision_dir, only={Staging(settings.provision_dir).path.name})
 
 
 @cli.command()

@@ -156,6 +156,9 @@ def test_workbench_that_is_killed_leaves_no_process_behind(man_bench: Bench, cli
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may look into these processes")
 def test_vision_has_no_network_and_publisher_no_pixels(man_bench: Bench, clips: Clips) -> None:
+    probe = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)  # not the product's own way
+    if probe.returncode != 0:
+        pytest.skip("skipped: this kernel lets no process leave the network")
     watch(man_bench, [clips.man_later], 1, loop=True)
     with man_bench.start("run") as running:
         running.says("playing man.avi")
@@ -164,9 +167,6 @@ def test_vision_has_no_network_and_publisher_no_pixels(man_bench: Bench, clips: 
         libraries = Path(f"/proc/{publisher}/maps").read_text()
         assert not PIXEL_LIBRARIES.search(libraries)
         assert PIXEL_LIBRARIES.search(Path(f"/proc/{vision}/maps").read_text()), "the look itself is blind"
-        if "network: separated" not in running.said:
-            assert "network: not separated" in running.said
-            pytest.skip("skipped: this kernel lets no process leave the network")
         ours, seen, sent = (Path(f"/proc/{pid}/ns/net").readlink() for pid in ("self", vision, publisher))
         assert seen != ours
         assert sent == ours

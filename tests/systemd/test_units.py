@@ -97,17 +97,28 @@ def test_each_process_is_watched_and_leaves_no_dump(name: str) -> None:
     assert values(name, "LimitCORE") == ["0"]
     assert values(name, "MemorySwapMax") == ["0"]
     assert values(name, "Restart") == ["on-failure"]
-    assert values(name, "User") == ["edge"]
+
+
+def test_each_process_has_a_user_of_its_own() -> None:
+    users = [values(name, "User") for name in PROCESSES]
+    assert users == [values(name, "Group") for name in PROCESSES] == [["edge"], ["edge-publisher"], ["edge-provision"]]
+    assert values("edge-arm", "User") == ["edge-provision"]
+    assert values("edge-publisher", "PrivateUsers") == ["yes"]
 
 
 def test_paths_and_user_are_those_of_the_settings() -> None:
     settings = config.parse("", "edge.toml")
     data = str(settings.data_dir)
-    user = re.findall(r"^u (\S+) .* (\S+)$", (FOLDER / "edge-sysusers.conf").read_text(), re.MULTILINE)
-    assert user == [("edge", data)]
-    made = re.findall(r"^d (\S+)\s+0700 edge edge$", (FOLDER / "edge-tmpfiles.conf").read_text(), re.MULTILINE)
-    folders = {settings.outbox_path.parent, settings.settings_dir, settings.provision_dir, settings.control_path.parent}
-    assert set(map(Path, made)) == {Path(data), *folders}
+    users = re.findall(r"^u (\S+) .* (\S+)$", (FOLDER / "edge-sysusers.conf").read_text(), re.MULTILINE)
+    assert users == [("edge", data), ("edge-publisher", "/"), ("edge-provision", "/")]
+    lines = [line.split() for line in (FOLDER / "edge-tmpfiles.conf").read_text().splitlines() if line.startswith("d ")]
+    assert {Path(path): tuple(rest) for _, path, *rest in lines} == {
+        settings.data_dir: ("0700", "edge", "edge"),
+        settings.outbox_path.parent: ("2770", "edge", "edge-outbox"),
+        settings.settings_dir: ("2750", "edge-provision", "edge-settings"),
+        settings.provision_dir: ("2750", "edge-provision", "edge"),
+        settings.control_path.parent: ("2750", "edge", "edge-provision"),
+    }
     assert values("edge-vision", "StateDirectory") == [Path(data).name]
 
 

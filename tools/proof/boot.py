@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from tools.demo import make_clips
-from tools.rig import Missing
+from tools.rig import Missing, takeover
 from tools.rig.machine import CACHE, Machine, tree
 
-CLAIM = "A real systemd boots the installed product, restarts what hangs or crashes, and keeps each process in its box."
+CLAIM = (
+    "A real systemd boots the installed product, restarts what hangs or crashes, and keeps each process in its box:"
+    " no other process reaches anything of vision's."
+)
 _CONSOLE = "/run/edge-console"  # this machine has no console; what edge-arm.service shows there lies in a file
 
 PROJECT = Path(__file__).parents[2]
 UNITS = {"edge-vision": 1.2, "edge-publisher": 1.5, "edge-provision": 1.5}  # the exposure that each may have
+_ATTACKED_STARTS = 100
 _START_S, _EVENT_S = 120.0, 120.0  # this machine may be slow, and busy; what is reached is among the figures
 _CONFIG = """
 [device]
@@ -60,6 +64,8 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
             with machine.booted():
                 say("booted again, the target comes up by itself")
                 figures |= _at_work(machine, say)
+                say("taken-over processes attack vision")
+                figures |= takeover.attack(machine, _ATTACKED_STARTS, say)
                 figures |= _upgraded_and_removed(machine, say)
         finally:
             machine.remove()
@@ -102,6 +108,7 @@ def _layer(layer: Path, say: Callable[[str], None]) -> Path:
     footage.mkdir(parents=True)
     clips = make_clips(footage)
     shutil.copy(clips[1].path, footage / "street.mp4")
+    shutil.copy(takeover.ATTACKER, layer / takeover.SCRIPT.lstrip("/"))
     broker = layer / "etc/mosquitto/conf.d"
     broker.mkdir(parents=True)
     (broker / "edge.conf").write_text("listener 1883 127.0.0.1\nallow_anonymous true\n")

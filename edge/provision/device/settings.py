@@ -1,7 +1,8 @@
 """What the owner sets over the cable, in a folder of its own: settings over edge.toml, and the broker's credentials.
 
-Vision and publisher read this folder and never write it. Its settings go through the same checks as edge.toml before
-they are written, and each file is replaced as a whole.
+Vision and publisher read this folder and never write it: on a device it belongs to the provisioning user, and its group
+may read it. Its settings go through the same checks as edge.toml before they are written, and each file is replaced as
+a whole.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class OwnerSettings:
     def _write(self, config: Config, name: str, content: bytes) -> None:
         try:
             config.settings_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.replace(config.settings_dir / name, content)
+            files.replace(config.settings_dir / name, content, shared=True)  # vision and publisher read it
         except OSError as e:
             raise ProvisionError(
                 f"{config.settings_dir / name}: cannot be written: {e.strerror}", "check the medium"

@@ -38,7 +38,7 @@ class Staging:
         if free.f_bavail * free.f_frsize < 2 * size + _SPARE_BYTES:
             raise ProvisionError("not enough free space for the update", "free some space; nothing was changed")
         files.replace(self._meta, msgspec.json.encode(announced))
-        os.close(files.create(self.path))
+        os.close(files.create(self.path, shared=True))  # vision reads it
         return 0
 
     def write(self, offset: int, data: memoryview) -> int:
