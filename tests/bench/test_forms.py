@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from edge.errors import ModelError
-from edge.models import golden
+from edge.models import golden, onnxfile
 from edge.models.manifest import load_manifest, load_verified
+from edge.models.onnxfile import Graph, Node, integers
 from tools.bench import engine, forms, model_forms
-from tools.lab import onnxfile
-from tools.lab.onnxfile import Graph, Node, integers
 from tools.lab.unroll import rolled
 
 ENTRY = load_manifest().embedder("lightcnn9")

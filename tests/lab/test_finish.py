@@ -11,8 +11,8 @@ import pytest
 
 from edge.errors import DependencyError
 from edge.models.manifest import MANIFEST, load_manifest, load_verified
+from edge.models.onnxfile import read, write
 from tools.lab import finish
-from tools.lab.onnxfile import read, write
 from tools.lab.unroll import rolled
 
 ENTRY = load_manifest().embedder("lightcnn9")

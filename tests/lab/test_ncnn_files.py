@@ -10,9 +10,9 @@ import pytest
 
 from edge.errors import ModelError
 from edge.models.manifest import load_manifest, load_verified
+from edge.models.onnxfile import Graph, Node, read
 from tools.bench import engine, forms
 from tools.lab.ncnn_files import largest_magnitudes, ncnn_files
-from tools.lab.onnxfile import Graph, Node, read
 from tools.lab.unroll import rolled
 
 SAME = forms.float_form(read(rolled(load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime"))))

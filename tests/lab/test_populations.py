@@ -43,7 +43,9 @@ def test_a_group_joins_what_one_origin_or_sex_has(tmp_path: Path) -> None:
     assert groups_of("UTKFace: women, Asian") == ("UTKFace: women", "UTKFace: Asian")
     assert groups_of("All-Age-Faces: men") == ("All-Age-Faces: adults",)
     assert groups_of("NBA players") == groups_of("UTKFace: children under 10") == ()
-    found = {p.name: {x.key for x in p.pictures} for p in groups(write(tmp_path, many(200)), "measurement")}
+    found = {
+        p.name: {x.key for x in p.pictures} for p in groups(populations(write(tmp_path, many(200))), "measurement")
+    }
     assert found.keys() == {"UTKFace: women", "UTKFace: men", "UTKFace: Asian", "UTKFace: white"}
     assert found["UTKFace: women"] | found["UTKFace: men"] == found["UTKFace: Asian"] | found["UTKFace: white"]
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.models.manifest import load_manifest, load_verified
+from edge.models.onnxfile import Array, Graph, Node, integers, read, write
 from tools.bench import engine
-from tools.lab.onnxfile import Array, Graph, Node, integers, read, write
 from tools.lab.unroll import rolled, unrolled
 
 FINISHED = load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime")

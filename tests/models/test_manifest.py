@@ -32,7 +32,8 @@ def test_every_file_of_the_shipped_manifest_is_what_it_says() -> None:
     manifest = load_manifest()
     for entry in manifest.models:
         for backend, file in entry.files.items():
-            content = load_verified(entry, backend)
+            content = read_verified(file)
+            assert load_verified(entry, backend)
             assert hashlib.sha256(content).hexdigest() == file.sha256
         assert entry.licence
         assert entry.source

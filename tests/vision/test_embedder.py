@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from edge.errors import DependencyError, ModelError
 from edge.models.manifest import MANIFEST, load_manifest, load_verified
+from edge.models.onnxfile import Graph, Node, write
 from edge.records import AlignedFace, Frame
 from edge.vision import embedder as module
 from edge.vision.align import Aligner
 from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
 from tests import footage
-from tools.lab.onnxfile import Graph, Node, write
 
 CHECKOUT = Path(__file__).parents[2]
 BACKENDS = ("onnxruntime", "litert")

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.models.exact import multiply_exactly
-from tools.lab.onnxfile import Graph, Node, write
+from edge.models.onnxfile import Graph, Node, write
 
 Array = NDArray[Any]
 # (rows, side) of the products that are tried as the machine's peak: (rows, side) times (side, side). The greatest

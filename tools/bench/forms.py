@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from tools.lab.onnxfile import Graph, Node, expand_weights, integers, used
+from edge.models.onnxfile import Graph, Node, expand_weights, integers, used
 
 Array = NDArray[Any]
 Range = tuple[float, float]  # least and greatest value of an activation

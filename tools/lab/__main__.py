@@ -13,7 +13,7 @@ import click
 import onnx
 
 from edge.errors import DependencyError, EdgeError
-from edge.models.manifest import MANIFEST, load_manifest
+from edge.models.manifest import MANIFEST
 from edge.processes.gallery import load_calibration, load_cohort
 from tools.lab import (
     alignment,
@@ -21,10 +21,12 @@ from tools.lab import (
     calibrations,
     cleaning,
     cohort,
+    colour,
     data,
     finish,
     groups,
     head,
+    lfw,
     liveness,
     look_size,
     page,
@@ -35,14 +37,14 @@ from tools.lab import (
     webcam,
     yale,
 )
-from tools.lab.calibrate import check_geometry, cosine_thresholds
+from tools.lab.calibrate import cosine_thresholds
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
-from tools.lab.engines import BACKENDS, Shipped
+from tools.lab.engines import shipped
 from tools.lab.evaluate import evaluate
 from tools.lab.export import export
 from tools.lab.lightcnn9 import LIGHTCNN9
-from tools.lab.make_model import MODEL, make_model, write_card
+from tools.lab.make_model import MODEL, make_model, record_golden, write_card
 from tools.lab.report import evaluation, write_report
 from tools.lab.run import read
 
@@ -52,6 +54,9 @@ _MODEL = click.option(
 )
 _WEIGHTS = click.option("--weights", type=_EXISTING, required=True, help="state dict of the trained student (.pt)")
 _DATA = click.option("--data", "data_dir", type=_EXISTING, default=data.DEFAULT, help="folder of the face crops")
+_EMBEDDER = click.option(
+    "--model", default=MODEL, help="an embedder of the manifest, or its file beside one", show_default=True
+)
 _PUBLISH = click.option("--publish", is_flag=True, help="write figures and table into docs/lab.md and docs/lab")
 
 
@@ -74,6 +79,14 @@ def finish_command() -> None:
     click.echo(json.dumps(finish.finish()))
 
 
+@lab.command("golden")
+@_EMBEDDER
+def golden_command(model: str) -> None:
+    """Record what an embedder answers to the golden crops, for its self-test at every start."""
+    network = shipped(model)
+    click.echo(json.dumps({"model": model, "golden": record_golden(network.entry, network.folder).golden.sha256}))
+
+
 @lab.command("evaluate")
 @_MODEL
 @_DATA
@@ -88,6 +101,27 @@ def evaluate_command(*, model: Path, data_dir: Path, weights: Path | None, as_js
     if how["report"] is not None:
         write_report(figures, how["report"])
     click.echo(json.dumps(figures) if as_json else evaluation(figures))
+
+
+@lab.command("lfw")
+@_EMBEDDER
+@_DATA
+@click.option("--pictures", type=_EXISTING, required=True, help="LFW's pictures: a folder, or a git directory")
+def lfw_command(model: str, data_dir: Path, pictures: Path) -> None:
+    """Measure LFW's official pairs from whole pictures, through the product's detector and aligner."""
+    click.echo(json.dumps(lfw.measure(shipped(model), data_dir, pictures)))
+
+
+@lab.command("colour")
+@_EMBEDDER
+@_DATA
+@click.option("--celeba", type=_EXISTING, help="pictures of CelebA with identity_CelebA.txt")
+@click.option("--utk", type=_EXISTING, help="pictures of UTKFace")
+@click.option("--aaf", type=_EXISTING, help="pictures of All-Age-Faces")
+def colour_command(model: str, data_dir: Path, **roots: Path | None) -> None:
+    """Cut faces in colour from whole pictures, folders or git directories, for an embedder that reads colour."""
+    chosen = {name: root for name, root in roots.items() if root is not None}
+    click.echo(json.dumps(colour.make(shipped(model).entry, data_dir, chosen)))
 
 
 @lab.command("card")
@@ -108,22 +142,21 @@ def sequential_command(model: Path, data_dir: Path, as_json: bool) -> None:
 
 
 @lab.command("cohort")
-@click.option("--model", default=MODEL, help="an embedder of the manifest", show_default=True)
+@_EMBEDDER
 @_DATA
 def cohort_command(model: str, data_dir: Path) -> None:
     """Make the embeddings of nobody by which a model's scores are normalised, and bind them to its manifest."""
-    entry = load_manifest().embedder(model)
-    check_geometry(entry)
-    made, counts = cohort.make(Shipped(entry, BACKENDS[0], MANIFEST.parent), entry.id, data_dir)
-    cohort.bind(made, entry)
+    network = shipped(model)
+    made, counts = cohort.make(network, data_dir)
+    cohort.bind(made, network.entry)
     click.echo(json.dumps(cohort.report(made, counts)))
 
 
 @lab.command("groups")
-@_MODEL
+@_EMBEDDER
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
-def groups_command(*, model: Path, data_dir: Path, as_json: bool) -> None:
+def groups_command(*, model: str, data_dir: Path, as_json: bool) -> None:
     """Measure the false match rate within groups of people; fails where one exceeds the stated rate."""
     figures = groups.measure(model, data_dir)
     click.echo(json.dumps(figures) if as_json else groups.table(figures))
@@ -134,27 +167,28 @@ def groups_command(*, model: Path, data_dir: Path, as_json: bool) -> None:
 
 
 @lab.command("variants")
-@click.option("--model", default=MODEL, help="an embedder of the manifest", show_default=True)
+@_EMBEDDER
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
 def variants_command(*, model: str, data_dir: Path, as_json: bool) -> None:
     """Compare cohorts of other sizes, balances and numbers of nearest members (ADR 16)."""
-    rows = variants.compare(Shipped(load_manifest().embedder(model), BACKENDS[0], MANIFEST.parent), data_dir)
+    rows = variants.compare(shipped(model), data_dir)
     click.echo(json.dumps({"rows": rows}) if as_json else variants.table(rows))
 
 
 @lab.command("webcam")
+@_EMBEDDER
 @_DATA
 @click.option("--fmr", default=1e-3, help="the stated rate", show_default=True)
-def webcam_command(data_dir: Path, fmr: float) -> None:
+def webcam_command(model: str, data_dir: Path, fmr: float) -> None:
     """Count strangers of the NUAA set whom one webcam takes for each other, with and without the cohort."""
-    entry = load_manifest().embedder(MODEL)
-    network, usual = Shipped(entry, BACKENDS[0], MANIFEST.parent), load_cohort(entry)
+    network = shipped(model)
+    entry, usual = network.entry, load_cohort(network.entry, network.folder)
     rules = {
-        "cosine": (cosine_thresholds(network, entry.id, data_dir).at(fmr), None),
-        "normalised": (load_calibration(entry).at(fmr), usual),
+        "cosine": (cosine_thresholds(network, data_dir).at(fmr), None),
+        "normalised": (load_calibration(entry, network.folder).at(fmr), usual),
     }
-    faces, session = webcam.embedded(data_dir)
+    faces, session = webcam.embedded(data_dir, model)
     rows = webcam.measure(faces, session, rules)
     click.echo(json.dumps({"model": entry.id, "people": len(set(faces.person.tolist())), "rows": rows}))
 

@@ -1,9 +1,9 @@
 """Thresholds of one model, by group: python -m tools.lab.calibrate --data DIR --model NAME.
 
-Embeds the validation crops with the runtime's own model, as they are and mirrored, makes encounters of them, and
-decides each against every other person with 1, 2, 4, 8 and 12 templates. Does the same within each group of people,
-with one template and one picture. Writes `edge/models/NAME-calibration.json`: tables and counts, no score and no
-embedding. LFW is never read.
+Embeds the validation crops, gray or in colour as the model reads them, with the runtime's own model, as they are and
+mirrored, makes encounters of them, and decides each against every other person with 1, 2, 4, 8 and 12 templates. Does
+the same within each group of people, with one template and one picture. Writes `edge/models/NAME-calibration.json`:
+tables and counts, no score and no embedding. LFW is never read.
 """
 
 from __future__ import annotations
@@ -17,26 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ModelError
 from edge.identity.calibration import Calibration
 from edge.identity.cohort import Cohort
-from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest
+from edge.models.manifest import MANIFEST, load_manifest
 from edge.processes.gallery import load_cohort
 from tools.lab import data
 from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Shipped, Subject
-from tools.lab.evaluate import stacked, val_people
+from tools.lab.evaluate import stacked
 from tools.lab.figures import Labels
 from tools.lab.grouped import FEWEST, people, prepare, trials
-from tools.lab.populations import Part, groups
+from tools.lab.kinds import GRAY, Kind, kind_of
+from tools.lab.populations import groups
 from tools.lab.thresholds import SHOT_COUNTS, TEMPLATE_COUNTS, Trials
 from tools.lab.thresholds import calibrate as compute
 from tools.lab.visits import FIRST, LAST, Faces, running
 
-FACES = (
-    "validation split (CelebA): templates of a person drawn at random, encounters are of all other people's pictures; "
-    "then raised for groups of the training split (UTKFace, All-Age-Faces) and of the named sets, one picture a person"
-)
 _SEED = 20_240_229
 
 
@@ -44,17 +40,17 @@ def calibrate(data_dir: Path, model_name: str, manifest: Path = MANIFEST) -> dic
     """Write `<model_name>-calibration.json` beside the manifest, from the crops under `data_dir`."""
     started_s = time.monotonic()
     entry = load_manifest(manifest).embedder(model_name)
-    check_geometry(entry)
+    kind = kind_of(entry)
     network, cohort = Shipped(entry, "onnxruntime", manifest.parent), load_cohort(entry, manifest.parent)
-    _, faces = embedded(network, data_dir)
-    by_group = strangers(network, data_dir, "calibration", cohort)
+    _, faces = embedded(network, data_dir, kind=kind)
+    by_group = strangers(network, kind, data_dir, cohort)
     embedded_s = time.monotonic()
     rng = np.random.default_rng(_SEED)
     calibration = compute(
         [draw(faces, k, rng, cohort) for k in TEMPLATE_COUNTS],
         model=entry.id,
         cohort=cohort.digest,
-        faces=FACES,
+        faces=kind.faces,
         groups=by_group,
         decided=(FIRST, LAST),
         rng=rng,
@@ -71,17 +67,18 @@ def calibrate(data_dir: Path, model_name: str, manifest: Path = MANIFEST) -> dic
     }
 
 
-def cosine_thresholds(network: Subject, model: str, folder: Path) -> Calibration:
+def cosine_thresholds(network: Shipped, folder: Path) -> Calibration:
     """Return thresholds for cosines that are not normalised, by the validation people alone: to compare with."""
-    _, faces = embedded(network, folder)
+    kind = kind_of(network.entry)
+    _, faces = embedded(network, folder, kind=kind)
     rng = np.random.default_rng(_SEED)
     drawn = [draw(faces, k, rng) for k in TEMPLATE_COUNTS]
-    return compute(drawn, model=model, cohort="", faces=FACES, decided=(FIRST, LAST), rng=rng)
+    return compute(drawn, model=network.entry.id, cohort="", faces=kind.faces, decided=(FIRST, LAST), rng=rng)
 
 
-def strangers(network: Subject, folder: Path, part: Part, cohort: Cohort) -> dict[str, Trials]:
-    """Return the trials within every group of which the part has enough people, by name."""
-    chosen = groups(folder, part)
+def strangers(network: Subject, kind: Kind, folder: Path, cohort: Cohort) -> dict[str, Trials]:
+    """Return the trials within every group of which the calibration has enough people, by name."""
+    chosen = groups(kind.populations(folder), "calibration")
     prepare(network, folder, chosen)
     found = {}
     for population in chosen:
@@ -91,20 +88,12 @@ def strangers(network: Subject, folder: Path, part: Part, cohort: Cohort) -> dic
     return found
 
 
-def check_geometry(entry: EmbedderEntry) -> None:
-    """Raise ModelError for a model that reads another kind of picture than the validation crops."""
-    if (entry.contract.size_px, entry.contract.channels) != (128, 1):
-        raise ModelError(
-            "the validation crops are 128×128 gray, this model reads another kind",
-            "calibrate it on pictures aligned for it, with tools.lab.thresholds.calibrate",
-        )
-
-
-def embedded(network: Subject, folder: Path, cache: Path | None = CACHE) -> tuple[list[str], Faces]:
+def embedded(network: Subject, folder: Path, cache: Path | None = CACHE, kind: Kind = GRAY) -> tuple[list[str], Faces]:
     """Return keys and embeddings of all validation crops, in file order."""
-    keys, person = val_people(folder)
+    keys, person = kind.validation(folder)
     plain, mirrored = (
-        stacked(embed_split(network, folder, "val", keys, mirrored=way, cache=cache), keys) for way in (False, True)
+        stacked(embed_split(network, folder, kind.validation_split, keys, mirrored=way, cache=cache), keys)
+        for way in (False, True)
     )
     return keys, Faces(plain, mirrored, person)
 

@@ -24,10 +24,11 @@ from edge.identity.cohort import Cohort
 from edge.models.manifest import MANIFEST, EmbedderEntry, ModelFile
 from tools.lab import finish
 from tools.lab.embeddings import CACHE
-from tools.lab.engines import Subject
+from tools.lab.engines import Shipped, Subject
 from tools.lab.figures import Vectors, unit
 from tools.lab.grouped import FEWEST, People, embedded, people, prepare, validation
-from tools.lab.populations import CELEBRITIES, Population, groups, groups_of, populations
+from tools.lab.kinds import Kind, kind_of
+from tools.lab.populations import CELEBRITIES, Population, groups, groups_of
 
 NEAREST = 100  # K
 _FIRST, _LEAST, _MOST = 67, 7, 1000  # members of a cell: to begin with, and within what limits
@@ -50,26 +51,27 @@ class Strangers:
     same: NDArray[np.bool_]  # (N, N) which are two pictures of one person
 
 
-def make(network: Subject, model: str, folder: Path, cache: Path | None = CACHE) -> tuple[Cohort, Counts]:
+def make(network: Shipped, folder: Path, cache: Path | None = CACHE) -> tuple[Cohort, Counts]:
     """Return the cohort of a model from the crops under `folder`; the same input gives the same cohort."""
-    pool, strangers = prepared(network, folder, cache)
+    pool, strangers = prepared(network, kind_of(network.entry), folder, cache)
     counts = balanced(pool, strangers)
-    return cohort.made(model, _joined(pool, counts), NEAREST), counts
+    return cohort.made(network.entry.id, _joined(pool, counts), NEAREST), counts
 
 
 def prepared(
-    network: Subject, folder: Path, cache: Path | None = CACHE
+    network: Subject, kind: Kind, folder: Path, cache: Path | None = CACHE
 ) -> tuple[dict[str, Vectors], dict[str, Strangers]]:
     """Return the members that each cell could give, and the groups by which they are balanced."""
     rng = np.random.default_rng(_SEED)
-    cells = [cell for cell in (p.of("cohort") for p in populations(folder)) if _people(cell) >= _FEWEST]
-    measured = groups(folder, "calibration")
+    everybody = kind.populations(folder)
+    cells = [cell for cell in (p.of("cohort") for p in everybody) if _people(cell) >= _FEWEST]
+    measured = groups(everybody, "calibration")
     prepare(network, folder, cells, mirrored=False, cache=cache)
     prepare(network, folder, measured, cache=cache)
     pool = {cell.name: _members(network, folder, cell, rng, cache) for cell in cells}
     strangers = {g.name: _strangers(g) for g in (people(network, folder, m, cache) for m in measured)}
     strangers = {name: s for name, s in strangers.items() if len(s.directions) >= FEWEST}
-    strangers[CELEBRITIES] = _strangers(people(network, folder, validation(folder, 3), cache), every=True)
+    strangers[CELEBRITIES] = _strangers(people(network, folder, validation(kind, folder, 3), cache), every=True)
     return pool, strangers
 
 

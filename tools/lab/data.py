@@ -15,9 +15,11 @@ from edge.errors import EdgeError
 
 DEFAULT = Path(__file__).parents[2] / "../shared/data"
 STORED_PX, BORDER_PX = 144, 8  # side of the stored crops, and their margin: training moves in it, evaluation cuts it
+COLOUR = Path.home() / ".cache/edge-face-lab/colour"  # where tools/lab/colour.py keeps the crops that it makes
 SMALL_PX = 112  # side of the crops of `more-*.tar`: the same geometry, stored smaller
 
-Crop = NDArray[np.uint8]  # (128, 128) uint8, gray, 0..255
+Crop = NDArray[np.uint8]  # (128, 128) uint8, gray, 0..255; in colour (S, S, 3) BGR
+_IN_COLOUR = "colour-"  # splits whose names begin so
 
 
 class DataError(EdgeError):
@@ -27,16 +29,28 @@ class DataError(EdgeError):
 def keys(data: Path, split: str) -> list[str]:
     """Return the keys of one split (`train`, `val`, `lfw`) in file order."""
     names: list[str] = []
-    for path in _tars(data, split):
+    for path in tars(data, split):
         with tarfile.open(path) as tar:
             names += [_key(member.name) for member in tar if member.isfile()]
     return names
 
 
 def crops(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, Crop]]:
-    """Yield (key, crop) in file order, of all or of the `wanted` keys; raises DataError where an image is broken."""
+    """Yield (key, crop) in file order, of all or of the `wanted` keys; raises DataError where an image is broken.
+
+    Of a split in colour, `colour-…`, the crops are (S, S, 3) BGR as they are stored.
+    """
+    if is_colour(split):
+        for key, content in files(data, split, wanted):
+            yield key, _in_colour(content, key)
+        return
     for key, image in stored(data, split, wanted):
         yield key, np.ascontiguousarray(image[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX])
+
+
+def is_colour(split: str) -> bool:
+    """Whether the crops of a split are in colour."""
+    return split.startswith(_IN_COLOUR)
 
 
 def stored(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -48,7 +62,7 @@ def stored(data: Path, split: str, wanted: Sequence[str] | None = None) -> Itera
 def files(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
     """Yield (key, compressed image): all of train is 120 MB, and one crop is decoded in 0.2 ms."""
     only = None if wanted is None else frozenset(wanted)
-    for path in _tars(data, split):
+    for path in tars(data, split):
         with tarfile.open(path) as tar:
             for member in tar:
                 file = tar.extractfile(member)
@@ -107,11 +121,22 @@ def _pair(fields: list[str]) -> tuple[str, str, bool]:
     return f"{name}_{int(first):04d}", f"{other}_{int(rest[-1]):04d}", len(rest) == 1
 
 
-def _tars(data: Path, split: str) -> list[Path]:
-    paths = sorted(data.glob(f"{split}-*.tar"))
+def tars(data: Path, split: str) -> list[Path]:
+    """Return the files of a split; those in colour lie in the cache. Raises DataError where there are none."""
+    folder = COLOUR if is_colour(split) else data
+    paths = sorted(folder.glob(f"{split}-*.tar"))
+    if not paths and is_colour(split):
+        raise DataError(f"{folder}: no {split}-*.tar there", "make it with: python -m tools.lab colour")
     if not paths:
         raise DataError(f"{data}: no {split}-*.tar there", "name the folder of the face crops with --data")
     return paths
+
+
+def _in_colour(content: bytes, key: str) -> Crop:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    if image is None or image.shape[0] != image.shape[1]:
+        raise DataError(f"{key} is not a square picture", "make the crops again: python -m tools.lab colour")
+    return np.asarray(image, np.uint8)
 
 
 def _existing(path: Path) -> Path:

@@ -43,13 +43,13 @@ def embed_split(  # what, of what, and how
     goes on where it was.
     """
     path = None if cache is None else cache / f"{_name(subject, folder, split)}{'-mirrored' * mirrored}.npz"
-    known = {} if path is None else _read(path)
+    known = {} if path is None else read(path)
     missing = [key for key in wanted if key not in known]
     started_s = time.monotonic()
     for table in _compute(subject, folder, split, missing, mirrored=mirrored, workers=workers):
         known |= table
         if path is not None:
-            _write(path, known)
+            write(path, known)
     if missing:
         took_s = time.monotonic() - started_s
         print(f"{split}: {len(missing)} crops embedded in {took_s:.0f} s by {subject.digest[:12]}…", file=sys.stderr)
@@ -77,11 +77,12 @@ def _embed(subject: Subject, folder: Path, split: str, keys: Sequence[str], mirr
 
 def _name(subject: Subject, folder: Path, split: str) -> str:
     """Return what changes with the model, and with the files of the split."""
-    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.glob(f"{split}-*.tar"))]
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in data.tars(folder, split)]
     return f"{subject.digest[:16]}-{split}-{hashlib.sha256(repr(files).encode()).hexdigest()[:8]}"
 
 
-def _read(path: Path) -> Table:
+def read(path: Path) -> Table:
+    """Return the embeddings in a file of the cache, none where there is no file; raises ModelError."""
     if not path.is_file():
         return {}
     try:
@@ -91,7 +92,8 @@ def _read(path: Path) -> Table:
         raise ModelError(f"{path}: not a cache of embeddings: {e}", "delete it, it will be made again") from e
 
 
-def _write(path: Path, table: Table) -> None:
+def write(path: Path, table: Table) -> None:
+    """Write embeddings to a file of the cache, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as f:
         np.savez(f, keys=np.array(list(table)), vectors=np.stack(list(table.values())))

@@ -55,12 +55,16 @@ class Shipped:
     def open(self) -> Embed:
         """Return the runtime's embedder; raises ModelError for an altered file or another kind of crop."""
         embedder = load_embedder(self.entry, self.backend, 1, self.folder)
-        if embedder.contract.shape != (128, 128):
-            raise ModelError(
-                f"{self.entry.name} reads crops of {embedder.contract.shape}, the face data is 128×128 gray",
-                "measure it on pictures aligned for it",
-            )
-        return lambda crop: embedder.embed(AlignedFace(crop)).vector
+
+        def embed(crop: Crop) -> Vectors:
+            if crop.shape != embedder.contract.shape:
+                raise ModelError(
+                    f"{self.entry.name} reads crops of {embedder.contract.shape}, not of {crop.shape}",
+                    "measure it on pictures aligned for it",
+                )
+            return embedder.embed(AlignedFace(crop)).vector
+
+        return embed
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,17 @@ def subject(path: Path) -> Subject:
         return Exported(path.read_bytes())
     except OSError as e:
         raise ModelError(f"{path}: cannot be read: {e.strerror}", "name another with --model") from None
+
+
+def shipped(model: str) -> Shipped:
+    """Return an embedder of the manifest by its name, or by its file beside a manifest; raises ModelError."""
+    path = Path(model)
+    entry = listed(path) if path.suffix in _SUFFIX else None
+    if entry is not None:
+        return Shipped(entry, _SUFFIX[path.suffix], path.parent)
+    if path.suffix in _SUFFIX:
+        raise ModelError(f"{model}: no manifest beside it lists this file", "name a model of edge/models")
+    return Shipped(load_manifest().embedder(model), BACKENDS[0], MANIFEST.parent)
 
 
 def listed(path: Path) -> EmbedderEntry | None:

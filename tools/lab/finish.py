@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DependencyError
 from edge.models.manifest import MANIFEST, EmbedderEntry, Entry, Manifest, ModelFile, load_manifest
-from tools.lab.onnxfile import Graph, Node, expand_weights, free_size, read, write
+from edge.models.onnxfile import Graph, Node, expand_weights, free_size, read, write
 from tools.lab.unroll import unrolled
 
 YUNET = (

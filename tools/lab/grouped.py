@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from edge.identity.cohort import Cohort
 from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Subject
-from tools.lab.evaluate import val_people
 from tools.lab.figures import Vectors
 from tools.lab.judge import judged
+from tools.lab.kinds import Kind
 from tools.lab.populations import Picture, Population
 from tools.lab.thresholds import Trials
 from tools.lab.visits import LAST, Faces, running
@@ -82,12 +82,12 @@ def people(network: Subject, folder: Path, group: Population, cache: Path | None
     )
 
 
-def validation(folder: Path, most: int) -> Population:
+def validation(kind: Kind, folder: Path, most: int) -> Population:
     """Return the validation people, with so many pictures each at most."""
-    keys, person = val_people(folder)
+    keys, person = kind.validation(folder)
     chosen: dict[int, list[Picture]] = {}
     for key, who in zip(keys, person.tolist(), strict=True):
-        chosen.setdefault(who, []).append(Picture("val", key, str(who)))
+        chosen.setdefault(who, []).append(Picture(kind.validation_split, key, str(who)))
     return Population(VALIDATION, tuple(p for own in chosen.values() for p in own[:most]), children=False)
 
 

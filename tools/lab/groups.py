@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ModelError
 from edge.identity.calibration import Calibration
 from edge.identity.cohort import Cohort
 from edge.processes.gallery import load_calibration, load_cohort
-from tools.lab.calibrate import check_geometry
 from tools.lab.embeddings import CACHE
-from tools.lab.engines import BACKENDS, Shipped, listed
+from tools.lab.engines import shipped
 from tools.lab.grouped import DOUBTFUL, FEWEST, People, people, prepare, trials, validation
+from tools.lab.kinds import kind_of
 from tools.lab.populations import groups as of_part
 from tools.lab.report import markdown
 from tools.lab.thresholds import Rule, Trials, measured
@@ -51,18 +50,15 @@ class Point:
     thresholds: NDArray[np.float32]  # (S,)
 
 
-def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:
+def measure(model: str, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:
     """Return the table of all groups, and its extremes; raises ModelError and DataError."""
-    entry = listed(model)
-    if entry is None:
-        raise ModelError(f"{model}: no manifest beside it lists this file", "name a model of edge/models")
-    check_geometry(entry)
-    network = Shipped(entry, BACKENDS[0], model.parent)
-    cohort, calibration = load_cohort(entry, model.parent), load_calibration(entry, model.parent)
-    parts = of_part(folder, "measurement")
+    network = shipped(model)
+    entry, kind = network.entry, kind_of(network.entry)
+    cohort, calibration = load_cohort(entry, network.folder), load_calibration(entry, network.folder)
+    parts = of_part(kind.populations(folder), "measurement")
     prepare(network, folder, parts, cache=cache)
     measured_groups = [
-        people(network, folder, part, cache) for part in (*parts, validation(folder, _VALIDATION_PICTURES))
+        people(network, folder, part, cache) for part in (*parts, validation(kind, folder, _VALIDATION_PICTURES))
     ]
     points = [point(calibration, fmr) for fmr in RATES if fmr >= calibration.smallest_fmr]
     rng = np.random.default_rng(_SEED)

@@ -15,8 +15,11 @@ from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Embed
 from tools.lab.figures import Vectors, unit
 
+_WITH_TEACHER = {"train", "val"}  # splits whose crops came with the teacher's embeddings
 _FILE = "../models/teacher.onnx"  # from the folder of the crops
 # From the 144 px crop, by the README of the models; moved by its border, for a crop that has lost it.
+# From a crop of 112 px by five points: the least-squares similarity between that template and the teacher's.
+_COLOUR_WARP = np.array([[1.2167, 0.0, -4.147], [0.0, 1.2167, -5.302]], np.float32)
 _WARP = np.array([[1.0313, 0.0, -10.26 + 1.0313 * 8], [0.0, 1.0313, 7.99 + 1.0313 * 8]], np.float32)
 
 
@@ -28,15 +31,17 @@ class Teacher:
     digest: str
 
     def open(self) -> Embed:
-        """Return an engine on one thread for gray crops of 128 px."""
+        """Return an engine on one thread for gray crops of 128 px, or crops in colour of 112 px by five points."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(self.path.read_bytes(), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
 
         def embed(crop: data.Crop) -> Vectors:
-            placed = cv2.warpAffine(crop, _WARP, (128, 128), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-            pixels = np.repeat(placed[None, None], 3, axis=1)  # (1, 3, 128, 128) 0..255
+            warp = _WARP if crop.ndim == 2 else _COLOUR_WARP
+            placed = cv2.warpAffine(crop, warp, (128, 128), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+            planes = np.repeat(placed[None], 3, axis=0) if crop.ndim == 2 else placed.transpose(2, 0, 1)
+            pixels = np.ascontiguousarray(planes[None])  # (1, 3, 128, 128) BGR, 0..255
             return unit(np.asarray(session.run(None, {name: pixels})[0][0], np.float32))
 
         return embed
@@ -47,7 +52,7 @@ def judged(folder: Path, split: str, keys: list[str], cache: Path | None = CACHE
 
     The two kinds were made from different pictures and must not be compared with each other. Raises DataError.
     """
-    if split != "more":
+    if split in _WITH_TEACHER:
         return data.teacher(folder, keys)
     path = folder / _FILE
     if not path.is_file():

@@ -32,7 +32,7 @@ def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
     finish.finish()
     entry = write_files(int8.SerializeToString(deterministic=True), convert(int8), MANIFEST.parent)
     click.echo(f"{entry.name}: {entry.id}", err=True)
-    usual, _ = cohort.make(Shipped(entry, BACKENDS[0], MANIFEST.parent), entry.id, data_dir)
+    usual, _ = cohort.make(Shipped(entry, BACKENDS[0], MANIFEST.parent), data_dir)
     cohort.bind(usual, entry)
     calibrate(data_dir, MODEL)
     return write_card(data_dir, weights_path)
@@ -48,7 +48,7 @@ def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, ob
     if source is None:
         raise ModelError(f"{path}: the weights that it was made from are not at hand", "name them with --weights")
     figures = {**evaluate(path, data_dir, source.path), "exports": compare_exports(source.model, path, data_dir)}
-    found = groups.measure(path, data_dir)
+    found = groups.measure(MODEL, data_dir)
     groups.keep(found)
     card.rewrite({**figures, "encounters": load_calibration(load_manifest().embedder(MODEL)), "groups": found})
     return figures
@@ -60,8 +60,13 @@ def write_files(onnx_model: bytes, tflite_model: bytes, folder: Path) -> Embedde
     `onnx_model`: the quantized network, not finished. See `finish.embedder` for the id.
     """
     entry = finish.embedder(load_manifest(folder / MANIFEST.name).embedder(MODEL), onnx_model, tflite_model, folder)
+    return record_golden(entry, folder)
+
+
+def record_golden(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> EmbedderEntry:
+    """Record what a model answers to the golden crops on each back end, and bind the manifest's entry to that file."""
     embeddings = {}
-    for backend in BACKENDS:
+    for backend in entry.files:
         embedder = load_embedder(entry, backend, 1, folder)
         embeddings[backend] = [embedder.embed(crop).vector for crop in golden.crops(entry.contract)]
     record = golden.record(entry.id, embeddings)

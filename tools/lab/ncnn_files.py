@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError
-from tools.lab.onnxfile import Graph, Node
+from edge.models.onnxfile import Graph, Node
 
 _MAGIC, _FLOAT, _INT8 = 7767517, 0, 0x000D4B38
 _ADD, _MAX = 0, 4  # of BinaryOp

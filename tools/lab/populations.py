@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,7 +41,7 @@ _REMEDY = "fetch it again with the crops it belongs to; GROUPS.md and MORE.md be
 class Picture:
     """A crop, and who is on it."""
 
-    split: str  # `train` or `more`
+    split: str  # `train`, `more`, or one in colour
     key: str
     person: str  # within the group
 
@@ -66,15 +66,15 @@ class Population:
         people: dict[str, list[Picture]] = defaultdict(list)
         for picture in self.pictures:
             people[picture.person].append(picture)
-        chosen = sorted((p for p in people if _part(f"{self.name}|{p}") == part), key=_place)[:most]
-        kept = [x for p in chosen for x in sorted(people[p], key=lambda x: _place(x.key))[:_PICTURES]]
+        chosen = sorted((p for p in people if _part(f"{self.name}|{p}") == part), key=place_of)[:most]
+        kept = [x for p in chosen for x in sorted(people[p], key=lambda x: place_of(x.key))[:_PICTURES]]
         return Population(self.name, tuple(kept), self.children)
 
 
-def groups(folder: Path, part: Part) -> list[Population]:
+def groups(cells: Sequence[Population], part: Part) -> list[Population]:
     """Return the groups for which a rate is measured: single cells, and all cells of one origin or sex."""
     found: dict[str, list[Population]] = defaultdict(list)
-    for cell in populations(folder):
+    for cell in cells:
         chosen = cell.of(part)
         for name in groups_of(cell.name) or (cell.name,):
             found[name].append(chosen)
@@ -112,19 +112,20 @@ def _labelled(path: Path) -> Iterator[tuple[str, Picture]]:
             raise DataError(
                 f"{path}: line {line}: {','.join(str(x) for x in row.values())}: not a known label", _REMEDY
             )
-        yield _group(row), Picture("train", row["key"], row["key"])
+        cell = cell_of(row["source"], int(row["age"]), row["sex"], row["origin"])
+        yield cell, Picture("train", row["key"], row["key"])
 
 
-def _group(row: dict[str, str]) -> str:
-    source, age = _SOURCES[row["source"]], int(row["age"])
+def cell_of(source: str, age: int, sex: str, origin: str) -> str:
+    """Return the name of the cell of a person of UTKFace (`utk`) or All-Age-Faces (`aaf`, origin empty)."""
+    source = _SOURCES[source]
     if age < _CHILD:
         return f"{source}: children under {_CHILD}"
     if age < _ADULT:
         return f"{source}: youths of {_CHILD} to {_ADULT - 1}"
     if age >= _OLD:
         return f"{source}: people of {_OLD} and over"
-    origin = _ORIGINS.get(row["origin"])
-    return f"{source}: {_SEXES[row['sex']]}" if origin is None else f"{source}: {_SEXES[row['sex']]}, {origin}"
+    return f"{source}: {_SEXES[sex]}, {_ORIGINS[origin]}" if origin else f"{source}: {_SEXES[sex]}"
 
 
 def _named(path: Path) -> Iterator[tuple[str, Picture]]:
@@ -162,7 +163,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
 
 
 def _part(who: str) -> Part:
-    place, end = _place(who), 0.0
+    place, end = place_of(who), 0.0
     for part, share in _SHARES.items():
         end += share
         if place < end:
@@ -170,6 +171,6 @@ def _part(who: str) -> Part:
     return "measurement"
 
 
-def _place(who: str) -> float:
+def place_of(who: str) -> float:
     """Return a number in 0..1 that only the name decides: the same people at every run."""
     return int.from_bytes(hashlib.sha256(who.encode()).digest()[:6], "big") / 2.0**48

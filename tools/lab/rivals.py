@@ -25,12 +25,12 @@ from edge.bench.timing import interleaved, ratio, spread
 from edge.models import golden
 from edge.models.exact import SHIFT_WEIGHTS
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, load_verified
+from edge.models.onnxfile import Graph, write
 from edge.records import AlignedFace
 from edge.vision.embedder import OnnxRuntime, load_embedder
 from tools.bench import engine, model_forms
 from tools.lab import ncnn_files
 from tools.lab.figures import unit
-from tools.lab.onnxfile import Graph, write
 from tools.lab.report import markdown
 from tools.lab.unroll import rolled
 

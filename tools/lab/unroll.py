@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tools.lab.onnxfile import Array, Graph, Node, integers, read, write
+from edge.models.onnxfile import Array, Graph, Node, integers, read, write
 
 _PLANES = 4  # in multiples of so many: dot products take four bytes at once
 _PREFIX = "unrolled"

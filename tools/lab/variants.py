@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edge.identity.cohort import highest
 from tools.lab.cohort import NEAREST, Counts, Strangers, balanced, prepared
 from tools.lab.embeddings import CACHE
-from tools.lab.engines import Subject
+from tools.lab.engines import Shipped
 from tools.lab.figures import Vectors
+from tools.lab.kinds import kind_of
 from tools.lab.populations import CELEBRITIES
 from tools.lab.report import markdown, percent
 
@@ -27,9 +28,9 @@ _MEMBERS, _NEAREST = (25, 100), (30, 150, 300)
 Scores = NDArray[np.float32]  # (N, N)
 
 
-def compare(network: Subject, folder: Path, cache: Path | None = CACHE) -> list[dict[str, Any]]:
+def compare(network: Shipped, folder: Path, cache: Path | None = CACHE) -> list[dict[str, Any]]:
     """Return one record for each variant."""
-    pool, strangers = prepared(network, folder, cache)
+    pool, strangers = prepared(network, kind_of(network.entry), folder, cache)
     rows = [_row("cosine", strangers, lambda s: s.directions @ s.directions.T)]
     with_all = balanced(pool, strangers)
     sizes: dict[str, Counts] = {f"{n} of each cell": dict.fromkeys(pool, n) for n in _MEMBERS}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.cameras.picture import read_image
-from edge.config import Config
+from edge.config import Config, RecognitionConfig
 from edge.errors import SourceError
 from edge.identity.calibration import OperatingPoint
 from edge.identity.cohort import Cohort
@@ -29,9 +29,9 @@ FOLDER = "nuaa/live"  # below the folder of the crops; PERSON/ID_GLASSES_POSE_SE
 TEMPLATES = (1, 4, 12)
 
 
-def embedded(folder: Path) -> tuple[Faces, list[str]]:
+def embedded(folder: Path, model: str = "lightcnn9") -> tuple[Faces, list[str]]:
     """Return the faces of all people, each with its session, in the order taken; raises DataError without pictures."""
-    stages = build_enrolment(Config())
+    stages = build_enrolment(Config(recognition=RecognitionConfig(model=model)))
     rows = []
     people = sorted(path for path in (folder / FOLDER).iterdir() if path.is_dir())
     for who, path in enumerate(people):

