@@ -128,6 +128,7 @@ class StoreConfig(_Section, frozen=True):
 
     key: Annotated[str, form(r"^(file:[^\x00]+|credential:[^/\x00]+)\Z", _KEY)] = "file:store.key"
     templates_per_person: Annotated[int, Meta(ge=1, le=12)] = 12
+    keep_crops: bool = False
 
 
 class OutboxConfig(_Section, frozen=True):

@@ -91,6 +91,12 @@ class Aligner(Protocol):
     def align(self, frame: Frame, face: Face) -> AlignedFace: ...
 
 
+class CropKeeper(Protocol):
+    """Encodes what is kept of a face, so that a later embedder can look at it again."""
+
+    def keep(self, frame: Frame, face: Face) -> bytearray: ...
+
+
 class Liveness(Protocol):
     """Tells a live face from a picture of one, asked once a decision; None: it cannot tell."""
 

@@ -269,7 +269,10 @@ def people_list(config_path: Path, as_json: bool) -> None:
         return
     for person in found:
         note = "  (ignored: neither matched nor reported)" if person["ignored"] else ""
-        line = f"{person['id']}  {person['name']}  {person['templates']} templates, {person['created']}{note}"
+        kept = f", {person['crops']} crops kept" if person["crops"] else ""
+        missing = "must be enrolled again: the model has changed"
+        known = f"{person['templates']} templates" if person["templates"] else missing
+        line = f"{person['id']}  {person['name']}  {known}{kept}, {person['created']}{note}"
         click.echo(printable(line))
     if not found:
         click.echo("nobody is enrolled")
@@ -287,13 +290,33 @@ def people_list(config_path: Path, as_json: bool) -> None:
     help="Pictures, videos or folders of them; may be given more than once.",
 )
 @click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
+@click.option(
+    "--keep-crops/--no-keep-crops",
+    default=None,
+    help="Keep the crops of the templates, encrypted, for a later model; else [store] keep_crops.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def people_add(name: str, config_path: Path, sources: tuple[Path, ...], ignore: bool, as_json: bool) -> None:
+def people_add(
+    *, name: str, config_path: Path, sources: tuple[Path, ...], ignore: bool, keep_crops: bool | None, as_json: bool
+) -> None:
     """Enrol NAME from pictures or videos that show this one person."""
     from edge.processes import people as process
 
-    report = process.add(config.load(config_path), name, sources, ignored=ignore)
+    report = process.add(config.load(config_path), name, sources, ignored=ignore, keep_crops=keep_crops)
     click.echo(json.dumps(report.as_dict()) if as_json else printable(report.as_text()))
+
+
+@people.command("update")
+@with_config
+@click.option("--dry-run", is_flag=True, help="Only say who can be brought along, and who must be enrolled again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def people_update(config_path: Path, dry_run: bool, as_json: bool) -> None:
+    """Bring everybody to the model in use, from kept crops; says by name who must be enrolled again."""
+    from edge.processes import conversion as process
+
+    settings = config.load(config_path)
+    found = process.preview(settings) if dry_run else process.update(settings)
+    click.echo(json.dumps(found.as_dict()) if as_json else printable(found.as_text(done=not dry_run)))
 
 
 @people.command("remove")

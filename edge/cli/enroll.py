@@ -163,7 +163,9 @@ def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
             with console.transfer("sending") as counted:
                 updated = actions.update(client, bundle.read_bytes(), counted)
     text = f"model {updated.model} in slot {updated.slot}; self-test: cosine {updated.self_test}"
-    options.show(actions.plain(updated), text)
+    more = updated.enrol_again_count - len(updated.enrol_again)
+    again = [f"enrol again, this model cannot recognise: {printable(name)}" for name in updated.enrol_again]
+    options.show(actions.plain(updated), "\n".join([text, *again, *([f"and {more} more"] if more > 0 else [])]))
 
 
 @cli.command()

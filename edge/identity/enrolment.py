@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, SourceError
 from edge.records import AlignedFace, Embedding, Face, Frame, Quality
-from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, QualityGate, Refiner
+from edge.stages import Aligner, CropKeeper, Detector, Embedder, FaceGate, Liveness, QualityGate, Refiner
 
 MAX_TEMPLATES = 12
 # 996 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
@@ -44,6 +44,7 @@ class Stages:
     aligner: Aligner
     embedder: Embedder
     hints: Mapping[str, str] = field(default_factory=dict)  # reason of a gate → what the person can do about it
+    keeper: CropKeeper | None = None  # None: no crop is kept
     liveness: Liveness | None = None  # asked of live pictures, each of which must show a live face; None: not asked
 
 
@@ -71,6 +72,7 @@ class Enrolment:
     templates: NDArray[np.float32]  # (K, D) float32, unit rows, 1 ≤ K ≤ MAX_TEMPLATES, not rotated
     outcomes: tuple[Outcome, ...]  # one a picture, in their order
     collisions: tuple[Collision, ...]  # nearest first
+    crops: tuple[bytearray, ...] = field(default=(), repr=False)  # of each template, where crops are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +80,7 @@ class _Shot:
     picture: int  # which one
     embedding: Embedding
     quality: float  # 0..1
+    crop: bytearray | None = field(default=None, repr=False)
 
 
 def enrol(
@@ -106,10 +109,11 @@ class Look:
     face: Face | None = None
     quality: Quality | None = None
     embedding: Embedding | None = None  # None: refused
+    crop: bytearray | None = field(default=None, repr=False)  # None: refused, or no crop is kept
 
 
 class Collection:
-    """Pictures of one person, taken one at a time. Of each only its embedding is kept."""
+    """Pictures of one person, taken one at a time. Of each its embedding is kept, and its crop where that is wished."""
 
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
@@ -147,7 +151,7 @@ class Collection:
         if look.embedding is None or look.quality is None:
             self._refused[number] = look.refused
         else:
-            self._shots.append(_Shot(number, look.embedding, look.quality.score))
+            self._shots.append(_Shot(number, look.embedding, look.quality.score, look.crop))
         return look
 
     def finish(self, alike: Alike, max_templates: int = MAX_TEMPLATES) -> Enrolment:
@@ -166,6 +170,7 @@ class Collection:
             templates=np.stack([shot.embedding.vector for shot in chosen]),
             outcomes=tuple(Outcome(name, refused.get(i, ()), i in templates) for i, name in enumerate(names)),
             collisions=tuple(Collision(*near) for near in alike([shot.embedding for shot in chosen])),
+            crops=tuple(shot.crop for shot in chosen if shot.crop is not None),
         )
 
 
@@ -222,7 +227,8 @@ def _look(picture: Frame | SourceError, stages: Stages) -> Look:
     doubt = None if stages.liveness is None else _not_live(stages.liveness, picture, face, quality)
     if crop is None or doubt is not None:
         return Look((doubt or "landmarks unusable",), face, quality)
-    return Look((), face, quality, both_ways(stages.embedder, crop))
+    kept = None if stages.keeper is None else stages.keeper.keep(picture, face)
+    return Look((), face, quality, both_ways(stages.embedder, crop), kept)
 
 
 def _not_live(liveness: Liveness, picture: Frame, face: Face, quality: Quality) -> str | None:

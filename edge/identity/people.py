@@ -1,11 +1,7 @@
-"""What is inside the sealed file: people, their wrapped keys and their encrypted records, as one SQLite image.
+"""Who is in the sealed file: enrolling, removing, renewing people, and bringing them to another model.
 
-Each person has a random data key, wrapped by a key derived from the store key. Every record (profile, template, wrapped
-key, rotation seed) is encrypted with its place as additional data: store, person, model, dimension, kind and position.
-A record moved to another place does not open, even in an image that somebody with the store key put together.
-
-What belongs to a person beside profile and templates lies in the table `records`, by kind. Images of earlier versions
-have no such table: they are given an empty one when they are loaded, and are written with it at the next change.
+`crop` records are the crops of a person's templates, where the owner has them kept: another model embeds them again.
+What a change of model leaves without crops keeps its templates in `other:MODEL:DIMENSION` records, for the way back.
 
 `statistics` is the record of how usual a person's mean template is in the cohort. The rotation does not change it, so
 two values of it could be linked. Its key is therefore derived from the rotation seed too: a renewal ends it.
@@ -13,58 +9,22 @@ two values of it could be linked. Its key is therefore derived from the rotation
 
 from __future__ import annotations
 
-import base64
-import difflib
-import hmac
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Self
 
 import msgspec
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from edge.errors import StoreError
+from edge.identity.ciphers import encrypt
 from edge.identity.cohort import Cohort
-from edge.identity.keys import KEY_BYTES, StoreKey
+from edge.identity.image import CROP, STATISTICS, Entry, Profile, SealedImage, other_kind, rotated
+from edge.identity.keys import KEY_BYTES
 from edge.identity.memory import private_array, private_copy
-from edge.identity.rotation import orthogonal
-from edge.wiping import wipe
 
-Octets = bytes | bytearray | memoryview
-
-_NONCE_BYTES, _TAG_BYTES = 12, 16
-_DIGEST_BYTES = 32
-_SQLITE_MAGIC = b"SQLite format 3\0"
-_SCHEMA = """
-CREATE TABLE store (
-    model TEXT NOT NULL, model_name TEXT NOT NULL, dimension INTEGER NOT NULL, seed BLOB NOT NULL
-) STRICT;
-CREATE TABLE people (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, wrapped_key BLOB NOT NULL, profile BLOB NOT NULL
-) STRICT;
-CREATE TABLE templates (
-    person INTEGER NOT NULL REFERENCES people (seq), position INTEGER NOT NULL, sealed BLOB NOT NULL,
-    UNIQUE (person, position)
-) STRICT;
-"""
-_RECORDS = """
-CREATE TABLE records (
-    person INTEGER NOT NULL REFERENCES people (seq), kind TEXT NOT NULL, position INTEGER NOT NULL,
-    sealed BLOB NOT NULL, UNIQUE (person, kind, position)
-) STRICT;
-"""
-_STATISTICS = "statistics"
-# Nothing of an image may reach a disk in the clear: no temporary file (VACUUM makes one), no journal.
-_PRAGMAS = (
-    "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = MEMORY; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"
-)
+Embed = Callable[[Sequence[bytearray]], NDArray[np.float32]]
+"""Kept crops of one person → (N, D) float32, unit rows, the templates of another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +33,10 @@ class Person:
 
     id: str  # opaque: "p-" and 8 random base32 characters; all that events carry
     name: str = field(repr=False)  # for the owner's eyes, so never in a log
-    templates: int
+    templates: int  # 0: the model has changed, and the person must be enrolled again
     created: str  # YYYY-MM-DD, UTC
     ignored: bool  # neither matched nor reported
+    crops: int = 0  # of templates, kept for another model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,97 +55,19 @@ class Gallery:
         return vectors @ self.rotation
 
 
-class _Profile(msgspec.Struct, frozen=True):
-    """What is told of a person, encrypted with that person's key."""
-
-    name: str
-    created: str
-    ignored: bool
-    templates: int  # so that a missing template is seen
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A person as a row, opened."""
-
-    seq: int
-    id: str
-    key: bytearray = field(repr=False)  # zeros once the image is closed
-    profile: _Profile
-
-    def person(self) -> Person:
-        p = self.profile
-        return Person(self.id, p.name, p.templates, p.created, p.ignored)
-
-
-class PeopleImage:
-    """One SQLite image in memory. Use as a context: closing it frees the pages and wipes keys and profiles."""
-
-    def __init__(self, db: sqlite3.Connection, key: StoreKey, store_id: bytes) -> None:
-        self._db = db
-        self._wrapping = key.derive("wrap", store_id)
-        self._store_id = store_id
-        self._secrets: list[bytearray] = []
-        self.model, self.model_name, self.dimension = self._settings()
-
-    @classmethod
-    def new(cls, key: StoreKey, store_id: bytes, model: str, model_name: str, dimension: int) -> PeopleImage:
-        """Return an image with nobody in it."""
-        db = _connect()
-        db.executescript(_SCHEMA + _RECORDS)
-        db.execute("INSERT INTO store VALUES (?, ?, ?, ?)", (model, model_name, dimension, b""))
-        image = cls(db, key, store_id)
-        image._write_seed()
-        return image
-
-    @classmethod
-    def load(cls, raw: bytes, key: StoreKey, store_id: bytes) -> PeopleImage:
-        """Return the image of a sealed file; StoreError when it is no image of this program."""
-        if not raw.startswith(_SQLITE_MAGIC):
-            raise _inconsistent("its content is no SQLite image")
-        db = _connect()
-        try:
-            db.deserialize(raw)
-            db.executescript(_PRAGMAS)  # once more: the image brings its own
-            if _tables(db) == _expected_tables(_SCHEMA):  # written before there were records
-                db.executescript(_RECORDS)
-            elif _tables(db) != _expected_tables(_SCHEMA + _RECORDS):
-                raise _inconsistent("its tables are not those of this format")
-            return cls(db, key, store_id)
-        except sqlite3.Error as e:
-            db.close()
-            raise _inconsistent(f"its SQLite image cannot be read ({e})") from None
-        except StoreError:
-            db.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the pages, and overwrite what was unwrapped."""
-        self._db.close()
-        for secret in self._secrets:
-            wipe(secret)
-
-    def dump(self) -> bytes:
-        """Return the image without a trace of what was deleted from it."""
-        self._db.execute("VACUUM")
-        return self._db.serialize()
+class PeopleImage(SealedImage):
+    """The people of one image. Use as a context: closing it frees the pages and wipes keys and profiles."""
 
     def people(self) -> list[Person]:
         """Everybody, in the order of enrolment."""
-        return [entry.person() for entry in self._entries()]
+        return [self._person(entry) for entry in self._entries()]
 
     def gallery(self, cohort: Cohort | None = None) -> Gallery:
         """All templates in one matrix; every record is checked on the way.
 
         With a cohort, the statistics of everybody's mean template too: as stored, or computed where none are for it.
         """
-        entries = list(self._entries())
+        entries = self._recognisable()
         counts = np.array([e.profile.templates for e in entries], dtype=np.intp)
         templates, begin = private_array((int(counts.sum()), self.dimension), np.float32), 0
         rotation = self._rotation.astype(np.float32)
@@ -211,27 +94,30 @@ class PeopleImage:
 
     def keep_statistics(self, statistics: NDArray[np.float32], cohort: Cohort) -> None:
         """Store the (P, 2) statistics of everybody of whom none are stored for this cohort."""
-        for entry, values in zip(self._entries(), statistics, strict=True):
+        for entry, values in zip(self._recognisable(), statistics, strict=True):
             if self._stored_statistics(entry, cohort) is None:
                 plain = bytes.fromhex(cohort.digest) + values.astype("<f4").tobytes()
-                place = self._place(entry.id, _STATISTICS)
-                sealed = _encrypt(self._statistics_key(entry), plain, place)
-                self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, 0, ?)", (entry.seq, _STATISTICS, sealed))
+                place = self._place(entry.id, STATISTICS)
+                sealed = encrypt(self._statistics_key(entry), plain, place)
+                self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, 0, ?)", (entry.seq, STATISTICS, sealed))
 
-    def add(self, name: str, vectors: NDArray[np.float32], created: str, ignored: bool) -> Person:
-        """Enrol a person with (N, D) float32 unit rows, not yet rotated."""
+    def add(
+        self, name: str, vectors: NDArray[np.float32], created: str, ignored: bool, crops: Sequence[bytearray] = ()
+    ) -> Person:
+        """Enrol a person with (N, D) float32 unit rows, not yet rotated, and the crops of these, or none."""
         person_id = self._free_id()
-        profile = _Profile(name, created, ignored, len(vectors))
+        profile = Profile(name, created, ignored, len(vectors))
         key = self._kept(bytearray(os.urandom(KEY_BYTES)))
-        wrapped = _encrypt(self._wrapping, key, self._place(person_id, "key"))
+        wrapped = encrypt(self._wrapping, key, self._place(person_id, "key"))
         cursor = self._db.execute(
             "INSERT INTO people (id, wrapped_key, profile) VALUES (?, ?, ?)",
             (person_id, wrapped, self._seal_profile(person_id, key, profile)),
         )
-        entry = _Entry(int(cursor.lastrowid or 0), person_id, key, profile)
+        entry = Entry(int(cursor.lastrowid or 0), person_id, key, profile)
         wide = private_copy(vectors, np.float64)
         self._write_templates(entry, np.matmul(wide, self._rotation, out=private_array(wide.shape, np.float64)))
-        return entry.person()
+        self._write_records(entry, CROP, crops)
+        return self._person(entry)
 
     def remove(self, person_id: str) -> None:
         """Forget a person: first the key is overwritten, then everything goes."""
@@ -245,7 +131,7 @@ class PeopleImage:
         """Change what is told of a person."""
         entry = self._entry(person_id)
         old = entry.profile
-        profile = _Profile(
+        profile = Profile(
             old.name if name is None else name,
             old.created,
             old.ignored if ignored is None else ignored,
@@ -255,149 +141,77 @@ class PeopleImage:
             "UPDATE people SET profile = ? WHERE seq = ?",
             (self._seal_profile(person_id, entry.key, profile), entry.seq),
         )
-        return _Entry(entry.seq, person_id, entry.key, profile).person()
+        return self._person(Entry(entry.seq, person_id, entry.key, profile))
 
     def renew(self) -> None:
         """Rotate every template under a new seed: the old ones can no longer be linked to them."""
-        plain = [(entry, self._plain(entry)) for entry in self._entries()]
-        self._db.execute("DELETE FROM records WHERE kind = ?", (_STATISTICS,))  # their key is of the old seed
+        plain = [(entry, self._plain(entry), self._plain_others(entry)) for entry in self._entries()]
+        self._db.execute("DELETE FROM records WHERE kind = ?", (STATISTICS,))  # their key is of the old seed
         self._write_seed()
-        for entry, vectors in plain:
-            rotated = np.matmul(vectors, self._rotation, out=private_array(vectors.shape, np.float64))
-            # Rounding to float32 at each renewal must not shorten the templates over the years.
-            rotated /= np.sqrt(np.einsum("nd,nd->n", rotated, rotated))[:, None]
-            self._write_templates(entry, rotated)
+        for entry, vectors, others in plain:
+            self._write_templates(entry, rotated(vectors, self._rotation))
+            for kind, rows in others.items():
+                turned = private_copy(rotated(rows, self._rotation_of(rows.shape[1])), np.float32)
+                self._write_records(entry, kind, [memoryview(row).cast("B") for row in turned])
 
-    # ── rows ──
+    def convert(self, model: str, model_name: str, dimension: int, embed: Embed) -> None:
+        """Bring everybody to another model: by kept crops, else by templates that it had before, else with none.
 
-    def _settings(self) -> tuple[str, str, int]:
-        rows = self._db.execute("SELECT model, model_name, dimension FROM store").fetchall()
-        if len(rows) != 1:
-            raise _inconsistent(f"it has {len(rows)} rows of settings")
-        model, model_name, dimension = rows[0]
-        return model, model_name, dimension
+        Ids, names and keys stay. The templates of now stay as records where crops do not stand for all of them, so that
+        a change back brings them back.
+        """
+        before = other_kind(self.model, self.dimension)
+        opened = [(e, self._records(e, CROP), self._sealed_rows(e), self._others(e)) for e in self._entries()]
+        seed = bytes(self._seed)
+        self._db.execute("DELETE FROM templates")
+        self._db.execute("DELETE FROM records")
+        self._db.execute("UPDATE store SET model = ?, model_name = ?, dimension = ?", (model, model_name, dimension))
+        self.model, self.model_name, self.dimension = model, model_name, dimension
+        self._write_seed(seed)
+        for entry, crops, rows, others in opened:
+            restored = others.pop(other_kind(model, dimension), [])
+            if len(crops) < len(rows):
+                others[before] = rows
+            vectors = embed(crops) if crops else None
+            self._admit(entry, restored if vectors is None else vectors)
+            for kind, records in ((CROP, crops), *others.items()):
+                self._write_records(entry, kind, records)
 
-    def _entries(self) -> Iterator[_Entry]:
-        rows = self._db.execute("SELECT seq, id, wrapped_key, profile FROM people ORDER BY seq").fetchall()
-        for seq, person_id, wrapped, sealed in rows:
-            yield self._opened(seq, person_id, wrapped, sealed)
+    def can_convert(self, model: str, dimension: int) -> tuple[list[Person], list[Person]]:
+        """Return whom `convert` would bring along, and who would have to be enrolled again."""
+        kind = other_kind(model, dimension)
+        along: list[Person] = []
+        again: list[Person] = []
+        for entry in self._entries():
+            known = self._count(entry, CROP) or self._count(entry, kind)
+            (along if known else again).append(self._person(entry))
+        return along, again
 
-    def _entry(self, person_id: str) -> _Entry:
-        query = "SELECT seq, id, wrapped_key, profile FROM people WHERE id = ?"
-        row = self._db.execute(query, (person_id,)).fetchone()
-        if row is None:
-            raise self._nobody(person_id)
-        return self._opened(*row)
+    def _person(self, entry: Entry) -> Person:
+        p = entry.profile
+        return Person(entry.id, p.name, p.templates, p.created, p.ignored, self._count(entry, CROP))
 
-    def _opened(self, seq: int, person_id: str, wrapped: bytes, sealed: bytes) -> _Entry:
-        key = self._kept(_decrypt(self._wrapping, wrapped, self._place(person_id, "key")))
-        profile = self._kept(_decrypt(key, sealed, self._place(person_id, "profile")))
-        return _Entry(seq, person_id, key, msgspec.msgpack.decode(profile, type=_Profile))
+    def _recognisable(self) -> list[Entry]:
+        """Everybody who has templates of the model."""
+        return [entry for entry in self._entries() if entry.profile.templates]
 
-    def _read_templates(self, entry: _Entry, into: NDArray[np.float32]) -> None:
-        """Decrypt a person's templates into (N, D) rows, little-endian as every board of ours is."""
-        query = "SELECT position, sealed FROM templates WHERE person = ? ORDER BY position"
-        rows = self._db.execute(query, (entry.seq,)).fetchall()
-        if len(rows) != len(into):
-            raise _inconsistent(f"{entry.id} has {len(rows)} of {len(into)} templates")
-        for row, (position, sealed) in zip(into, rows, strict=True):
-            _decrypt_into(memoryview(row).cast("B"), entry.key, sealed, self._place(entry.id, "template", position))
-
-    def _plain(self, entry: _Entry) -> NDArray[np.float64]:
-        """Return a person's templates as they were before rotation, (N, D) float64."""
-        rows = private_array((entry.profile.templates, self.dimension), np.float32)
-        self._read_templates(entry, rows)
-        wide = private_copy(rows, np.float64)
-        return np.matmul(wide, self._rotation.T, out=private_array(wide.shape, np.float64))
-
-    def _write_templates(self, entry: _Entry, rotated: NDArray[np.float64]) -> None:
-        rows = [
-            (entry.seq, n, _encrypt(entry.key, memoryview(row).cast("B"), self._place(entry.id, "template", n)))
-            for n, row in enumerate(private_copy(rotated, np.float32))
-        ]
-        self._db.executemany("INSERT OR REPLACE INTO templates VALUES (?, ?, ?)", rows)
-
-    def _stored_statistics(self, entry: _Entry, cohort: Cohort) -> NDArray[np.float32] | None:
-        """Return the stored (2,) statistics of a person's mean template; None where there are none for this cohort."""
-        query = "SELECT sealed FROM records WHERE person = ? AND kind = ?"
-        row = self._db.execute(query, (entry.seq, _STATISTICS)).fetchone()
-        if row is None:
-            return None
-        plain = self._kept(_decrypt(self._statistics_key(entry), row[0], self._place(entry.id, _STATISTICS)))
-        digest, values = bytes(plain[:_DIGEST_BYTES]), np.frombuffer(bytes(plain[_DIGEST_BYTES:]), "<f4")
-        return values.astype(np.float32) if digest.hex() == cohort.digest else None
-
-    def _statistics_key(self, entry: _Entry) -> bytes:
-        """Return a key for which both the person's key and the rotation seed are needed."""
-        return hmac.digest(entry.key, _STATISTICS.encode() + self._seed, "sha256")
-
-    def _kept(self, secret: bytearray) -> bytearray:
-        """Remember what was decrypted, so that closing wipes it."""
-        self._secrets.append(secret)
-        return secret
-
-    def _seal_profile(self, person_id: str, key: bytearray, profile: _Profile) -> bytes:
-        return _encrypt(key, msgspec.msgpack.encode(profile), self._place(person_id, "profile"))
-
-    # ── rotation ──
-
-    @cached_property
-    def _seed(self) -> bytearray:
-        (sealed,) = self._db.execute("SELECT seed FROM store").fetchone()
-        return self._kept(_decrypt(self._wrapping, sealed, self._place("", "rotation")))
-
-    @cached_property
-    def _rotation(self) -> NDArray[np.float64]:
-        return orthogonal(bytes(self._seed), self.dimension)
-
-    def _write_seed(self) -> None:
-        sealed = _encrypt(self._wrapping, os.urandom(KEY_BYTES), self._place("", "rotation"))
-        self._db.execute("UPDATE store SET seed = ?", (sealed,))
-        for computed in ("_seed", "_rotation"):  # from the seed that just went
-            self.__dict__.pop(computed, None)
-
-    # ── places and ids ──
-
-    def _place(self, person_id: str, kind: str, position: int = 0) -> bytes:
-        """Name the one place where a record opens; no part can hold the separator."""
-        return f"{self._store_id.hex()}|{person_id}|{self.model}|{self.dimension}|{kind}|{position}".encode()
-
-    def _ids(self) -> list[str]:
-        return [row[0] for row in self._db.execute("SELECT id FROM people ORDER BY seq")]
-
-    def _free_id(self) -> str:
-        taken = set(self._ids())
-        while True:
-            person_id = "p-" + base64.b32encode(os.urandom(5)).decode().lower()
-            if person_id not in taken:
-                return person_id
-
-    def _nobody(self, person_id: str) -> StoreError:
-        near = difflib.get_close_matches(person_id, self._ids(), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else "'edge-daemon people list' shows the ids"
-        return StoreError(f"no person '{person_id}' in the store", hint)
-
-
-def _connect() -> sqlite3.Connection:
-    if not hasattr(sqlite3.Connection, "deserialize"):
-        raise StoreError(
-            "this Python's SQLite cannot work on an image in memory",
-            "use a Python whose SQLite is 3.37 or later (python -c 'import sqlite3; print(sqlite3.sqlite_version)')",
+    def _admit(self, entry: Entry, templates: NDArray[np.float32] | Sequence[bytearray]) -> None:
+        """Seal a person anew for the model of now, with (N, D) unit rows, or with rotated ones as they were stored."""
+        profile = msgspec.structs.replace(entry.profile, templates=len(templates))
+        admitted = Entry(entry.seq, entry.id, entry.key, profile)
+        self._db.execute(
+            "UPDATE people SET wrapped_key = ?, profile = ? WHERE seq = ?",
+            (
+                encrypt(self._wrapping, entry.key, self._place(entry.id, "key")),
+                self._seal_profile(entry.id, entry.key, profile),
+                entry.seq,
+            ),
         )
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(_PRAGMAS)
-    return db
-
-
-def _tables(db: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
-    return db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
-
-
-@cache
-def _expected_tables(schema: str) -> list[tuple[str, str, str | None]]:
-    with closing(_connect()) as db:
-        db.executescript(schema)
-        return _tables(db)
+        if isinstance(templates, np.ndarray):
+            wide = private_copy(templates, np.float64)
+            self._write_templates(admitted, np.matmul(wide, self._rotation, out=private_array(wide.shape, np.float64)))
+        else:
+            self._seal_rows(admitted, templates)
 
 
 def _statistics(templates: NDArray[np.float32], cohort: Cohort) -> NDArray[np.float32]:
@@ -406,27 +220,3 @@ def _statistics(templates: NDArray[np.float32], cohort: Cohort) -> NDArray[np.fl
     np.add.reduce(templates, axis=0, out=direction[0])
     direction /= np.maximum(np.linalg.norm(direction), np.float32(1e-6))
     return np.asarray(cohort.statistics(direction)[0], np.float32)
-
-
-def _encrypt(key: Octets, plain: Octets, place: bytes) -> bytes:
-    nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, place)
-
-
-def _decrypt(key: Octets, sealed: bytes, place: bytes) -> bytearray:
-    plain = bytearray(max(len(sealed) - _NONCE_BYTES - _TAG_BYTES, 0))
-    _decrypt_into(plain, key, sealed, place)
-    return plain
-
-
-def _decrypt_into(plain: bytearray | memoryview, key: Octets, sealed: bytes, place: bytes) -> None:
-    """Decrypt a record into memory of its length; StoreError where it does not belong."""
-    try:
-        AESGCM(key).decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place, plain)
-    except (InvalidTag, ValueError):  # ValueError: too short to be a record, or of another length
-        store, person, _, _, kind, position = place.decode().split("|")
-        raise _inconsistent(f"record '{kind}' {position} of '{person or store}' does not belong there") from None
-
-
-def _inconsistent(what: str) -> StoreError:
-    return StoreError(f"altered: {what}", "put the file back from a backup, or remove it and enrol everybody again")

@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,16 +24,26 @@ from edge.errors import StoreError, StoreKeyError
 from edge.identity import sealed
 from edge.identity.cohort import Cohort
 from edge.identity.keys import StoreKey
-from edge.identity.people import Gallery, PeopleImage, Person
+from edge.identity.people import Embed, Gallery, PeopleImage, Person
 from edge.identity.sealed import Header
 
-__all__ = ["Gallery", "Person", "Store", "checked_name", "destroy_store"]
+__all__ = ["Embed", "Gallery", "OtherModelError", "Person", "Store", "checked_name", "destroy_store"]
 
 MAX_NAME_CHARACTERS = 64
-_MAX_FILE_BYTES = 256 << 20  # a quarter of a million templates of 256 dimensions; what is larger is no store of ours
+_MAX_FILE_BYTES = (
+    256 << 20
+)  # a quarter of a million templates, or 1,500 people with kept crops; more is no store of ours
 _LOCK_TIMEOUT_S = 10.0
 _NORM_TOLERANCE = 1e-4  # what float32 normalised is nearer than, and stricter than what the matcher asks for
 _SHOWN_HASH_CHARACTERS = 12
+
+
+class OtherModelError(StoreError):
+    """A store was made with another model than the one in use."""
+
+    def __init__(self, what: str, remedy: str, model_name: str = "") -> None:
+        super().__init__(what, remedy)
+        self.model_name = model_name  # of the one that it was made with
 
 
 class Store:
@@ -94,6 +104,46 @@ class Store:
         store._adopt(*store._read())
         return store
 
+    @classmethod
+    def convert(
+        cls,
+        path: Path,
+        key: StoreKey,
+        model: str,
+        dimension: int,
+        embed: Embed,
+        *,
+        model_name: str = "",
+        cohort: Cohort | None = None,
+        lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    ) -> Store:
+        """Bring the people of a store to another model and open it; durable on return, or nothing has changed.
+
+        `embed` makes the templates of one person from the crops that were kept. People of whom none were kept have no
+        templates afterwards, or those that they had with this model before.
+        """
+        store = cls(path, key, model, lock_timeout_s, cohort)
+        with store._locked():
+            header, image = store._read(any_model=True)
+            with image:
+                if image.model != model:
+                    image.convert(model, model_name, dimension, embed)
+                    store._write(image, header.store_id, header.generation + 1)
+                else:  # somebody else was faster
+                    store._adopt(header, image)
+        return store
+
+    @classmethod
+    def can_convert(cls, path: Path, key: StoreKey, model: str, dimension: int) -> tuple[list[Person], list[Person]]:
+        """Return whom `convert` would bring along, and who would have to be enrolled again."""
+        store = cls(path, key, model, _LOCK_TIMEOUT_S, None)
+        _, image = store._read(any_model=True)
+        with image:
+            if image.model == model:
+                everybody = image.people()
+                return [p for p in everybody if p.templates], [p for p in everybody if not p.templates]
+            return image.can_convert(model, dimension)
+
     @property
     def generation(self) -> int:
         """How often the store was written, 1 when just made."""
@@ -123,14 +173,24 @@ class Store:
         return True
 
     def add(
-        self, name: str, vectors: NDArray[np.float32], ignored: bool = False, created: datetime.date | None = None
+        self,
+        name: str,
+        vectors: NDArray[np.float32],
+        ignored: bool = False,
+        created: datetime.date | None = None,
+        crops: Sequence[bytearray] = (),
     ) -> Person:
-        """Enrol a person with (N, D) float32 unit embeddings, not rotated; durable on return."""
+        """Enrol a person with (N, D) float32 unit embeddings, not rotated; durable on return.
+
+        `crops`: what is to be kept of the N pictures for another model, or nothing.
+        """
         name = checked_name(name)
         self._check_vectors(vectors)
+        if len(crops) not in {0, len(vectors)}:
+            raise ValueError(f"{len(crops)} crops for {len(vectors)} templates")
         day = created or datetime.datetime.now(datetime.UTC).date()
         with self._writing() as image:
-            return image.add(name, vectors, day.isoformat(), ignored)
+            return image.add(name, vectors, day.isoformat(), ignored, crops)
 
     def remove(self, person_id: str) -> None:
         """Destroy a person's key and records; the file that held them is overwritten as well as the medium allows."""
@@ -172,14 +232,15 @@ class Store:
                 stack.enter_context(files.locked(lock, self._lock_timeout_s))
             yield
 
-    def _read(self) -> tuple[Header, PeopleImage]:
+    def _read(self, *, any_model: bool = False) -> tuple[Header, PeopleImage]:
         with self._explained("read"):
             raw = files.read(self._path, _MAX_FILE_BYTES)
             header, plain = sealed.unseal(raw, self._key)
             self._refuse_older(header)
             image = PeopleImage.load(plain, self._key, header.store_id)
             try:
-                self._refuse_other_model(image)
+                if not any_model:
+                    self._refuse_other_model(image)
             except StoreError:
                 image.close()
                 raise
@@ -190,6 +251,11 @@ class Store:
         if self._cohort is not None and (statistics := picture[1].statistics) is not None:
             image.keep_statistics(statistics, self._cohort)
         raw = sealed.seal(image.dump(), self._key, store_id, generation, os.urandom(sealed.NONCE_BYTES))
+        if len(raw) > _MAX_FILE_BYTES:
+            raise StoreError(
+                f"{self._path}: it would have {len(raw) >> 20} MB, more than the {_MAX_FILE_BYTES >> 20} MB allowed",
+                "enrol without keeping crops, or remove people; the store is as it was",
+            )
         with self._explained("written"):
             files.replace(self._path, raw)
         self._header, self._picture = Header.decode(raw), picture
@@ -203,6 +269,8 @@ class Store:
         """Name the file in every error, and turn the system's errors into ours with their remedy."""
         try:
             yield
+        except OtherModelError as e:
+            raise OtherModelError(f"{self._path}: {e.what}", e.remedy, e.model_name) from None
         except (StoreError, StoreKeyError) as e:
             raise type(e)(f"{self._path}: {e.what}", e.remedy) from None
         except OSError as e:
@@ -225,9 +293,10 @@ class Store:
             return
         ours, theirs = self._model[:_SHOWN_HASH_CHARACTERS], image.model[:_SHOWN_HASH_CHARACTERS]
         name = f'"{image.model_name}"' if image.model_name else "the model it was made with"
-        raise StoreError(
+        raise OtherModelError(
             f"made with model {theirs}, but the model in use is {ours}: their templates cannot be compared",
-            f"set [recognition] model = {name}, or remove the store and enrol everybody again with the new model",
+            f"set [recognition] model = {name}, or bring the people to the model in use: edge-daemon people update",
+            image.model_name,
         )
 
     def _check_vectors(self, vectors: NDArray[np.float32]) -> None:

@@ -55,7 +55,8 @@ def unpack(raw: bytes, public_key: str) -> Bundle:
 
 def pack(manifest: Path, private_key: Ed25519PrivateKey) -> bytes:
     """Return a signed bundle of a manifest, the files beside it that it names, and its calibrations."""
-    content = {name: (manifest.parent / name).read_bytes() for name in _names(load_manifest(manifest))}
+    names = [name for name in _names(load_manifest(manifest)) if (manifest.parent / name).is_file()]
+    content = {name: (manifest.parent / name).read_bytes() for name in names}
     body = msgspec.msgpack.encode(Bundle({MANIFEST_NAME: manifest.read_bytes(), **content}))
     return _MAGIC + private_key.sign(_MAGIC + body) + body
 

@@ -21,6 +21,7 @@ from edge.vision.detector import YuNetDetector
 from edge.vision.embedder import Embedder, open_embedder
 from edge.vision.focus import UNSURE, FocusedDetector
 from edge.vision.gates import HINTS, FaceGate, QualityGate, QualityLimits
+from edge.vision.kept import CropKeeper
 from edge.vision.landmarks import LandmarkRefiner
 from edge.vision.motion import MotionGate
 from edge.vision.shots import BestShots
@@ -111,7 +112,10 @@ def build_tracker(rates: Rates) -> Tracker:
 
 
 def build_enrolment(config: Config) -> Stages:
-    """Return the stages that turn a picture into an embedding: the pipeline's, without its memory of other frames."""
+    """Return the stages that turn a picture into an embedding: the pipeline's, without its memory of other frames.
+
+    Crops are kept where [store] keep_crops says so.
+    """
     embedder, refiner = build_embedder(config), build_refiner(config)
     return Stages(
         detector=build_tilted_detector(config, refiner),
@@ -121,6 +125,7 @@ def build_enrolment(config: Config) -> Stages:
         aligner=build_aligner(embedder),
         embedder=embedder,
         hints=HINTS,
+        keeper=CropKeeper() if config.store.keep_crops else None,
     )
 
 

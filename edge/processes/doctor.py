@@ -176,9 +176,17 @@ def _people(config: Config) -> Iterator[Finding]:
             "WEAK", "people", "nobody is enrolled: every face is unknown", "edge-daemon people add NAME --from …"
         )
     else:
-        rate = rate_for_gallery(gallery.operating_point.fmr, gallery.people_count)
+        rate = rate_for_gallery(gallery.operating_point.fmr, gallery.people_count - len(gallery.missing))
         said = f"{gallery.people_count} enrolled; a stranger is taken for one of them at a rate of {rate:.2g}"
         yield Finding("ok", "people", said)
+    if gallery.missing:
+        names = ", ".join(gallery.missing)
+        yield Finding(
+            "WEAK",
+            "people",
+            f"not recognised since the model changed: {names}",
+            "enrol them again: edge-daemon people add",
+        )
 
 
 def _key(config: Config) -> Iterator[Finding]:

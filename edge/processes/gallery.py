@@ -86,6 +86,11 @@ class LiveGallery:
         """How many people are enrolled, ignored ones included."""
         return len(self._people)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of people who cannot be recognised: the model has changed, and they must be enrolled again."""
+        return tuple(person.name for person in self._people.values() if not person.templates)
+
     def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
         """Whether two means of unit embeddings, (D,) each, are of one person, at the configured false match rate.
 

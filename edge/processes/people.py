@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edge.cameras.camera import FileSource, expand
 from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
@@ -23,6 +25,7 @@ from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery, load_cohort
 from edge.records import Frame
+from edge.wiping import wipe
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
 _MAX_PICTURES = 500  # more do not make better templates
@@ -53,6 +56,8 @@ class Report:
             for other in self.looks_like
         ]
         source = "live pictures" if self.live else "pictures, which do not show that this person was there"
+        if self.person.crops:
+            warnings.append(f"kept: {self.person.crops} crops, encrypted, for a later model; they go with the person")
         return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} {source}", *warnings])
 
 
@@ -64,8 +69,13 @@ class Erasure:
     gone: bool  # neither the person nor the key of that person's templates is there
 
 
-def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool) -> Report:
-    """Enrol one person from pictures and videos; durable on return. Raises EdgeError, and then nothing is kept."""
+def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool, keep_crops: bool | None = None) -> Report:
+    """Enrol one person from pictures and videos; durable on return. Raises EdgeError, and then nothing is kept.
+
+    `keep_crops`: whether crops are kept for a later model; None: as [store] keep_crops says.
+    """
+    if keep_crops is not None:
+        config = msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, keep_crops=keep_crops))
     name = checked_name(name)
     files = expand(sources)
     gallery = LiveGallery(config)
@@ -79,7 +89,12 @@ def keep(
     config: Config, gallery: LiveGallery, name: str, enrolment: Enrolment, *, ignored: bool, live: bool = False
 ) -> Report:
     """Store an enrolment made elsewhere, from the live camera or from pictures in memory; durable on return."""
-    person = _writable(config).add(checked_name(name), enrolment.templates, ignored=ignored)
+    try:
+        store = _writable(config)
+        person = store.add(checked_name(name), enrolment.templates, ignored=ignored, crops=enrolment.crops)
+    finally:
+        for crop in enrolment.crops:
+            wipe(crop)
     return Report(person, enrolment, gallery.described(c.person for c in enrolment.collisions), live)
 
 
@@ -123,7 +138,7 @@ def forget_all(config: Config) -> None:
 
 
 def _public(person: Person) -> dict[str, Any]:
-    return {field: getattr(person, field) for field in ("id", "name", "templates", "created", "ignored")}
+    return {field: getattr(person, field) for field in ("id", "name", "templates", "created", "ignored", "crops")}
 
 
 def _existing(config: Config) -> Store:

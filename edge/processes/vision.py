@@ -17,7 +17,7 @@ from edge.events.clock import moment
 from edge.events.messages import VisionState
 from edge.health import Notifier
 from edge.models.slots import Slots
-from edge.processes import liveness
+from edge.processes import conversion, liveness
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
@@ -107,6 +107,7 @@ def _gallery_of(config: Config) -> tuple[LiveGallery, str]:
     """Return the people to match against, and what is wrong with their store; raises that for a recording."""
     gallery = LiveGallery(config, read=False)
     try:
+        conversion.follow(config)
         gallery.refresh()
     except (StoreError, StoreKeyError) as e:
         if config.camera.source in FINITE:

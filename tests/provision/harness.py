@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge import config as configuration
 from edge.errors import EdgeError, ProvisionError
 from edge.identity.enrolment import Stages
+from edge.processes import conversion
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.requests import OwnerRequests
@@ -78,6 +79,7 @@ class OnTable:
         """Start both processes anew."""
         self.config = configuration.load(self.path)
         self.arming = Arming(self.config.provision_dir, self.boot, self.clocks.now_s)
+        conversion.follow(self.config)  # as vision does at its start
         self.gallery = LiveGallery(self.config)
         self.owner = OwnerRequests(self.config, self.gallery, lambda _: shared_stages())
         self.requests = CableRequests(
@@ -104,6 +106,7 @@ class OnTable:
             return Failed(what=e.what, remedy=e.remedy)
         if then:
             self.config = configuration.load(self.path)
+            conversion.follow(self.config)
             self.gallery = LiveGallery(self.config)
             self.owner = OwnerRequests(self.config, self.gallery, lambda _: shared_stages())
         else:

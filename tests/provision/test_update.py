@@ -25,7 +25,7 @@ from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import messages
 from edge.provision.protocol.limits import CHUNK_BYTES
 from edge.provision.protocol.replies import DeviceInfo, Stored, Updated
-from tests.models import old_form
+from tests.models import old_form, relabelled
 from tests.provision.harness import SIGNER, TRUSTED, OnTable, client, enrol_man
 
 
@@ -53,7 +53,7 @@ def other_model(folder: Path, **changes: object) -> bytes:
     """A bundle of the built-in models with something changed in its manifest, signed as it should be."""
     shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     manifest = json.loads((folder / "manifest.json").read_text())
-    (embedder,) = (m for m in manifest["models"] if m["role"] == "embedder")
+    (embedder,) = (m for m in manifest["models"] if m["name"] == "lightcnn9")
     embedder.update(changes)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return pack(folder / "manifest.json", SIGNER)
@@ -116,12 +116,13 @@ def test_a_model_that_fails_its_self_test_is_not_used(table: OnTable, host: Clie
     assert slot(table) == "built-in"
 
 
-def test_another_model_is_refused_while_people_are_enrolled(table: OnTable, host: Client, tmp_path: Path) -> None:
+def test_an_update_to_another_model_names_who_must_be_enrolled_again(
+    table: OnTable, host: Client, tmp_path: Path
+) -> None:
     enrol_man(host)
-    with pytest.raises(DeviceError, match="1 people are enrolled with another model"):
-        send(host, other_model(tmp_path / "other", id="0" * 64))
-    assert slot(table) == "built-in"
-    assert table.gallery.people_count == 1
+    updated = send(host, pack(relabelled.write(tmp_path / "other"), SIGNER))
+    assert (updated.slot, updated.enrol_again, updated.enrol_again_count) == ("a", ["The man"], 1)
+    assert host.call(messages.UpdateRollBack(), Updated).enrol_again == []
 
 
 def test_the_next_run_goes_on_where_the_cable_was_pulled(table: OnTable, host: Client, bundle: bytes) -> None:

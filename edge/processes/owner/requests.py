@@ -49,7 +49,7 @@ class OwnerRequests:
         self._gallery = gallery
         self._slots = Slots(config.models_dir)
         self._people = PeopleRequests(config)
-        self._update = UpdateRequests(config, gallery, self._slots)
+        self._update = UpdateRequests(config, self._slots)
         self.enrolment = EnrolmentRequests(config, gallery, stages)
 
     @property

@@ -10,6 +10,8 @@ from msgspec import Meta
 from edge.provision.protocol.fields import MAX_UPDATE_BYTES, Message, Name, Pem, Share, Small, Text
 from edge.vocabulary import PersonId
 
+MAX_NAMES = 100  # in one reply
+
 
 class Done(Message, frozen=True, tag="done"):
     """It is done, durably; `note` says more where there is more."""
@@ -113,6 +115,8 @@ class Updated(Message, frozen=True, tag="updated"):
     model: Text
     slot: Text
     self_test: float  # least cosine to the golden embeddings
+    enrol_again: Annotated[list[Name], Meta(max_length=MAX_NAMES)] = []  # noqa: RUF012  # people it cannot recognise
+    enrol_again_count: Small = 0  # of all of them
 
 
 class Diagnostic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

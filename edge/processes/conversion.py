@@ -1,0 +1,119 @@
+"""Bring the people of a store to the model in use: from kept crops, so that nobody need come back to the camera.
+
+An update of the model in use, and going back, are followed when vision starts. Where the owner has chosen another model
+by its name, the store is refused until `edge-daemon people update`: the choice may have been a mistake.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import Config
+from edge.errors import StoreError
+from edge.identity.enrolment import both_ways
+from edge.identity.keys import load_key
+from edge.identity.store import Embed, OtherModelError, Person, Store
+from edge.models.manifest import EmbedderEntry, load_manifest
+from edge.models.slots import Slots
+from edge.processes.assembly import build_aligner, build_embedder
+from edge.processes.gallery import load_cohort
+from edge.vision.kept import reopened
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a change of model means for the people enrolled."""
+
+    model: str  # name of the model in use
+    along: tuple[Person, ...]  # recognised with the model in use: by crops, or by templates of an earlier use
+    again: tuple[Person, ...]  # to be enrolled again
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        named = {name: [{"id": p.id, "name": p.name} for p in getattr(self, name)] for name in ("along", "again")}
+        return {"model": self.model, **named}
+
+    def as_text(self, *, done: bool) -> str:
+        """Return it as lines for a person."""
+        verb = "are" if done else "can be"
+        lines = [f"{len(self.along)} people {verb} recognised with the model {self.model}"]
+        lines += [f"enrol again: {person.name} ({person.id})" for person in self.again]
+        return "\n".join(lines)
+
+
+def preview(config: Config, entry: EmbedderEntry | None = None) -> Conversion:
+    """Say what `update` would do, for the model in use or another; raises EdgeError."""
+    entry = _in_use(config) if entry is None else entry
+    key = load_key(config.store.key, config.data_dir, os.environ)
+    along, again = Store.can_convert(_existing(config), key, entry.id, entry.dimension)
+    return Conversion(entry.name, tuple(along), tuple(again))
+
+
+def update(config: Config) -> Conversion:
+    """Bring everybody to the model in use; durable on return. Raises EdgeError, and then nothing has changed."""
+    entry = _in_use(config)
+    path, key = _existing(config), load_key(config.store.key, config.data_dir, os.environ)
+    cohort = load_cohort(entry, Slots(config.models_dir).manifest.parent)
+    embed, name = _embed_with(config), entry.name
+    store = Store.convert(path, key, entry.id, entry.dimension, embed, model_name=name, cohort=cohort)
+    people = store.people()
+    along, again = (tuple(p for p in people if bool(p.templates) is known) for known in (True, False))
+    return Conversion(entry.name, along, again)
+
+
+def follow(config: Config) -> None:
+    """Bring everybody along where the model in use is another version of the one that the store was made with.
+
+    Raises EdgeError; for a model of another name, nothing is done: reading the store will say so.
+    """
+    if not config.store_path.exists():
+        return
+    entry = _in_use(config)
+    try:
+        Store.open(config.store_path, load_key(config.store.key, config.data_dir, os.environ), entry.id)
+    except OtherModelError as e:
+        if e.model_name != entry.name:
+            return
+        done = update(config)
+        _log.warning(
+            "the model has changed: %d people brought along, %d to enrol again", len(done.along), len(done.again)
+        )
+
+
+def _embed_with(config: Config) -> Embed:
+    embedder = build_embedder(config)
+    aligner = build_aligner(embedder)
+
+    def embed(crops: Sequence[bytearray]) -> NDArray[np.float32]:
+        rows = []
+        for crop in crops:
+            try:
+                frame, face = reopened(crop)
+                aligned = aligner.align(frame, face)
+            except ValueError as e:
+                raise StoreError(str(e), "update this program; without the crop, enrol the person again") from None
+            rows.append(both_ways(embedder, aligned).vector)
+            frame.image[:] = 0
+        return np.stack(rows)
+
+    return embed
+
+
+def _in_use(config: Config) -> EmbedderEntry:
+    return load_manifest(Slots(config.models_dir).manifest).embedder(config.recognition.model)
+
+
+def _existing(config: Config) -> Path:
+    if not config.store_path.exists():
+        raise StoreError(f"{config.store_path}: nobody is enrolled yet", "enrol with: edge-daemon people add")
+    return config.store_path
