@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from edge import config
 from edge.provision.device.arming import Arming
+from tools import lock
 from tools.proof import boot
 from tools.rig import Missing
 
 FOLDER = Path(__file__).parents[2] / "systemd"
+CONSTRAINTS = FOLDER.parent / "tools/constraints.txt"
 SERVICES = sorted(FOLDER.glob("edge*.service"))
 DROP_INS = sorted(FOLDER.glob("edge-gauge-*.conf"))
 PROCESSES = ("edge-vision", "edge-publisher", "edge-provision")
@@ -129,7 +135,7 @@ def test_a_device_that_was_armed_once_is_never_armed_by_a_boot(tmp_path: Path) -
     assert "Wants" not in unit("edge-first-start").partition("[Service]")[0]  # a condition holds back no other unit
     Arming(tmp_path, "boot", lambda: 0.0).arm(15.0)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == [mark.name]
-    enabled = {path.name for path in FOLDER.iterdir() if "[Install]" in path.read_text(encoding="utf-8")}
+    enabled = {path.name for path in FOLDER.glob("edge*") if "[Install]" in path.read_text(encoding="utf-8")}
     assert enabled == {"edge.target"}
     assert "edge-first-start.service" in (FOLDER / "edge.target").read_text(encoding="utf-8")
 
@@ -159,15 +165,19 @@ def test_a_staged_installation_has_every_file_and_removal_takes_each_away(tmp_pa
 
 def test_a_failed_download_leaves_units_and_program_as_they_were(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    for name in ("awk", "install", "ln", "mv", "rm", "systemctl"):  # what could change something only says so
+    changes = ("awk", "chown", "cp", "install", "ln", "mkdir", "mv", "rm", "systemctl", "systemd-sysusers")
+    for name in changes:  # what could change something only says so
         stub(tmp_path / name, f'echo {name} "$@" >>{log}')
     stub(tmp_path / "id", "echo 0")
     stub(tmp_path / "python3", "exit 1")
-    for name in ("date", "dirname"):
+    stub(tmp_path / "setpriv", "exit 1")
+    for name in ("date", "dirname", "tr"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     done = subprocess.run([FOLDER / "install", "install"], env={"PATH": str(tmp_path)}, check=False)
-    assert done.returncode == 1
-    assert re.fullmatch(r"install -d /opt/edge\nrm -rf /opt/edge/2\S+\n", log.read_text())
+    assert done.returncode != 0
+    left = [line for line in log.read_text().splitlines() if not re.search(r"/opt/edge/2\S+(/edge|/locked)?$", line)]
+    assert left == ['systemd-sysusers --inline u edge-build - "Edge Face Runtime build"', "install -d /opt/edge"]
+    assert re.fullmatch(r"rm -rf (/opt/edge/2\S+) \1\.build", log.read_text().splitlines()[-1])
 
 
 def stub(path: Path, line: str) -> None:
@@ -175,10 +185,40 @@ def stub(path: Path, line: str) -> None:
     path.chmod(0o755)
 
 
-def test_the_installer_pins_the_versions_that_are_tested() -> None:
-    pinned = re.search(r'-c "\$source/(\S+)" "\$@"', (FOLDER / "install").read_text(encoding="utf-8"))
-    assert pinned
-    assert (FOLDER.parent / pinned[1]).is_file()
+def test_what_is_installed_is_locked_by_hash_to_the_versions_that_are_tested() -> None:
+    tested = dict(
+        re.findall(r"^([a-z0-9._-]+)==(\S+)$", CONSTRAINTS.read_text().lower().replace("_", "-"), re.MULTILINE)
+    )
+    locked = {path.stem: lock.blocks(path.read_text()) for path in (FOLDER / "locked").glob("*.txt")}
+    assert set(locked) == {"base", "build", *lock.EXTRAS}
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {"base": project["dependencies"]} | {name: project["optional-dependencies"][name] for name in lock.EXTRAS}
+    for name, requirements in wanted.items():
+        there = {re.split(r"[<>=]", requirement)[0] for requirement in requirements}
+        assert there <= set(locked["base"]) | set(locked[name]), f"run python -m tools.lock: {name}.txt lacks {there}"
+    for package, text in {**locked["base"], **locked["enroll"], **locked["gauge"], **locked["tflite"]}.items():
+        assert re.search(r"^    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE), package
+        version = re.split(r"==|\s", text)[1]
+        assert tested.get(package, version) == version, package
+
+
+def test_pip_refuses_a_file_that_is_not_the_locked_one(tmp_path: Path) -> None:
+    locked = tmp_path / "locked.txt"
+    wheel = tmp_path / "edge_test_nothing-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        info = "edge_test_nothing-1.dist-info"
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: edge-test-nothing\nVersion: 1\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    options = re.search(r'pip" install (.*--require-hashes.*) "\$@"', (FOLDER / "install").read_text(encoding="utf-8"))
+    assert options
+    pip = [sys.executable, "-m", "pip", "install", *options[1].split(), "--target", str(tmp_path / "to"), "--no-index"]
+    for digest, code in ((hashlib.sha256(wheel.read_bytes()).hexdigest(), 0), ("0" * 64, 1)):
+        locked.write_text(f"edge-test-nothing==1 --hash=sha256:{digest}\n")
+        done = subprocess.run(
+            [*pip, "--find-links", str(tmp_path), "-r", str(locked)], capture_output=True, check=False
+        )
+        assert done.returncode == code, done.stderr
 
 
 def test_the_installer_says_how_it_is_used() -> None:

@@ -96,9 +96,18 @@ def wheels(say: Callable[[str], None]) -> Path:
     return folder
 
 
+def _locked(folder: Path, say: Callable[[str], None]) -> Path:
+    """Fill a folder with the files that an installation fetches: the locked ones, and no other."""
+    say("fetching what is locked")
+    locked = [f"--requirement={PROJECT}/systemd/locked/{name}.txt" for name in ("base", "enroll", "build")]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", str(folder)]
+    subprocess.run([*pip, *locked], check=True, cwd="/")
+    return folder
+
+
 def _layer(layer: Path, say: Callable[[str], None]) -> Path:
     """Return a folder with the project's source, wheels of what it needs, footage, and a broker's configuration."""
-    shutil.copytree(wheels(say), layer / "wheels")
+    _locked(layer / "wheels", say)
     files = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, files.split("\0")):
         target = layer / "usr/src/edge" / name
@@ -119,6 +128,8 @@ def _installed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
     """Install, seal a store key, enrol with it, and start: the key is never on the disk in clear."""
     say("installing")
     _make(machine, "install")
+    theirs = machine.do("find", "/opt/edge", "!", "-user", "root").split()
+    assert not theirs, f"not root's, though root runs it: {theirs[:5]}"
     _configure(machine, "credential:edge-store-key")
     say("sealing a store key with systemd-creds")
     machine.do("mkdir", "-p", "/etc/credstore.encrypted")
