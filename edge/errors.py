@@ -50,6 +50,14 @@ class EnrolmentError(EdgeError):
     """A person cannot be enrolled from what was given."""
 
 
+class NameTakenError(StoreError):
+    """Somebody of this name is enrolled already."""
+
+
+class DifferentPeopleError(EnrolmentError):
+    """The pictures look like different people."""
+
+
 class EventError(EdgeError):
     """An event breaks the allow-listed schema."""
 

@@ -5,61 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 import click
 
 from edge import __version__, config
 from edge.cli.ending import run_to_end
+from edge.cli.options import with_config, with_config_as_caller
+from edge.cli.people import people
 from edge.errors import ConfigError, ModelError
 from edge.inspection import refuse_inspection
 from edge.printable import printable
 from edge.privileges import drop_to_owner, share
 from edge.vocabulary import ARMED_MINUTES
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _LEAVING_THE_NETWORK = frozenset({"vision", "provision"})  # writes in /proc/self, which is root's afterwards
-DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
 
 
 def main() -> None:
     """Run the command; an EdgeError ends it with its exit code and no traceback."""
     run_to_end(cli)
-
-
-def with_config(command: _F) -> _F:
-    """Add the option that names the configuration file; root goes on as the owner of the data folder."""
-
-    @wraps(command)
-    def as_owner(*args: Any, config_path: Path, **options: Any) -> Any:
-        _drop(config_path)
-        return command(*args, config_path=config_path, **options)
-
-    return with_config_as_caller(cast("_F", as_owner))
-
-
-def with_config_as_caller(command: _F) -> _F:
-    """Add the option that names the configuration file; the command itself drops root's rights, or needs them."""
-    option = click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        default=DEFAULT_CONFIG,
-        show_default=True,
-        help="The configuration file.",
-    )
-    return option(command)
-
-
-def _drop(config_path: Path) -> None:
-    try:
-        settings = config.load_without_owner(config_path)
-    except ConfigError:
-        return  # the command reads it again, and says what is wrong with it
-    drop_to_owner(settings.data_dir)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -251,107 +216,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
     sys.exit(1 if any(finding.level == "FAIL" for finding in findings) else 0)
 
 
-@cli.group()
-def people() -> None:
-    """Enrol, list, rename and remove people."""
-
-
-@people.command("list")
-@with_config
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def people_list(config_path: Path, as_json: bool) -> None:
-    """List who is enrolled."""
-    from edge.processes import people as process
-
-    found = process.listing(config.load(config_path))
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for person in found:
-        note = "  (ignored: neither matched nor reported)" if person["ignored"] else ""
-        kept = f", {person['crops']} crops kept" if person["crops"] else ""
-        missing = "must be enrolled again: the model has changed"
-        known = f"{person['templates']} templates" if person["templates"] else missing
-        line = f"{person['id']}  {person['name']}  {known}{kept}, {person['created']}{note}"
-        click.echo(printable(line))
-    if not found:
-        click.echo("nobody is enrolled")
-
-
-@people.command("add")
-@click.argument("name")
-@with_config
-@click.option(
-    "--from",
-    "sources",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Pictures, videos or folders of them; may be given more than once.",
-)
-@click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
-@click.option(
-    "--keep-crops/--no-keep-crops",
-    default=None,
-    help="Keep the crops of the templates, encrypted, for a later model; else [store] keep_crops.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def people_add(
-    *, name: str, config_path: Path, sources: tuple[Path, ...], ignore: bool, keep_crops: bool | None, as_json: bool
-) -> None:
-    """Enrol NAME from pictures or videos that show this one person."""
-    from edge.processes import people as process
-
-    report = process.add(config.load(config_path), name, sources, ignored=ignore, keep_crops=keep_crops)
-    click.echo(json.dumps(report.as_dict()) if as_json else printable(report.as_text()))
-
-
-@people.command("update")
-@with_config
-@click.option("--dry-run", is_flag=True, help="Only say who can be brought along, and who must be enrolled again.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def people_update(config_path: Path, dry_run: bool, as_json: bool) -> None:
-    """Bring everybody to the model in use, from kept crops; says by name who must be enrolled again."""
-    from edge.processes import conversion as process
-
-    settings = config.load(config_path)
-    found = process.preview(settings) if dry_run else process.update(settings)
-    click.echo(json.dumps(found.as_dict()) if as_json else printable(found.as_text(done=not dry_run)))
-
-
-@people.command("remove")
-@click.argument("person")
-@with_config
-def people_remove(person: str, config_path: Path) -> None:
-    """Remove a person (id as in `people list`) and destroy the key of that person's templates."""
-    from edge.processes import people as process
-
-    process.remove(config.load(config_path), person)
-    click.echo(f"{person} is removed; key and templates are deleted from the store")
-
-
-@people.command("rename")
-@click.argument("person")
-@click.argument("name")
-@with_config
-def people_rename(person: str, name: str, config_path: Path) -> None:
-    """Give a person (id as in `people list`) another NAME."""
-    from edge.processes import people as process
-
-    process.rename(config.load(config_path), person, name)
-    click.echo(printable(f"{person} is now called {name}"))
-
-
-@people.command("ignore")
-@click.argument("person")
-@with_config
-@click.option("--off", is_flag=True, help="Take the person off the ignore list.")
-def people_ignore(person: str, config_path: Path, off: bool) -> None:
-    """Put a person (id as in `people list`) on the ignore list."""
-    from edge.processes import people as process
-
-    process.set_ignored(config.load(config_path), person, ignored=not off)
-    click.echo(f"{person} is {'reported again' if off else 'neither matched nor reported'}")
+cli.add_command(people)
 
 
 if __name__ == "__main__":

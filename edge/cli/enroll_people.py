@@ -26,22 +26,30 @@ def people_list(options: Options) -> None:
 
 
 @people.command("add")
-@click.argument("name")
+@click.argument("name", required=False, default="")
 @click.option("--from", "photos", multiple=True, type=click.Path(path_type=Path), help="Photos, or folders of them.")
 @click.option("--camera", is_flag=True, help="From the device's own camera, with live hints.")
+@click.option("--to", default="", metavar="PERSON", help="Add the pictures to somebody who is enrolled.")
+@click.option("--namesake", is_flag=True, help="Enrol another person of a name that is enrolled already.")
 @click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
 @with_device
-def people_add(options: Options, name: str, photos: tuple[Path, ...], camera: bool, ignore: bool) -> None:
-    """Enrol NAME. Photos are used on the device, and forgotten."""
+def people_add(  # its options are many
+    options: Options, name: str, photos: tuple[Path, ...], *, camera: bool, to: str, namesake: bool, ignore: bool
+) -> None:
+    """Enrol NAME, or add pictures to PERSON. Photos are used on the device, and forgotten."""
     from edge.provision.host import actions, wizard
 
     if camera == bool(photos):
         raise click.UsageError("name photos with --from, or --camera")
+    if bool(name) == bool(to):
+        raise click.UsageError("give a NAME for a new person, or --to for somebody who is enrolled")
+    whom = actions.Whom(name, to, ignore, namesake)
+    ask = (lambda _: True) if options.yes else wizard.asked
     with options.device() as client:
         if camera:
-            report = wizard.from_camera(client, name, ignored=ignore, ask=not options.yes)
+            report = wizard.from_camera(client, whom, ask)
         else:
-            report = wizard.from_photos(client, name, list(photos), ignored=ignore)
+            report = wizard.from_photos(client, whom, list(photos), ask)
     if options.as_json:
         options.show(actions.plain(report), "")
 
@@ -51,7 +59,7 @@ def people_add(options: Options, name: str, photos: tuple[Path, ...], camera: bo
 @click.option("--off", is_flag=True, help="Take the person off the ignore list.")
 @with_device
 def people_ignore(options: Options, person: str, off: bool) -> None:
-    """Put a person (id as in `people list`) on the ignore list."""
+    """Put PERSON (id, or a name that only one person has) on the ignore list."""
     from edge.provision.protocol.messages import Ignore
 
     text = f"{person} is {'reported again' if off else 'neither matched nor reported'}"
@@ -62,7 +70,7 @@ def people_ignore(options: Options, person: str, off: bool) -> None:
 @click.argument("person")
 @with_device
 def people_remove(options: Options, person: str) -> None:
-    """Remove a person (id as in `people list`) and destroy the key of that person's templates."""
+    """Remove PERSON (id, or a name that only one person has) and destroy the key of that person's templates."""
     from edge.provision.host import actions
     from edge.provision.protocol import messages, replies
 

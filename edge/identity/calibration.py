@@ -138,6 +138,8 @@ class Calibration(_Record, frozen=True):
             shot_norms=np.array(self.shot_norms, np.float32),
             likely=np.stack([_interpolate(row, fmr) for row in self.rows]),
             certain=np.stack([_interpolate(row, certain_fmr) for row in self.rows]),
+            recognised=np.array([_recognised(row, fmr) for row in self.rows], np.float32),
+            templates=tuple(row.templates for row in self.rows),
         )
 
     def encode(self) -> bytes:
@@ -157,6 +159,15 @@ class OperatingPoint:
     shot_norms: NDArray[np.float32]  # (S,) of mean embeddings, falling
     likely: NDArray[np.float32]  # (R, S) thresholds at `fmr`, nowhere falling
     certain: NDArray[np.float32]  # (R, S) thresholds at `certain_fmr`, nowhere lower
+    recognised: NDArray[np.float32]  # (R,) share of the genuine encounters that match
+    templates: tuple[int, ...]  # (R,) of different pictures, rising
+
+    def recognises(self, norm: float) -> float:
+        """Return the share of a person's visits that match, from the norm of the person's mean template.
+
+        A visit of different pictures, of the people whom the table was made from: `Level.tar`.
+        """
+        return float(shares_of(np.array([norm], np.float32), self.norms)[0] @ self.recognised)
 
     def of_people(self, norms: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (likely, certain) of people whose mean templates have these norms, each (S, P) float32.
@@ -256,6 +267,12 @@ def _interpolate(row: Row, fmr: float) -> NDArray[np.float32]:
     log_rates = [math.log(level.fmr) for level in levels]
     by_shots = zip(*(level.thresholds for level in levels), strict=True)
     return np.array([np.interp(math.log(fmr), log_rates, column) for column in by_shots], np.float32)
+
+
+def _recognised(row: Row, fmr: float) -> float:
+    """Return the share of genuine encounters that match at a rate inside the table, linear in log FMR."""
+    rising = row.levels[::-1]
+    return float(np.interp(math.log(fmr), [math.log(level.fmr) for level in rising], [level.tar for level in rising]))
 
 
 def _upper(levels: Sequence[Level] | Sequence[GroupLevel], fmr: float) -> float:

@@ -3,19 +3,23 @@
 Each picture must show one face that passes the gates; then the faces must agree with each other, so that a bystander
 in one photo is not enrolled; then the most telling few are chosen. Pure: pictures and stages are handed in.
 
-The two constants below are measured on the validation people and the talking man of `carphone` (ADR 0004).
+The constants below are measured on the validation people and the talking man of `carphone` (ADR 0004); those of
+pictures that disagree, by `python -m tools.lab disagreement`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, SourceError
 from edge.records import AlignedFace, Embedding, Face, Frame, Quality
+from edge.refusals import by_reason, without_name
 from edge.stages import Aligner, CropKeeper, Detector, Embedder, FaceGate, Liveness, QualityGate, Refiner
 
 MAX_TEMPLATES = 12
@@ -25,9 +29,17 @@ NEAR_DUPLICATE = 0.9
 # that refuses 87 % of bystanders and 6 % of right ones.
 SAME_PERSON_SHARE = 0.4
 _MIN_TO_DISAGREE = 3  # of two pictures that differ, neither can be called the wrong one
+# Two single pictures whose cosine is below this, and two halves whose mean cosine across is below SAME_PERSON_SHARE of
+# the one within (at most that of different pictures), look like different people.
+LEAST_PAIR_COSINE = 0.13
+TYPICAL_COSINE = 0.5
+_MAX_HALVED = 64  # pictures that are split in halves: the work grows with the cube
 _BACKGROUND_SHARE = 0.5  # a face of less than half the main face's side is somebody in the background
 _LEAST_WEIGHT = 0.05  # the worst picture that passed the gates is still better than none
-_NAMES_SHOWN = 3
+_TURNED_YAW = 0.2  # |yaw| from which a face counts as turned to a side
+
+Pose = Literal["left", "front", "right"]
+POSES: tuple[Pose, ...] = ("left", "front", "right")
 
 Alike = Callable[[Sequence[Embedding]], Sequence[tuple[str, float]]]  # Matcher.alike
 Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
@@ -55,6 +67,7 @@ class Outcome:
     name: str
     refused: tuple[str, ...] = ()  # e.g. ("no face",), ("too blurred", "too dark"); empty: accepted
     template: bool = False  # whether it is one of the templates; an accepted near-duplicate is not
+    remedy: str = ""  # of a picture that could not be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,28 @@ class Enrolment:
     outcomes: tuple[Outcome, ...]  # one a picture, in their order
     collisions: tuple[Collision, ...]  # nearest first
     crops: tuple[bytearray, ...] = field(default=(), repr=False)  # of each template, where crops are kept
+    pictures: tuple[int, ...] = ()  # of each template, the index into `outcomes`
+    poses: tuple[Pose, ...] = ()  # that the templates show
+    repeats: int = 0  # accepted pictures that say what a template says
+    apart: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # names of two halves that look like different people
+
+    def beside(self, old: Vectors, max_templates: int) -> list[int]:
+        """Return which of a person's (K, D) templates, and of these after them, are the templates together."""
+        both = np.concatenate([old, self.templates])
+        return choose(both, np.ones(len(both)), max_templates)
+
+    def is_unlike(self, old: Vectors) -> bool:
+        """Whether these templates look like somebody else than the person of (K, D) templates."""
+        if not len(old):
+            return False
+        both = np.concatenate([old, self.templates])
+        return differ(both @ both.T, range(len(old)), range(len(old), len(both)))
+
+    def without(self, dropped: Iterable[int]) -> Enrolment:
+        """Return the same where these of the templates, by their index, were not taken."""
+        gone = {self.pictures[i] for i in dropped}
+        outcomes = tuple(replace(o, template=o.template and i not in gone) for i, o in enumerate(self.outcomes))
+        return replace(self, outcomes=outcomes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +115,7 @@ class _Shot:
     picture: int  # which one
     embedding: Embedding
     quality: float  # 0..1
+    yaw: float  # as `Quality.yaw`
     crop: bytearray | None = field(default=None, repr=False)
 
 
@@ -110,6 +146,7 @@ class Look:
     quality: Quality | None = None
     embedding: Embedding | None = None  # None: refused
     crop: bytearray | None = field(default=None, repr=False)  # None: refused, or no crop is kept
+    remedy: str = ""  # of a picture that could not be read
 
 
 class Collection:
@@ -119,6 +156,7 @@ class Collection:
         self._stages = stages
         self._names: list[str] = []
         self._refused: dict[int, tuple[str, ...]] = {}
+        self._remedies: dict[int, str] = {}
         self._shots: list[_Shot] = []
 
     @property
@@ -147,30 +185,39 @@ class Collection:
         """Look at one picture, or note the error for which it could not be read."""
         number = len(self._names)
         self._names.append(name)
-        look = _look(picture, self._stages)
+        look = _look(name, picture, self._stages)
         if look.embedding is None or look.quality is None:
-            self._refused[number] = look.refused
+            self._refused[number], self._remedies[number] = look.refused, look.remedy
         else:
-            self._shots.append(_Shot(number, look.embedding, look.quality.score, look.crop))
+            self._shots.append(_Shot(number, look.embedding, look.quality.score, look.quality.yaw, look.crop))
         return look
 
     def finish(self, alike: Alike, max_templates: int = MAX_TEMPLATES) -> Enrolment:
         """Choose the templates from what was taken; raises EnrolmentError as `enrol` does."""
         names, refused, shots = self._names, dict(self._refused), self._shots
+        outcomes = [Outcome(n, refused.get(i, ()), False, self._remedies.get(i, "")) for i, n in enumerate(names)]
         if not shots:
-            raise _nothing_usable(names, refused)
+            raise _nothing_usable(outcomes)
         vectors = self.vectors
         same = agreeing(vectors)
-        refused |= {shot.picture: ("not the same person",) for i, shot in enumerate(shots) if i not in same}
+        for shot in (shot for i, shot in enumerate(shots) if i not in same):
+            outcomes[shot.picture] = Outcome(names[shot.picture], ("not the same person",))
         kept = [shots[i] for i in same]
         quality = np.array([shot.quality for shot in kept])
-        chosen = [kept[i] for i in choose(vectors[same], quality, max_templates)]
-        templates = {shot.picture for shot in chosen}
+        chosen = choose(vectors[same], quality, max_templates)
+        for i in chosen:
+            outcomes[kept[i].picture] = Outcome(names[kept[i].picture], template=True)
+        nearest = (vectors[same] @ vectors[same][chosen].T).max(axis=1)  # (M,) cosine to the nearest template
+        split = halves(vectors[same])
         return Enrolment(
-            templates=np.stack([shot.embedding.vector for shot in chosen]),
-            outcomes=tuple(Outcome(name, refused.get(i, ()), i in templates) for i, name in enumerate(names)),
-            collisions=tuple(Collision(*near) for near in alike([shot.embedding for shot in chosen])),
-            crops=tuple(shot.crop for shot in chosen if shot.crop is not None),
+            templates=vectors[same][chosen],
+            outcomes=tuple(outcomes),
+            collisions=tuple(Collision(*near) for near in alike([kept[i].embedding for i in chosen])),
+            crops=tuple(crop for i in chosen if (crop := kept[i].crop) is not None),
+            pictures=tuple(kept[i].picture for i in chosen),
+            poses=tuple(pose for pose in POSES if pose in {pose_of(kept[i].yaw) for i in chosen}),
+            repeats=int((nearest >= NEAR_DUPLICATE).sum()) - len(chosen),
+            apart=None if split is None else _named([names[shot.picture] for shot in kept], split),
         )
 
 
@@ -186,6 +233,59 @@ def agreeing(vectors: Vectors) -> list[int]:
             break
         kept = np.delete(kept, worst)
     return [int(i) for i in kept]
+
+
+def halves(vectors: Vectors) -> tuple[list[int], list[int]] | None:
+    """Return two halves of (M, D) unit embeddings of pictures that look like different people; None: they agree.
+
+    Two pictures are halves by themselves. Of more, the halves are what average linkage leaves (Sokal and Michener,
+    1958), of two pictures each at least: a single one that does not agree, `agreeing` has refused.
+    """
+    count = min(len(vectors), _MAX_HALVED)
+    if count < 2 or count == _MIN_TO_DISAGREE:
+        return None
+    cosines = vectors[:count] @ vectors[:count].T  # (M, M)
+    one, other = _linked(cosines)
+    if count > 2 and min(len(one), len(other)) < 2:
+        return None
+    return (one, other) if differ(cosines, one, other) else None
+
+
+def differ(cosines: Vectors, one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two groups of pictures, by their (M, M) cosines, look like different people."""
+    across = float(cosines[np.ix_(one, other)].mean())
+    within = [float(cosines[i, j]) for group in (one, other) for i, j in combinations(group, 2)]
+    if not within:
+        return across < LEAST_PAIR_COSINE
+    return across < SAME_PERSON_SHARE * min(float(np.mean(within)), TYPICAL_COSINE)
+
+
+def _linked(cosines: Vectors) -> tuple[list[int], list[int]]:
+    """Return the last two groups that average linkage makes of M ≥ 2 pictures."""
+    groups = [[i] for i in range(len(cosines))]
+    between = cosines.astype(np.float64)  # (G, G) mean cosines of the groups
+    np.fill_diagonal(between, -np.inf)
+    while len(groups) > 2:
+        a, b = sorted(int(i) for i in np.unravel_index(int(np.argmax(between)), between.shape))
+        sizes = len(groups[a]), len(groups[b])
+        between[a] = (sizes[0] * between[a] + sizes[1] * between[b]) / sum(sizes)
+        between[:, a] = between[a]
+        between[a, a] = -np.inf
+        between = np.delete(np.delete(between, b, axis=0), b, axis=1)
+        groups[a] += groups.pop(b)
+    return groups[0], groups[1]
+
+
+def _named(names: Sequence[str], split: tuple[Sequence[int], Sequence[int]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    one, other = (tuple(names[i] for i in sorted(half)) for half in split)
+    return one, other
+
+
+def pose_of(yaw: float) -> Pose:
+    """Name the side to which a head is turned: its own left is the viewer's right."""
+    if abs(yaw) < _TURNED_YAW:
+        return "front"
+    return "left" if yaw > 0 else "right"
 
 
 def choose(vectors: Vectors, quality: NDArray[np.floating], count: int) -> list[int]:
@@ -210,10 +310,10 @@ def choose(vectors: Vectors, quality: NDArray[np.floating], count: int) -> list[
     return chosen
 
 
-def _look(picture: Frame | SourceError, stages: Stages) -> Look:
+def _look(name: str, picture: Frame | SourceError, stages: Stages) -> Look:
     """Return the embedding of the one face of a picture, or the reasons why there is none."""
     if isinstance(picture, SourceError):
-        return Look((picture.what,))
+        return Look((without_name(picture.what, name),), remedy=picture.remedy)
     face = _main_face(stages.detector.detect(picture))
     if isinstance(face, str):
         return Look((face,))
@@ -261,19 +361,8 @@ def _aligned(aligner: Aligner, picture: Frame, face: Face) -> AlignedFace | None
         return None
 
 
-def _nothing_usable(names: Sequence[str], refused: Mapping[int, tuple[str, ...]]) -> EnrolmentError:
-    if not names:
+def _nothing_usable(outcomes: Sequence[Outcome]) -> EnrolmentError:
+    if not outcomes:
         return EnrolmentError("no picture was given", "name photos, a folder of them, or a video of the person")
-    by_reason: dict[str, list[str]] = {}
-    for number, reasons in sorted(refused.items()):
-        by_reason.setdefault(" and ".join(reasons), []).append(names[number])
-    told = "; ".join(f"{reason}: {_some(where)}" for reason, where in by_reason.items())
-    return EnrolmentError(
-        f"none of {len(names)} pictures is usable: {told}",
-        "use sharp, evenly lit pictures that show this person alone, looking towards the camera",
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    what = f"none of {len(outcomes)} pictures is usable" if len(outcomes) > 1 else "the picture is not usable"
+    return EnrolmentError("\n".join([what, *(f"  {line}" for line in by_reason(outcomes))]))

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from edge.identity.enrolment import MAX_TEMPLATES, NEAR_DUPLICATE, Alike, Collection, Enrolment, Look, Stages
+from edge.identity.enrolment import (
+    MAX_TEMPLATES,
+    NEAR_DUPLICATE,
+    POSES,
+    Alike,
+    Collection,
+    Enrolment,
+    Look,
+    Pose,
+    Stages,
+    pose_of,
+)
 from edge.records import Frame
 
-Pose = Literal["left", "front", "right"]
-_POSES: tuple[Pose, ...] = ("left", "front", "right")
-_TURNED_YAW = 0.2  # |yaw| from which a face counts as turned to a side
 _MIN_ACCEPTED = 3  # fewer agree by chance
 _LOOK_EVERY_S = 0.2  # neighbours in time say the same
 _PATIENCE_S = 12.0  # after so long the poses seen have to do
@@ -71,7 +78,7 @@ class LiveEnrolment:
         self._looks += 1
         self._last = self._collection.add(f"camera {self._looks}", frame)
         if self._last.embedding is not None and self._last.quality is not None:
-            self._poses.add(_pose(self._last.quality.yaw))
+            self._poses.add(pose_of(self._last.quality.yaw))
             self._looks_like = tuple(person for person, _ in self._alike(self._collection.embeddings[-self._max :]))
         return True
 
@@ -81,7 +88,7 @@ class LiveEnrolment:
         seen = self._collection.accepted
         if seen < max(_MIN_ACCEPTED, self._max):
             return False
-        return len(self._poses) == len(_POSES) or self._waited_s >= _PATIENCE_S
+        return len(self._poses) == len(POSES) or self._waited_s >= _PATIENCE_S
 
     def progress(self) -> Progress:
         """Return how far it is, and what to do next."""
@@ -91,7 +98,7 @@ class LiveEnrolment:
             quality=0.0 if face is None else float(np.clip(face.score, 0.0, 1.0)),
             accepted=self._collection.accepted,
             wanted=max(_MIN_ACCEPTED, self._max),
-            poses=tuple(pose for pose in _POSES if pose in self._poses),
+            poses=tuple(pose for pose in POSES if pose in self._poses),
             looks_like=self._looks_like,
             ready=self.ready,
         )
@@ -109,7 +116,7 @@ class LiveEnrolment:
             return self._hints.get(self._last.refused[0], self._last.refused[0])
         if self.ready:
             return "done"
-        missing: Sequence[Pose] = [pose for pose in _POSES if pose not in self._poses]
+        missing: Sequence[Pose] = [pose for pose in POSES if pose not in self._poses]
         if missing:
             return _POSE_HINTS[missing[0]]
         return "move a little: another angle, another look" if self._repeats() else "good, go on"
@@ -118,10 +125,3 @@ class LiveEnrolment:
         """Whether the last picture says what an earlier one has said."""
         vectors = self._collection.vectors
         return len(vectors) > 1 and float((vectors[:-1] @ vectors[-1]).max()) > NEAR_DUPLICATE
-
-
-def _pose(yaw: float) -> Pose:
-    """Name the side to which a head is turned: its own left is the viewer's right."""
-    if abs(yaw) < _TURNED_YAW:
-        return "front"
-    return "left" if yaw > 0 else "right"

@@ -26,6 +26,9 @@ from edge.identity.memory import private_array, private_copy
 Embed = Callable[[Sequence[bytearray]], NDArray[np.float32]]
 """Kept crops of one person → (N, D) float32, unit rows, the templates of another model."""
 
+Keep = Callable[[NDArray[np.float32]], Sequence[int]]
+"""(K, D) templates of a person → which rows of these, and of the new ones after them, are templates now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -118,6 +121,30 @@ class PeopleImage(SealedImage):
         self._write_templates(entry, np.matmul(wide, self._rotation, out=private_array(wide.shape, np.float64)))
         self._write_records(entry, CROP, crops)
         return self._person(entry)
+
+    def extend(
+        self, person_id: str, vectors: NDArray[np.float32], keep: Keep, crops: Sequence[bytearray] = ()
+    ) -> Person:
+        """Keep some of a person's templates and of (N, D) float32 unit rows, not yet rotated, and their crops."""
+        entry = self._entry(person_id)
+        old, kept_crops = self._plain(entry), self._records(entry, CROP)
+        both = private_copy(np.concatenate([old, vectors]), np.float64)
+        both /= np.sqrt(np.einsum("nd,nd->n", both, both))[:, None]
+        chosen = list(keep(both[: len(old)].astype(np.float32)))
+        by_template: list[bytearray | None] = [*(kept_crops if len(kept_crops) == len(old) else [None] * len(old))]
+        by_template += [*crops] if crops else [None] * len(vectors)
+        profile = msgspec.structs.replace(entry.profile, templates=len(chosen))
+        extended = Entry(entry.seq, entry.id, entry.key, profile)
+        self._db.execute("DELETE FROM templates WHERE person = ?", (entry.seq,))
+        self._db.execute("DELETE FROM records WHERE person = ? AND kind = ?", (entry.seq, STATISTICS))
+        self._db.execute(
+            "UPDATE people SET profile = ? WHERE seq = ?",
+            (self._seal_profile(entry.id, entry.key, profile), entry.seq),
+        )
+        rows = both[chosen]
+        self._write_templates(extended, np.matmul(rows, self._rotation, out=private_array(rows.shape, np.float64)))
+        self._write_records(extended, CROP, [crop for i in chosen if (crop := by_template[i]) is not None])
+        return self._person(extended)
 
     def remove(self, person_id: str) -> None:
         """Forget a person: first the key is overwritten, then everything goes."""

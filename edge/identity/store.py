@@ -24,7 +24,7 @@ from edge.errors import StoreError, StoreKeyError
 from edge.identity import sealed
 from edge.identity.cohort import Cohort
 from edge.identity.keys import StoreKey
-from edge.identity.people import Embed, Gallery, PeopleImage, Person
+from edge.identity.people import Embed, Gallery, Keep, PeopleImage, Person
 from edge.identity.sealed import Header
 
 __all__ = ["Embed", "Gallery", "OtherModelError", "Person", "Store", "checked_name", "destroy_store"]
@@ -191,6 +191,20 @@ class Store:
         day = created or datetime.datetime.now(datetime.UTC).date()
         with self._writing() as image:
             return image.add(name, vectors, day.isoformat(), ignored, crops)
+
+    def extend(
+        self, person_id: str, vectors: NDArray[np.float32], keep: Keep, crops: Sequence[bytearray] = ()
+    ) -> Person:
+        """Give a person (N, D) more float32 unit embeddings, not rotated; `keep` chooses which templates stay.
+
+        `keep` is handed the person's templates, (K, D), and returns indices into these and the new ones after them.
+        `crops`: as in `add`.
+        """
+        self._check_vectors(vectors)
+        if len(crops) not in {0, len(vectors)}:
+            raise ValueError(f"{len(crops)} crops for {len(vectors)} templates")
+        with self._writing() as image:
+            return image.extend(person_id, vectors, keep, crops)
 
     def remove(self, person_id: str) -> None:
         """Destroy a person's key and records; the file that held them is overwritten as well as the medium allows."""

@@ -24,11 +24,9 @@ from edge.errors import EdgeError, ProvisionError
 from edge.provision.device import control
 from edge.provision.device.control import ControlReply, ControlRequest
 from edge.provision.protocol.messages import EnrolBegin
-from edge.provision.protocol.replies import Failed
 from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
-_MAX_TEXT = 1000
 _MAX_CLIENTS = 4  # provisioning needs one; each may hold the memory of one photo
 _MESSAGE_S = 20.0  # for the rest of a message, or for the client to take its answer
 _CLOSED_POLL_S = 0.1
@@ -191,7 +189,7 @@ class ControlServer:
         except ProvisionError as e:
             if self._closed:
                 raise
-            return _failed(e)
+            return control.failed(e)
         finally:
             wipe(raw)
             client.busy = False
@@ -236,8 +234,4 @@ def _answer(handle: Handler, request: ControlRequest | None) -> ControlReply:
     try:
         return handle(request)
     except EdgeError as e:
-        return _failed(e)
-
-
-def _failed(error: EdgeError) -> Failed:
-    return Failed(what=error.what[:_MAX_TEXT], remedy=error.remedy[:_MAX_TEXT])
+        return control.failed(e)

@@ -103,6 +103,17 @@ class LiveGallery:
         person = self._people.get(person_id)
         return None if person is None else person.name
 
+    def people(self) -> list[Person]:
+        """Everybody, in the order of enrolment, as last read."""
+        return list(self._people.values())
+
+    def recognises(self, person_id: str) -> float:
+        """Return which share of a person's visits is to be expected to match, from the person's templates."""
+        assert self._store is not None  # noqa: S101 (whoever has an id has read the store)
+        gallery = self._store.gallery()
+        own = gallery.templates[gallery.owner == gallery.ids.index(person_id)]
+        return self.operating_point.recognises(float(np.linalg.norm(own.mean(axis=0))))
+
     def described(self, person_ids: Iterable[str]) -> tuple[str, ...]:
         """Return enrolled people as a warning names them: "'Anna' (p-…)"."""
         return tuple(f"'{self.name_of(person_id)}' ({person_id})" for person_id in person_ids)

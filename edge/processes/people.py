@@ -3,111 +3,206 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.cameras.camera import FileSource, expand
 from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
 from edge.content import kind_of
-from edge.errors import EnrolmentError, SourceError, StoreError
+from edge.errors import DifferentPeopleError, EnrolmentError, NameTakenError, SourceError, StoreError
 from edge.identity.cohort import Cohort
 from edge.identity.enrolment import Enrolment, enrol
 from edge.identity.keys import destroy_key, load_key, load_or_create_key
+from edge.identity.naming import find, namesakes
 from edge.identity.store import Person, Store, checked_name, destroy_store
 from edge.models.manifest import EmbedderEntry, load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery, load_cohort
+from edge.processes.reports import Report, halves_in_words, public, with_few
 from edge.records import Frame
+from edge.refusals import some
 from edge.wiping import wipe
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
 _MAX_PICTURES = 500  # more do not make better templates
 
 
+Ask = Callable[[str], bool]
+"""Ask whoever enrols a question of yes or no."""
+
+
+def refuse(_: str) -> bool:
+    """Say no: nobody is there to be asked."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
-class Report:
-    """How an enrolment went."""
+class Wish:
+    """Whom pictures are for: a new person called `name`, or one who is enrolled, `to`, by id or name."""
 
-    person: Person
-    enrolment: Enrolment
-    looks_like: tuple[str, ...]  # "'Anna' (p-…)": enrolled people for whom the new one would be taken
-    live: bool = False  # whether each picture was shown to be of a live face; False: they were files
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready; scores stay inside."""
-        pictures = [asdict(outcome) for outcome in self.enrolment.outcomes]
-        looks_like = list(self.looks_like)
-        return {**_public(self.person), "pictures": pictures, "looks_like": looks_like, "live": self.live}
-
-    def as_text(self) -> str:
-        """Return it as lines for a person: every refused picture with its reason, then the outcome."""
-        refused = [f"refused  {o.name}: {', '.join(o.refused)}" for o in self.enrolment.outcomes if o.refused]
-        used = sum(o.template for o in self.enrolment.outcomes)
-        summary = f"{self.person.name} is enrolled as {self.person.id}: {used} templates"
-        warnings = [
-            f"warning: looks like {other}; a visit of one may be reported as the other, in the band likely"
-            for other in self.looks_like
-        ]
-        source = "live pictures" if self.live else "pictures, which do not show that this person was there"
-        if self.person.crops:
-            warnings.append(f"kept: {self.person.crops} crops, encrypted, for a later model; they go with the person")
-        return "\n".join([*refused, f"{summary} from {len(self.enrolment.outcomes)} {source}", *warnings])
+    name: str = ""
+    to: str = ""
+    ignored: bool = False
+    namesake: bool = False  # a new person even where somebody of the name is enrolled
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
     """What was found in the store's file after a removal."""
 
+    person: str  # opaque id
     generation: int
     gone: bool  # neither the person nor the key of that person's templates is there
 
 
-def add(config: Config, name: str, sources: Sequence[Path], *, ignored: bool, keep_crops: bool | None = None) -> Report:
-    """Enrol one person from pictures and videos; durable on return. Raises EdgeError, and then nothing is kept.
+def add(
+    config: Config,
+    name: str,
+    sources: Sequence[Path],
+    *,
+    ignored: bool = False,
+    to: str = "",
+    namesake: bool = False,
+    keep_crops: bool | None = None,
+    ask: Ask = refuse,
+) -> Report:
+    """Enrol one person from pictures and videos, or add them to a person; durable on return.
 
-    `keep_crops`: whether crops are kept for a later model; None: as [store] keep_crops says.
+    `keep_crops`: whether crops are kept for a later model; None: as [store] keep_crops says. `ask`: whether a doubtful
+    enrolment is meant. Raises EdgeError, and then nothing is kept.
     """
-    if keep_crops is not None:
-        config = msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, keep_crops=keep_crops))
-    name = checked_name(name)
+    config = keeping(config, crops=keep_crops)
+    wish = Wish(name, to, ignored, namesake)
+    refuse_tree(sources)
     files = expand(sources)
     gallery = LiveGallery(config)
-    enrolment = enrol(
-        _pictures(files), build_enrolment(config), gallery.matcher.alike, config.store.templates_per_person
+    target = whom(wish, gallery.people(), ask)
+    stages = build_enrolment(config)
+    enrolment = enrol(pictures(files), stages, gallery.matcher.alike, config.store.templates_per_person)
+    return keep(config, gallery, wish, target, enrolment, ask=ask)
+
+
+def keeping(config: Config, *, crops: bool | None) -> Config:
+    """Return the configuration with another wish for kept crops; None: as it is."""
+    if crops is None:
+        return config
+    return msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, keep_crops=crops))
+
+
+def whom(wish: Wish, people: Sequence[Person], ask: Ask = refuse) -> Person | None:
+    """Return the enrolled person whom pictures are for; None: a new one. Raises StoreError."""
+    if wish.to:
+        return find(people, wish.to)
+    name = checked_name(wish.name)
+    taken = namesakes(people, name)
+    if not taken or wish.namesake:
+        return None
+    if len(taken) == 1 and not taken[0].templates:
+        return taken[0]  # the model has changed: the person must be enrolled again
+    ids = ", ".join(f"{person.name} ({person.id})" for person in taken)
+    if len(taken) == 1 and ask(f"{ids} is enrolled already. Add the pictures to that person?"):
+        return taken[0]
+    raise NameTakenError(
+        f"{ids} {'is' if len(taken) == 1 else 'are'} enrolled already",
+        f"add the pictures with: people add --to {taken[0].id}; or give another name; "
+        "for another person of the same name: --namesake",
     )
-    return keep(config, gallery, name, enrolment, ignored=ignored)
 
 
 def keep(
-    config: Config, gallery: LiveGallery, name: str, enrolment: Enrolment, *, ignored: bool, live: bool = False
+    config: Config,
+    gallery: LiveGallery,
+    wish: Wish,
+    target: Person | None,
+    enrolment: Enrolment,
+    *,
+    live: bool = False,
+    ask: Ask = refuse,
 ) -> Report:
-    """Store an enrolment made elsewhere, from the live camera or from pictures in memory; durable on return."""
+    """Store an enrolment made elsewhere, from the live camera or from pictures in memory; durable on return.
+
+    `target`: as `whom` has found; None: a new person.
+    """
+    if doubt := halves_in_words(enrolment):
+        _have_confirmed(doubt, ask)  # the crops stay: the answer may come with a second call
     try:
         store = _writable(config)
-        person = store.add(checked_name(name), enrolment.templates, ignored=ignored, crops=enrolment.crops)
-    finally:
-        for crop in enrolment.crops:
-            wipe(crop)
-    return Report(person, enrolment, gallery.described(c.person for c in enrolment.collisions), live)
+        if target is None:
+            name = checked_name(wish.name)
+            person = store.add(name, enrolment.templates, ignored=wish.ignored, crops=enrolment.crops)
+        else:
+            person, enrolment = _extended(store, target, enrolment, config.store.templates_per_person, ask)
+    except DifferentPeopleError:
+        raise  # as above
+    except BaseException:
+        _wipe(enrolment)
+        raise
+    _wipe(enrolment)
+    gallery.refresh()
+    others = [collision.person for collision in enrolment.collisions if collision.person != person.id]
+    return Report(
+        person,
+        enrolment,
+        gallery.described(others),
+        gallery.recognises(person.id),
+        with_few(gallery.operating_point),
+        live,
+        extended=target is not None,
+    )
+
+
+def _extended(store: Store, target: Person, enrolment: Enrolment, most: int, ask: Ask) -> tuple[Person, Enrolment]:
+    """Add templates to a person; returns the person, and the enrolment without the templates that were not needed."""
+    dropped: list[int] = []
+
+    def kept(old: NDArray[np.float32]) -> list[int]:
+        if enrolment.is_unlike(old):
+            _have_confirmed(f"these pictures look like somebody else than {target.name} ({target.id})", ask)
+        chosen = enrolment.beside(old, most)
+        dropped.extend(i for i in range(len(enrolment.templates)) if i + len(old) not in chosen)
+        return chosen
+
+    person = store.extend(target.id, enrolment.templates, kept, enrolment.crops)
+    return person, enrolment.without(dropped)
+
+
+def _wipe(enrolment: Enrolment) -> None:
+    for crop in enrolment.crops:
+        wipe(crop)
+
+
+def _have_confirmed(doubt: str, ask: Ask) -> None:
+    if not ask(f"{doubt[0].upper()}{doubt[1:]}. Do all show one person?"):
+        remedy = "leave out those of others; if all show one person, repeat it with --yes"
+        raise DifferentPeopleError(doubt, remedy)
 
 
 def listing(config: Config) -> list[dict[str, Any]]:
     """Return everybody, JSON-ready."""
-    return [_public(person) for person in _existing(config).people()] if config.store_path.exists() else []
+    return [public(person) for person in _existing(config).people()] if config.store_path.exists() else []
 
 
-def remove(config: Config, person_id: str) -> Erasure:
-    """Remove a person and destroy the key of that person's templates; raises StoreError for an unknown id."""
-    _existing(config).remove(person_id)
+def found(config: Config, word: str) -> Person:
+    """Return an enrolled person by id or name; raises StoreError for nobody, and where several have the name."""
+    return find(_existing(config).people(), word)
+
+
+def remove(config: Config, word: str) -> Erasure:
+    """Remove a person, by id or name, and destroy the key of that person's templates; raises StoreError for nobody."""
+    store = _existing(config)
+    person_id = find(store.people(), word).id
+    store.remove(person_id)
     after = _existing(config)  # from the disk, as anybody would find it now
-    return Erasure(after.generation, all(person.id != person_id for person in after.people()))
+    return Erasure(person_id, after.generation, all(person.id != person_id for person in after.people()))
 
 
 def renew(config: Config) -> int:
@@ -117,14 +212,20 @@ def renew(config: Config) -> int:
     return len(store.people())
 
 
-def rename(config: Config, person_id: str, name: str) -> None:
-    """Give a person another name; raises StoreError for an unknown id."""
-    _existing(config).rename(person_id, name)
+def rename(config: Config, word: str, name: str) -> Person:
+    """Give a person, by id or name, another name; raises StoreError for nobody, and for a name that is taken."""
+    store = _existing(config)
+    person = find(store.people(), word)
+    if taken := [other for other in namesakes(store.people(), checked_name(name)) if other.id != person.id]:
+        remedy = "give a name that tells the two apart; if both are one person, remove one and add its pictures"
+        raise NameTakenError(f"{taken[0].name} ({taken[0].id}) is enrolled already", remedy)
+    return store.rename(person.id, name)
 
 
-def set_ignored(config: Config, person_id: str, *, ignored: bool) -> None:
-    """Put a person on the ignore list or take the person off it; raises StoreError for an unknown id."""
-    _existing(config).set_ignored(person_id, ignored)
+def set_ignored(config: Config, word: str, *, ignored: bool) -> Person:
+    """Put a person, by id or name, on the ignore list or take the person off it; raises StoreError for nobody."""
+    store = _existing(config)
+    return store.set_ignored(find(store.people(), word).id, ignored)
 
 
 def forget_all(config: Config) -> None:
@@ -137,8 +238,20 @@ def forget_all(config: Config) -> None:
     destroy_store(config.store_path)
 
 
-def _public(person: Person) -> dict[str, Any]:
-    return {field: getattr(person, field) for field in ("id", "name", "templates", "created", "ignored", "crops")}
+def refuse_tree(sources: Sequence[Path]) -> None:
+    """Raise SourceError for a folder that holds folders and no picture: each of them may be another person."""
+    for path in sources:
+        if path.is_dir() and (folders := subfolders(path)) and not any(entry.is_file() for entry in path.iterdir()):
+            raise SourceError(
+                f"{path}: holds no pictures and no videos, but the folders {some([f.name for f in folders])}",
+                "name the folders of this person; to enrol each under its own name, leave the name out: "
+                f"people add --from {path}",
+            )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, save hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _existing(config: Config) -> Store:
@@ -164,7 +277,7 @@ def _writable(config: Config) -> Store:
     return Store.create(config.store_path, key, entry.id, entry.dimension, model_name=entry.name, cohort=cohort)
 
 
-def _pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]]:
+def pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]]:
     """Yield every picture, and a few frames a second of every video, each with a name to speak of it."""
     count = 0
     with PictureDecoder() as decoder:

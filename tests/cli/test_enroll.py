@@ -83,7 +83,7 @@ def test_each_command_prints_one_json_object(simulated: Simulated, photos: Path,
     ("arguments", "code", "said"),
     [
         (["people", "remove", "p-aaaaaaaa", "--yes"], 1, "no person 'p-aaaaaaaa'"),
-        (["people", "remove", "anna", "--yes"], 1, "person must be the id of a person"),
+        (["people", "remove", "anna", "--yes"], 1, "no person 'anna'"),
         (["people", "add", "Anna"], 2, "name photos with --from, or --camera"),
         (["people", "add", "Anna", "--from", "/no/such/photo.jpg"], 1, "no such file"),
         (["name", "Has Spaces"], 1, "name must be a-z, 0-9"),

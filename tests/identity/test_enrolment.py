@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.config import Config
 from edge.errors import EnrolmentError, SourceError
-from edge.identity.enrolment import NEAR_DUPLICATE, Enrolment, Stages, agreeing, both_ways, choose, enrol
+from edge.identity.enrolment import NEAR_DUPLICATE, Enrolment, Stages, agreeing, both_ways, choose, enrol, halves
 from edge.identity.guide import LiveEnrolment
 from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery
@@ -62,6 +62,33 @@ def test_the_odd_ones_out_are_found_and_the_others_kept() -> None:
 def test_of_two_pictures_that_differ_neither_is_called_the_wrong_one() -> None:
     assert agreeing(np.eye(2, dtype=np.float32)) == [0, 1]
     assert agreeing(np.eye(1, dtype=np.float32)) == [0]
+
+
+def test_two_pictures_of_two_people_are_halves_and_two_of_one_person_are_not() -> None:
+    assert halves(np.eye(2, dtype=np.float32)) == ([0], [1])
+    rng = np.random.default_rng(4)
+    assert halves(around(rng.normal(size=64), 0.8, 2, rng)) is None
+    assert halves(np.eye(1, dtype=np.float32)) is None
+
+
+@pytest.mark.parametrize("pictures", [2, 3, 6])
+def test_as_many_pictures_of_two_people_are_halves(pictures: int) -> None:
+    rng = np.random.default_rng(5)
+    one, other = (around(centre, 0.8, pictures, rng) for centre in np.eye(64)[:2])
+    mixed = np.concatenate([one, other])[order := rng.permutation(2 * pictures)]
+    found = halves(mixed)
+    assert found is not None
+    assert sorted(sorted(order[i] for i in half) for half in found) == [
+        list(range(pictures)),
+        list(range(pictures, 2 * pictures)),
+    ]
+
+
+def test_looks_of_one_person_that_differ_somewhat_are_no_halves() -> None:
+    rng = np.random.default_rng(6)
+    person = rng.normal(size=64)
+    looks = [around(person + rng.normal(size=64) * 0.8, 0.3, 4, rng) for _ in range(2)]
+    assert halves(np.concatenate(looks)) is None
 
 
 # ── the choice of templates ──
@@ -216,8 +243,9 @@ def test_every_refused_picture_says_why(stages: Stages) -> None:
         ("two faces",),
         ("too small",),
         ("too dark", "too flat"),
-        ("empty.png: zero bytes",),
+        ("zero bytes",),
     ]
+    assert found.outcomes[-1].remedy == "copy it again"
     assert [o.template for o in found.outcomes] == [True, False, False, False, False, False]
 
 
@@ -248,11 +276,12 @@ def test_nothing_usable_is_an_error_that_lists_every_reason(stages: Stages) -> N
     wall = frame(np.full((200, 200, 3), 128, np.uint8))
     pictures: list[tuple[str, Frame | SourceError]] = [(f"wall-{i}", wall) for i in range(5)]
     with pytest.raises(EnrolmentError) as refused:
-        enrol([*pictures, ("torn.jpg", SourceError("torn.jpg: truncated"))], stages, nobody)
-    assert refused.value.what == (
-        "none of 6 pictures is usable: no face: wall-0, wall-1, wall-2 and 2 more; torn.jpg: truncated: torn.jpg"
-    )
-    assert "alone" in refused.value.remedy
+        enrol([*pictures, ("torn.jpg", SourceError("a/torn.jpg: truncated", "copy it again"))], stages, nobody)
+    assert refused.value.what.splitlines() == [
+        "none of 6 pictures is usable",
+        "  no face: wall-0, wall-1, wall-2 and 2 more → use a picture that shows the face upright and from the front",
+        "  truncated: torn.jpg → copy it again",
+    ]
 
 
 def test_no_picture_at_all_is_an_error(stages: Stages) -> None:

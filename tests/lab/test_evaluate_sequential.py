@@ -16,7 +16,7 @@ from tools.lab.visits import Faces, running
 
 def point(threshold: float) -> OperatingPoint:
     one, table = np.ones(1, np.float32), np.array([[threshold]], np.float32)
-    return OperatingPoint("m", 1e-3, 1e-4, 1e-3, one, one, table, table)
+    return OperatingPoint("m", 1e-3, 1e-4, 1e-3, one, one, table, table, one, (1,))
 
 
 def encounter(*cosines: float) -> sequential.Encounters:

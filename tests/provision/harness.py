@@ -21,7 +21,7 @@ from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.requests import OwnerRequests
 from edge.provision.device.arming import Arming
-from edge.provision.device.control import ControlReply, ControlRequest
+from edge.provision.device.control import ControlReply, ControlRequest, failed
 from edge.provision.device.conversation import Device
 from edge.provision.device.requests import CableRequests, Clock
 from edge.provision.device.settings import OwnerSettings
@@ -29,7 +29,7 @@ from edge.provision.device.staging import Staging
 from edge.provision.host.client import Client
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.fields import Message
-from edge.provision.protocol.replies import Failed, Reply
+from edge.provision.protocol.replies import Reply
 from tests.footage import Image, still, video
 
 CODE = b"K7QM3XPD"
@@ -103,7 +103,7 @@ class OnTable:
         try:
             reply, then = self.owner.handle(request)
         except EdgeError as e:
-            return Failed(what=e.what, remedy=e.remedy)
+            return failed(e)
         if then:
             self.config = configuration.load(self.path)
             conversion.follow(self.config)

@@ -28,7 +28,7 @@ def test_no_string_of_a_device_is_markup_or_drives_the_terminal(text: str) -> No
     person = messages.Person(id=text, name=text, templates=1, created=text, ignored=False)
     progress = messages.Progress(hint=text, looks_like=[text])
     picture = messages.PictureOutcome(name=text, refused=[text], template=False)
-    report = messages.Enrolled(person=person, looks_like=[text], pictures=[picture])
+    report = messages.Enrolled(person=person, looks_like=[text], pictures=[picture], says=[text])
     for renderable in (
         console.describe(info),
         console.roster([person]),

@@ -104,7 +104,7 @@ def test_messages_come_out_as_they_went_in_and_chunks_are_not_copied() -> None:
         msgspec.msgpack.encode({"t": "info", "x": 1}),
         msgspec.msgpack.encode({"t": "set-name", "name": "Has Spaces"}),
         msgspec.msgpack.encode({"t": "set-name"}),
-        msgspec.msgpack.encode({"t": "remove", "person": "../../etc"}),
+        msgspec.msgpack.encode({"t": "remove", "person": "../../etc\0"}),
         msgspec.msgpack.encode({"t": "photo", "name": "a", "size": 1 << 40, "offset": 0, "data": b""}),
         msgspec.msgpack.encode({"t": "photo", "name": "a", "size": 1, "offset": 0, "data": bytes(40_000)}),
         b"\x91" * 100_000,

@@ -9,6 +9,7 @@ import pytest
 
 from edge.processes import people
 from edge.processes.owner import people as owner_people
+from edge.provision.host import actions
 from edge.provision.host.actions import everybody
 from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import messages
@@ -72,7 +73,7 @@ def test_a_photo_is_refused_with_its_reason_and_the_person_still_enrols(host: Cl
 def test_photos_without_a_face_enrol_nobody(host: Client) -> None:
     host.call(messages.EnrolBegin(name="Nobody", source="photos"), Progress)
     send_all(host, [b"nothing"])
-    with pytest.raises(DeviceError, match="none of 1 pictures is usable"):
+    with pytest.raises(DeviceError, match="the picture is not usable"):
         host.call(messages.EnrolFinish(), Enrolled)
     assert everybody(host) == []
 
@@ -115,6 +116,39 @@ def test_a_piece_of_a_photo_is_copied_to_its_place_and_to_no_other_memory(table:
     finally:
         tracemalloc.stop()
     assert peak_bytes < CHUNK_BYTES
+
+
+def test_a_name_that_is_taken_is_asked_about_and_pictures_are_added_to_the_person(host: Client) -> None:
+    first = enrol_man(host, "Anna").person
+    with pytest.raises(DeviceError, match=f"Anna \\({first.id}\\) is enrolled already") as refused:
+        host.call(messages.EnrolBegin(name="anna", source="photos"), Progress)
+    assert refused.value.asks == "taken"
+    actions.begin(host, actions.Whom("anna"), "photos", lambda question: "Add the pictures" in question)
+    send_all(host, photos_of_man(4)[1:])
+    made = actions.finish(host, lambda _: False)
+    assert made.person.id == first.id
+    assert made.looks_like == []
+    assert names(host) == ["Anna"]
+    assert any("1 picture" not in line and "now" in line for line in made.says), made.says
+
+
+def test_photos_of_two_people_are_kept_as_one_only_where_it_is_confirmed(host: Client) -> None:
+    for sure in (False, True):
+        host.call(messages.EnrolBegin(name="Both", source="photos"), Progress)
+        send_all(host, [photos_of_man(1)[0], photo_of_woman()])
+        if not sure:
+            with pytest.raises(DeviceError, match="look like different people: photo 0"):
+                actions.finish(host, lambda _: False)
+            assert names(host) == []
+    actions.finish(host, lambda question: "different people" in question)
+    assert names(host) == ["Both"]
+
+
+def test_a_person_is_renamed_ignored_and_removed_by_name(host: Client) -> None:
+    person = enrol_man(host, "Anna").person.id
+    assert host.call(messages.Rename(person="anna", name="Berta"), Done).note == person
+    host.call(messages.Ignore(person="Berta", ignored=True), Done)
+    assert host.call(messages.Remove(person="berta"), Removed).person == person
 
 
 @pytest.mark.parametrize("request_", [messages.EnrolFinish(), messages.EnrolLook()])

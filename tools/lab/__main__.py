@@ -23,6 +23,7 @@ from tools.lab import (
     cohort,
     colour,
     data,
+    disagreement,
     finish,
     groups,
     head,
@@ -139,6 +140,16 @@ def sequential_command(model: Path, data_dir: Path, as_json: bool) -> None:
     """Count strangers whom the running mean of an encounter lets through (ADR 0004)."""
     figures = sequential.measure(model, data_dir)
     click.echo(json.dumps(figures) if as_json else sequential.table(figures))
+
+
+@lab.command("disagreement")
+@click.option("--model", default=MODEL, help="an embedder of the manifest", show_default=True)
+@_DATA
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+def disagreement_command(*, model: str, data_dir: Path, as_json: bool) -> None:
+    """Count how often pictures of two people are noticed at enrolment (ADR 0004)."""
+    figures = disagreement.measure(model, data_dir)
+    click.echo(json.dumps(figures) if as_json else disagreement.table(figures))
 
 
 @lab.command("cohort")

@@ -14,7 +14,7 @@ from edge.config import Config
 from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import LiveEnrolment
-from edge.identity.store import checked_name
+from edge.identity.store import Person
 from edge.processes import forgetting, liveness, people
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.people import person_of
@@ -38,6 +38,7 @@ class EnrolmentRequests:
         self._gallery = gallery
         self._stages = stages
         self._begun: messages.EnrolBegin | None = None
+        self._target: Person | None = None  # the enrolled person whom the pictures are for; None: a new one
         self._live: LiveEnrolment | None = None
         self._photos: Collection | None = None
         self._decoder: PictureDecoder | None = None
@@ -61,9 +62,9 @@ class EnrolmentRequests:
         self._live.see(frame)
 
     def _begin(self, request: messages.EnrolBegin) -> Progress:
-        checked_name(request.name)
         self.forget()
         self._gallery.refresh()
+        self._target = people.whom(_wish(request), self._gallery.people())
         forgetting.begin()
         self._begun = request
         stages = self._stages(self._config)
@@ -115,25 +116,31 @@ class EnrolmentRequests:
         finally:
             image[:] = 0
 
-    def _finish(self, _: messages.EnrolFinish) -> Enrolled:
+    def _finish(self, request: messages.EnrolFinish) -> Enrolled:
         begun = self._begun
         if begun is None:
             raise _nothing_begun()
-        kept = self._kept(begun)  # the templates are gone with that call, before freed memory is left as it is again
+        kept = self._kept(
+            begun, sure=request.sure
+        )  # the templates are gone with that call, before freed memory is left as it is again
         self.forget()
         return kept
 
-    def _kept(self, begun: messages.EnrolBegin) -> Enrolled:
+    def _kept(self, begun: messages.EnrolBegin, *, sure: bool) -> Enrolled:
         live = self._live is not None and self._config.liveness.mode != "off"
+        found = self._enrolment()
         report = people.keep(
-            self._config, self._gallery, begun.name, self._enrolment(), ignored=begun.ignored, live=live
+            self._config, self._gallery, _wish(begun), self._target, found, live=live, ask=lambda _: sure
         )
         pictures = [
-            PictureOutcome(name=o.name, refused=list(o.refused), template=o.template)
+            PictureOutcome(name=o.name, refused=list(o.refused), template=o.template, remedy=o.remedy)
             for o in report.enrolment.outcomes[-_MAX_PHOTOS:]
         ]
         return Enrolled(
-            person=person_of(report.as_dict()), looks_like=list(report.looks_like[:_SHOWN]), pictures=pictures
+            person=person_of(report.as_dict()),
+            looks_like=list(report.looks_like[:_SHOWN]),
+            pictures=pictures,
+            says=[report.outcome(), *report.advice()],
         )
 
     def _cancel(self, _: messages.EnrolCancel) -> Done:
@@ -179,6 +186,10 @@ class EnrolmentRequests:
         messages.EnrolFinish: _finish,
         messages.EnrolCancel: _cancel,
     }
+
+
+def _wish(request: messages.EnrolBegin) -> people.Wish:
+    return people.Wish(request.name, request.to, request.ignored, request.namesake)
 
 
 def _nothing_begun() -> EnrolmentError:

@@ -28,8 +28,8 @@ class PeopleRequests:
         return People(people=[person_of(person) for person in page], total=len(everybody))
 
     def _rename(self, request: messages.Rename) -> Done:
-        people.rename(self._config, request.person, request.name)
-        return Done()
+        renamed = people.rename(self._config, request.person, request.name)
+        return Done(note=renamed.id)
 
     def _ignore(self, request: messages.Ignore) -> Done:
         people.set_ignored(self._config, request.person, ignored=request.ignored)
@@ -37,7 +37,7 @@ class PeopleRequests:
 
     def _remove(self, request: messages.Remove) -> Removed:
         erasure = people.remove(self._config, request.person)
-        return Removed(person=request.person, generation=erasure.generation, key_destroyed=erasure.gone)
+        return Removed(person=erasure.person, generation=erasure.generation, key_destroyed=erasure.gone)
 
     def _renew(self, _: messages.Renew) -> Done:
         count = people.renew(self._config)

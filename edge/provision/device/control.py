@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import socket  # AF_UNIX only
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from edge.errors import ProvisionError
+from edge.errors import DifferentPeopleError, EdgeError, NameTakenError, ProvisionError
 from edge.provision.protocol.fields import MAX_PHOTO_BYTES, Message, Name, Small, Text
 from edge.provision.protocol.messages import COMMANDS, Command, Photo, one_of
-from edge.provision.protocol.replies import Done, Progress, Reply
+from edge.provision.protocol.replies import Done, Failed, Progress, Reply
 from edge.wiping import wipe
 
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
@@ -27,6 +27,11 @@ _LENGTH_BYTES = 4
 _CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models anew after a change of settings
 _TRIES = 3  # on the connection to vision as it was, in the queue of a vision that is ending, and to the new one
 _POLL_S = 1.0
+_MAX_TEXT = 1000
+_ASKS: Mapping[type[EdgeError], Literal["taken", "different"]] = {
+    NameTakenError: "taken",
+    DifferentPeopleError: "different",
+}
 _ANSWER_S = 60.0  # the largest photo on the slowest device, and a camera that delivers nothing
 
 
@@ -84,6 +89,11 @@ def decode_request(raw: bytearray) -> ControlRequest:
         return _requests.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise ProvisionError(f"not a control request ({type(e).__name__})") from None
+
+
+def failed(error: EdgeError) -> Failed:
+    """Return an error as the reply that says it, and what the person may be asked."""
+    return Failed(what=error.what[:_MAX_TEXT], remedy=error.remedy[:_MAX_TEXT], asks=_ASKS.get(type(error), ""))
 
 
 @contextmanager

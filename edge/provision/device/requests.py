@@ -15,7 +15,16 @@ import msgspec
 from edge import __version__
 from edge.errors import EdgeError, ProvisionError
 from edge.provision.device.arming import Arming
-from edge.provision.device.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus, WholePhoto
+from edge.provision.device.control import (
+    ControlReply,
+    ControlRequest,
+    Forget,
+    Reload,
+    Status,
+    VisionStatus,
+    WholePhoto,
+    failed,
+)
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
 from edge.provision.protocol import messages, replies
@@ -35,6 +44,14 @@ class Clock:
 
     read_s: Callable[[], float]
     set_s: Callable[[float], None]  # raises OSError
+
+
+class _RefusedError(ProvisionError):
+    """Vision has refused, and `reply` says why."""
+
+    def __init__(self, reply: Failed) -> None:
+        super().__init__(reply.what, reply.remedy)
+        self.reply = reply
 
 
 class CableRequests:
@@ -61,8 +78,10 @@ class CableRequests:
         """Do what is asked; every error that can be told is a reply, in words."""
         try:
             return self.ANSWERS[type(request)](self, request)
+        except _RefusedError as e:
+            return e.reply
         except EdgeError as e:
-            return Failed(what=e.what[:_MAX_TEXT], remedy=e.remedy[:_MAX_TEXT])
+            return failed(e)
         except OSError as e:
             return Failed(what=f"the device's system refuses: {e.strerror}", remedy="check its medium")
 
@@ -104,7 +123,7 @@ class CableRequests:
     def _ask(self, request: ControlRequest) -> ControlReply:
         reply = self._vision(request)
         if isinstance(reply, Failed):
-            raise ProvisionError(reply.what, reply.remedy)
+            raise _RefusedError(reply)
         return reply
 
     def _relay(self, request: Any) -> Reply:

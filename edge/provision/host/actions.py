@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from edge.content import kind_of, played_in
 from edge.errors import EnrolmentError
-from edge.provision.host.client import Client
+from edge.provision.host.client import Client, DeviceError
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.fields import MAX_PHOTO_BYTES
 from edge.provision.protocol.replies import Done, Enrolled, Progress
@@ -20,6 +21,7 @@ _LOOK_EVERY_S = 0.3
 CAMERA_LIMIT_S = 120.0
 
 Told = Callable[[Progress], None]
+Ask = Callable[[str], bool]  # a question of yes or no
 Counted = Callable[[str, int, int], None]  # what, bytes so far, bytes in all
 
 
@@ -55,19 +57,39 @@ def photos_in(paths: Sequence[Path]) -> list[Path]:
     return photos
 
 
-def add_from_photos(client: Client, name: str, photos: Sequence[Path], *, ignored: bool, counted: Counted) -> Enrolled:
-    """Enrol a person from photos; the device forgets them. Raises EdgeError, and then nobody is added."""
-    client.call(messages.EnrolBegin(name=name, source="photos", ignored=ignored), Progress)
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """Whom pictures are for: a new person called `name`, or one who is enrolled, `to`, by id or name."""
+
+    name: str = ""
+    to: str = ""
+    ignored: bool = False
+    namesake: bool = False  # a new person even where somebody of the name is enrolled
+
+
+def begin(client: Client, whom: Whom, source: Literal["camera", "photos"], ask: Ask) -> None:
+    """Begin an enrolment; where the name is taken, `ask` whether the pictures are for that person."""
+    request = messages.EnrolBegin(
+        name=whom.name, source=source, ignored=whom.ignored, to=whom.to, namesake=whom.namesake
+    )
+    try:
+        client.call(request, Progress)
+    except DeviceError as e:
+        if e.asks != "taken" or not ask(f"{e.what}. Add the pictures to that person?"):
+            raise
+        client.call(messages.EnrolBegin(source=source, to=whom.name), Progress)
+
+
+def send_photos(client: Client, photos: Sequence[Path], counted: Counted) -> None:
+    """Send photos for the enrolment that was begun; the device forgets them."""
     for photo in photos:
         data = photo.read_bytes()
         for step in client.send_photo(photo.name[-64:], data):
             counted(photo.name, len(data) if isinstance(step, Progress) else step, len(data))
-    return client.call(messages.EnrolFinish(), Enrolled)
 
 
-def watch_camera(client: Client, name: str, *, ignored: bool) -> Iterator[Progress]:
-    """Begin an enrolment from the device's camera; yields how it goes until it is ready or time is up."""
-    client.call(messages.EnrolBegin(name=name, source="camera", ignored=ignored), Progress)
+def watch_camera(client: Client) -> Iterator[Progress]:
+    """Yield how the enrolment from the device's camera that was begun goes, until it is ready or time is up."""
     end_s = time.monotonic() + CAMERA_LIMIT_S
     while time.monotonic() < end_s:
         progress = client.call(messages.EnrolLook(), Progress)
@@ -77,9 +99,15 @@ def watch_camera(client: Client, name: str, *, ignored: bool) -> Iterator[Progre
         time.sleep(_LOOK_EVERY_S)
 
 
-def finish(client: Client) -> Enrolled:
-    """Keep the person whose enrolment was begun."""
-    return client.call(messages.EnrolFinish(), Enrolled)
+def finish(client: Client, ask: Ask) -> Enrolled:
+    """Keep the person whose enrolment was begun; `ask` where the pictures look like different people."""
+    try:
+        return client.call(messages.EnrolFinish(), Enrolled)
+    except DeviceError as e:
+        if e.asks == "different" and ask(f"{e.what}. Do all show one person?"):
+            return client.call(messages.EnrolFinish(sure=True), Enrolled)
+        cancel(client)
+        raise
 
 
 def cancel(client: Client) -> None:

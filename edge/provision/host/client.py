@@ -36,7 +36,11 @@ class Pipe(Protocol):
 
 
 class DeviceError(EdgeError):
-    """The device has refused, and says why."""
+    """The device has refused, and says why; `asks`: what the person may be asked, as in `replies.Failed`."""
+
+    def __init__(self, what: str, remedy: str = "", asks: str = "") -> None:
+        super().__init__(what, remedy)
+        self.asks = asks
 
 
 # alert → (what, remedy). What comes in the clear is a hint for the person, never a decision of the program.
@@ -144,7 +148,7 @@ class Client:
             raise ProvisionError("the device lost step", "run the command again")
         reply = messages.decode_reply(output.message)
         if isinstance(reply, Failed):
-            raise DeviceError(reply.what, reply.remedy)
+            raise DeviceError(reply.what, reply.remedy, reply.asks)
         if not isinstance(reply, expected):
             raise ProvisionError("the device answers something else", "update the older of the two ends")
         return reply

@@ -17,6 +17,7 @@ from rich.text import Text
 from edge.printable import printable
 from edge.provision.host.actions import Counted
 from edge.provision.protocol import replies
+from edge.refusals import by_reason
 
 _SHOW_AFTER_S = 0.5
 _POSES = {"left": "◐ left", "front": "● front", "right": "◑ right"}
@@ -61,11 +62,19 @@ def card(name: str, progress: replies.Progress) -> Panel:
     table = Table.grid(padding=(0, 2))
     table.add_row("[bold]do this[/]", plain(progress.hint, "bold cyan"))
     table.add_row("quality", ProgressBar(total=1.0, completed=progress.quality, width=30))
-    table.add_row("pictures", f"{progress.accepted} of {progress.wanted}")
+    table.add_row("pictures", _pictures(progress))
     table.add_row("angles", "  ".join(text if pose in progress.poses else "○" for pose, text in _POSES.items()))
-    for other in progress.looks_like:
-        table.add_row("[yellow]careful[/]", plain(f"looks like {other}", "yellow"))
+    if alike := progress.looks_like:
+        others = f" and {len(alike) - 1} others" if len(alike) > 1 else ""
+        table.add_row("[yellow]careful[/]", plain(f"looks like {alike[0]}{others}", "yellow"))
     return Panel(table, title=plain(name), title_align="left", expand=False)
+
+
+def _pictures(progress: replies.Progress) -> str:
+    """Return how many pictures are there and wanted; more are taken while angles are missing."""
+    if progress.accepted <= progress.wanted:
+        return f"{progress.accepted} of {progress.wanted}"
+    return f"{progress.accepted}, {progress.wanted} are enough"
 
 
 def describe(info: replies.DeviceInfo) -> Table:
@@ -104,8 +113,6 @@ def roster(people: Sequence[replies.Person]) -> Table | str:
 
 
 def enrolled(report: replies.Enrolled) -> str:
-    """Return how an enrolment went, as lines."""
-    refused = [f"refused  {p.name}: {', '.join(p.refused)}" for p in report.pictures if p.refused]
-    warnings = [f"careful: looks like {other}; the two may be taken for each other" for other in report.looks_like]
-    done = f"{report.person.name} is enrolled as {report.person.id}: {report.person.templates} templates"
-    return printable("\n".join([*refused[:10], *warnings, done]))
+    """Return how an enrolment went, as lines: refused pictures by reason, the outcome, what would make it better."""
+    refused = [f"refused  {line}" for line in by_reason(report.pictures)]
+    return printable("\n".join([*refused, *report.says]))

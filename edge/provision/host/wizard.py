@@ -6,6 +6,7 @@ wizard again and presses Enter up to where it ended.
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -90,36 +91,48 @@ def _people(client: Client) -> None:
         source = Prompt.ask("From", choices=["camera", "photos"], default="camera", console=talk)
         try:
             if source == "camera":
-                from_camera(client, name, ignored=False, ask=True)
+                from_camera(client, actions.Whom(name), asked)
             else:
                 paths = [Path(Prompt.ask("Photo or folder of photos", console=talk)).expanduser()]
-                from_photos(client, name, paths, ignored=False)
+                from_photos(client, actions.Whom(name), paths, asked)
         except EdgeError as e:
             talk.print(plain(str(e), "red"))
             continue
         known += 1
 
 
-def from_photos(client: Client, name: str, paths: list[Path], *, ignored: bool) -> replies.Enrolled:
-    """Enrol from photos with a bar, and say how it went."""
+def from_photos(client: Client, whom: actions.Whom, paths: list[Path], ask: actions.Ask) -> replies.Enrolled:
+    """Enrol from photos with a bar, and say how it went; `ask` where it is doubtful."""
+    photos = actions.photos_in(paths)
+    actions.begin(client, whom, "photos", ask)
     with console.transfer("sending") as counted:
-        report = actions.add_from_photos(client, name, actions.photos_in(paths), ignored=ignored, counted=counted)
-    talk.print(console.enrolled(report), markup=False)
-    return report
+        actions.send_photos(client, photos, counted)
+    return _finished(client, ask)
 
 
-def from_camera(client: Client, name: str, *, ignored: bool, ask: bool) -> replies.Enrolled:
+def from_camera(client: Client, whom: actions.Whom, ask: actions.Ask) -> replies.Enrolled:
     """Enrol from the device's camera with live hints; `ask` before somebody who looks like another is kept."""
     looks_like: list[str] = []
+    actions.begin(client, whom, "camera", ask)
     with console.camera() as live:
-        for progress in actions.watch_camera(client, name, ignored=ignored):
-            live.update(console.card(name, progress))
+        for progress in actions.watch_camera(client):
+            live.update(console.card(whom.name or whom.to, progress))
             looks_like = progress.looks_like
-    if looks_like and ask:
-        talk.print(plain(f"This person looks like {', '.join(looks_like)}.", "yellow"))
-        if not Confirm.ask("Keep both? The two may be taken for each other", default=False, console=talk):
+    if looks_like and not whom.to:
+        others = f"{looks_like[0]}{f' and {len(looks_like) - 1} others' if len(looks_like) > 1 else ''}"
+        if not ask(f"This person looks like {others}. Keep both? The two may be taken for each other"):
             actions.cancel(client)
-            raise EdgeError(f"{name} is not enrolled", "remove the other one first, if it is the same person")
-    report = actions.finish(client)
+            remedy = "if both are one person, add the pictures with: edge-enroll people add --to"
+            raise EdgeError(f"{whom.name} is not enrolled", remedy)
+    return _finished(client, ask)
+
+
+def _finished(client: Client, ask: actions.Ask) -> replies.Enrolled:
+    report = actions.finish(client, ask)
     talk.print(console.enrolled(report), markup=False)
     return report
+
+
+def asked(question: str) -> bool:
+    """Ask the person at the terminal; where nobody is there, the answer is no."""
+    return sys.stdin.isatty() and Confirm.ask(plain(question, "yellow"), default=False, console=talk)

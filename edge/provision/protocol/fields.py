@@ -15,6 +15,9 @@ MAX_UPDATE_BYTES: Final = 64 << 20
 
 Text = Annotated[str, Meta(max_length=1000)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
+PersonWord = Annotated[
+    str, form(r"^[^\x00-\x1f\x7f-\x9f]{1,64}\Z", "the id of a person, or a name that one person has")
+]
 Host = Annotated[
     str,
     form(

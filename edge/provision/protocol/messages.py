@@ -25,6 +25,7 @@ from edge.provision.protocol.fields import (
     Message,
     Name,
     Pem,
+    PersonWord,
     Sha256,
     Small,
 )
@@ -43,7 +44,7 @@ from edge.provision.protocol.replies import (
     Stored,
     Updated,
 )
-from edge.vocabulary import ArmedMinutes, PersonId, Slug, TopicPrefix
+from edge.vocabulary import ArmedMinutes, Slug, TopicPrefix
 
 WINDOW: Final = 8  # requests that a host may have under way: chunks stream, and a device needs no queue
 
@@ -109,23 +110,23 @@ class ListPeople(Message, frozen=True, tag="list-people"):
 
 
 class Rename(Message, frozen=True, tag="rename"):
-    """Give a person (id as in `people list`) another name."""
+    """Give a person (id or name as in `people list`) another name."""
 
-    person: PersonId
+    person: PersonWord
     name: Name
 
 
 class Ignore(Message, frozen=True, tag="ignore"):
-    """Put a person on the ignore list, or take the person off it."""
+    """Put a person (id or name) on the ignore list, or take the person off it."""
 
-    person: PersonId
+    person: PersonWord
     ignored: bool
 
 
 class Remove(Message, frozen=True, tag="remove"):
-    """Destroy the key of a person's templates."""
+    """Destroy the key of the templates of a person (id or name)."""
 
-    person: PersonId
+    person: PersonWord
 
 
 class Renew(Message, frozen=True, tag="renew"):
@@ -133,11 +134,13 @@ class Renew(Message, frozen=True, tag="renew"):
 
 
 class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
-    """Begin to enrol; what was begun before is forgotten."""
+    """Begin to enrol a new person, or with `to` (id or name) somebody who is enrolled; what was begun is forgotten."""
 
-    name: Name
     source: Literal["camera", "photos"]
+    name: Annotated[str, Meta(max_length=64)] = ""
     ignored: bool = False
+    to: Annotated[str, Meta(max_length=64)] = ""
+    namesake: bool = False  # a new person even where somebody of the name is enrolled
 
 
 class EnrolLook(Message, frozen=True, tag="enrol-look"):
@@ -154,7 +157,9 @@ class Photo(Message, frozen=True, tag="photo"):
 
 
 class EnrolFinish(Message, frozen=True, tag="enrol-finish"):
-    """Keep the person."""
+    """Keep the person; `sure`: also where the pictures look like different people."""
+
+    sure: bool = False
 
 
 class EnrolCancel(Message, frozen=True, tag="enrol-cancel"):

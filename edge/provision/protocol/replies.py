@@ -24,6 +24,7 @@ class Failed(Message, frozen=True, tag="failed"):
 
     what: Text
     remedy: Text = ""
+    asks: Literal["", "taken", "different"] = ""  # the name is taken; different people are shown
 
 
 class DeviceInfo(Message, frozen=True, tag="device-info"):
@@ -85,6 +86,7 @@ class PictureOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     name: Text
     refused: Annotated[list[Text], Meta(max_length=10)] = []  # msgspec copies it
     template: bool = False
+    remedy: Text = ""  # of a picture that could not be read
 
 
 class Enrolled(Message, frozen=True, tag="enrolled"):
@@ -93,6 +95,7 @@ class Enrolled(Message, frozen=True, tag="enrolled"):
     person: Person
     looks_like: Annotated[list[Text], Meta(max_length=10)] = []  # noqa: RUF012  # msgspec copies it
     pictures: Annotated[list[PictureOutcome], Meta(max_length=100)] = []  # noqa: RUF012  # msgspec copies it
+    says: Annotated[list[Text], Meta(max_length=10)] = []  # noqa: RUF012  # the outcome, and what would make it better
 
 
 class Removed(Message, frozen=True, tag="removed"):

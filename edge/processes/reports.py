@@ -1,0 +1,128 @@
+"""What an enrolment reports: who, from which pictures, what they lack, and what to expect."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edge.identity.calibration import OperatingPoint
+from edge.identity.enrolment import POSES, Enrolment
+from edge.identity.store import Person
+from edge.refusals import by_reason, some
+
+_GOOD = 0.95  # share of visits from which on no more pictures are asked for
+_FEW = 4  # different pictures that are asked for
+
+PUBLIC = ("id", "name", "templates", "created", "ignored", "crops")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an enrolment went."""
+
+    person: Person
+    enrolment: Enrolment
+    looks_like: tuple[str, ...]  # "'Anna' (p-…)": other people for whom this one would be taken, nearest first
+    recognises: float  # share of the person's visits that is to be expected to match, 0..1
+    with_few: float  # the same with a few different pictures
+    live: bool = False  # whether each picture was shown to be of a live face; False: they were files
+    extended: bool = False  # whether the pictures were added to a person who was enrolled already
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready; scores stay inside."""
+        return {
+            **public(self.person),
+            "pictures": [asdict(outcome) for outcome in self.enrolment.outcomes],
+            "looks_like": list(self.looks_like),
+            "live": self.live,
+            "extended": self.extended,
+            "angles": list(self.enrolment.poses),
+            "near_duplicates": self.enrolment.repeats,
+            "expected_share": round(self.recognises, 3),
+        }
+
+    def as_text(self) -> str:
+        """Return it as lines for a person: refused pictures by reason, the outcome, and what would make it better."""
+        refused = [f"refused  {line}" for line in by_reason(self.enrolment.outcomes)]
+        return "\n".join([*refused, self.outcome(), *self.advice()])
+
+    def advice(self) -> list[str]:
+        """Return what the pictures lack, what to expect of the templates, and whom the person looks like."""
+        return [line for line in (self._angles(), self._expectation(), self._look_alikes(), self._crops()) if line]
+
+    def outcome(self) -> str:
+        """Return who was enrolled, or extended, from what."""
+        enrolment, person = self.enrolment, self.person
+        used = sum(outcome.template for outcome in enrolment.outcomes)
+        source = counted(len(enrolment.outcomes), "live picture" if self.live else "picture")
+        unproved = "" if self.live else ", which do not show that this person was there"
+        if len(enrolment.outcomes) == 1:
+            unproved = unproved.replace("do not", "does not")
+        repeats = f"; {enrolment.repeats} of them show what others show (near-duplicates)" if enrolment.repeats else ""
+        if self.extended:
+            total = counted(person.templates, "template")
+            return f"{person.name} ({person.id}) has {total} now, {used} of them from {source}{unproved}{repeats}"
+        return f"{person.name} is enrolled as {person.id}: {counted(used, 'template')} from {source}{unproved}{repeats}"
+
+    def _angles(self) -> str:
+        missing = [pose for pose in POSES if pose not in self.enrolment.poses]
+        if not missing:
+            return ""
+        words = {"front": "from the front", "left": "turned to the left", "right": "turned to the right"}
+        return f"angles: none of these pictures shows the face {' or '.join(words[pose] for pose in missing)}"
+
+    def _expectation(self) -> str:
+        if self.recognises >= _GOOD:
+            return ""
+        more = f"; {_FEW} different pictures about {_percent(self.with_few)}" if self.with_few > self.recognises else ""
+        what = "one picture is" if self.person.templates == 1 else "these pictures are"
+        return (
+            f"expect: {what} enough to recognise about {_percent(self.recognises)} of this person's visits{more}; "
+            f"add some with: people add --to {self.person.id} --from PICTURES"
+        )
+
+    def _crops(self) -> str:
+        if not self.person.crops:
+            return ""
+        kept = counted(self.person.crops, "crop")
+        return f"kept: {kept}, encrypted, for a later model; gone when the person is removed"
+
+    def _look_alikes(self) -> str:
+        if not self.looks_like:
+            return ""
+        first = self.looks_like[0]
+        others = f" and {len(self.looks_like) - 1} others" if len(self.looks_like) > 1 else ""
+        if len(self.looks_like) == 2:
+            others = f" and {self.looks_like[1]}"
+        return (
+            f"warning: looks like {first}{others}; a visit of one may be reported as the other, in the band likely. "
+            "Is it the same person? Then remove this entry, and add the pictures to the other with: people add --to"
+        )
+
+
+def public(person: Person) -> dict[str, Any]:
+    """Return what may be shown of a person, JSON-ready."""
+    return {field: getattr(person, field) for field in PUBLIC}
+
+
+def with_few(point: OperatingPoint) -> float:
+    """Return the share of visits that match with a few templates of different pictures."""
+    row = min(range(len(point.templates)), key=lambda i: abs(point.templates[i] - _FEW))
+    return float(point.recognised[row])
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things with the right plural."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def halves_in_words(enrolment: Enrolment) -> str:
+    """Say which pictures look like different people; empty where all agree."""
+    if enrolment.apart is None:
+        return ""
+    one, other = enrolment.apart
+    return f"these pictures look like different people: {some(one)} on the one hand, {some(other)} on the other"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

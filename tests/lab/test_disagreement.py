@@ -1,0 +1,21 @@
+"""The counts of pictures that disagree: of people who are apart all are noticed, of people who are alike none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tools.lab import disagreement
+from tools.lab.visits import Faces
+
+
+@pytest.mark.parametrize("pictures", [2, 4])
+def test_people_apart_are_told_apart_and_one_person_is_not(pictures: int) -> None:
+    rng = np.random.default_rng(1)
+    centres = np.repeat(np.eye(4, 64), 6, axis=0)
+    noisy = centres + 0.05 * rng.normal(size=centres.shape)
+    vectors = np.asarray(noisy / np.linalg.norm(noisy, axis=1, keepdims=True), np.float32)
+    faces = Faces(vectors, vectors, np.repeat(np.arange(4), 6))
+    row = disagreement.counted(faces, pictures, 20, rng)
+    assert (row["halves_of_one"], row["halves_of_two"]) == (0.0, 1.0)
+    assert str(pictures) in disagreement.table({"rows": [row]})
