@@ -1,4 +1,4 @@
-"""When a frame is worth a look of the detector: cheap stages run often, dear stages run seldom."""
+"""Which frames the detector sees: cheap stages run often, expensive stages seldom."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _EGO_LOOK_S = 0.5  # a camera that turns brings new faces into view, but slowly 
 class LookSchedule:
     """Decide which frames the detector sees.
 
-    Never more often than the rates allow. At once where the scene moves or a face is being followed, twice a second
-    while only the camera moves, and every `still_look_s` where nothing does: a person may stand still.
+    The rates limit all looks. Within them a look is due at once where the scene moves or a face is being followed,
+    twice a second while only the camera moves, and every `still_look_s` where nothing moves: a person may stand still.
     """
 
     def __init__(self, rates: Rates, still_look_s: float) -> None:
         self._rates = rates
         self._still_look_s = still_look_s
         self._last_s = float("-inf")
-        self._next_s = float("-inf")  # before which the rate allows no look
+        self._next_s = float("-inf")  # the rate allows no earlier look
 
     def set_rates(self, rates: Rates) -> None:
         """Follow the power governor."""
@@ -26,9 +26,9 @@ class LookSchedule:
         self._next_s = self._last_s + 1.0 / rates.detector_hz
 
     def due(self, motion: Motion, following: bool, t_s: float) -> bool:
-        """Return whether to look now, and if so note it."""
+        """Return whether to look now, and record the look if so."""
         interval_s = 1.0 / self._rates.detector_hz
-        # A frame that comes a quarter of the interval early is on time; the next one is due as if it had been punctual.
+        # A frame may come a quarter of the interval early. The next look is due as if this frame had been on time.
         soon_s = t_s + 0.25 * interval_s
         if soon_s < self._next_s:
             return False

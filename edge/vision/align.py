@@ -17,8 +17,8 @@ MIDPOINTS = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.5, 0.5]], np.float64)  # 
 class Aligner:
     """Cut faces out of frames in one geometry.
 
-    `size_px` is the side of the square crop. `template_px` are the wanted places of the anchors in it: (2, 2) for the
-    eyes' and the mouth's midpoint, or (5, 2) for all five landmarks. `channels` is 1 (gray) or 3 (BGR).
+    `size_px` is the side of the square crop. `template_px` are the positions of the anchors in it: (2, 2) for the eyes'
+    and the mouth's midpoint, or (5, 2) for all five landmarks. `channels` is 1 (gray) or 3 (BGR).
     """
 
     def __init__(self, size_px: int, template_px: NDArray[np.floating], channels: int) -> None:

@@ -1,7 +1,7 @@
 """Frame → faces with five landmarks: YuNet, run by onnxruntime.
 
 The shipped file is OpenCV Zoo's network with float32 weights and a free input size (`tools/lab/finish.py` makes it).
-OpenCV's own engine needs more than twice the time for a look.
+OpenCV's own engine takes more than twice as long.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from edge.errors import ModelError
 from edge.models.sessions import open_session
 from edge.records import Face, Frame
 
-_STRIDES = (8, 16, 32)  # px of the picture a cell of each of the three output grids stands for
-_HEADS = ("cls", "obj", "bbox", "kps")  # is it a face, is it an object, box, landmarks: one output a head and stride
+_STRIDES = (8, 16, 32)  # px of the picture per cell, for each of the three output grids
+_HEADS = ("cls", "obj", "bbox", "kps")  # face, object, box, landmarks; one output for each head and stride
 _NMS_IOU = 0.3  # overlap above which two boxes are one face; the value of OpenCV's own YuNet sample
-_MAX_CANDIDATES = 200  # boxes kept before the overlap is resolved: bounds the cost of a hostile picture
-_MIN_SIDE_PX = 16  # below this no face that any gate admits fits into the picture
+_MAX_CANDIDATES = 200  # boxes kept before overlaps are resolved: limits the cost of a hostile picture
+_MIN_SIDE_PX = 16  # a smaller picture holds no face that a gate admits
 
 
 class YuNetDetector:
-    """Find faces in a frame. Not for several threads at once: the network's input is kept between looks.
+    """Finds faces in a frame. Not for several threads at once: the network's input is kept between looks.
 
-    The frame is shrunk so that its longer side is at most `max_side_px`; boxes and landmarks come back in pixels of
-    the full frame. `min_confidence` is the detector's own score, 0..1. Source of the network: "YuNet: A Tiny
+    The frame is shrunk so that its longer side is at most `max_side_px`. Boxes and landmarks are returned in pixels of
+    the full frame. `min_confidence` is a limit of the detector's own score, 0..1. Source of the network: "YuNet: A Tiny
     Millisecond-level Face Detector", Wu, Peng and Yu, 2023. Raises ModelError where `model` is not that network.
     """
 
@@ -45,7 +45,7 @@ class YuNetDetector:
         self._max_side_px = max_side_px
 
     def detect(self, frame: Frame) -> list[Face]:
-        """Return the faces of a frame, surest first; an empty list where there are none."""
+        """Return the faces of a frame, highest score first; an empty list where there are none."""
         height, width = frame.image.shape[:2]
         if min(height, width) < _MIN_SIDE_PX:
             return []
@@ -72,7 +72,7 @@ class YuNetDetector:
         return together[np.isfinite(together).all(axis=1)]
 
     def _planes(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the picture as the network reads it; its sides padded with black to multiples of 32."""
+        """Return the picture in the network's layout, its sides padded with black to multiples of 32."""
         height, width = image.shape[:2]
         padded = (-(-height // 32) * 32, -(-width // 32) * 32)
         if self._input.shape[2:] != padded:
@@ -88,8 +88,8 @@ def _open(model: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The arena keeps what a look needs, 13 MB at 640×480. Without it the same blocks are taken from and given back to
-    # the system at each look, and what is left between them grows to 65 MB; a plan made in advance costs 9 MB more.
+    # The arena keeps the memory of a look, 13 MB at 640×480. Without it each look allocates and frees the same blocks,
+    # and fragmentation grows to 65 MB. A memory pattern planned in advance costs 9 MB more.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = open_session(ort, model, options)
@@ -101,9 +101,9 @@ def _open(model: bytes, threads: int) -> Any:
 
 
 def _decode(heads: Sequence[NDArray[np.float32]], stride: int, columns: int, least: float) -> NDArray[np.float32]:
-    """Return the finds of one grid as (N, 15) float32: box 4, landmarks 10, score.
+    """Return the detections of one grid as (N, 15) float32: box 4, landmarks 10, score.
 
-    `heads` are, one row a cell of the grid: (cells, 1) a face and (cells, 1) an object, 0..1; (cells, 4) centre
+    `heads` hold one row for each cell of the grid: (cells, 1) face and (cells, 1) object, 0..1; (cells, 4) centre
     relative to the cell and logarithm of the size; (cells, 10) landmarks relative to the cell; lengths in strides.
     The score is the geometric mean of both probabilities.
     """
@@ -118,7 +118,7 @@ def _decode(heads: Sequence[NDArray[np.float32]], stride: int, columns: int, lea
 
 
 def _best(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Keep the surest of each group of overlapping boxes: greedy non-maximum suppression. (M, 15), surest first."""
+    """Keep the best of each group of overlapping boxes: greedy non-maximum suppression. (M, 15), best first."""
     rest = rows[np.argsort(-rows[:, 14], kind="stable")][:_MAX_CANDIDATES]
     kept = []
     while len(rest):

@@ -29,7 +29,7 @@ class Embedder:
 
     @property
     def model(self) -> str:
-        """What embeddings are bound to: the same for every back end of one model."""
+        """Id that embeddings are bound to: the same for every back end of one model."""
         return self._entry.id
 
     @property
@@ -39,13 +39,13 @@ class Embedder:
 
     @property
     def contract(self) -> FaceContract:
-        """The geometry and the values that the network reads."""
+        """Geometry and value range of the network's input."""
         return self._entry.contract
 
     def embed(self, face: AlignedFace) -> Embedding:
         """Return the unit-norm embedding; raises ValueError for a crop of the wrong shape or dtype.
 
-        Raises ModelError where the network gives no direction at all, which a sound one does for no picture.
+        Raises ModelError where the output has no direction. An intact network gives one for every picture.
         """
         raw = self._engine(self.contract.prepare(face.pixels))
         norm = float(np.linalg.norm(raw))
@@ -71,26 +71,26 @@ def open_embedder(name: str, backend: str, threads: int = 1, manifest: Path = MA
 
 
 def load_embedder(entry: EmbedderEntry, backend: str, threads: int, folder: Path) -> Embedder:
-    """Load without the self-test: for the one who records what the self-test expects."""
+    """Load without the self-test, to record what the self-test expects."""
     if backend not in _ENGINES:
         raise ModelError(f"no back end is called '{backend}'", f"known: {', '.join(_ENGINES)}")
     return Embedder(entry, _ENGINES[backend](load_verified(entry, backend, folder), threads))
 
 
 class OnnxRuntime:
-    """A network on onnxruntime, as its file has it."""
+    """A network on onnxruntime."""
 
     def __init__(self, model: bytes, threads: int) -> None:
-        import onnxruntime as ort  # noqa: PLC0415  # 0.1 s and 30 MB that a LiteRT device need not spend
+        import onnxruntime as ort  # noqa: PLC0415  # saves 0.1 s and 30 MB where LiteRT runs
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # A thread that spins between faces costs the battery more than waking it costs time.
+        # Spinning between faces costs more energy than waking a thread costs time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         multiply_exactly(ort, options)
-        # The memory arena stays on: shapes are fixed, so it is planned once. Measured: 31 MB with it, 38 MB without.
+        # The memory arena stays on: shapes are fixed, so one plan suffices. Measured: 31 MB with it, 38 MB without.
         self._session: Any = open_session(ort, model, options)
         self._input: str = self._session.get_inputs()[0].name
 
@@ -103,7 +103,7 @@ class _LiteRt:
     def __init__(self, model: bytes, threads: int) -> None:
         try:
             self._interpreter: Any = _interpreter_class()(model_content=model, num_threads=threads)
-        except SystemError as e:  # tflite-runtime beside numpy 2: it imports, and fails here
+        except SystemError as e:  # tflite-runtime with numpy 2 imports, but fails here
             raise DependencyError(f"tflite-runtime cannot start: {e}", install_extra("tflite")) from None
         self._interpreter.allocate_tensors()
         self._input: int = self._interpreter.get_input_details()[0]["index"]
@@ -125,5 +125,5 @@ def _interpreter_class() -> Any:
             return importlib.import_module(name).Interpreter
         except ModuleNotFoundError as e:
             if e.name not in {name, name.partition(".")[0]}:
-                raise  # the package is there, but one that it needs is not
+                raise  # the package is installed, but one of its dependencies is not
     raise DependencyError("the back end 'litert' needs ai-edge-litert or tflite-runtime", install_extra("tflite"))

@@ -1,12 +1,13 @@
-"""Look where the faces are: the detector's cost follows the pixels, so it sees few of them wherever that is enough.
+"""Focused looks: the detector's cost is proportional to the pixels, so it sees only as many as needed.
 
-A face that is followed stays near its place from one look to the next. So the whole view is seen a few times a second,
-which is when newcomers are found, and in between a region of it. A look at a region that misses a known face is
-followed at once by one at the whole view: nobody is lost by it.
+A followed face stays near its place from one look to the next. The detector therefore sees the whole view a few times a
+second, which finds new faces, and in between only the region of the known faces. If a look at the region misses a known
+face, a look at the whole view follows at once: no face is lost.
 
-A whole view that is shrunk to save energy shows a far face too small to be sure of, and its landmarks are coarse. There
-a find that is new or unsure is a place worth a second look, at the region around it in full resolution, and only what
-that one finds counts (`python -m tools.lab look-size` measures both). A known face that is surely seen again is not.
+In a whole view that is shrunk to save energy, a distant face is too small for a certain detection. Its landmarks are
+coarse. A new or uncertain detection there gets a second look at the region around it in full resolution, and only the
+second look counts (`python -m tools.lab look-size` measures both). A known face that is detected with certainty gets no
+second look.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 
 from edge.records import Face, Frame
 
-_MARGIN = 0.7  # sides of a face, by which the region reaches beyond it on each side: room to move, and context
-_MAX_SHARE = 0.5  # of the view; a look at a region larger than that saves too little
-_GRID_PX = 32  # the detector's coarsest cell: regions on this grid give the very finds of a look at the whole view
-_RIM_PX = 2.0  # a find that touches the region's rim is a face cut in two, no find
-UNSURE = 0.3  # score from which a find in a shrunk view is worth a second look
-_LOOKS_AT_A_PICTURE = 40  # the same for a picture of its own, which has no next frame
-_SECOND_LOOKS = 4  # at most, after one look at a shrunk view: bounds the cost of a crowd and of a hostile picture
+_MARGIN = 0.7  # of a face's side, around the faces on each side of the region: room to move, and context
+_MAX_SHARE = 0.5  # of the view; a larger region saves too little
+_GRID_PX = 32  # the detector's coarsest cell: on this grid a region gives the same detections as the whole view
+_RIM_PX = 2.0  # a detection this close to the region's rim is a face cut in two
+UNSURE = 0.3  # least score of a detection in a shrunk view that gets a second look
+_SECOND_LOOKS = 4  # most second looks after one look: limits the cost of a crowd and of a hostile picture
+_SECOND_LOOKS_AT_A_PICTURE = 40  # most second looks at a single picture, which has no next frame
 
 
 class Detector(Protocol):
@@ -38,8 +39,8 @@ class Detector(Protocol):
 class FocusedDetector:
     """A detector that sees the whole view every `whole_s`, and in between the region of the faces found last.
 
-    `detector` shrinks frames to a longer side of `max_side_px`, and tells finds from a score of UNSURE on; only those
-    of `min_confidence` come back, in pixels of the full frame. Pure: the frame carries the time.
+    `detector` shrinks frames to a longer side of `max_side_px` and returns detections from a score of UNSURE on. Only
+    those from `min_confidence` on are returned, in pixels of the full frame. Pure: the frame carries the time.
     """
 
     def __init__(self, detector: Detector, whole_s: float, min_confidence: float, max_side_px: int) -> None:
@@ -52,12 +53,12 @@ class FocusedDetector:
         self._shape: tuple[int, ...] = ()
 
     def set_max_side(self, max_side_px: int) -> None:
-        """Shrink what is looked at to this longer side from now on."""
+        """Shrink views to this longer side from now on."""
         self._max_side_px = max_side_px
         self._detector.set_max_side(max_side_px)
 
     def detect(self, frame: Frame) -> list[Face]:
-        """Return the faces of a frame, surest first."""
+        """Return the faces of a frame, highest score first."""
         if frame.still:
             self._known = []
         found = self._near(frame)
@@ -68,20 +69,20 @@ class FocusedDetector:
         return found
 
     def _whole(self, frame: Frame) -> list[Face]:
-        """Look at the whole view, and again where a shrunk one shows something."""
+        """Look at the whole view, and again at uncertain detections where the view is shrunk."""
         found = self._detector.detect(frame)
         if max(frame.width_px, frame.height_px) <= self._max_side_px:
             return self._sure(found)
         faces = [face for face in self._sure(found) if any(_is_same(face, other) for other in self._known)]
-        doubtful = [place for place in found if not any(_is_same(face, place) for face in faces)]
-        for place in doubtful[: _LOOKS_AT_A_PICTURE if frame.still else _SECOND_LOOKS]:
+        unsure = [place for place in found if not any(_is_same(face, place) for face in faces)]
+        for place in unsure[: _SECOND_LOOKS_AT_A_PICTURE if frame.still else _SECOND_LOOKS]:
             if not any(_is_same(face, place) for face in faces):
                 again = self._look_at(_region([place], frame), frame)
                 faces += [face for face in again if not any(_is_same(face, other) for other in faces)]
         return faces
 
     def _near(self, frame: Frame) -> list[Face] | None:
-        """Look at the region of the known faces; None where that is not enough."""
+        """Look at the region of the known faces; None where the whole view is due."""
         fresh = 0 <= frame.t_s - self._whole_at_s < self._whole_s - 1e-6
         if not self._known or not fresh or frame.image.shape != self._shape:
             return None
@@ -92,7 +93,7 @@ class FocusedDetector:
         return found if len(found) >= len(self._known) else None
 
     def _look_at(self, region: tuple[int, int, int, int], frame: Frame) -> list[Face]:
-        """Return the sure faces in a region that its rim does not cut."""
+        """Return the certain faces in a region that its rim does not cut."""
         left, top, right, bottom = region
         part = Frame(frame.image[top:bottom, left:right], frame.t_s, frame.index)
         corner = np.array([left, top], np.float32)
@@ -104,7 +105,7 @@ class FocusedDetector:
 
 
 def _region(faces: list[Face], frame: Frame) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom, px: all faces with their margins, inside the frame, sides in whole cells."""
+    """Return left, top, right, bottom, px, of all faces with their margins: inside the frame, sides in whole cells."""
     boxes: NDArray[np.float32] = np.stack([face.box_px for face in faces])  # (N, 4)
     margin = _MARGIN * boxes[:, 2:].max(axis=1, keepdims=True)
     low = (boxes[:, :2] - margin).min(axis=0)
@@ -115,18 +116,18 @@ def _region(faces: list[Face], frame: Frame) -> tuple[int, int, int, int]:
 
 
 def _cells(low: float, high: float, limit: int) -> tuple[int, int]:
-    """Widen a span to whole cells of the frame: the detector then sees the same cells as in a look at all of it."""
+    """Widen a span to whole cells of the frame: the detector then sees the same cells as in the whole frame."""
     return max(0, int(low) // _GRID_PX * _GRID_PX), min(limit, -(-int(high) // _GRID_PX) * _GRID_PX)
 
 
 def _is_same(one: Face, other: Face) -> bool:
-    """Whether the middle of each lies within the other: two finds of one face."""
+    """Whether the middle of each lies within the other: two detections of one face."""
     apart = np.abs(one.box_px[:2] + one.box_px[2:] / 2 - other.box_px[:2] - other.box_px[2:] / 2)
     return bool((2 * apart < np.minimum(one.box_px[2:], other.box_px[2:])).all())
 
 
 def _is_cut(face: Face, part: Frame, corner: NDArray[np.float32], frame: Frame) -> bool:
-    """Whether a find lies on a rim of the region that is not the frame's own."""
+    """Whether a detection lies on a rim of the region that is not a border of the frame."""
     (x, y, width, height), (left, top) = face.box_px, corner
     return bool(
         (left > 0 and x < _RIM_PX)

@@ -1,8 +1,8 @@
-"""Face gates: is a find a whole face of useful size, and is it sharp, lit and turned enough to be recognized.
+"""Face gates: whether a detection is a whole face of useful size, and sharp, lit and frontal enough to be recognised.
 
 Quality is measured on one canonical patch: the square around the eyes and the mouth, twice the eyes-to-mouth distance
-wide, brought to 32×32 gray. Every number therefore means the same for a face of 40 px and one of 400 px, and the
-measurements that chose the defaults (`tools/lab/blur_sweep.py`) run the very functions that the runtime runs.
+wide, resized to 32×32 gray. Every value therefore means the same for a face of 40 px and one of 400 px. The
+measurements that chose the defaults (`tools/lab/blur_sweep.py`) call the same functions.
 
 Pure: no clock, no I/O.
 """
@@ -34,36 +34,36 @@ HINTS: Mapping[str, str] = {
     "tilted": "hold your head upright; if it is, set [camera] rotation",
     "misaligned": "look towards the camera",
 }
-"""What a person who is being enrolled can do about each reason."""
+"""What a person who is being enrolled can do about each refusal."""
 
 Points = NDArray[np.floating]  # (5, 2) px: right eye, left eye, nose, right and left mouth corner
-Image = NDArray[Any]  # (H, W, 3) BGR or (H, W) gray, uint8, 0..255; OpenCV's signatures promise no dtype, hence Any
+Image = NDArray[Any]  # (H, W, 3) BGR or (H, W) gray, uint8, 0..255; Any, since OpenCV's signatures state no dtype
 
 PATCH_PX = 32  # side of the canonical patch
 _REGION = 2.0  # side of the measured square in eyes-to-mouth distances; about the width of the detector's box
 _REBLUR = 0.05  # standard deviation of the second blur, in sides of the patch
-_COARSE_FLOOR = 1.0  # squared gray levels: what sensor noise alone leaves after the second blur
+_COARSE_FLOOR = 1.0  # squared gray levels: sensor noise that remains after the second blur
 SHARPNESS_SCALE = 8.0  # measured, see docs/adr/0003-blur-scale.md
 
 _MIN_VISIBLE_SHARE = 0.8  # of the box inside the frame
-_LANDMARK_SLACK = 0.25  # of the box's side, by which a landmark may lie outside of it
-_EYES_TO_MOUTH = (0.2, 1.0)  # shortest and longest distance sane for a face, in longer sides of the box
-_NOSE_BETWEEN = (-0.2, 1.2)  # place of the nose on the way from the eyes (0) to the mouth (1)
+_LANDMARK_SLACK = 0.25  # of the box's longer side: how far a landmark may lie outside the box
+_EYES_TO_MOUTH = (0.2, 1.0)  # possible distances in a face, in longer sides of the box
+_NOSE_BETWEEN = (-0.2, 1.2)  # possible position of the nose on the line from the eyes (0) to the mouth (1)
 MAX_ROLL_DEG = 55.0  # beyond this the aligner is seldom right (`python -m tools.lab alignment`)
 MIN_TRUST = 0.7  # in the landmarks: drawn animals reach 0.67 (`make demo`), most faces more than 0.75
-_GOOD_SIZE_PX = 112.0  # from here on an embedder of 112 or 128 px gains nothing by a larger face
+_GOOD_SIZE_PX = 112.0  # an embedder of 112 or 128 px gains nothing from larger faces
 
 
 class FaceGate:
-    """Admits finds that are surely a face, large enough and not cut off by the frame's border."""
+    """Admits detections that are certainly a face, large enough and not cut off by the frame's border."""
 
     def __init__(self, min_size_px: float, min_confidence: float) -> None:
         self._min_size_px = min_size_px
         self._min_confidence = min_confidence
 
     def refusal(self, frame: Frame, face: Face) -> Refusal | None:
-        """Why the face is not looked at, the gravest reason first; None: admitted."""
-        # written so that NaN refuses
+        """Return why the face is refused, the gravest reason first; None: admitted."""
+        # these comparisons refuse NaN
         if not face.score >= self._min_confidence or not _is_face_shaped(face):
             return "not confident"
         if not face.size_px >= self._min_size_px:
@@ -73,7 +73,7 @@ class FaceGate:
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """The limits of `[quality]`, under the names of its keys."""
+    """The limits of `[quality]`, by the names of its keys."""
 
     min_sharpness: float
     min_brightness: float
@@ -83,13 +83,13 @@ class QualityLimits:
 
 
 class QualityGate:
-    """Measures a face and says what makes it unfit for recognition."""
+    """Measures a face and returns the reasons why it is unfit for recognition."""
 
     def __init__(self, limits: QualityLimits) -> None:
         self._limits = limits
 
     def assess(self, frame: Frame, face: Face) -> Quality:
-        """Measure one face. Reads the square around its eyes and mouth only; every number is finite."""
+        """Measure one face. Only the square around eyes and mouth is read; every value is finite."""
         patch = canonical_patch(frame.image, face.landmarks_px)
         sharp, (mean, deviation) = patch_sharpness(patch), light(patch)
         turned, tilted = yaw(face.landmarks_px), roll_deg(face.landmarks_px)
@@ -103,11 +103,11 @@ class QualityGate:
         }
         refused: tuple[Blemish, ...] = tuple(reason for reason, failed in tests.items() if failed)
         if not refused and not face.trust >= MIN_TRUST:
-            refused = ("misaligned",)  # darkness and blur cost trust too, and are what a person can mend
+            refused = ("misaligned",)  # darkness and blur lower the trust too, and a person can correct them
         return Quality(sharp, mean, deviation, turned, self._score(sharp, deviation, turned, face), refused, tilted)
 
     def _score(self, sharp: float, contrast: float, turned: float, face: Face) -> float:
-        """Rank from 0 to 1: a product, so that no virtue makes up for a vice; each factor saturates."""
+        """Return the rank, 0..1. It is a product: a good factor does not outweigh a bad one. Each factor saturates."""
         size = min(max(face.size_px, 0.0) / _GOOD_SIZE_PX, 1.0) if math.isfinite(face.size_px) else 0.0
         return (
             _saturating(sharp, self._limits.min_sharpness)
@@ -121,16 +121,16 @@ class QualityGate:
 def sharpness(image: Image, landmarks_px: Points) -> float:
     """Variance of the Laplacian of the canonical patch over that of the patch blurred once more; ≥ 0, large is sharp.
 
-    The quotient is free of the light's gain and offset and of how much structure a face has: what is sharp loses much
-    by a second blur, what is blurred little (after Crété-Roffet et al., "The Blur Effect", 2007). The scale is set so
-    that 400 is about what the field calls 400: the variance of the Laplacian of a face crop of 128 px. 0 where nothing
-    is visible.
+    The quotient does not depend on the light's gain and offset, nor on how much structure a face has. A sharp patch
+    loses much by a second blur, a blurred one little (after Crété-Roffet et al., "The Blur Effect", 2007). The scale is
+    chosen so that 400 corresponds to a common limit: a variance of the Laplacian of 400 on a face crop of 128 px. The
+    result is 0 where nothing is visible.
     """
     return patch_sharpness(canonical_patch(image, landmarks_px))
 
 
 def canonical_patch(image: Image, landmarks_px: Points, side_px: int = PATCH_PX) -> Image:
-    """Cut out the square around eyes and mouth as (side, side) gray uint8; less where the frame ends, maybe empty."""
+    """Return the square around eyes and mouth as (side, side) gray uint8; smaller or empty outside the frame."""
     eyes, mouth = landmarks_px[:2].mean(axis=0), landmarks_px[3:].mean(axis=0)
     side = _REGION * float(np.hypot(*(mouth - eyes)))
     corner = (eyes + mouth) / 2 - side / 2
@@ -163,7 +163,7 @@ def light(patch: Image) -> tuple[float, float]:
 
 
 def darker_half(patch: Image) -> float:
-    """Mean gray of the darkest of the patch's left, right, upper and lower half; shade over half a face hides there."""
+    """Mean gray of the darkest of the patch's left, right, upper and lower half: it shows shade over half a face."""
     if min(patch.shape) < 2:
         return 0.0
     rows, columns = patch.mean(axis=1), patch.mean(axis=0)
@@ -174,8 +174,8 @@ def darker_half(patch: Image) -> float:
 def yaw(landmarks_px: Points) -> float:
     """How far a head is turned, −1..1, from the nose's offset beside the line from the eyes to the mouth.
 
-    In halves of the eyes-to-mouth distance, which a turn leaves as it is while the eyes' distance shrinks. Positive:
-    the nose points to the right of the image. 1 where the landmarks show no face at all.
+    The unit is half the eyes-to-mouth distance. A turn does not change this distance, while the eyes' distance shrinks.
+    Positive: the nose points to the right of the image. 1 where the landmarks form no face.
     """
     eyes, mouth = landmarks_px[:2].mean(axis=0), landmarks_px[3:].mean(axis=0)
     down, nose = mouth - eyes, landmarks_px[2] - eyes
@@ -189,7 +189,7 @@ def yaw(landmarks_px: Points) -> float:
 def roll_deg(landmarks_px: Points) -> float:
     """How far a head is tilted, −180..180°, from the line eyes to mouth; positive: clockwise in the image.
 
-    180 where the landmarks show no face at all.
+    180 where the landmarks form no face.
     """
     across, down = (float(v) for v in landmarks_px[3:].mean(axis=0) - landmarks_px[:2].mean(axis=0))
     if not (math.isfinite(across) and math.isfinite(down) and (across or down)):

@@ -1,4 +1,4 @@
-"""Similarities of the plane, and pictures cut out of pictures by them: the ground that alignment stands on."""
+"""Similarity transforms of the plane, and squares cut out of pictures by them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_ALIAS = 2.0  # frame pixels a cut pixel, above which bilinear sampling would alias: average down first
+_ALIAS = 2.0  # frame pixels per cut pixel; above this bilinear sampling would alias, so the picture is averaged first
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -28,19 +28,19 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> ND
 
 
 def inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (2, 3) similarity that undoes this one."""
+    """Return the inverse of a (2, 3) similarity."""
     return np.asarray(cv2.invertAffineTransform(matrix), np.float64)
 
 
 def mapped(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return where the (2, 3) transform takes the points, (N, 2)."""
+    """Return the points, (N, 2), under the (2, 3) transform."""
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
 def cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> NDArray[np.uint8]:
-    """Return the (S, S) or (S, S, 3) square that the similarity `matrix` takes out of a picture.
+    """Return the (S, S) or (S, S, 3) square that the similarity `matrix` cuts out of a picture.
 
-    Reads the part of the picture that the square shows and no more. Its rim is drawn on where the picture ends.
+    Only the part of the picture that the square shows is read. Beyond the picture its border pixels are repeated.
     """
     shrink = 1.0 / float(np.hypot(matrix[0, 0], matrix[1, 0]))  # picture pixels a cut pixel
     image, matrix = _part(image, matrix, size_px, math.ceil(shrink) + 1)
@@ -55,7 +55,7 @@ def cut(image: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int) -> 
 def _part(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], size_px: int, margin_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Return the part of the picture that the square shows, at least one pixel, and the transform out of it."""
+    """Return the part of the picture that the square shows, at least one pixel, and the transform from it."""
     last = size_px - 1.0
     corners = mapped(inverse(matrix), np.array([[0, 0], [last, 0], [0, last], [last, last]]))
     height, width = image.shape[:2]
@@ -70,7 +70,7 @@ def _part(
 def _reduced(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], shrink: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Shrink the picture by area averaging so that at most a factor of two is left for the warp."""
+    """Shrink the picture by area averaging, to leave at most a factor of two for the warp."""
     factor = _ALIAS / shrink
     height, width = image.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

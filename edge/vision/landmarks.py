@@ -1,8 +1,8 @@
-"""Landmarks that follow the head: a small network looks at each find again, cut out upright, and says how sure it is.
+"""Refined landmarks: a small network looks at each detection again, upright, and returns its confidence.
 
-The detector's landmarks hardly follow the roll of a small face, and stay short of the chin. The network was trained on
-faces moved, turned and scaled by known amounts (`tools/lab/train_aligner.py`), so it knows what the detector does not.
-It looks twice: at the square around the detector's box, then at the square that its own first answer makes upright.
+The detector's landmarks hardly follow the roll of a small face, and lie too high above the chin. The network was
+trained on faces that were moved, turned and scaled by known amounts (`tools/lab/train_aligner.py`). It looks twice:
+first at the square around the detector's box, then at the square that its first answer turns upright.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edge.records import Face, Frame
 from edge.vision.geometry import cut, inverse, mapped
 
 VIEW_PX = 64  # side of the square that the network sees
-FACES_A_VIEW = 3.4  # eyes-to-mouth distances that this square is wide
+FACES_A_VIEW = 3.4  # width of this square in eyes-to-mouth distances
 _LOOKS = 2
-_BOX_SPANS = 2.45  # eyes-to-mouth distances that the detector's box is high: median over sizes and rolls
-_BOX_RAISED = 0.1  # of the same, by which the middle of the box lies above that of the landmarks
+_BOX_SPANS = 2.45  # height of the detector's box in eyes-to-mouth distances: median over sizes and rolls
+_BOX_RAISED = 0.1  # height of the box's middle above that of the landmarks, in eyes-to-mouth distances
 _OUTPUTS = 11  # five points, and the logit of trust
-_MIN_SPAN_PX = 2.0  # eyes to mouth: below this nothing can be seen
+_MIN_SPAN_PX = 2.0  # least eyes-to-mouth distance with visible features
 
 
 class LandmarkRefiner:
@@ -42,7 +42,7 @@ class LandmarkRefiner:
             raise ModelError("the file is a network, but not the aligner", "reinstall edge-face-runtime")
 
     def refine(self, frame: Frame, face: Face) -> Face:
-        """Return the face with the network's landmarks and its trust; as it is, with none, where that fails."""
+        """Return the face with the network's landmarks and its trust; unchanged, with trust 0, where that fails."""
         x, y, width, height = (float(v) for v in face.box_px)
         span_px = max(width, height) / _BOX_SPANS
         middle, roll_rad, trust = np.array([x + width / 2, y + height / 2 + _BOX_RAISED * span_px]), 0.0, 0.0
@@ -63,7 +63,7 @@ class LandmarkRefiner:
         return golden.check_answers(entry, expected, [self.answer(view) for view in golden.views(VIEW_PX)])
 
     def answer(self, gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the network's own answer to a view, (S, S) gray: (11,), points in half views and a logit."""
+        """Return the network's output for a view, (S, S) gray: (11,), points in half views and a logit."""
         out = self._session.run(None, {self._input: gray[None, None].astype(np.float32)})[0]
         return np.asarray(out[0], np.float32)
 

@@ -1,9 +1,9 @@
-"""Tell a live face from a picture of one.
+"""Liveness: whether a face is live or a picture of a face.
 
-A network reads the face with its surroundings: the texture of print and screen, and the edge of what is held up. It
-judges a whole visit at once, from the views of the shots that were embedded: the median of their scores decides, so one
-odd frame does not. Where the model was not measured (a face too small, too blurred, or too large for the frame), the
-answer is None: it cannot tell.
+A network reads the face with its surroundings: the texture of print and screen, and the edge of an object that is held
+up. It judges a whole visit, from the views of the shots that were embedded. The median of their scores decides, so a
+single odd frame does not. The model was not measured on faces that are too small, too blurred, or too large for the
+frame: there the answer is None, unknown.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edge.models.manifest import MANIFEST, LivenessEntry, ViewContract, load_man
 from edge.records import Face, FaceView, Frame, Quality
 from edge.vision.liveness_calibration import OperatingPoint
 
-MAX_VIEWS = 3  # of one decision: more cost more than an embedding and change nothing that was measured
-_LOG_ODDS_LIMIT = 15.0  # beyond it a float32 probability says nothing more
+MAX_VIEWS = 3  # of one decision: more cost more than an embedding, and measured results do not change
+_LOG_ODDS_LIMIT = 15.0  # float32 probabilities cannot resolve more
 
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, 3, S, S) → (N, classes) probabilities
 
@@ -37,7 +37,7 @@ class LivenessModel:
 
     @property
     def model(self) -> str:
-        """What a calibration is bound to."""
+        """Id of the model, to which a calibration is bound."""
         return self._entry.id
 
     def view(self, frame: Frame, face: Face) -> FaceView:
@@ -45,9 +45,9 @@ class LivenessModel:
         return cut(frame, face, self._entry.contract)
 
     def log_odds(self, views: Sequence[FaceView]) -> NDArray[np.float64]:
-        """Return the log-odds of "live" for each of N ≥ 1 views, (N,) float64; higher is more surely live.
+        """Return the log-odds of "live" for each of N ≥ 1 views, (N,) float64; higher is more certainly live.
 
-        Raises ModelError where the network gives no probabilities, which a sound one does for no picture.
+        Raises ModelError where the network gives no probabilities. An intact network gives them for every picture.
         """
         found = self._engine(self._entry.contract.prepare([view.pixels for view in views])).astype(np.float64)
         live = self._entry.live_class
@@ -62,7 +62,7 @@ class LivenessModel:
 
 
 class Liveness:
-    """The stage: views of faces that the model was measured on, and one answer for several of them."""
+    """The stage: it takes views of faces that the model was measured on, and gives one answer for several of them."""
 
     def __init__(self, model: LivenessModel, point: OperatingPoint) -> None:
         self._model = model
@@ -78,8 +78,8 @@ class Liveness:
     def judge(self, views: Sequence[FaceView]) -> bool | None:
         """Return whether the face of these views is live, by the median of up to MAX_VIEWS of them; None without one.
 
-        The thresholds depend on how much of the surroundings a view holds, so what counts is how far each view lies
-        from its own ones.
+        The thresholds depend on how much of the surroundings a view holds. The median is therefore taken of the
+        distances between each view's score and its own threshold.
         """
         chosen = [views[i] for i in _spread(len(views), MAX_VIEWS)]
         levels = [level for view in chosen if (level := self._point.level(view.kept)) is not None]
@@ -93,7 +93,7 @@ class Liveness:
 
 
 class NoLiveness:
-    """The stage where it is switched off or has no model: it cannot tell, and costs nothing."""
+    """The stage where it is switched off or has no model: the answer is always unknown, at no cost."""
 
     def view(self, frame: Frame, face: Face, quality: Quality) -> FaceView | None:  # noqa: ARG002  # the Protocol's
         """Return None."""
@@ -105,10 +105,10 @@ class NoLiveness:
 
 
 def cut(frame: Frame, face: Face, contract: ViewContract) -> FaceView:
-    """Return the square round the face, `scale` times its longer side wide, shrunk until the frame holds it.
+    """Return the square around the face, `scale` times its longer side wide, shrunk until it fits into the frame.
 
-    Where the frame holds less than `near_below` of that width, `near_scale` is wanted instead and what lies outside of
-    the frame is mirrored at its border: the model judges large faces better so (docs/adr/0015-liveness.md).
+    Where the frame holds less than `near_below` of that width, the square is `near_scale` wide instead, and parts
+    outside the frame are mirrored at its border: the model judges large faces better so (docs/adr/0015-liveness.md).
     """
     x, y, width, height = (float(v) for v in face.box_px)
     side, centre = max(width, height), (x + width / 2, y + height / 2)
@@ -120,19 +120,19 @@ def cut(frame: Frame, face: Face, contract: ViewContract) -> FaceView:
 
 
 def _inside(image: NDArray[np.uint8], centre: tuple[float, float], side: float, size_px: int) -> NDArray[np.uint8]:
-    """Cut a square out of the image, shifted so that it lies inside. The rule of the model's authors, to the pixel."""
+    """Cut a square out of the image, shifted to lie inside: exactly the rule of the model's authors."""
     spans = []
     for middle, length in zip(centre, (image.shape[1], image.shape[0]), strict=True):
         start = min(max(middle - side / 2, 0.0), max(length - 1 - side, 0.0))
         spans.append((int(start), int(start + side) + 1))
     (left, right), (top, bottom) = spans
-    # bilinear, not area: that is what the model was trained with, and it sees the texture
+    # bilinear, not area: the model was trained with it and depends on the texture
     resized = cv2.resize(image[top:bottom, left:right], (size_px, size_px), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, np.uint8)
 
 
 def _mirrored(image: NDArray[np.uint8], centre: tuple[float, float], side: float, size_px: int) -> NDArray[np.uint8]:
-    """Cut a square out of the image; what lies outside of it is mirrored at the border."""
+    """Cut a square out of the image; parts outside the image are mirrored at its border."""
     scale = size_px / side
     matrix = np.array(
         [[scale, 0, (size_px - 1) / 2 - scale * centre[0]], [0, scale, (size_px - 1) / 2 - scale * centre[1]]]
@@ -160,7 +160,7 @@ def open_liveness(name: str, threads: int = 1, manifest: Path = MANIFEST) -> Liv
 
 
 def load_liveness(entry: LivenessEntry, threads: int, folder: Path) -> LivenessModel:
-    """Load without the self-test: for the one who records what the self-test expects."""
+    """Load without the self-test, to record what the self-test expects."""
     return LivenessModel(entry, _OnnxRuntime(load_verified(entry, "onnxruntime", folder), threads))
 
 
@@ -172,7 +172,7 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.enable_mem_pattern = False  # one to three views: a plan for each would be kept
+        options.enable_mem_pattern = False  # one to three views: onnxruntime would keep a plan for each number
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,10 +1,9 @@
-"""From which score on a face counts as live: a table of thresholds, each with what it denies and what it lets through.
+"""The score from which a face counts as live: a table of thresholds with their measured errors.
 
-The errors are those of ISO/IEC 30107-3: BPCER, the share of live faces that are taken for pictures, and APCER, the
-share of pictures that are taken for live. The stated rate is the BPCER; the APCER is what it costs. Thresholds are
-log-odds of "live", and depend on how much of its surroundings the frame holds of a face: the closer a face is, the less
-surely the model tells the two apart, and the more often the answer is "unknown". `tools/lab/liveness.py` makes the
-table.
+The errors are those of ISO/IEC 30107-3. BPCER is the share of live faces that are classified as pictures; APCER is the
+share of pictures that are classified as live. The owner states the BPCER, and the APCER follows. Thresholds are
+log-odds of "live". They depend on how much of a face's surroundings the frame holds: the closer a face is, the less
+certain the model is, and the more often the answer is "unknown". `tools/lab/liveness.py` makes the table.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Species(_Record, frozen=True):
-    """How one kind of attack fared at one threshold."""
+    """Results of one kind of attack at one threshold."""
 
     pictures: int
-    accepted: int  # taken for live
+    accepted: int  # classified as live
     unknown: int
     upper: float  # Clopper–Pearson upper bound of the APCER, as if pictures were independent
 
@@ -34,18 +33,18 @@ class Species(_Record, frozen=True):
 class Level(_Record, frozen=True):
     """One threshold."""
 
-    bpcer: float  # the rate asked for; that of the cohort is denied / live, never more
-    live_from: float  # log-odds: a face is live from here on,
-    picture_below: float | None  # and a picture below this; in between it cannot be told. None: never a picture
+    bpcer: float  # the stated rate; the cohort's rate, denied / live, is at most this
+    live_from: float  # log-odds: a face is live at or above this
+    picture_below: float | None  # a picture below this, unknown in between; None: never a picture
     live: int
-    denied: int  # live faces that were taken for pictures
+    denied: int  # live faces that were classified as pictures
     unknown: int
     upper: float  # Clopper–Pearson upper bound of the BPCER, as if pictures were independent
     attacks: dict[str, Species]
 
 
 class Band(_Record, frozen=True):
-    """The thresholds for faces of which the frame holds so much of the surroundings."""
+    """The thresholds for faces of whose surroundings the frame holds at least `kept_from`."""
 
     kept_from: float  # share of the wanted surroundings' side, 0..1
     levels: tuple[Level, ...]  # rising BPCER
@@ -55,10 +54,10 @@ class Calibration(_Record, frozen=True):
     """The threshold table of one liveness model, as stored beside it."""
 
     model: str  # SHA-256 of the model file
-    cohort: str  # which people, which attacks, which camera
+    cohort: str  # the people, the attacks, the camera
     confidence: float
-    min_face_px: float  # a smaller face is not judged: the shorter side of its box
-    min_sharpness: float  # nor one more blurred than this, see `edge.vision.gates.sharpness`
+    min_face_px: float  # shorter side of the box; smaller faces are not judged
+    min_sharpness: float  # less sharp faces are not judged, see `edge.vision.gates.sharpness`
     bands: tuple[Band, ...]  # falling `kept_from`
 
     def __post_init__(self) -> None:
@@ -110,7 +109,7 @@ class OperatingPoint:
         return self.calibration.min_sharpness
 
     def level(self, kept: float) -> Level | None:
-        """Return the thresholds for a face of whose surroundings the frame holds so much; None: not measured."""
+        """Return the thresholds for a face by the kept share of its surroundings; None: not measured."""
         return next((level for kept_from, level in self.bands if kept >= kept_from), None)
 
 

@@ -1,17 +1,17 @@
-"""Motion gate: whether a frame is worth a look, and whether the scene moved or only the camera.
+"""Motion gate: whether the view is still, the scene moved, or only the camera moved.
 
-How one frame is judged, on a gray copy of about 160 px width:
+The gate judges each frame on a gray copy of about 160 px width:
 
 1. Phase correlation against an anchor (an earlier frame) measures the global shift of the view.
-2. The background model, a running mean with the noise of each pixel, is moved by that shift and brought to the
-   frame's light (gain and offset, fitted on the half of the pixels that agree best). Where that leaves too much, roll
-   and zoom are fitted too.
-3. A pixel has changed when its value lies outside what its neighbourhood in the background shows, by more than its
-   noise. The one-pixel neighbourhood forgives what such a move cannot explain: sub-pixel rests, a little parallax.
-4. The move is believed only if it explains most of the view better than a camera at rest would: a person who walks
-   past a white wall is not a camera that pans.
+2. The background model is a running mean with the noise of each pixel. It is moved by that shift and brought to the
+   frame's light: gain and offset, fitted on the half of the pixels that fits best. Where too much stays unexplained,
+   roll and zoom are fitted too.
+3. A pixel has changed when its value lies outside the range of its neighbourhood in the background by more than its
+   noise. The one-pixel neighbourhood tolerates what a shift cannot explain: sub-pixel residuals, a little parallax.
+4. The camera counts as moved only if the move explains most of the view better than a camera at rest does. A person who
+   walks past a white wall is not a panning camera.
 
-Pure: no clock, no I/O. Rates are per frame, so what "slow" means follows the capture rate.
+Pure: no clock, no I/O. Rates are per frame, so "slow" depends on the capture rate.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from numpy.typing import NDArray
 
 from edge.records import Frame, Motion, MotionKind
 
-# OpenCV's signatures promise no dtype, hence Any
+# Any, since OpenCV's signatures state no dtype
 Gray = NDArray[Any]  # (h, w) uint8, 0..255: the small view
 Field = NDArray[np.float32]  # (h, w) float32, one value a pixel of the small view
 Shift = tuple[float, float]  # (dx, dy), px of the small view
 Light = tuple[float, float]  # gain, offset in gray levels
-Warp = NDArray[np.float64]  # (2, 3): the similarity that takes the background to the frame
+Warp = NDArray[np.float64]  # (2, 3): the similarity from the background to the frame
 
-_WIDTH_PX = 160  # wide enough to see a face of 40 px in 640 change, small enough for a fraction of a millisecond
+_WIDTH_PX = 160  # a face of 40 px in 640 still shows; the gate needs a fraction of a millisecond
 _REST: Shift = (0.0, 0.0)
-_DEAD_BAND_PX = 0.15  # shifts below are the estimator's own noise (0.1 px at a sensor noise of 8 of 255)
-_MAX_SHIFT_SHARE = 0.4  # of the side; beyond, the overlap is too small to be checked
-_MIN_SIDE_PX = 16  # below, phase correlation has nothing to hold on to
+_DEAD_BAND_PX = 0.15  # smaller shifts are the estimator's own noise (0.1 px at a sensor noise of 8 of 255)
+_MAX_SHIFT_SHARE = 0.4  # of the side; beyond it the overlap is too small to be checked
+_MIN_SIDE_PX = 16  # phase correlation needs this much structure
 _MIN_RESPONSE = 0.2  # height of the correlation peak, about 1 for the same view, below 0.1 for unrelated ones
 _BLOCKS = (4, 3)  # columns, rows of the grid on which shift and rest compete
-_MIN_LEAD_SHARE = 0.02  # of a block's pixels, by which the shift must lead there
-_MIN_BLOCKS_SHARE = 0.7  # of the blocks must be won, or a shift cannot be told from an object's
-_FORGIVEN_AT_REST_PX = 0.25  # mounts tremble
-_FORGIVEN_MOVED_PX = 1.0  # sub-pixel rests, a little parallax
+_MIN_LEAD_SHARE = 0.02  # of a block's pixels: least lead of the shift over rest that wins the block
+_MIN_BLOCKS_SHARE = 0.7  # share of blocks that a camera's shift wins; an object's shift wins fewer
+_TOLERANCE_AT_REST_PX = 0.25  # mounts tremble
+_TOLERANCE_MOVED_PX = 1.0  # sub-pixel residuals, a little parallax
 
-_ANCHOR_FRAMES = 8  # an anchor at rest is renewed after so many frames: light and scene drift away from it
+_ANCHOR_FRAMES = 8  # an anchor at rest is renewed after this many frames: light and scene drift
 _SLOWEST_RATE = 0.05  # of the running mean: 20 frames
 _MOVED_AGE = 2  # frames of memory left after a shift: the mean of a moving view must not blur
-_CUT_SHARE = 0.6  # changed share from which the view is another one and the model starts anew
+_CUT_SHARE = 0.6  # from this changed share on the view is a new one and the model starts again
 
 _NOISE_PRIOR = 2.0  # mean absolute deviation after smoothing, gray levels; a sensor noise of 8 of 255 gives 2.1
 _NOISE_FACTOR = 5.0  # threshold = factor · mean absolute deviation + floor: 4 standard deviations
 _NOISE_FLOOR = 2.0
-_MAX_THRESHOLD = 34  # gray levels; no amount of flicker may blind a pixel to a person
-_GAIN_RANGE = (0.5, 2.0)  # auto exposure between two frames; beyond, the light itself is news
+_MAX_THRESHOLD = 34  # gray levels; a pixel still shows a person however much it flickers
+_GAIN_RANGE = (0.5, 2.0)  # of auto exposure between two frames; a larger change of light is a change of the scene
 _FIT_STRIDE = 5
 _FIT_PASSES = 2
 
 _TURNS = 2  # steps of refinement by roll and zoom
-_TURN_GAIN = 0.7  # of the rest must a step at least take away, or it is an object that moves
+_TURN_GAIN = 0.7  # a step must bring the changed share below this part of it; otherwise an object moves
 _TURN_STRIDE = 2
-_TURN_REACH_PX = 4.0  # differences that a wider move would need are an object's
-_TURN_RIDGE = (1.0, 1.0, 1e3, 1e3)  # keeps the step at 0 where structure does not tell
+_TURN_REACH_PX = 4.0  # larger differences belong to moving objects
+_TURN_RIDGE = (1.0, 1.0, 1e3, 1e3)  # keeps the step at 0 where the view has no structure
 _STILL: Warp = np.eye(2, 3)
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
@@ -71,7 +71,7 @@ _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 @dataclass(slots=True, eq=False)
 class _Background:
-    """What the view looked like so far, in the coordinates of the anchor."""
+    """The view so far, in the coordinates of the anchor."""
 
     mean: Field  # gray levels
     noise: Field  # mean absolute deviation, gray levels
@@ -80,35 +80,35 @@ class _Background:
     age: int = 1  # frames in the mean
     anchor_age: int = 0  # frames since the anchor
     velocity: Shift = _REST  # of the view, px a frame
-    patience: int = 0  # frames for which the velocity is believed until the next crossing of the dead band
+    patience: int = 0  # frames for which the velocity stays valid without another shift above the dead band
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Explanation:
-    """One reading of a frame: the background under a shift and a light, and what that leaves unexplained."""
+    """One explanation of a frame: the background under a warp and a light, and the pixels left unexplained."""
 
     warp: Warp
-    shift: Shift  # what the warp does to the middle of the view
+    shift: Shift  # of the middle of the view under the warp
     light: Light
     mean: Field  # the background's mean, moved
     noise: Field  # its noise, moved
-    expected: Gray  # the mean in the frame's light
-    changed: Gray  # 255 where the pixel is not explained, 0 elsewhere and where the background is unknown
+    expected: Gray  # the moved mean in the frame's light
+    changed: Gray  # 255 where the pixel is unexplained, 0 elsewhere and where the background is unknown
     valid: tuple[slice, slice]  # rows, columns that the background covers
     share: float  # changed pixels of the valid ones
 
 
 class MotionGate:
-    """Tells a still view, a moving scene and a moving camera apart, frame by frame."""
+    """Distinguishes a still view, a moving scene and a moving camera, frame by frame."""
 
     def __init__(self, min_changed_share: float) -> None:
         self._min_share = min_changed_share
         self._background: _Background | None = None
 
     def observe(self, frame: Frame) -> Motion:
-        """Say what moved since the frames before. The first frame, and the first of another size, is `scene`.
+        """Return the motion since the frames before. The first frame, and the first of another size, is `scene`.
 
-        `shift_px` is in px of the full frame; `changed_share` 0..1 of the part of the view seen before.
+        `shift_px` is in px of the full frame; `changed_share` is 0..1 of the part of the view seen before.
         """
         gray = _small_gray(frame.image)
         known = self._background
@@ -128,7 +128,7 @@ class MotionGate:
         return Motion("scene" if best.share >= self._min_share else otherwise, shift_px, best.share)
 
     def _explain(self, known: _Background, gray: Gray, shift: Shift) -> _Explanation:
-        """Read the frame under a moved camera if that explains most of the view better than a camera at rest does."""
+        """Return the moved camera where it explains most of the view better than a camera at rest, else the latter."""
         first = moved = _compare(known, gray, _translation(shift))
         if shift == _REST and first.share < self._min_share:
             return first
@@ -151,20 +151,20 @@ def _small_gray(image: NDArray[Any]) -> Gray:
     scale = min(1.0, _WIDTH_PX / width)
     size = (_fitting_side(round(width * scale)), _fitting_side(round(height * scale)))
     if size != (width, height):
-        # bilinear reads 4 pixels for each one kept: a seventh of the time of INTER_AREA, and the smoothing follows
+        # bilinear reads 4 pixels for each one kept: a seventh of INTER_AREA's time, and smoothing follows
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     return cv2.blur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (3, 3))
 
 
 @lru_cache(maxsize=8)
 def _fitting_side(side_px: int) -> int:
-    """Name the next smaller side that the Fourier transform takes unpadded; even, or its zero is half a pixel off."""
+    """Return the next smaller even side that needs no padding in the Fourier transform; odd ones are half a px off."""
     fitting = (n for n in range(side_px, 1, -1) if n % 2 == 0 and cv2.getOptimalDFTSize(n) == n)
     return next(fitting, 1)
 
 
 def _windowed(gray: Gray, window: Field) -> Field:
-    """Zero-mean view under the window. Windowed here, since cv2.phaseCorrelate would do it in place on its input."""
+    """Return the zero-mean view under the window. cv2.phaseCorrelate would apply the window in place on its input."""
     return (gray - np.float32(gray.mean())) * window
 
 
@@ -179,7 +179,7 @@ def _start(gray: Gray) -> _Background:
 
 
 def _measure_shift(known: _Background, windowed: Field) -> Shift:
-    """Global shift of the view since the anchor; (0, 0) where there is none to be believed."""
+    """Return the global shift of the view since the anchor; (0, 0) where no shift is certain."""
     height, width = windowed.shape
     if min(height, width) < _MIN_SIDE_PX:
         return _REST
@@ -189,12 +189,16 @@ def _measure_shift(known: _Background, windowed: Field) -> Shift:
 
 
 def _wins(moved: _Explanation, known: _Background, gray: Gray) -> bool:
-    """Whether the move explains the frame better than rest does, in most blocks of the view.
+    """Return whether the move explains the frame better than rest does, in most blocks of the view.
 
-    Blocks without structure cannot tell and count against it: one object on a blank wall is not the whole view.
+    Blocks without structure count as rest: one object on a blank wall is not the whole view.
     """
-    ours, theirs = cv2.absdiff(gray, moved.expected), cv2.absdiff(gray, _lit(known.mean, moved.light))
-    lead = cv2.subtract(cv2.compare(ours, theirs, cv2.CMP_LT), cv2.compare(theirs, ours, cv2.CMP_LT), dtype=cv2.CV_32F)
+    moved_error, rest_error = cv2.absdiff(gray, moved.expected), cv2.absdiff(gray, _lit(known.mean, moved.light))
+    lead = cv2.subtract(
+        cv2.compare(moved_error, rest_error, cv2.CMP_LT),
+        cv2.compare(rest_error, moved_error, cv2.CMP_LT),
+        dtype=cv2.CV_32F,
+    )
     seen = np.zeros_like(lead)
     seen[moved.valid] = lead[moved.valid]
     blocks = cv2.resize(seen, _BLOCKS, interpolation=cv2.INTER_AREA)
@@ -202,15 +206,15 @@ def _wins(moved: _Explanation, known: _Background, gray: Gray) -> bool:
 
 
 def _compare(known: _Background, gray: Gray, warp: Warp) -> _Explanation:
-    """Find what the background does not explain once it is warped and brought to the frame's light."""
+    """Return the explanation by the background, warped and brought to the frame's light."""
     shift = _of_middle(warp, gray)
     rows, columns = _covered(warp, gray)
     mean, noise = _moved(known.mean, warp), _moved(known.noise, warp)
     light = _fit_light(mean[rows, columns], gray[rows, columns])
     expected = _lit(mean, light)
-    forgiven_px = _FORGIVEN_AT_REST_PX if warp is _STILL else _FORGIVEN_MOVED_PX
-    lowest = _towards(expected, cv2.erode(expected, _NEIGHBOURS), forgiven_px)
-    highest = _towards(expected, cv2.dilate(expected, _NEIGHBOURS), forgiven_px)
+    tolerance_px = _TOLERANCE_AT_REST_PX if warp is _STILL else _TOLERANCE_MOVED_PX
+    lowest = _towards(expected, cv2.erode(expected, _NEIGHBOURS), tolerance_px)
+    highest = _towards(expected, cv2.dilate(expected, _NEIGHBOURS), tolerance_px)
     beyond = cv2.max(cv2.subtract(gray, highest), cv2.subtract(lowest, gray))
     threshold = np.minimum(cv2.convertScaleAbs(noise, alpha=_NOISE_FACTOR, beta=_NOISE_FLOOR), _MAX_THRESHOLD)
     changed = np.zeros_like(gray)
@@ -240,7 +244,7 @@ def _of_middle(warp: Warp, gray: Gray) -> Shift:
 
 
 def _covered(warp: Warp, gray: Gray) -> tuple[slice, slice]:
-    """Name the rows and columns that the warped background covers; one px is left out for interpolation."""
+    """Return the rows and columns that the warped background covers, without one px for interpolation."""
     if warp is _STILL:
         return slice(0, gray.shape[0]), slice(0, gray.shape[1])
     height, width = gray.shape
@@ -259,9 +263,9 @@ def _moved(field: Field, warp: Warp) -> Field:
 
 
 def _turned(moved: _Explanation, gray: Gray) -> Warp:
-    """Improve a warp by the shift, zoom and roll that lessen its rest: one Gauss-Newton step (Lucas and Kanade 1981).
+    """Refine a warp by shift, zoom and roll: one Gauss-Newton step on its residual (Lucas and Kanade 1981).
 
-    Pixels too far off for a step of a few px are left out, so that what moves by itself does not pull.
+    Pixels that differ too much for a step of a few px are left out: moving objects do not affect the step.
     """
     down, across = moved.valid
     every = np.s_[down.start : down.stop : _TURN_STRIDE, across.start : across.stop : _TURN_STRIDE]
@@ -272,10 +276,10 @@ def _turned(moved: _Explanation, gray: Gray) -> Warp:
     middle_x, middle_y = (gray.shape[1] - 1) / 2, (gray.shape[0] - 1) / 2
     x, y = (columns - middle_x).astype(np.float32)[None, :], (rows - middle_y).astype(np.float32)[:, None]
     near = np.abs(left) <= _TURN_REACH_PX * np.hypot(gx, gy) + _NOISE_PRIOR * 2
-    equations = np.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, left], axis=-1)[near]  # (N, 5): slopes, rest
+    equations = np.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, left], axis=-1)[near]  # (N, 5): slopes, residual
     if len(equations) == 0:
         return moved.warp
-    normal = cv2.mulTransposed(equations, aTa=True)  # numpy would start BLAS's threads for this
+    normal = cv2.mulTransposed(equations, aTa=True)  # numpy would start the threads of BLAS
     dx, dy, zoom, roll = np.linalg.solve(normal[:4, :4] + np.diag(_TURN_RIDGE), normal[:4, 4])
     linear = np.array([[1 + zoom, -roll], [roll, 1 + zoom]])
     middle = np.array([middle_x, middle_y])
@@ -284,9 +288,9 @@ def _turned(moved: _Explanation, gray: Gray) -> Warp:
 
 
 def _fit_light(mean: Field, gray: Gray) -> tuple[float, float]:
-    """Gain and offset that bring the background to the frame's light: least trimmed squares (Rousseeuw 1984).
+    """Return gain and offset from the background to the frame's light: least trimmed squares (Rousseeuw 1984).
 
-    The half of the pixels that fits best decides, so that what moved does not pull on the light.
+    The fit uses the half of the pixels that fits best, so moving objects do not affect it.
     """
     x = mean[::_FIT_STRIDE, ::_FIT_STRIDE].ravel()
     y = gray[::_FIT_STRIDE, ::_FIT_STRIDE].ravel().astype(np.float32)
@@ -297,7 +301,7 @@ def _fit_light(mean: Field, gray: Gray) -> tuple[float, float]:
         kept_x, kept_y = x[keep], y[keep]
         mx, my = float(kept_x.mean()), float(kept_y.mean())
         spread = float(np.dot(kept_x - mx, kept_x - mx))
-        # one gray level of spread pulls the gain of a textureless view towards 1
+        # a ridge of one gray level keeps the gain of a view without texture near 1
         pull = float(kept_x.size)
         gain = (float(np.dot(kept_x - mx, kept_y - my)) + pull) / (spread + pull)
         gain = min(max(gain, _GAIN_RANGE[0]), _GAIN_RANGE[1])
@@ -306,12 +310,12 @@ def _fit_light(mean: Field, gray: Gray) -> tuple[float, float]:
 
 
 def _middle(values: Field) -> float:
-    """Median without the cost of numpy's checks: a seventh of its time here."""
+    """Return the median in a seventh of the time of `np.median`, which checks its input."""
     return float(np.partition(values, values.size // 2)[values.size // 2])
 
 
 def _learn(known: _Background, gray: Gray, best: _Explanation) -> None:
-    """Take the frame into the background."""
+    """Add the frame to the background."""
     gain, offset = best.light
     known.noise = best.noise
     known.mean = best.mean * np.float32(gain) + np.float32(offset)
@@ -328,11 +332,11 @@ def _learn(known: _Background, gray: Gray, best: _Explanation) -> None:
 
 
 def _follow(known: _Background, windowed: Field, best: _Explanation) -> None:
-    """Keep anchor and velocity: the anchor is renewed after a move and when it has grown old."""
+    """Update anchor and velocity. The anchor is renewed after a move and after `_ANCHOR_FRAMES`."""
     known.anchor_age += 1
     known.patience = max(0, known.patience - 1)
     if best.warp is not _STILL:
-        # a slow pan crosses the dead band only every few frames; in between it is still a pan
+        # a slow pan exceeds the dead band only every few frames; between them it is still a pan
         known.velocity = (best.shift[0] / known.anchor_age, best.shift[1] / known.anchor_age)
         known.patience = 2 * known.anchor_age - 1
     elif not known.patience:

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from edge.records import Frame, Quality, Shot
 
-_HURRY_S = 1.5  # a face that leaves so soon is taken first, if there is still time to decide it
-_STALE_S = 3.0  # a face that has been out of view for longer has lost its turn
-_CROWD = 2  # undecided faces that wait, from which on the saved rate is spent
+_HURRY_S = 1.5  # a face that leaves within this time comes first, if it can still be decided
+_STALE_S = 3.0  # the shot of a face that has been out of view for longer is dropped
+_CROWD = 2  # from this many waiting undecided faces on the saved rate is spent
 
 
 class Track(Protocol):
-    """What is asked of a track."""
+    """The part of a track that this stage uses."""
 
     @property
     def id(self) -> int: ...  # noqa: D102
@@ -34,13 +34,13 @@ class _Held:
 class BestShots:
     """Keep the best shot of each track within a window, so that the embedder runs on it and not on every frame.
 
-    A window begins with the first fit shot and is over after `window_s`. One shot is handed out at a time, and no two
-    within `min_interval_s`: that is the rate which the power governor sets. Where several undecided faces wait, up to
-    `burst` shots that the rate allowed earlier and nobody needed are handed out as fast as they are taken; over longer
-    times the rate holds.
+    A window begins with the first fit shot and ends after `window_s`. One shot is handed out at a time, and no two
+    within `min_interval_s`, the rate that the power governor sets. Shots that the rate allowed earlier and that were
+    not used are saved, up to `burst`. Where several undecided faces wait, saved shots are handed out without an
+    interval. Over longer times the rate holds.
 
-    The order is the one that decides most people: who is about to leave and can still be decided, then who needs the
-    fewest further embeddings for a decision, then who has waited longest. Faces whose decision needs none come last.
+    The order decides the most people: first faces that are about to leave and can still be decided, then those that
+    need the fewest further embeddings, then those that have waited longest. Faces that need no embedding come last.
     """
 
     def __init__(self, window_s: float, min_interval_s: float, burst: int = 0) -> None:
@@ -52,18 +52,18 @@ class BestShots:
         self._handed_s = float("-inf")
 
     def set_rate(self, embeddings_hz: float) -> None:
-        """Hand out at most so many shots a second."""
+        """Hand out at most `embeddings_hz` shots a second."""
         self._min_interval_s = 1.0 / embeddings_hz
 
     def wants(self, track_id: int, quality: Quality, t_s: float) -> bool:
-        """Note that a track is in view and fit; says whether its crop of this look is better than the held one."""
+        """Record that a track is in view and fit; return whether its crop of this look is better than the held one."""
         held = self._shots.get(track_id)
         if held is not None:
             held.seen_s = t_s
         return held is None or quality.score > held.quality
 
     def offer(self, track: Track, shot: Shot, quality: Quality, frame: Frame, missing: int) -> None:
-        """Consider one fit shot of a track; `missing`: the embeddings that its decision still needs."""
+        """Keep one fit shot of a track if it is the best; `missing`: embeddings that the decision still needs."""
         leaves_s = frame.t_s + track.leaves_in_s(frame)
         held = self._shots.get(track.id)
         if held is None:
@@ -72,7 +72,7 @@ class BestShots:
             held.quality, held.shot, held.leaves_s = quality.score, shot, leaves_s
 
     def take(self, t_s: float) -> tuple[int, Shot] | None:
-        """Return the track that comes first of those whose window is over, with its best shot; None where none is."""
+        """Return the first track in the queue whose window is over, with its best shot; None where there is none."""
         self._shots = {i: held for i, held in self._shots.items() if t_s - held.seen_s <= _STALE_S}
         due = {i: held for i, held in self._shots.items() if t_s - held.since_s >= self._window_s - 1e-6}
         if not due or not self._may_hand_out(t_s):
@@ -81,7 +81,7 @@ class BestShots:
         return track_id, self._shots.pop(track_id).shot
 
     def _may_hand_out(self, t_s: float) -> bool:
-        """Whether the rate allows a shot now; if so, note it."""
+        """Return whether the rate allows a shot now, and record it if so."""
         waited = (t_s - self._handed_s) / self._min_interval_s
         punctual = waited >= 1.0 - 1e-6
         crowd = sum(held.missing > 0 for held in self._shots.values()) >= _CROWD

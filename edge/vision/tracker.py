@@ -1,4 +1,4 @@
-"""Association of faces from look to look, and the best shot of each track."""
+"""Tracker: associates faces from look to look."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from edge.records import Face, Frame
 
-_MIN_IOU = 0.15  # overlap of the expected and the found box that makes them one track
-_MAX_CENTRE_SHIFT = 0.6  # or their centres this close, in face widths: small fast faces do not overlap
+_MIN_IOU = 0.15  # least overlap of the expected and the found box of one track,
+_MAX_CENTRE_SHIFT = 0.6  # or largest distance of their centres, in face widths: small fast faces do not overlap
 _MAX_SIZE_RATIO = 1.8  # a face does not double its size between two looks
 _LOOKS_IN_A_GAP = 3.0  # looks that a track survives without its face
-_LEAST_SPEED = 0.3  # face widths a second: what is slower stands, and its box trembles
-_CONFIRM_LOOKS = 2  # looks a track must be seen in before it counts: detector flicker lasts one
+_LEAST_SPEED = 0.3  # face widths a second; slower motion is the trembling of a box
+_CONFIRM_LOOKS = 2  # looks with the face before a track counts: detector flicker lasts one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,8 @@ class Track:
     """One face followed through the frames."""
 
     id: int
-    face: Face  # where it is now
-    looks: int  # how often it has been seen
+    face: Face  # of the last look
+    looks: int  # number of looks with the face
     velocity_px_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # (2,) of the box centre
 
     @property
@@ -33,7 +33,7 @@ class Track:
         return self.looks >= _CONFIRM_LOOKS
 
     def leaves_in_s(self, frame: Frame) -> float:
-        """Return when the face will be cut by the frame's border if it goes on as it moves; inf where it stands."""
+        """Return the time until the frame's border cuts the face at its present velocity; inf where it stands."""
         (x, y, width, height), (right, down) = self.face.box_px, self.velocity_px_s
         least_px_s = _LEAST_SPEED * max(float(width), 1e-6)
         ways_px = ((x, -right), (frame.width_px - x - width, right), (y, -down), (frame.height_px - y - height, down))
@@ -51,12 +51,12 @@ class _State:
 
 
 class Tracker:
-    """Greedy association by overlap with the expected box; a track that is not seen for `max_gap_s` is over.
+    """Greedy association by overlap with the expected box. A track ends after `max_gap_s` without its face.
 
-    A track survives a few looks without its face, however seldom looks are: `set_rate` lengthens the gap for that.
+    `set_rate` lengthens the gap where looks are seldom, so a track always survives a few looks without its face.
 
-    The expected box is the last one, moved by its own velocity. Faces are few, so the best pair is taken first and
-    no assignment problem is solved. Identity across longer gaps is the business of encounters, which know embeddings.
+    The expected box is the last one, moved by its velocity. Faces are few, so the best pair is taken first and no
+    assignment problem is solved. Encounters, which know embeddings, keep identity across longer gaps.
     """
 
     def __init__(self, max_gap_s: float) -> None:
@@ -121,7 +121,7 @@ class Tracker:
         if not 1 / _MAX_SIZE_RATIO <= ratio <= _MAX_SIZE_RATIO:
             return -1.0
         expected = state.face.box_px.astype(np.float64)
-        expected[:2] += state.velocity * min(t_s - state.seen_s, 0.5)  # no trust in velocities over longer gaps
+        expected[:2] += state.velocity * min(t_s - state.seen_s, 0.5)  # a velocity is not valid over longer gaps
         overlap = _iou(expected, face.box_px)
         shift = float(np.hypot(*(_centre(face.box_px) - _centre(expected)))) / max(float(expected[2]), 1e-6)
         if overlap < _MIN_IOU and shift > _MAX_CENTRE_SHIFT:
