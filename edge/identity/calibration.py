@@ -1,16 +1,16 @@
-"""The threshold table of a model: which score a stranger's encounter reaches with a stated false match rate (FMR).
+"""The threshold table of a model: the score that a stranger's encounter reaches with a stated false match rate (FMR).
 
-FMR is the chance that a stranger's encounter matches one enrolled person. A gallery of N people is N such chances:
-`rate_for_gallery` is the rate of all of them. An encounter is decided on the running mean of its embeddings, from the
-third to the eighth by default, and the first match counts: all these chances are in the rate. Decisions on fewer
-embeddings, or on more, have chances that are not: `vouches_for` tells.
+FMR is the probability that a stranger's encounter matches one enrolled person. `rate_for_gallery` gives the probability
+of a match with any of N people. An encounter is decided on the running mean of its embeddings, from the third to the
+eighth by default, and the first match counts: the rate includes all these decisions. It does not include decisions on
+fewer or on more embeddings: see `covers`.
 
-The score is the cosine between the mean of an encounter's embeddings and the mean of a person's templates. The more
-pictures a mean is made of, the less of it is noise, and the higher strangers who look alike come to score. How much a
-mean knows, its norm tells: 1 for one picture, 0.65 for eight unlike ones, close to 1 again for eight frames of one
-moment. So the table has thresholds for 1 to 12 templates and for 1 to 8 shots, each with its typical norm, and a
-threshold is interpolated at the norms at hand: twelve templates that look the same are worth hardly more than one. ADR
-0004 has the measurement, `tools/lab/thresholds.py` makes the table.
+The score is the normalised cosine (`cohort`) between the mean of an encounter's embeddings and the mean of a person's
+templates. A mean of more pictures holds less noise, so similar strangers reach higher scores. The norm of a mean shows
+how much independent evidence it holds: 1 for one picture, 0.65 for eight different ones, close to 1 again for eight
+frames of one moment. The table therefore has thresholds for 1 to 12 templates and for 1 to 8 shots, each with its
+typical norm. Thresholds are interpolated at the present norms: twelve templates that look the same count hardly more
+than one. ADR 0004 has the measurement, `tools/lab/thresholds.py` makes the table.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from edge.errors import ConfigError, ModelError
 from edge.identity.cohort import Cohort
 
-CERTAIN = 0.1  # the band `certain` asks for this share of the FMR
-_HIGHEST = 4.0  # a normalised score is on the scale of a cosine, and passes 1 where a face is unlike the whole cohort
-EXPECTED_ERRORS = 10  # false matches at a rate, in a group's comparisons, from which the group is held to that rate
+CERTAIN = 0.1  # FMR of the band `certain` as a share of the stated FMR
+_HIGHEST = 4.0  # of a normalised score: it exceeds 1 where a face differs much from the whole cohort
+EXPECTED_ERRORS = 10  # a rate is tested on a group whose comparisons would hold at least this many false matches at it
 REMEDY = "make one with: python -m tools.lab.calibrate --model NAME"
 
 
@@ -38,30 +38,30 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Level(_Record, frozen=True):
-    """What the thresholds of one rate let through."""
+    """The thresholds of one rate, with their measured errors."""
 
-    fmr: float  # the rate asked for; that of the cohort is errors / comparisons, never more
+    fmr: float  # the stated rate; the measured rate, errors / comparisons, is at most this
     thresholds: tuple[float, ...]  # for each number of shots, not falling; a match is a score ≥ this
     errors: int
     upper: float  # upper confidence bound of the FMR, people resampled
     upper_binomial: float  # Clopper–Pearson, as if comparisons were independent: too optimistic, for comparison only
-    tar: float  # share of genuine encounters that match: what the thresholds cost
+    tar: float  # true accept rate: share of genuine encounters that match
 
 
 class Row(_Record, frozen=True):
     """The thresholds for one number of templates."""
 
     templates: int
-    norm: float  # median Euclidean norm of the mean of so many templates of one person
+    norm: float  # median Euclidean norm of the mean of this number of templates of one person
     people: int
     comparisons: int
     levels: tuple[Level, ...]  # falling FMR
 
 
 class GroupLevel(_Record, frozen=True):
-    """How often strangers of one group match at the thresholds of one rate."""
+    """False matches within one group at the thresholds of one rate."""
 
-    fmr: float  # the rate asked for
+    fmr: float  # the stated rate
     errors: int
     measured: float  # errors / comparisons
     upper: float  # upper confidence bound of the rate, people resampled
@@ -71,7 +71,7 @@ class Group(_Record, frozen=True):
     """One group of people, each compared with all others of the group: one picture enrolled, one seen."""
 
     name: str
-    people: int  # none of them is in the cohort
+    people: int  # not in the cohort
     comparisons: int
     levels: tuple[GroupLevel, ...]  # falling FMR
 
@@ -80,21 +80,21 @@ class Calibration(_Record, frozen=True):
     """The threshold table of one model, as stored beside it."""
 
     model: str  # SHA-256 that names the embedding
-    cohort: str  # SHA-256 of the cohort file by which its scores are normalised
-    faces: str  # which faces the table was made from, drawn how
+    cohort: str  # SHA-256 of the cohort file that normalises the scores
+    faces: str  # the faces of the table, and how they were drawn
     confidence: float
-    decided_from: int  # embeddings: the running means that an encounter is decided on,
-    decided_to: int  # the last one included
+    decided_from: int  # an encounter is decided on running means of this number of embeddings
+    decided_to: int  # to this number, included
     shot_norms: tuple[float, ...]  # median norm of the mean of 1, 2, 3, 4, 6, 8 embeddings of one person, falling
     rows: tuple[Row, ...]  # rising number of templates
-    groups: tuple[Group, ...] = ()  # for whom the rates were found to hold
+    groups: tuple[Group, ...] = ()  # the rates were tested on these
 
     def __post_init__(self) -> None:
         if fault := next(_faults(self.rows, self.shot_norms), None) or next(self._group_faults(), None):
             raise ModelError(f"calibration of model {self.model[:12]}…: {fault}", REMEDY)
 
     def _group_faults(self) -> Iterator[str]:
-        """Say which group was not measured at the rates of the table, or exceeds one."""
+        """Yield the groups that were not measured at the rates of the table, and those that exceed one."""
         rates = [level.fmr for level in self.rows[0].levels]
         for group in self.groups:
             if [level.fmr for level in group.levels] != rates:
@@ -106,7 +106,7 @@ class Calibration(_Record, frozen=True):
 
     @property
     def smallest_fmr(self) -> float:
-        """The smallest rate that the cohort is large enough for."""
+        """The smallest rate that the number of comparisons supports."""
         return self.rows[0].levels[-1].fmr
 
     @property
@@ -114,8 +114,8 @@ class Calibration(_Record, frozen=True):
         """The largest rate of the table."""
         return self.rows[0].levels[0].fmr
 
-    def vouches_for(self, min_embeddings: int, max_embeddings: int) -> bool:
-        """Whether the rates hold where encounters are decided on so many embeddings, the last number included."""
+    def covers(self, min_embeddings: int, max_embeddings: int) -> bool:
+        """Whether the rates hold for encounters decided on this range of embeddings, both numbers included."""
         return self.decided_from <= min_embeddings <= max_embeddings <= self.decided_to
 
     def at(self, fmr: float) -> OperatingPoint:
@@ -157,8 +157,8 @@ class OperatingPoint:
     upper_fmr: float  # upper confidence bound of the FMR, the largest over the numbers of templates and the groups
     norms: NDArray[np.float32]  # (R,) of mean templates, falling
     shot_norms: NDArray[np.float32]  # (S,) of mean embeddings, falling
-    likely: NDArray[np.float32]  # (R, S) thresholds at `fmr`, nowhere falling
-    certain: NDArray[np.float32]  # (R, S) thresholds at `certain_fmr`, nowhere lower
+    likely: NDArray[np.float32]  # (R, S) thresholds at `fmr`, not falling along either axis
+    certain: NDArray[np.float32]  # (R, S) thresholds at `certain_fmr`, each at least that of `likely`
     recognised: NDArray[np.float32]  # (R,) share of the genuine encounters that match
     templates: tuple[int, ...]  # (R,) of different pictures, rising
 
@@ -178,26 +178,26 @@ class OperatingPoint:
         return self.likely.T @ near.T, self.certain.T @ near.T
 
     def shares(self, probe_norms: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (N, S) float32, rows of sum 1: how much each number of shots counts for probes of these norms."""
+        """Return (N, S) float32, rows of sum 1: the weight of each number of shots for probes of these norms."""
         return shares_of(probe_norms, self.shot_norms)
 
-    def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32], usual: Cohort) -> bool:
-        """Whether two means of unit embeddings, (D,) each, score what an encounter must score against a person."""
+    def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32], cohort: Cohort) -> bool:
+        """Whether two means of unit embeddings, (D,) each, reach the threshold of an encounter against a person."""
         both = np.stack([one, other])
         norms = np.asarray(np.linalg.norm(both, axis=1), np.float32)
         if not norms.all():
             return False
-        likely, _ = self.of_people(norms)  # (S, 2): each as the person, and the other as the encounter
+        likely, _ = self.of_people(norms)  # (S, 2): each as the person, with the other as the encounter
         needed = (self.shares(norms[::-1]) * likely.T).sum(axis=1).max()
         both /= norms[:, None]
-        statistics = usual.statistics(both)
-        return float(usual.normalised(both[:1] @ both[1], statistics[0], statistics[1:])[0]) >= float(needed)
+        statistics = cohort.statistics(both)
+        return float(cohort.normalised(both[:1] @ both[1], statistics[0], statistics[1:])[0]) >= float(needed)
 
 
 def parse(data: bytes, model: str, cohort: str | None = None) -> Calibration:
-    """Read a calibration file for the model in use; raises ModelError where it is malformed or another model's.
+    """Read a calibration file for the model in use; raises ModelError where it is malformed or of another model.
 
-    `cohort`: SHA-256 of the cohort file in use; None where no score is compared with the thresholds.
+    `cohort`: SHA-256 of the cohort file in use; None where the thresholds are not applied to scores.
     """
     try:
         calibration = msgspec.json.decode(data, type=Calibration)
@@ -206,26 +206,26 @@ def parse(data: bytes, model: str, cohort: str | None = None) -> Calibration:
     if calibration.model != model:
         raise ModelError(
             f"the calibration is for model {calibration.model[:12]}…, in use is {model[:12]}…",
-            "thresholds of one model mean nothing for another: " + REMEDY,
+            "thresholds are valid for one model only: " + REMEDY,
         )
     if cohort is not None and calibration.cohort != cohort:
         raise ModelError(
             f"the calibration is for scores normalised by cohort {calibration.cohort[:12]}…, in use is {cohort[:12]}…",
-            "thresholds of one cohort mean nothing for another: " + REMEDY,
+            "thresholds are valid for one cohort only: " + REMEDY,
         )
     return calibration
 
 
 def rate_for_gallery(fmr: float, people: int) -> float:
-    """Return how often a stranger's encounter matches any of N `people` at this FMR a comparison.
+    """Return the probability that a stranger's encounter matches any of N `people`.
 
-    1 − (1 − FMR)^N, comparisons taken as independent; where they are not, the true rate is lower.
+    It is 1 − (1 − FMR)^N for independent comparisons. For dependent ones the true rate is lower.
     """
     return -math.expm1(people * math.log1p(-fmr))
 
 
 def shares_of(x: NDArray[np.float32], grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, S), rows of sum 1: linear interpolation of each x on a falling grid; the ends hold beyond it."""
+    """Return (N, S) weights, rows of sum 1: linear interpolation of each x on a falling grid, constant beyond it."""
     grid = grid[::-1]
     at = np.clip(np.searchsorted(grid, x), 1, max(len(grid) - 1, 1)) - 1  # the interval's lower end
     shares = np.zeros((len(x), len(grid)), np.float32)
@@ -238,7 +238,7 @@ def shares_of(x: NDArray[np.float32], grid: NDArray[np.float32]) -> NDArray[np.f
 
 
 def _faults(rows: Sequence[Row], shot_norms: Sequence[float]) -> Iterator[str]:
-    """Say what is wrong with a table: its interpolation must be stricter wherever asked to be."""
+    """Yield what is wrong with a table: thresholds must rise with templates and shots, and fall with the FMR."""
     levels = [level for row in rows for level in row.levels]
     if not levels:
         yield "the table is empty"

@@ -1,18 +1,18 @@
-"""Cohort normalisation of scores: how much a cosine is worth, for this face and for this template.
+"""Cohort normalisation of scores: a cosine relative to the cosines that this face and this template usually reach.
 
-A face that looks like many others reaches a high cosine with strangers; a distinctive one does not. How high a stranger
-scores depends on age, origin and picture, so one threshold on the cosine gives groups of people different false match
-rates. The cohort says what is usual: for a direction x, μ(x) and σ(x) are the mean and the standard deviation of its K
-highest cosines with the cohort. The normalised score of a probe p and a template t with cosine c is
+A face that looks like many others reaches a high cosine with strangers; a distinctive one does not. The cosine of
+strangers depends on age, origin and picture, so one threshold on the cosine gives groups of people different false
+match rates. The cohort gives the reference: for a direction x, μ(x) and σ(x) are the mean and the standard deviation of
+its K highest cosines with the cohort. The normalised score of a probe p and a template t with cosine c is
 
     s = μ₀ + σ₀ · ½ [ (c − μ(p)) / σ(p) + (c − μ(t)) / σ(t) ]
 
-which is adaptive symmetric score normalisation ("AS-norm", Matějka et al., "Analysis of Score Normalization in
+This is adaptive symmetric score normalisation ("AS-norm", Matějka et al., "Analysis of Score Normalization in
 Multilingual Speaker Recognition", Interspeech 2017) on the scale of a cosine: μ₀ and σ₀ are the medians over the cohort
-itself. The scale changes no decision. It lets thresholds and the margin keep the unit that they had.
+itself. The scale changes no decision. With it, thresholds and the margin keep the unit of a cosine.
 
-The members of a cohort belong to nobody: each is the direction of the mean of two people's embeddings. The cohort is
-public data of one model, lies beside it as `NAME-cohort.npz`, and is made by `python -m tools.lab cohort`.
+No member of a cohort is a real person: each is the direction of the mean of two people's embeddings. The cohort is
+public data of one model. It lies beside the model as `NAME-cohort.npz`, made by `python -m tools.lab cohort`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from edge.errors import ModelError
 
 REMEDY = "make one with: python -m tools.lab cohort --model NAME"
 _STEPS = 127  # int8 levels of the largest component of a member
-_LEAST_DEVIATION = 1e-3  # far below what faces have (0.02 and more): it only keeps the quotient finite
-_BLOCK_FLOATS = 1 << 22  # of scores at a time: 16 MB, whatever the number of directions
+_LEAST_DEVIATION = 1e-3  # keeps the quotient finite; faces have 0.02 and more
+_BLOCK_FLOATS = 1 << 22  # cosines computed at a time: 16 MB, whatever the number of directions
 _FIELDS = {"model", "nearest", "usual", "vectors"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cohort:
-    """Embeddings of nobody, against which scores are normalised."""
+    """Embeddings of no real person, against which scores are normalised."""
 
     model: str  # SHA-256 that names the embedding
     vectors: NDArray[np.float32]  # (C, D) float32, unit rows
-    nearest: int  # K: how many of the highest cosines make the statistics
+    nearest: int  # K: number of highest cosines in the statistics
     usual: tuple[float, float]  # (μ₀, σ₀): medians of the statistics of the cohort's own members
     digest: str = field(default="")  # SHA-256 of the file; calibrations and stored statistics are bound to it
 
@@ -54,8 +54,8 @@ class Cohort:
             found[start : start + step] = highest(cosines, self.nearest)
         return found
 
-    def turned(self, rotate: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Cohort:
-        """Return the cohort in the space that `rotate` leads to, so that no template need be carried back."""
+    def rotated(self, rotate: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Cohort:
+        """Return the cohort in the space after `rotate`, so that no template must be rotated back."""
         return replace(self, vectors=rotate(self.vectors))
 
     def normalised(
@@ -82,17 +82,17 @@ def highest(cosines: NDArray[np.float32], nearest: int) -> NDArray[np.float32]:
 
 
 def made(model: str, vectors: NDArray[np.float32], nearest: int) -> Cohort:
-    """Return the cohort of these (C, D) unit rows as its file will hold it, rounded to int8."""
+    """Return the cohort of these (C, D) unit rows, rounded to int8 as in its file."""
     return parse(_encoded(model, vectors, nearest), model, vectors.shape[1])
 
 
 def encode(cohort: Cohort) -> bytes:
-    """Return the cohort as a file; the same cohort gives the same bytes."""
+    """Return the content of the cohort's file; equal cohorts give equal bytes."""
     return _encoded(cohort.model, cohort.vectors, cohort.nearest)
 
 
 def parse(content: bytes, model: str, dimension: int) -> Cohort:
-    """Read a cohort file for the model in use; raises ModelError where it is malformed or another model's."""
+    """Read a cohort file for the model in use; raises ModelError where it is malformed or of another model."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files}
@@ -103,7 +103,7 @@ def parse(content: bytes, model: str, dimension: int) -> Cohort:
     if (theirs := str(fields["model"])) != model:
         raise ModelError(
             f"the cohort is for model {theirs[:12]}…, in use is {model[:12]}…",
-            "statistics of one model mean nothing for another: " + REMEDY,
+            "a cohort is valid for one model only: " + REMEDY,
         )
     if fault := _fault(fields, dimension):
         raise ModelError(f"the cohort of model {model[:12]}… is damaged: {fault}", REMEDY)
@@ -121,7 +121,7 @@ def _encoded(model: str, vectors: NDArray[np.float32], nearest: int) -> bytes:
     levels = np.rint(vectors / np.abs(vectors).max(axis=1, keepdims=True) * _STEPS).astype(np.int8)
     members = _unit(levels)
     cosines = members @ members.T
-    np.fill_diagonal(cosines, -1.0)  # nobody is compared with itself
+    np.fill_diagonal(cosines, -1.0)  # no member is compared with itself
     usual = np.median(highest(cosines, nearest), axis=0).astype(np.float32)
     file = io.BytesIO()
     np.savez(file, model=np.array(model), nearest=np.array(nearest), usual=usual, vectors=levels)
@@ -134,7 +134,7 @@ def _unit(levels: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 def _fault(fields: dict[str, NDArray[np.generic]], dimension: int) -> str | None:
-    """Say what is wrong with the arrays of a cohort file."""
+    """Return what is wrong with the arrays of a cohort file, None where nothing is."""
     vectors, nearest, usual = fields["vectors"], fields["nearest"], fields["usual"]
     if vectors.dtype != np.int8 or vectors.ndim != 2 or vectors.shape[1] != dimension:
         return f"vectors of shape {vectors.shape} and type {vectors.dtype} instead of (C, {dimension}) int8"

@@ -1,20 +1,18 @@
 """Per-track decision: several embeddings become one `match` or `unknown`, and one `end`, for each encounter.
 
-An encounter is one visit of one person, however many frames or tracks it lasted:
+An encounter is one visit of one person, with any number of frames and tracks:
 
     gathering ──evidence──▶ decided (match | unknown | silent) ──not seen for timeout──▶ over (`end`)
 
-A track belongs to one encounter. Where a later track turns out to be the same person as an encounter that is still
-open (the same identity, or a close embedding), it joins that encounter and nothing is reported again. Two tracks that
-were seen in one look are two people: they never join. The tracker may follow from one face to another when two people
-cross: a decided face is looked at again now and then, and where it has become another face, its track leaves the
-encounter and is gathered anew.
+A track belongs to one encounter. A later track of the same person (the same identity, or a close embedding) joins an
+encounter that is still open, and nothing is reported again. Two tracks that were seen in one look are two people and
+never join. The tracker may pass from one face to another when two people cross. A decided face is therefore embedded
+again from time to time. If it has become another face, its track leaves the encounter and begins a new one.
 
-Before an encounter is reported it is asked whether the face is live. A person never joins the own picture, nor the
-picture the person. Where the owner wants pictures denied, the encounter of a picture gives no event, however long it
-hangs there.
+Liveness is checked before an encounter is reported. The encounters of a person and of a picture of that person never
+join. Where the owner denies pictures, the encounter of a picture gives no event, however long the picture is in view.
 
-Every encounter that is over without an event leaves a `Silence`, which says why.
+Every encounter that ends without an event leaves a `Silence` with the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from numpy.typing import NDArray
 
 from edge.records import Band, Decision, Embedding, FaceView, Match, Silence, Standing
 
-_PATIENCE_S = 2.0  # how long an encounter waits for another one to be looked at again
+_PATIENCE_S = 2.0  # how long an encounter waits for a new embedding of another one
 
 Verdict = Literal["gathering", "match", "unknown", "silent"]
 IsLive = Callable[[Sequence[FaceView]], bool | None]  # Liveness.judge
@@ -50,32 +48,32 @@ class _Encounter:
     person: str | None = None
     last_match: Match | None = None
     recheck: bool = False  # whether another encounter waits for the next embedding of this one
-    waits_since_s: float | None = None  # since when it waits for such an embedding
-    views: list[FaceView] = field(default_factory=list)  # of the embedded shots, until it is decided
+    waits_since_s: float | None = None  # start of its own wait for such an embedding
+    views: list[FaceView] = field(default_factory=list)  # of the embedded shots, until the verdict
     live: bool | None = None
-    refused: Counter[str] = field(default_factory=Counter)  # looks, by the reason that made them unfit
+    refused: Counter[str] = field(default_factory=Counter)  # number of unfit looks for each reason
 
     @property
     def mean(self) -> NDArray[np.float32] | None:
-        """Mean of the unit embeddings, not renormalized: its norm tells the matcher how much it knows."""
+        """Mean of the unit embeddings, not normalised: its norm shows how much independent evidence it holds."""
         return None if self.total is None else self.total / np.float32(self.count)
 
     @property
     def decided(self) -> bool:
-        """Whether it has its verdict."""
+        """Whether it has a verdict."""
         return self.verdict != "gathering"
 
 
 class Encounters:
-    """Gather evidence, decide, and report each visit once.
+    """Gathers evidence, decides, and reports each visit once.
 
-    `min_embeddings`: as soon as so many agree on a person, it is a match; a visit with fewer is never decided.
-    `max_embeddings`: after so many without a match, or at the end of the visit, the face is unknown.
-    `timeout_s`: an encounter ends when the person has not been seen for so long.
+    `min_embeddings`: least number of embeddings of a match; a visit with fewer is never decided.
+    `max_embeddings`: after this number without a match, or at the end of the visit, the face is unknown.
+    `timeout_s`: an encounter ends after this time without the person in view.
     `same_face`: whether two mean embeddings are of the same face.
-    `is_live`: whether the face of some views is live; None: it cannot be told.
+    `is_live`: whether the face of some views is live; None: unknown.
     `denied`: the answers of `is_live` with which an encounter gives no event.
-    `recheck_s`: how long a decided face is taken for granted.
+    `recheck_s`: time after which a decided face is embedded again.
     """
 
     def __init__(
@@ -104,24 +102,24 @@ class Encounters:
         self._silences: list[Silence] = []
 
     def decided(self, track_id: int) -> bool:
-        """Whether it is known, for now, who this track is, or that nobody knows."""
+        """Whether this track's encounter has a verdict."""
         encounter = self._of_track.get(track_id)
         return encounter is not None and encounter.decided
 
     def standing(self, track_id: int) -> Standing | None:
-        """Return what is known of a track; None: it has not been seen often enough to count."""
+        """Return the state of a track's encounter; None: the track has not been seen often enough to count."""
         encounter = self._of_track.get(track_id)
         return None if encounter is None else Standing(encounter.verdict, encounter.count, encounter.last_match)
 
     def wants(self, track_id: int, t_s: float) -> bool:
-        """Whether another embedding of this track is worth its energy: of a decided face only now and then."""
+        """Whether another embedding of this track is worth its energy; for a decided face only every `recheck_s`."""
         encounter = self._of_track.get(track_id)
         if encounter is None or not encounter.decided or encounter.recheck:
             return True
         return t_s - encounter.embedded_s >= self._recheck_s
 
     def missing(self, track_id: int) -> int:
-        """How many embeddings of this track a decision still needs at least; 0: none depends on the next one."""
+        """Return how many embeddings of this track a decision still needs at least; 0: no decision needs one."""
         encounter = self._of_track.get(track_id)
         if encounter is None:
             return self._min
@@ -132,13 +130,13 @@ class Encounters:
     def mirrors(self, track_id: int) -> bool:
         """Whether the next embedding of this track should be of the mirrored face: every second one.
 
-        A mirrored face is the same person, and says more about who it is than the same picture once more.
+        A mirrored face shows the same person, and adds more evidence than a second embedding of a similar picture.
         """
         encounter = self._of_track.get(track_id)
         return encounter is not None and encounter.count % 2 == 1
 
     def see(self, track_ids: Collection[int], t_s: float) -> None:
-        """Note which tracks one look has shown: so many people are in view."""
+        """Record the tracks of one look: each is another person."""
         together = set(track_ids)
         for track_id in track_ids:
             self._beside.setdefault(track_id, set()).update(together - {track_id})
@@ -147,7 +145,7 @@ class Encounters:
             encounter.looks += 1
 
     def refuse(self, track_id: int, reasons: Collection[str]) -> None:
-        """Note why the face of a track in view cannot be embedded now."""
+        """Record why the face of a track in view cannot be embedded now."""
         if (encounter := self._of_track.get(track_id)) is not None:
             encounter.refused.update(reasons)
 
@@ -172,19 +170,19 @@ class Encounters:
         return encounter.total / np.float32(encounter.count)
 
     def decide(self, track_id: int, match: Match, t_s: float) -> list[Decision]:
-        """Take the matcher's word on the mean embedding; returns the decision that it completes, if any."""
+        """Take the matcher's result for the mean embedding; return the decision that it completes, if any."""
         encounter = self._of_track[track_id]
         encounter.last_match = match
         enough = encounter.count >= (self._min if match.person is not None else self._max)
-        if encounter.decided or not enough or self._awaits_others(encounter, match, t_s):
+        if encounter.decided or not enough or self._must_wait(encounter, match, t_s):
             return []
         return self._conclude(encounter, match, t_s)
 
     def judge(self, faces: Sequence[tuple[NDArray[np.float32], Match, FaceView | None]], t_s: float) -> list[Decision]:
-        """Decide the faces of one picture, each an encounter that ends with it; what was in view before is over.
+        """Decide the faces of one picture, each an encounter that ends with it. All open encounters end before.
 
-        `faces` are the mean embeddings, (D,) float32 each, with the matcher's word on them and a view for their
-        liveness. Those who are nearest to somebody are decided first.
+        `faces` are the mean embeddings, (D,) float32 each, with the matcher's result and a view for liveness. Faces
+        with the highest lead over their threshold are decided first.
         """
         decisions = self.finish()
         ranked = sorted(faces, key=lambda face: face[1].threshold - face[1].score)
@@ -199,7 +197,7 @@ class Encounters:
         return decisions + self.finish()
 
     def tick(self, t_s: float) -> list[Decision]:
-        """Close the encounters whose face has gone; returns their late decisions and their ends, oldest first."""
+        """Close the encounters whose face has left; return their late decisions and their ends, oldest first."""
         return self._close([e for e in self._open if t_s - e.seen_s > self._timeout_s])
 
     def finish(self) -> list[Decision]:
@@ -207,7 +205,7 @@ class Encounters:
         return self._close(list(self._open))
 
     def silences(self) -> list[Silence]:
-        """Return, once, why encounters that are over since the last call gave no event."""
+        """Return, once, why encounters that ended since the last call gave no event."""
         silences, self._silences = self._silences, []
         return silences
 
@@ -218,7 +216,7 @@ class Encounters:
         return encounter
 
     def _leave(self, track_id: int, encounter: _Encounter) -> None:
-        """Take a track out of an encounter: it shows another face now, and whom that was seen with is not known."""
+        """Remove a track from its encounter: it shows another face now, so its looks with other tracks do not count."""
         encounter.tracks.discard(track_id)
         for other in self._beside.pop(track_id, ()):
             self._beside.get(other, set()).discard(track_id)
@@ -242,7 +240,7 @@ class Encounters:
         encounter.live = self._liveness(encounter, match)
         others = list(self._same(encounter, match))
         for other in others:
-            if not self._are_apart(encounter, other) and self._are_alike(encounter, other):
+            if not self._are_two_people(encounter, other) and self._are_same_kind(encounter, other):
                 self._join(encounter, other)
                 return []
         if match.ignored:
@@ -253,12 +251,12 @@ class Encounters:
         person = match.person
         if person is None and match.rivals:
             return self._keep_silent(encounter, "margin")
-        # who is in view beside this face, not counting their pictures
-        others = [other for other in others if self._are_apart(encounter, other) and other.live is not False]
+        # people in view together with this face, without pictures of them
+        others = [other for other in others if self._are_two_people(encounter, other) and other.live is not False]
         here = {other.person for other in others}
         if person is not None and person in here:
             if any(other.person == person and self._are_same(encounter, other) for other in others):
-                return self._keep_silent(encounter, "twice in view")  # a mirror, a photo: no stranger
+                return self._keep_silent(encounter, "twice in view")  # a mirror or a photo of a person in view
             person = next((rival for rival in match.rivals if rival not in here), None)
         band = match.band if person == match.person else "likely"
         return self._report(encounter, person, None if person is None else band, t_s)
@@ -270,7 +268,7 @@ class Encounters:
         return [Decision(verdict, encounter.number, person, band, t_s, encounter.live)]
 
     def _liveness(self, encounter: _Encounter, match: Match) -> bool | None:
-        """Return whether the face is live. Nobody needs to know it of an ignored person."""
+        """Return whether the face is live. An ignored person is not checked."""
         views, encounter.views = encounter.views, []
         if match.ignored or not views:
             return None
@@ -280,7 +278,7 @@ class Encounters:
     def _keep_silent(self, encounter: _Encounter, reason: str) -> list[Decision]:
         match = encounter.last_match
         encounter.verdict, encounter.person = "silent", None if match is None else match.person
-        if reason != "ignored":  # an ignored person leaves no trace
+        if reason != "ignored":  # an ignored person leaves no record
             seen_s, refused = encounter.seen_s, tuple(encounter.refused.most_common())
             self._silences.append(Silence(reason, seen_s, encounter.looks, encounter.count, refused))
         return []
@@ -294,15 +292,15 @@ class Encounters:
             if other.person in people or (match.person is None and self._are_same(encounter, other)):
                 yield other
 
-    def _awaits_others(self, encounter: _Encounter, match: Match, t_s: float) -> bool:
-        """Whether another encounter in view must be looked at again before this one is decided.
+    def _must_wait(self, encounter: _Encounter, match: Match, t_s: float) -> bool:
+        """Whether another encounter in view needs a new embedding before this one is decided.
 
-        Two faces in view that seem to be one person may be two tracks that have changed places.
+        Two faces in view that match one person may be two tracks that have swapped their people.
         """
         stale = [
             other
             for other in self._same(encounter, match)
-            if other.embedded_s < encounter.began_s and self._are_apart(encounter, other)
+            if other.embedded_s < encounter.began_s and self._are_two_people(encounter, other)
         ]
         if not stale:
             return False
@@ -314,9 +312,9 @@ class Encounters:
         return waits
 
     def _resumed(self, encounter: _Encounter, vector: NDArray[np.float32]) -> _Encounter:
-        """Return the encounter to which the first embedding of a track belongs: maybe one that was interrupted."""
+        """Return the encounter of a track's first embedding: an interrupted one of this face, or the track's own."""
         for other in self._open:
-            if other is encounter or other.decided or self._are_apart(encounter, other):
+            if other is encounter or other.decided or self._are_two_people(encounter, other):
                 continue
             if self._is_of(other, vector):
                 self._join(encounter, other)
@@ -329,17 +327,17 @@ class Encounters:
     def _are_same(self, one: _Encounter, other: _Encounter) -> bool:
         return one.mean is not None and other.mean is not None and self._same_face(one.mean, other.mean)
 
-    def _are_apart(self, one: _Encounter, other: _Encounter) -> bool:
-        """Whether both were in view at once."""
+    def _are_two_people(self, one: _Encounter, other: _Encounter) -> bool:
+        """Whether both were in view in one look."""
         return any(not self._beside.get(track_id, set()).isdisjoint(other.tracks) for track_id in one.tracks)
 
-    def _are_alike(self, one: _Encounter, other: _Encounter) -> bool:
-        """Whether both are pictures, or neither is; and whether both are denied, or neither is."""
+    def _are_same_kind(self, one: _Encounter, other: _Encounter) -> bool:
+        """Whether both are pictures or neither is, and both are denied or neither is."""
         pictures = (one.live is False) == (other.live is False)
         return pictures and (one.live in self._denied) == (other.live in self._denied)
 
     def _join(self, encounter: _Encounter, other: _Encounter) -> None:
-        """Let the tracks of one encounter go on as the other."""
+        """Move the tracks of one encounter to the other."""
         self._open.remove(encounter)
         other.seen_s = max(other.seen_s, encounter.seen_s)
         other.looks += encounter.looks

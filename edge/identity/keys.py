@@ -1,7 +1,7 @@
-"""The store key: where it comes from, who may read it, and how strong its keeping is.
+"""The store key: its source, its permissions, and how well it is protected.
 
 A spec names it: `file:PATH` (relative to the data folder) or `credential:NAME` (systemd's LoadCredential and
-LoadCredentialEncrypted). Its bytes never leave `StoreKey`: all that others get are keys derived from it.
+LoadCredentialEncrypted). Its bytes never leave `StoreKey`; other code gets only keys derived from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge.errors import StoreKeyError
 KEY_BYTES = 32
 _HEX_CHARACTERS = 2 * KEY_BYTES
 _READ_LIMIT_BYTES = 4096
-_MIN_DISTINCT_BYTES = 8  # 32 random bytes have fewer once in 1e30; a zeroed or typed file has
+_MIN_DISTINCT_BYTES = 8  # in 32: random bytes have fewer once in 1e30, a zeroed or typed file always
 
 
 class StoreKey:
@@ -47,12 +47,12 @@ class StoreKey:
 
 
 class NoCredentialError(StoreKeyError):
-    """The key is a credential, and systemd handed none to this process: it is no service, or its unit names none."""
+    """The key is a credential, and systemd passed none: the process is no service, or its unit names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyStrength:
-    """How well the key of a spec is kept, for `doctor`."""
+    """How well the key of a spec is protected, for `doctor`."""
 
     level: Literal["WEAK", "PLATFORM"]
     reason: str
@@ -60,9 +60,9 @@ class KeyStrength:
 
 
 def strength(spec: str, *, tpm2: bool) -> KeyStrength:
-    """Say how well a key spec protects against somebody who takes the device; StoreKeyError for an unknown kind.
+    """Return how well a key spec protects against theft of the device; StoreKeyError for an unknown kind.
 
-    `tpm2`: whether the device has one, which systemd-creds seals with where it is not told otherwise.
+    `tpm2`: whether the device has one; systemd-creds then uses it by default.
     """
     kind, _ = _parse(spec)
     if kind == "file":
@@ -84,7 +84,7 @@ def load_key(spec: str, data_dir: Path, environ: Mapping[str, str]) -> StoreKey:
 
 
 def load_or_create_key(spec: str, data_dir: Path, store_path: Path, environ: Mapping[str, str]) -> StoreKey:
-    """Return the key of a spec, made first when it is a file and neither it nor the store exists yet."""
+    """Return the key of a spec. A key file is created first if neither it nor the store exists."""
     kind, _ = _parse(spec)
     path = _path_of(spec, data_dir, environ)
     if kind == "file" and not os.path.lexists(path):
@@ -115,7 +115,7 @@ def create_key_file(path: Path) -> None:
 
 
 def destroy_key(spec: str, data_dir: Path) -> None:
-    """Wipe and remove a key file, through a link too; a credential belongs to systemd and stays.
+    """Wipe and remove a key file and a link to it; a credential belongs to systemd and stays.
 
     StoreKeyError where that fails.
     """
@@ -125,23 +125,21 @@ def destroy_key(spec: str, data_dir: Path) -> None:
     path = data_dir / value
     try:
         files.discard(Path(os.path.realpath(path)))
-        path.unlink(missing_ok=True)  # a link to nothing would stand in the next key's way
+        path.unlink(missing_ok=True)  # a dangling link would block the next key
     except OSError as e:
         raise StoreKeyError(f"{path}: cannot be removed: {e.strerror}", "check its owner") from None
 
 
 _FILE = KeyStrength(
     "WEAK",
-    "the key file lies beside the store: whoever takes the card or the disk can open the store",
+    "the key file lies beside the store: anybody with the card or the disk can open the store",
     "use key = 'credential:NAME' with systemd-creds and a TPM2",
 )
-_SEALED_BY_TPM2 = KeyStrength(
-    "PLATFORM", "systemd keeps it, and this device's TPM2 opens it unless it was sealed without"
-)
+_SEALED_BY_TPM2 = KeyStrength("PLATFORM", "systemd holds it, sealed by this device's TPM2 unless it was sealed without")
 _SEALED_BY_HOST = KeyStrength(
     "WEAK",
     "this device has no TPM2: the host key that sealed the credential lies on the same card or disk as the store",
-    "seal it anew where there is a TPM2; without one, whoever takes the card can open the store",
+    "seal it again on a device with a TPM2; without one, anybody with the card can open the store",
 )
 _MISSING: Mapping[str, str] = {
     "file": "put it back from its backup; without it, reset the device or remove the store, and enrol everybody again",
@@ -172,7 +170,7 @@ def _path_of(spec: str, data_dir: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _owner_of(folder: Path) -> tuple[int, ...]:
-    """Whoever owns the data folder can exchange its files anyway, so root may use a key that is theirs."""
+    """Return the folder's owner, who can replace its files: root may therefore use a key that this user owns."""
     try:
         return (folder.stat().st_uid,)
     except OSError:
@@ -180,13 +178,13 @@ def _owner_of(folder: Path) -> tuple[int, ...]:
 
 
 def _read(path: Path, trusted: set[int] | None) -> bytes:
-    """Return the content; symbolic links are followed, and the file that was really opened is what gets checked."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place must not hang the start
+    """Return the content. Symbolic links are followed, and the checks apply to the opened file."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place must not block the start
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise StoreKeyError(f"{path}: the store key is not a regular file", "name another in [store] key")
-        # systemd guards credentials by its own folder, and may show them as 0440 of root.
+        # systemd protects credentials by their folder; a credential may have mode 0440 and owner root.
         if trusted is not None:
             _refuse_exposed(path, status, trusted)
         return file.read(_READ_LIMIT_BYTES)
@@ -206,12 +204,12 @@ def _refuse_exposed(path: Path, status: os.stat_result, trusted: set[int]) -> No
 
 
 def _decode(content: bytes, path: Path) -> bytes:
-    """Return 32 bytes from 32 raw bytes or 64 hexadecimal characters; the error tells the length alone."""
+    """Return 32 bytes from 32 raw bytes or 64 hexadecimal characters; the error contains only the length."""
     secret = content
     if len(content.strip()) == _HEX_CHARACTERS:
         try:
             secret = bytes.fromhex(content.decode("ascii"))
-        except ValueError:  # its text would quote a character of the key
+        except ValueError:  # its text would contain a character of the key
             secret = b""
     if len(secret) != KEY_BYTES:
         raise StoreKeyError(

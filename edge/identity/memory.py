@@ -1,7 +1,7 @@
-"""Memory for keys and templates that is given back, not left lying about, when its last user lets go of it.
+"""Memory for keys and templates whose pages leave the process when the last reference is gone.
 
-What the C library frees stays readable until somebody else writes there, for minutes or for months. An array of
-`private_array` has a mapping of its own: freeing it takes the pages out of the process, and no core dump shows them.
+Memory that the C library frees stays readable until it is overwritten, which may take months. An array of
+`private_array` has a mapping of its own: freeing it unmaps the pages, and no core dump contains them.
 """
 
 from __future__ import annotations

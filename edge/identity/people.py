@@ -82,7 +82,7 @@ class PeopleImage(SealedImage):
             if cohort is not None and statistics is not None:
                 stored = self._stored_statistics(entry, cohort)
                 if stored is None:
-                    turned = cohort.turned(lambda vectors: vectors @ rotation) if turned is None else turned
+                    turned = cohort.rotated(lambda vectors: vectors @ rotation) if turned is None else turned
                     stored = _statistics(own, turned)
                 statistics[i] = stored
             begin += entry.profile.templates

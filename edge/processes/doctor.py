@@ -125,7 +125,7 @@ def _rate(config: Config) -> Iterator[Finding]:
     calibration = load_calibration(load_manifest(manifest).embedder(recognition.model), manifest.parent)
     point = calibration.at(recognition.fmr)
     stated = f"false match rate {point.fmr:g} a comparison"
-    if calibration.vouches_for(recognition.min_embeddings, recognition.max_embeddings):
+    if calibration.covers(recognition.min_embeddings, recognition.max_embeddings):
         whom = f"in each of {len(calibration.groups)} groups of people measured, docs/model-card.md"
         yield Finding("ok", "rate", f"{stated} ({whom}; 95 % bound of the worst {point.upper_fmr:.1e})")
         return

@@ -54,7 +54,7 @@ def test_a_gallery_of_many_gives_a_stranger_as_many_chances() -> None:
 
 
 def test_rates_hold_for_decisions_on_the_numbers_of_embeddings_that_were_measured() -> None:
-    assert [TABLE.vouches_for(*numbers) for numbers in ((3, 8), (4, 4), (2, 8), (3, 9), (8, 3))] == [True, True] + 3 * [
+    assert [TABLE.covers(*numbers) for numbers in ((3, 8), (4, 4), (2, 8), (3, 9), (8, 3))] == [True, True] + 3 * [
         False
     ]
 

@@ -41,7 +41,7 @@ class Plain:
     def statistics(self, directions: Vectors) -> Vectors:
         return np.tile(np.array([0, 1], np.float32), (len(directions), 1))
 
-    def turned(self, rotate: Callable[[Vectors], Vectors]) -> Plain:  # noqa: ARG002
+    def rotated(self, rotate: Callable[[Vectors], Vectors]) -> Plain:  # noqa: ARG002
         return self
 
     def normalised(self, cosines: Vectors, probe: Vectors, templates: Vectors) -> Vectors:
