@@ -1,1 +1,1 @@
-"""The networks that the runtime ships, what each expects, and the checks that they are what they claim to be."""
+"""The networks that the runtime ships, their input contracts, and their checks."""

@@ -1,7 +1,7 @@
 """A model update as one signed file: a manifest and the files that it names.
 
-Layout: the line `EDGE MODEL 1`, 64 bytes of Ed25519 signature over the line and all that follows, then MessagePack.
-Nothing of it is looked at before the signature is right.
+Layout: the line `EDGE MODEL 1`, 64 bytes of Ed25519 signature, then MessagePack. The signature covers the line and the
+MessagePack. Nothing is decoded before the signature is verified.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MAGIC = b"EDGE MODEL 1\n"
 _SIGNATURE_BYTES = 64
 _REMEDY = "take a bundle that is signed for this device"
 
-FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # no folder, nothing hidden
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # no folder, no hidden file
 
 
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is in it."""
+    """Its content."""
 
     files: Annotated[dict[FileName, bytes], Meta(max_length=16)]
 
@@ -43,7 +43,7 @@ def unpack(raw: bytes, public_key: str) -> Bundle:
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(raw[len(_MAGIC) : start], _MAGIC + body)
     except InvalidSignature:
-        raise ModelError("the bundle's signature is not of the key that this device trusts", _REMEDY) from None
+        raise ModelError("the bundle is not signed with the key that this device trusts", _REMEDY) from None
     try:
         bundle = msgspec.msgpack.decode(body, type=Bundle)
     except msgspec.MsgspecError as e:

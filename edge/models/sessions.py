@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime: what it refuses becomes a ModelError."""
+"""Sessions of onnxruntime: its errors become ModelError."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from edge.errors import ModelError
 
 # onnxruntime's errors share no base class but Exception
-_REFUSALS = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+_ERRORS = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
 
 
 def open_session(ort: ModuleType, model: bytes, options: Any) -> Any:
@@ -16,8 +16,9 @@ def open_session(ort: ModuleType, model: bytes, options: Any) -> Any:
     state = ort.capi.onnxruntime_pybind11_state
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except tuple(getattr(state, name) for name in _REFUSALS) as e:
-        said = str(e).partition("\n")[0]
+    except tuple(getattr(state, name) for name in _ERRORS) as e:
+        reason = str(e).partition("\n")[0]
         raise ModelError(
-            f"not an ONNX file that onnxruntime can run: {said}", "restore the model file: reinstall edge-face-runtime"
+            f"not an ONNX file that onnxruntime can run: {reason}",
+            "restore the model file: reinstall edge-face-runtime",
         ) from None

@@ -1,8 +1,8 @@
-"""Three slots for model updates beside the built-in models: one in use, one to go back to, one for the next.
+"""Three slots for model updates beside the built-in models: the active one, the previous one, and a free one.
 
-The free slot is filled and tested while the others stay as they are; then one small file, replaced as a whole, says
-which counts. So an update that is refused or cut off has changed nothing. A new model is on trial until the process
-that uses it has worked: a start that never got so far is counted, and the second one goes back.
+The free slot is filled and tested while the others stay unchanged. Then one small file, replaced atomically, makes it
+the active one. An update that is refused or interrupted has therefore changed nothing. A new model is on trial until
+the process that uses it has worked. Starts that end before are counted. After the second one the previous model returns.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from edge.models.manifest import MANIFEST
 
 Slot = Literal["built-in", "a", "b", "c"]
 _SLOTS: tuple[Slot, ...] = ("a", "b", "c")
-_MAX_STARTS = 2  # of a model on trial: one may be a power cut
+_MAX_STARTS = 2  # of a model on trial: a power cut may have ended one of them
 _MAX_FILE_BYTES = 1024
 
 
 class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     active: Slot = "built-in"
     before: Slot = "built-in"
-    starts: int = -1  # of the model on trial; −1: it has proved itself
+    starts: int = -1  # of the model on trial; −1: its trial is over
 
 
 class Slots:
@@ -39,12 +39,12 @@ class Slots:
 
     @property
     def active(self) -> Slot:
-        """Which models are in use."""
+        """Slot of the models in use."""
         return self._state().active
 
     @property
     def before(self) -> Slot:
-        """Which models were in use before; ModelError where there were none."""
+        """Slot of the models that were in use before; ModelError where there were none."""
         state = self._state()
         if state.active == state.before:
             raise ModelError("there is no model to go back to", "the one in use is the only one")
@@ -60,7 +60,7 @@ class Slots:
         return MANIFEST if slot == "built-in" else self._folder / slot / MANIFEST_NAME
 
     def fill(self, bundle: Bundle) -> Slot:
-        """Write a bundle into the free slot, durably; returns which one. Raises ModelError."""
+        """Write a bundle durably to the free slot and return the slot. Raises ModelError."""
         slot = self._free()[0]
         folder = self._folder / slot
         try:
@@ -76,19 +76,19 @@ class Slots:
         return slot
 
     def use(self, slot: Slot) -> None:
-        """Use a slot from the next start on, on trial; what was to go back to before is removed."""
+        """Use a slot on trial from the next start on; the slot that was the previous one until now is removed."""
         self._write(_State(slot, self.active, 0))
         for free in self._free():
             shutil.rmtree(self._folder / free, ignore_errors=True)
 
     def roll_back(self) -> Slot:
-        """Use what was in use before; raises ModelError where there is nothing to go back to."""
+        """Return to the previous models; raises ModelError where there are none."""
         before = self.before
         self._write(_State(before, before))
         return before
 
     def begin_start(self) -> Slot | None:
-        """Count a start; returns the slot that was given up, where a model on trial has failed too often."""
+        """Count a start; return the abandoned slot where a model on trial has failed too often, else None."""
         state = self._state()
         if state.starts < 0:
             return None
@@ -99,14 +99,14 @@ class Slots:
         return None
 
     def end_start(self) -> None:
-        """Take a counted start back: the process was told to end before its model could prove itself."""
+        """Undo a counted start: a stop was requested before the trial could end."""
         state = self._state()
         if state.starts > 0:
             self._write(_State(state.active, state.before, state.starts - 1))
 
     @property
     def on_trial(self) -> bool:
-        """Whether the models in use have not proved themselves yet."""
+        """Whether the models in use are on trial."""
         return self._state().starts >= 0
 
     def prove(self) -> None:
@@ -116,21 +116,21 @@ class Slots:
             self._write(_State(state.active, state.before))
 
     def forget(self) -> None:
-        """Go back to the built-in models, and remove all slots."""
+        """Return to the built-in models, and remove all slots."""
         if self._folder.exists():
             self._write(_State())
             for slot in _SLOTS:
                 shutil.rmtree(self._folder / slot, ignore_errors=True)
 
     def _free(self) -> list[Slot]:
-        """Return the slots that are neither in use nor to go back to: one at least."""
+        """Return the slots that are neither active nor previous: at least one."""
         state = self._state()
         return [slot for slot in _SLOTS if slot not in {state.active, state.before}]
 
     def _state(self) -> _State:
         try:
             state = msgspec.json.decode(files.read(self._path, _MAX_FILE_BYTES), type=_State)
-        except (OSError, msgspec.MsgspecError):  # no file, or one that says nothing: the built-in models are there
+        except (OSError, msgspec.MsgspecError):  # no file or a damaged one: use the built-in models
             return _State()
         return state if self.manifest_of(state.active).is_file() else _State()
 
