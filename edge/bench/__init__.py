@@ -1,1 +1,1 @@
-"""`edge-bench`: what the runtime costs on the device in hand. Nothing here is loaded by the daemon."""
+"""`edge-bench`: the cost of the runtime on this device. The daemon loads nothing from here."""

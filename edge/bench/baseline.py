@@ -1,7 +1,7 @@
-"""Two reports of one command, figure by figure: what got worse, and by how much.
+"""Comparison of two reports of one command: the figures that got worse, and their ratios.
 
-Which way is worse follows from a figure's name. Medians and totals are compared; first runs, means and far percentiles
-are not, since they say more about the machine's other work than about ours.
+A figure's name decides which direction is worse. Medians and totals are compared. First runs, means and high
+percentiles are not, since they depend more on other work of the machine.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def compare(now: Mapping[str, Any], before: Mapping[str, Any], max_ratio: float)
     A figure that only one of the two reports has is not compared. Raises BenchError for reports of two commands.
     """
     if now.get("command") != before.get("command"):
-        said = f"the baseline is of '{before.get('command')}', this is '{now.get('command')}'"
-        raise BenchError(said, "give a baseline of the same command")
+        problem = f"the baseline is of '{before.get('command')}', this is '{now.get('command')}'"
+        raise BenchError(problem, "give a baseline of the same command")
     past = dict(figures(before))
     worse = []
     for name, value in figures(now):
@@ -78,14 +78,14 @@ def compare(now: Mapping[str, Any], before: Mapping[str, Any], max_ratio: float)
 
 
 def direction_of(name: str) -> Direction | None:
-    """Return which way a figure of this name gets worse; None: it is not compared."""
+    """Return the direction in which a figure of this name gets worse; None: it is not compared."""
     if _NOT_COMPARED.search(name):
         return None
     return next((direction for pattern, direction in _RULES if pattern.search(name)), None)
 
 
 def figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield every number of a report with a name that is the same at every run."""
+    """Yield every number of a report, with a name that is the same in every run."""
     for key, value in report.items():
         if key not in _ABOUT:
             yield from _below(str(key), value)

@@ -1,8 +1,8 @@
-"""What a device draws: drain over a period, joules of each stage by switching stages on and off, run time of a day.
+"""Power of a device: drain over a period, joules of each stage by switching stages on and off, run time of a day.
 
-Power and charge are what the sensors of `[power]` say, once a second; where they say nothing, the answer is "unknown"
-with the reason, and the processor time of each unit of work is what remains. How the phases go, `phases.py` says; how
-the intervals come about, `estimates.py`. Simulated days are `tools/days`.
+The sensors of `[power]` give power and charge once a second. Where they give nothing, the answer is "unknown" with the
+reason, and only the processor time of each unit of work is reported. `phases.py` defines the phases, `estimates.py` the
+intervals. Simulated days are in `tools/days`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from edge.processes.gallery import LiveGallery
 from edge.processes.power import board_of, first_knowledge, limits_of
 from edge.records import Rates
 
-_BASE, *_WORK = _UNITS = ("base", "frame", "look", "embedding")  # what each phase but the last adds
-_LOOKS_TO_DECIDE, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0  # of an encounter, where none was seen to measure
+_BASE, *_WORK = _UNITS = ("base", "frame", "look", "embedding")  # added by each phase but the last
+_LOOKS_TO_DECIDE, _EMBEDDINGS_TO_DECIDE = 5.0, 3.0  # assumed for an encounter where none was measured
 _NORMAL_975 = 1.96
 _NO_SENSOR, _ON_CHARGER = "unknown: no sensor", "unknown: on the charger"
-_NO_WORK = "unknown: a phase had none of its work to do, measure longer"
+_NO_WORK = "unknown: a phase had no work of its own, measure longer"
 _NO_CAPACITY = "unknown: set [power] battery_wh"
-_BELIEVED_S = 3.0  # within that a first reading of what feeds the device is confirmed
+_CONFIRMED_S = 3.0  # the first reading of the supply is confirmed within this time
 
 
 def measure(config: Config, seconds: float, around: Surroundings | None = None) -> dict[str, Any]:
-    """Measure this device for so long; returns one JSON-ready object; raises EdgeError where the camera fails."""
+    """Measure this device; return one JSON-ready object; raises EdgeError where the camera fails."""
     if seconds < SHORTEST_S:
         raise ConfigError(f"--seconds {seconds:g}: too short", f"give at least {SHORTEST_S:g}")
     if around is None:
-        # files stand in for a camera: they must not end, and not come faster than one
+        # files replace a camera: they repeat, at a camera's rate
         camera = msgspec.structs.replace(config.camera, loop=True, realtime=True)
         around = Surroundings(open_sensors(config.power), lambda: open_source(camera))
     bench = Bench(build_pipeline(config, LiveGallery(config)), initial_rates(config), around)
@@ -55,8 +55,8 @@ def measure(config: Config, seconds: float, around: Surroundings | None = None) 
 
 
 def report(config: Config, sweeps: Sequence[Sweep], readings: Sequence[Reading], rejected: int) -> dict[str, Any]:
-    """Return the figures of these sweeps; `rejected`: how many values of the sensors were not believed."""
-    readings = _awake(readings)
+    """Return the figures of these sweeps; `rejected`: number of sensor values that were rejected as implausible."""
+    readings = _from_confirmed(readings)
     plays = sorted((play for sweep in sweeps for play in sweep.values()), key=lambda play: play.start_s)
     power = Power(sweeps, readings)
     costs = power.costs()
@@ -82,22 +82,22 @@ def report(config: Config, sweeps: Sequence[Sweep], readings: Sequence[Reading],
 
 
 class Power:
-    """What the sweeps say of power, or why they say nothing."""
+    """Power figures of the sweeps, or the reasons why they are unknown."""
 
     def __init__(self, sweeps: Sequence[Sweep], readings: Sequence[Reading]) -> None:
         self.sweeps, self.readings = sweeps, readings
-        self._step_w = step_of([measured.value for measured in _told(readings, "power_w")])
+        self._step_w = step_of([measured.value for measured in _measured(readings, "power_w")])
 
     @property
     def source(self) -> str:
-        """Where it was read, or why it was not."""
+        """The sensor of the power, or why it is unknown."""
         return _source(self.readings, "power_w") or self._unknown(0)
 
     def over(self, figure: Callable[[Sweep], float | None], rate_hz: float | None = None) -> Finding:
         """Return the mean of a figure over the sweeps that have it: a power, or a difference of two over a rate.
 
-        Where one sweep goes back and the next one forth, the same phase is played twice in a row: its power errs alike
-        in both, its difference to other phases does not.
+        Sweeps alternate in direction, so a phase may be played twice in a row. The errors of its power are then
+        correlated; the errors of its difference to other phases are not.
         """
         found = [value for sweep in self.sweeps if (value := figure(sweep)) is not None]
         estimate = mean(found, paired=rate_hz is None)
@@ -126,31 +126,31 @@ class Power:
         return self.over(in_sweep, float(np.mean([_work_of(sweep)[unit, unit] for sweep in self.sweeps])))
 
     def _unknown(self, sweeps: int) -> str:
-        told = bool(_told(self.readings, "power_w"))
+        measured = bool(_measured(self.readings, "power_w"))
         if any(reading.supply == "mains" and reading.power_w is None for reading in self.readings):
-            return _ON_CHARGER + (" for a part of the time" if told else "")
-        return f"unknown: power was told in {sweeps} of {len(self.sweeps)} sweeps only" if told else _NO_SENSOR
+            return _ON_CHARGER + (" for a part of the time" if measured else "")
+        return f"unknown: power was read in only {sweeps} of {len(self.sweeps)} sweeps" if measured else _NO_SENSOR
 
 
 def joules_of(sweep: Sweep) -> list[float] | None:
-    """Return base watts, and joules a frame, look and embedding in a sweep; None where it cannot be told."""
+    """Return base watts, and joules a frame, look and embedding in a sweep; None where they are unknown."""
     powers = [power for phase in PHASES[:-1] if (power := sweep[phase].power_w) is not None]
     return _solved(sweep, powers) if len(powers) == len(_UNITS) and _worked([sweep]) else None
 
 
 def _solved(sweep: Sweep, spent: Sequence[float]) -> list[float]:
-    """Return what the units cost: base + frames + looks + embeddings, a second, is what each phase spent."""
+    """Return the costs of the units: each phase spent base + frames + looks + embeddings, a second."""
     costs: list[float] = np.linalg.solve(_work_of(sweep), np.array(spent)).tolist()
     return costs
 
 
 def _work_of(sweep: Sweep) -> NDArray[np.float64]:
-    """Return (4, 4) float64: of each phase but the last, 1 and its frames, looks and embeddings a second."""
+    """Return (4, 4) float64: for each phase but the last, 1 and its frames, looks and embeddings a second."""
     return np.array([(1.0, *sweep[phase].rates_hz) for phase in PHASES[:-1]])
 
 
 def _worked(sweeps: Sequence[Sweep]) -> bool:
-    """Return whether every phase did what it adds to the one before it."""
+    """Return whether every phase did the work that it adds to the one before it."""
     return all(_work_of(sweep).diagonal().all() for sweep in sweeps)
 
 
@@ -164,26 +164,26 @@ def _cpu_ms(sweeps: Sequence[Sweep]) -> dict[str, Mapping[str, Any] | str]:
 
 
 def _drain(readings: Sequence[Reading]) -> Finding:
-    """Return what the battery lost an hour, in percent of a full charge."""
+    """Return the battery's loss an hour, in percent of a full charge."""
     charging = sum(reading.supply == "mains" for reading in readings)
     if charging:
         return _ON_CHARGER + (" for a part of the time" if charging < len(readings) else "")
-    told = [(reading.t_s, reading.percent.value) for reading in readings if reading.percent is not None]
-    return lost_an_hour(told) if told else _NO_SENSOR
+    charges = [(reading.t_s, reading.percent.value) for reading in readings if reading.percent is not None]
+    return lost_an_hour(charges) if charges else _NO_SENSOR
 
 
-def _awake(readings: Sequence[Reading]) -> Sequence[Reading]:
-    """Return the readings without the first ones in which what feeds the device waits for a second to agree."""
-    begun = next((i for i, reading in enumerate(readings) if reading.supply != "unknown"), 0)
-    return readings[begun:] if readings[begun].t_s - readings[0].t_s < _BELIEVED_S else readings
+def _from_confirmed(readings: Sequence[Reading]) -> Sequence[Reading]:
+    """Return the readings without the first ones, in which the supply is not confirmed by a second reading yet."""
+    first = next((i for i, reading in enumerate(readings) if reading.supply != "unknown"), 0)
+    return readings[first:] if readings[first].t_s - readings[0].t_s < _CONFIRMED_S else readings
 
 
 def _source(readings: Sequence[Reading], name: str) -> str:
-    return ", ".join(sorted({measured.source for measured in _told(readings, name)}))
+    return ", ".join(sorted({measured.source for measured in _measured(readings, name)}))
 
 
 def _quality(readings: Sequence[Reading], name: str, unit: str) -> str:
-    values = [measured.value for measured in _told(readings, name)]
+    values = [measured.value for measured in _measured(readings, name)]
     if not values:
         return "unknown: no reading"
     step = step_of(values)
@@ -191,7 +191,7 @@ def _quality(readings: Sequence[Reading], name: str, unit: str) -> str:
     return f"{len(values)} of {len(readings)} readings, {steps}"
 
 
-def _told(readings: Sequence[Reading], name: str) -> list[Measured]:
+def _measured(readings: Sequence[Reading], name: str) -> list[Measured]:
     return [measured for reading in readings if (measured := getattr(reading, name)) is not None]
 
 
@@ -207,7 +207,7 @@ def _above_idle_w(sweep: Sweep) -> float | None:
 
 
 def _per_encounter(power: Power, costs: Mapping[str, Finding]) -> dict[str, Any] | str:
-    """Return the energy of one recognised encounter: seen where there were some, else added up from its parts."""
+    """Return the energy of one recognised encounter: measured where there were some, else the sum of its parts."""
     whole = [sweep[PHASES[-1]] for sweep in power.sweeps]
     encounters = sum(play.encounters for play in whole)
     if encounters:
@@ -245,9 +245,9 @@ def _run_time(config: Config, power: Power, costs: Mapping[str, Finding]) -> dic
             return _NO_CAPACITY
         if isinstance(drawn_w, str):
             return round(usable_wh / _day_w(prior.costs, rates), 2)
-        doubt = math.hypot(drawn_w.half_width / drawn_w.value, _NORMAL_975 * capacity.full_spread)
+        uncertainty = math.hypot(drawn_w.half_width / drawn_w.value, _NORMAL_975 * capacity.full_spread)  # relative
         lasts_h = usable_wh / drawn_w.value
-        return Estimate(lasts_h, lasts_h * doubt).as_dict()
+        return Estimate(lasts_h, lasts_h * uncertainty).as_dict()
 
     measured = all(isinstance(cost, Estimate) for cost in costs.values())
     return {
@@ -260,7 +260,7 @@ def _run_time(config: Config, power: Power, costs: Mapping[str, Finding]) -> dic
 
 
 def _day_w(costs: Costs, rates: Rates) -> float:
-    """Return the mean power of the day that the governor expects before it has seen one."""
+    """Return the mean power of the day that the governor expects at its first start."""
     day = Day()
     looks_hz = rates.detector_hz * sum(share * use for share, use in zip(day.shares, day.use, strict=True))
     embeddings_hz = rates.embeddings_hz * day.embed_use * (day.shares.meet + day.shares.follow)
@@ -269,7 +269,7 @@ def _day_w(costs: Costs, rates: Rates) -> float:
 
 
 def _row(phase: str, plays: Sequence[Play]) -> dict[str, Any]:
-    """Return what was done in a phase, all its plays together."""
+    """Return the figures of a phase over all its plays."""
     watts = [watt for play in plays for watt in play.watts]
     return {
         "phase": phase,

@@ -1,8 +1,8 @@
-"""`edge-bench crowd`: how many people a second this device can decide, when many stand in view at once.
+"""`edge-bench crowd`: how many people a second this device can decide when many are in view at once.
 
-The real pipeline, with nobody enrolled, sees a group for some seconds: each person is a talking man or a woman in a
-place of their own, so each is to be reported as unknown. Frames come as from a camera: those that come while an earlier
-one is worked on, in processor time, are lost.
+The real pipeline, without enrolled people, sees a group for some seconds. Each person is a talking man or a woman at a
+place of their own, so each must be reported as unknown. Frames arrive at a camera's rate. Frames that arrive while an
+earlier one is processed, in processor time, are lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return a row for each group; raises SourceError where the footage is missing.
 
-    `clock_s` is the processor time that the work takes; frames that come meanwhile are lost.
+    `clock_s` gives the processor time of the work; frames that arrive during it are lost.
     """
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         config = configured(Path(name))
@@ -39,7 +39,7 @@ def measure(
 
 
 def watch(config: Config, people: int, seconds: float, clock_s: Callable[[], float]) -> dict[str, Any]:
-    """Show a group for so many seconds; returns how many of it were decided, and what that took."""
+    """Show a group for some seconds; return how many people were decided, and the processor time."""
     images = scenes.group(people, round(seconds * scenes.FPS))
     pipeline = build_pipeline(config, LiveGallery(config))
     cv2.setNumThreads(1)
@@ -49,7 +49,7 @@ def watch(config: Config, people: int, seconds: float, clock_s: Callable[[], flo
         for i, image in enumerate(images):
             advance()
             if i / scenes.FPS < free_s:
-                continue  # the device is still at work on an earlier frame
+                continue  # the device still processes an earlier frame
             began_s = clock_s()
             decisions += pipeline.process(Frame(image, i / scenes.FPS, i))
             free_s = i / scenes.FPS + clock_s() - began_s
@@ -68,5 +68,5 @@ def watch(config: Config, people: int, seconds: float, clock_s: Callable[[], flo
 
 
 def table(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that a person reads."""
+    """Return the rows of the table."""
     return list(report["rows"])

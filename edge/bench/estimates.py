@@ -1,8 +1,9 @@
-"""Means and slopes with 95 % intervals that hold, or the reason why there is none.
+"""Means and slopes with 95 % intervals, or the reason why there is none.
 
-Readings a second apart err alike, so no interval is made of them as if each were news. A mean is taken over sweeps,
-each of which lasts many readings, and its interval from how much the sweeps differ. What a gauge lost is the difference
-of its ends, and its interval the band in which its readings lie: at least one step, since within it a gauge is blind.
+The errors of readings a second apart are correlated, so single readings give no interval. A mean is taken over sweeps
+of many readings, and its interval follows from the differences between sweeps. The loss of a gauge is the difference of
+its first and last reading. Its interval is the width of the band that holds all readings, at least one step of the
+gauge.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 
 _T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # Student's t, 1 to 9 degrees of freedom
-_BANDS = 3.0  # a loss of less than so many times its uncertainty is not told
-_ALIKE = 1e-6  # values that differ by less, as a share of the larger, are one
+_BANDS = 3.0  # a loss below this multiple of its uncertainty is not reported
+_EQUAL = 1e-6  # values with a smaller relative difference are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,11 @@ class Estimate:
         return Estimate(self.value * factor, self.half_width * abs(factor))
 
     def widened(self, by: float) -> Estimate:
-        """Return it with an error added that no repetition shows."""
+        """Return it with an added error that repetition does not show."""
         return Estimate(self.value, self.half_width + by)
 
 
-Finding = Estimate | str  # or why it is not known
+Finding = Estimate | str  # or why it is unknown
 
 
 def as_json(finding: Finding) -> Mapping[str, Any] | str:
@@ -50,7 +51,7 @@ def as_json(finding: Finding) -> Mapping[str, Any] | str:
 def mean(values: Sequence[float], *, paired: bool = False) -> Estimate | None:
     """Return the mean of at most ten values; None for fewer than two.
 
-    They do not depend on each other, or are `paired`: neighbours may err alike, and two of them count as one.
+    The values are independent, or `paired`: the errors of neighbours may be correlated, and two of them count as one.
     """
     if len(values) < 2:
         return None
@@ -59,18 +60,18 @@ def mean(values: Sequence[float], *, paired: bool = False) -> Estimate | None:
 
 
 def step_of(values: Sequence[float]) -> float | None:
-    """Return the smallest difference between two values of a sensor, None where it has always said the same."""
+    """Return the smallest difference between two values of a sensor, None where its value never changed."""
     found = np.unique(np.asarray(values, np.float64))
     steps = np.diff(found)
-    real = steps[steps > _ALIKE * np.abs(found[1:])]
+    real = steps[steps > _EQUAL * np.abs(found[1:])]
     return float(real.min()) if len(real) else None
 
 
 def lost_an_hour(points: Sequence[tuple[float, float]]) -> Finding:
-    """Return what a gauge loses an hour, from its (s, %) readings in the order of time.
+    """Return a gauge's loss an hour, from its (s, %) readings in the order of time.
 
-    The loss lies between the gauge's ends, however it went in between, and is wrong by no more than the height of the
-    band around a straight line that holds all readings. An error that outlasts the measurement shows in none.
+    The loss is the difference of the first and the last reading. Its error is at most the height of the band around a
+    straight line that holds all readings. An error that lasts longer than the measurement is not visible.
     """
     values = [value for _, value in points]
     step = step_of(values)
@@ -79,12 +80,12 @@ def lost_an_hour(points: Sequence[tuple[float, float]]) -> Finding:
     t_s, charge = np.array(points).T
     duration_s, lost = float(t_s[-1] - t_s[0]), float(charge[0] - charge[-1])
     off_line = charge - charge[0] + lost * (t_s - t_s[0]) / duration_s
-    doubt = max(step, float(np.ptp(off_line)))
-    if lost < -doubt:
+    uncertainty = max(step, float(np.ptp(off_line)))
+    if lost < -uncertainty:
         return "unknown: the charge rose, a charger must be connected"
-    if lost < _BANDS * doubt:
-        return f"unknown: the charge fell by {lost:.3g} %, which is known to {doubt:.3g} %, measure longer"
-    return Estimate(lost, doubt).times(3600.0 / duration_s)
+    if lost < _BANDS * uncertainty:
+        return f"unknown: the charge fell by {lost:.3g} %, with an uncertainty of {uncertainty:.3g} %, measure longer"
+    return Estimate(lost, uncertainty).times(3600.0 / duration_s)
 
 
 def _short(value: float) -> float:

@@ -1,4 +1,4 @@
-"""Clopper–Pearson bounds of a share: what a count of errors says of the rate behind it."""
+"""Clopper–Pearson bounds of an error rate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def clopper_pearson(errors: int, trials: int, confidence: float = CONFIDENCE) ->
 
 
 def _at_most(errors: int, trials: int, rate: float) -> float:
-    """Return the chance of at most `errors` of `trials`."""
+    """Return the probability of at most `errors` of `trials`."""
     if rate <= 0.0:
         return 1.0
     if rate >= 1.0:
@@ -36,7 +36,7 @@ def _at_most(errors: int, trials: int, rate: float) -> float:
 
 
 def _solve(chance: Callable[[float], float], wanted: float, *, rising: bool) -> float:
-    """Return the rate at which a monotonic chance is `wanted`, by bisection."""
+    """Return the rate at which a monotonic probability is `wanted`, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

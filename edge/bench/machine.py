@@ -1,4 +1,4 @@
-"""On what a figure was taken: without it, no figure means anything."""
+"""The machine of a measurement. A figure without it has no meaning."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def describe() -> dict[str, Any]:
 
 @contextmanager
 def noted(report: dict[str, Any]) -> Iterator[None]:
-    """Add to a report what the machine is, what else it did, and how hot it was while the block ran."""
+    """Add to a report the machine, its load, and its temperature while the block ran."""
     before = os.getloadavg()[0]
     with thermal.watching() as watch:
         yield
     report["machine"] = describe()
     report["load"] = {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)}
     report["thermal"] = watch.as_dict()
-    # one process measures; where more than one other wants to run for each processor, its times are theirs as well
+    # with more runnable processes than processors, the measured times include waiting for them
     busy = [f"load {before:.1f} on {os.cpu_count()} processors"] if before > (os.cpu_count() or 1) else []
     report["spoiled_by"] = watch.spoiled_by + busy
 
 
 def _cpu() -> str:
-    """Name the processor: x86 tells its model, a board on ARM tells the board."""
+    """Return the processor's model on x86, the board's model on ARM."""
     for path, key in (("/proc/cpuinfo", "model name"), ("/proc/device-tree/model", "")):
         try:
             text = Path(path).read_text(encoding="utf-8", errors="replace")

@@ -1,8 +1,8 @@
 """`edge-bench match`: one probe against galleries of 10 to 1,000,000 templates, on one thread.
 
-Two galleries of each size: 12 templates a person, as the product enrols, and one a person, the dearest there is: the
-matcher keeps one row a person, so its time follows the people, and beyond the caches the memory's speed. Each probe is
-compared with the cohort too, whatever the gallery: that is the time with 10 templates.
+There are two galleries of each size: 12 templates a person, as the product enrols, and one template a person. The
+second is slower: the matcher keeps one row a person, so its time grows with the people, and beyond the caches with the
+memory traffic. Each probe is also compared with the cohort, in constant time: the time with 10 templates shows it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from edge.processes.gallery import load_calibration, load_cohort
 
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 TEMPLATES_PER_PERSON = (12, 1)
-_COPIES = 4  # of the template matrix, that making a matcher may need for a moment
+_COPIES = 4  # of the template matrix, needed for a moment while a matcher is built
 _SEED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RandomGallery:
-    """Unit vectors in random directions: a match takes as long whomever they show."""
+    """Unit vectors in random directions: the time of a match does not depend on the values."""
 
     templates: NDArray[np.float32]  # (N, D) float32, unit rows
     owner: NDArray[np.intp]  # (N,)
@@ -38,7 +38,7 @@ class RandomGallery:
     statistics: NDArray[np.float32] | None = None  # (P, 2); a store's gallery has them
 
     def rotate(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Carry embeddings into the space of the templates."""
+        """Map embeddings into the space of the templates."""
         return vectors @ self.rotation
 
 
@@ -56,7 +56,7 @@ def random_gallery(templates: int, per_person: int, dimension: int) -> RandomGal
 
 
 def measure(model: str, *, sizes: tuple[int, ...] = SIZES, rounds: int = 50) -> dict[str, Any]:
-    """Return the figures of all sizes; each is taken in a process of its own, its libraries on one thread."""
+    """Return the figures of all sizes, each from a process of its own with libraries on one thread."""
     rows = []
     with progress.bar("galleries", len(sizes) * len(TEMPLATES_PER_PERSON)) as advance:
         for per_person in TEMPLATES_PER_PERSON:
@@ -71,12 +71,12 @@ def measure(model: str, *, sizes: tuple[int, ...] = SIZES, rounds: int = 50) -> 
 
 
 def one_size(model: str, templates: int, per_person: int, rounds: int) -> dict[str, Any]:
-    """Return the figures of one gallery; for the worker. A gallery that memory cannot hold is said, not tried."""
+    """Return the figures of one gallery, for the worker; a gallery beyond the memory is reported as such."""
     entry = load_manifest().embedder(model)
     row: dict[str, Any] = {"templates": templates, "templates_per_person": per_person}
     needed_mb, free_mb = _COPIES * templates * entry.dimension * 4 / 2**20, available_mb()
     if needed_mb > free_mb:
-        return {**row, "said": f"not taken: {needed_mb:.0f} MB needed, {free_mb:.0f} MB free"}
+        return {**row, "said": f"not measured: {needed_mb:.0f} MB needed, {free_mb:.0f} MB free"}
     point, cohort = load_calibration(entry).at(1e-3), load_cohort(entry)
     gallery = random_gallery(templates, per_person, entry.dimension)
     gallery = replace(gallery, statistics=np.tile(np.array(cohort.usual, np.float32), (len(gallery.ids), 1)))
@@ -97,17 +97,17 @@ def one_size(model: str, templates: int, per_person: int, rounds: int) -> dict[s
 
 
 def available_mb() -> float:
-    """Return the memory that is free to be used, MB."""
+    """Return the free memory, MB."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _headlines(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of the field's yardstick, 100,000 templates, under names of their own."""
+    """Return the figures at 100,000 templates, a common size for comparisons, under names of their own."""
     named = {12: "match_100k_templates_ms", 1: "match_100k_people_ms"}
     found = {row["templates_per_person"]: row.get("p50_ms") for row in rows if row["templates"] == 100_000}
     return {name: found[per_person] for per_person, name in named.items() if per_person in found}
 
 
 def table(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that a person reads."""
+    """Return the rows of the table."""
     return list(report["rows"])

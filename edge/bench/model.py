@@ -1,4 +1,4 @@
-"""`edge-bench model`: latency of each model on each back end, and the rate that it keeps up."""
+"""`edge-bench model`: latency of each model on each back end, and its sustained rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge.records import Frame
 from edge.vision.embedder import Embedder, load_embedder, open_embedder
 
 BACKENDS = ("onnxruntime", "litert")
-_END_S = 5.0  # of a sustained run: its first and last seconds are compared
+_END_S = 5.0  # a sustained run compares its first and last seconds
 
 
 def measure(name: str, *, rounds: int = 100, sustain_s: float = 60.0) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def measure(name: str, *, rounds: int = 100, sustain_s: float = 60.0) -> dict[st
 
 
 def sustained(name: str, seconds: float) -> dict[str, Any]:
-    """Embed without pause on all processors, as heat would show; return the rates of the first and last seconds."""
+    """Embed without pause on all processors, which shows heat; return the rates of the first and last seconds."""
     embedder = open_embedder(name, "onnxruntime", os.cpu_count() or 1)
     crop = golden.crops(embedder.contract)[0]
     run, begin_s = _embedding(embedder, crop), time.perf_counter()
@@ -64,7 +64,7 @@ def in_own_process(kind: str, name: str, backend: str, threads: int) -> dict[str
 
 
 def _rows(entry: EmbedderEntry, rounds: int) -> list[dict[str, Any]]:
-    """Return one row a model, back end and thread count; the rows of a thread count are taken side by side."""
+    """Return a row for each model, back end and thread count; rows of one thread count are measured side by side."""
     rows = []
     counts = sorted({1, os.cpu_count() or 1})
     with progress.bar("models and back ends", len(counts) * (1 + len(BACKENDS)) + rounds * len(counts)) as advance:
@@ -117,5 +117,5 @@ def _golden_cosine(entry: EmbedderEntry, backend: str, threads: int) -> float | 
 
 
 def table(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that a person reads."""
+    """Return the rows of the table."""
     return list(report["rows"])

@@ -1,16 +1,16 @@
-"""`edge-bench pad`: presentation attack detection, measured on anyone's pictures and clips, as ISO/IEC 30107-3 asks.
+"""`edge-bench pad`: presentation attack detection, measured on the user's pictures and clips by ISO/IEC 30107-3.
 
-A folder holds `live/` and one folder for each species of attack, named as one likes (`print/`, `screen/`, …). In each
-lie pictures and clips, or one folder a person with these. A picture is one presentation, judged alone; a clip is one,
-judged by the median of its frames, as the product judges a visit.
+A folder holds `live/` and one folder with any name for each species of attack (`print/`, `screen/`, …). Each holds
+pictures and clips, or one folder a person with these. A picture is one presentation, judged alone. A clip is one
+presentation, judged by the median of its frames, as the product judges a visit.
 
-- BPCER: live presentations that are taken for pictures.
-- APCER: attacks that are taken for live, a rate for each species: a mean over species says nothing of the worst.
-- Non-response: presentations without an answer, where no face is found or the answer is `unknown`. They are in neither
-  error; all three are shares of all presentations of their kind.
-- IAPAR: visits with an attack that end in a match through the whole product, with `[liveness] mode = "deny"` and with
-  liveness off. Everybody who has a folder is enrolled from every second live presentation; the others are the genuine
-  visits. A visit is a clip, or three pictures of one person and kind.
+- BPCER: share of live presentations that are classified as pictures.
+- APCER: share of attacks that are classified as live, for each species: a mean over species hides the worst one.
+- Non-response: share of presentations without an answer: no face is found or the answer is `unknown`. They count in
+  neither error. All three are shares of all presentations of their kind.
+- IAPAR: share of visits with an attack that end in a match through the whole product, with `[liveness] mode = "deny"`
+  and with liveness off. Each person with a folder is enrolled from every second live presentation; the others are the
+  genuine visits. A visit is a clip, or three pictures of one person and kind.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from edge.stages import Liveness
 from edge.vocabulary import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 LIVE = "live"  # the folder of live presentations
-LARGE_PX = 300.0  # a face so high comes too close for all of its surroundings to be seen
+LARGE_PX = 300.0  # height of a face that is too close for the frame to hold its surroundings
 Answer = Literal["live", "picture", "unknown", "no face"]
 Shot = tuple[Embedding, FaceView | None]
 _CLIP_FPS = 2.0  # frames a second of a clip
@@ -51,10 +51,10 @@ _ROUNDS = 40  # of timing
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presentation:
-    """What one picture or clip showed."""
+    """Result of one picture or clip."""
 
     species: str
-    person: str  # empty: not known
+    person: str  # empty: unknown
     path: Path
     answer: Answer
     shots: tuple[Shot, ...]  # of the faces that were fit for recognition
@@ -67,7 +67,7 @@ def measure(folder: Path) -> dict[str, Any]:
     kinds = {species for species, _, _ in files}
     if LIVE not in kinds or len(kinds) < 2:
         raise SourceError(
-            f"{folder}: it holds {', '.join(sorted(kinds)) or 'nothing'} of pictures or clips",
+            f"{folder}: it holds {', '.join(sorted(kinds)) or 'no folder'} with pictures or clips",
             "it needs a folder live/ and one for each kind of attack, such as print/, with pictures or clips in them",
         )
     with tempfile.TemporaryDirectory() as data_dir:
@@ -119,18 +119,18 @@ def _percent(share: float | None) -> float | None:
 
 
 class _Judge:
-    """The product's stages, looking at one presentation at a time."""
+    """The product's stages, applied to one presentation at a time."""
 
     def __init__(self, config: Config) -> None:
         self._stages: Stages = build_enrolment(config)
         opened = liveness.open_stage(config)
         if opened.problem:
-            raise SourceError(opened.problem, "edge-daemon doctor says how to mend it")
+            raise SourceError(opened.problem, "edge-daemon doctor shows the remedy")
         self.liveness = opened.stage
         self._crop: AlignedFace | None = None  # the last one
 
     def look(self, species: str, person: str, path: Path) -> Presentation:
-        """Return what one picture or clip showed."""
+        """Return the result of one picture or clip."""
         views: list[FaceView] = []
         shots: list[Shot] = []
         height_px = 0.0
@@ -204,7 +204,7 @@ def _counts(shown: Sequence[Presentation]) -> dict[str, Any]:
 
 
 def _add_product(report: dict[str, Any], shown: Sequence[Presentation], config: Config, stage: Liveness) -> None:
-    """Enrol everybody, let every attack and every genuine visit go through the product, add the shares of matches."""
+    """Enrol all people, run every attack and every genuine visit through the product, add the shares of matches."""
     enrolled = _enrol(shown, config)
     gallery = LiveGallery(config)
     modes = {"deny": liveness.denied(config), "off": frozenset[bool | None]()}
@@ -231,7 +231,7 @@ def _add_product(report: dict[str, Any], shown: Sequence[Presentation], config: 
 
 
 def _enrol(shown: Sequence[Presentation], config: Config) -> list[str]:
-    """Enrol everybody who has a folder from every second live presentation; returns who could be enrolled."""
+    """Enrol each person with a folder from every second live presentation; return those that could be enrolled."""
     enrolled = []
     for person in sorted({one.person for one in shown if one.person and one.species == LIVE}):
         own = [one for one in shown if (one.person, one.species) == (person, LIVE)]
@@ -242,7 +242,7 @@ def _enrol(shown: Sequence[Presentation], config: Config) -> list[str]:
 
 
 def _visits(shown: Sequence[Presentation]) -> Iterator[list[Shot]]:
-    """Yield the shots of each visit: those of a clip, or of as many pictures in a row."""
+    """Yield the shots of each visit: those of a clip, or of `_SHOTS` pictures in a row."""
     pictures: list[Shot] = []
     for one in shown:
         if one.path.suffix.lower() in IMAGE_SUFFIXES:

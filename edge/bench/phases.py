@@ -1,8 +1,8 @@
-"""The stages switched on one after the other, and off again: what each phase did, and what the sensors said meanwhile.
+"""The stages switched on one after the other, and off again: the work of each phase, and the sensors' readings.
 
-A phase adds one stage to the one before it: nothing, frames, looks, embeddings, and at last the whole pipeline. A sweep
-plays each phase once; every other sweep goes backwards, so what drifts (heat, the battery's voltage) falls on all
-phases alike. Sweeps repeat each other, and their differences are what the intervals are made of.
+Each phase adds one stage to the one before it: nothing, frames, looks, embeddings, and at last the whole pipeline. A
+sweep plays each phase once. Every other sweep goes backwards, so drift (heat, the battery's voltage) affects all phases
+equally. Intervals follow from the differences between sweeps.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from edge.records import AlignedFace, Frame, Rates
 PHASES = ("idle", "capture", "detect", "embed", "recognise")
 SHORTEST_S = 60.0
 MOST_SWEEPS = 10
-_PLAY_S = 10.0  # a phase is played for at least so long where there is time for more than two sweeps
-_SETTLE_S = 2.0  # a camera has started, and a sensor's own average has left the phase before
+_PLAY_S = 10.0  # least duration of a phase where there is time for more than two sweeps
+_SETTLE_S = 2.0  # until a camera has started and a sensor's own average no longer holds the phase before
 _SAMPLE_S = 1.0
 _IDLE_S = 0.1
 
@@ -34,13 +34,13 @@ _LOOK_EARLY, _EMBED_EARLY = 0.75, 0.9  # of a period: due with the next frame, n
 
 @dataclass(slots=True)
 class Play:
-    """One phase, played once. Work, processor time and power count from when it has settled."""
+    """One phase, played once. Work, processor time and power count from `_SETTLE_S` on."""
 
     phase: str
     start_s: float  # since the first play began
-    played_s: float = 0.0  # all of it
-    encounters: int = 0  # recognised ones, in all of it
-    seconds: float = 0.0
+    played_s: float = 0.0  # with the time to settle
+    encounters: int = 0  # recognised ones in `played_s`
+    seconds: float = 0.0  # without the time to settle
     cpu_s: float = 0.0
     frames: int = 0
     looks: int = 0
@@ -68,7 +68,7 @@ Sweep = dict[str, Play]  # by phase
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a measurement meets outside: the device's sensors, its camera, and the clocks."""
+    """The outside of a measurement: the device's sensors, its camera, and the clocks."""
 
     sensors: Sensors
     open_camera: Callable[[], FrameSource]
@@ -85,7 +85,7 @@ def plan(seconds: float) -> tuple[int, float]:
 
 
 class Bench:
-    """The real stages, driven without the schedule's economies: each phase does its work at the configured rates."""
+    """The real stages without the schedule, which saves work: each phase runs at the configured rates."""
 
     def __init__(self, pipeline: Pipeline, rates: Rates, around: Surroundings) -> None:
         self._pipeline, self._rates, self._around = pipeline, rates, around

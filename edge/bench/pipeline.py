@@ -1,7 +1,7 @@
-"""`edge-bench pipeline`: what each stage costs, what a frame costs in all, and what the real vision process needs.
+"""`edge-bench pipeline`: the cost of each stage and of a frame, and the memory and time of the real vision process.
 
-The stages are timed from outside: each is wrapped where the pipeline takes it in, so no line of the pipeline knows of
-it. Time within a stage is wall time; what a frame costs is processor time, which other work on the machine spoils less.
+The stages are timed from outside: each is wrapped before the pipeline gets it, so the pipeline has no code for timing.
+The time of a stage is wall time. The cost of a frame is processor time, which other work of the machine affects less.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Decision, Frame
 
-# what the pipeline is handed; what it keeps for itself has a default
+# fields without a default are the stages
 _STAGES = tuple(f.name for f in fields(Pipeline) if f.default is MISSING and f.default_factory is MISSING)
-_UNTIMED = 30  # first frames of each scene: memory is taken in, a background is learnt
+_UNTIMED = 30  # first frames of each scene: memory is allocated, the background is learned
 PROCESS_S = 10.0  # how long the real process is watched
 
 
 class Timed:
-    """A stage whose methods are timed; to the pipeline it is that stage."""
+    """Wraps a stage and times its methods."""
 
     def __init__(self, stage: object, times_s: list[float]) -> None:
         self._stage = stage
@@ -61,18 +61,18 @@ class Timed:
 
 @dataclass(slots=True)
 class Run:
-    """What one scene has cost."""
+    """Times and events of one scene."""
 
     stages_s: dict[str, list[float]]
     wall_s: list[float] = field(default_factory=list)  # each frame
     cpu_s: list[float] = field(default_factory=list)  # each frame
-    event_s: list[float] = field(default_factory=list)  # from the frame at hand to the event on the disk
-    first_event_s: float | None = None  # of the scene's own time: how long a face was in view
+    event_s: list[float] = field(default_factory=list)  # from the frame to the event on the disk
+    first_event_s: float | None = None  # in the scene's own time: how long a face was in view
     events: list[str] = field(default_factory=list)
 
 
 def measure(video: Path | None, *, frames: int = 300, watch_s: float = PROCESS_S) -> dict[str, Any]:
-    """Return every figure; raises SourceError where neither footage nor video is there."""
+    """Return every figure; raises SourceError where both footage and video are missing."""
     report: dict[str, Any] = {"frame_px": [scenes.WIDTH_PX, scenes.HEIGHT_PX], "fps": scenes.FPS}
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name)
@@ -90,7 +90,7 @@ def measure(video: Path | None, *, frames: int = 300, watch_s: float = PROCESS_S
 
 
 def run(config: Config, scene: Scene) -> Run:
-    """Take a scene through the real pipeline, and its decisions into a real outbox."""
+    """Run a scene through the real pipeline, and its decisions into a real outbox."""
     pipeline = build_pipeline(config, LiveGallery(config))
     cv2.setNumThreads(1)
     result = Run({name: [] for name in _STAGES})
@@ -143,21 +143,21 @@ def _forget(result: Run) -> None:
 
 
 def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures that a budget is held against, under names of their own."""
+    """Return the figures for budgets, under names of their own."""
     found = {f"{name}_cpu_ms_per_frame": scene["cpu_ms_per_frame"] for name, scene in report["scenes"].items()}
     process = report.get("vision_process", {})
     return {**found, **{f"vision_{name}": process.get(name) for name in ("rss_mb", "ready_s") if name in process}}
 
 
 def configured(data: Path) -> Config:
-    """Return the defaults, with the data in this folder."""
+    """Return the default configuration, with the data in this folder."""
     config = Config()
     device = msgspec.structs.replace(config.device, data_dir=str(data))
     return msgspec.structs.replace(config, device=device)
 
 
 def enrol(config: Config, folder: Path, pictures: Sequence[scenes.Image]) -> None:
-    """Enrol the man of the footage from some of his pictures, which are written into a new folder."""
+    """Enrol the man of the footage from these pictures, which are written to a new folder."""
     folder.mkdir()
     for i, image in enumerate(pictures):
         cv2.imwrite(str(folder / f"{i:02}.png"), image)
@@ -175,7 +175,7 @@ def _write(path: Path, scene: Scene) -> Path:
 
 
 class _Outbox:
-    """Where the vision process puts its decisions."""
+    """The outbox of the vision process."""
 
     def __init__(self, config: Config) -> None:
         self._model = LiveGallery(config).model

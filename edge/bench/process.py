@@ -1,4 +1,4 @@
-"""The real vision process, seen from outside: how soon it is ready, how much memory and processor it takes."""
+"""The real vision process, measured from outside: time until it is ready, memory and processor time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.bench.timing import memory_mb
 from edge.bench.worker import BenchError
 from edge.config import Config
 
-_LIMIT_S = 30.0  # a process that is not ready by then never will be
+_LIMIT_S = 30.0  # longest time until the process is ready
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CONFIG = """
 [device]
@@ -30,9 +30,9 @@ loop = true
 
 
 def vision_process(config: Config, clip: Path, path: Path, seconds: float) -> dict[str, Any]:
-    """Start `edge-daemon vision` on a clip that repeats, wait until it says READY, watch it; raises BenchError.
+    """Start `edge-daemon vision` on a clip that repeats, wait until it sends READY, watch it; raises BenchError.
 
-    `ready_s` is from the start of Python to the datagram that systemd would take; memory is the most it ever had.
+    `ready_s` is the time from the start of Python to the datagram for systemd; `rss_mb` is the peak.
     """
     path.write_text(
         _CONFIG.format(data_dir=json.dumps(config.device.data_dir), clip=json.dumps(str(clip.resolve()))),
@@ -73,7 +73,7 @@ def vision_process(config: Config, clip: Path, path: Path, seconds: float) -> di
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time that a process has taken; raises OSError where it has gone."""
+    """Return the processor time that a process has used; raises OSError where it has ended."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime, stime
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr for whatever takes more than two seconds; silence where rich (extra `bench`) is missing."""
+"""A progress bar on stderr for work of more than two seconds; none where rich (extra `bench`) is not installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Advance = Callable[[], None]
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
-    """Yield what to call after each of `total` steps; the bar appears when two seconds have passed, on a terminal."""
+    """Yield a function to call after each of `total` steps; on a terminal the bar appears after two seconds."""
     try:
         from rich.console import Console  # noqa: PLC0415  # optional
         from rich.progress import Progress  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""One measurement from start to end: take it, note the machine, show it, compare it with an earlier one."""
+"""One measurement from start to end: measure, record the machine, print, compare with an earlier report."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ def finish(
     baseline: Path | None = None,
     max_ratio: float = 1.0,
 ) -> bool:
-    """Measure and print; returns whether a figure got worse than the baseline allows.
+    """Measure and print; return whether a figure got worse than the baseline allows. Raises EdgeError.
 
-    `baseline`: an earlier report, compared where it is given; `max_ratio`: how many times worse is allowed. Raises
-    EdgeError.
+    `baseline`: an earlier report to compare with; `max_ratio`: a figure may be this many times worse.
     """
-    before = None if baseline is None else earlier.load(baseline)  # a wrong file is refused before the wait
+    before = None if baseline is None else earlier.load(baseline)  # a wrong file is refused before the measurement
     found = measured(command, take)
     worse = [] if before is None else earlier.compare(found, before, max_ratio)
     if before is not None:
@@ -39,7 +38,7 @@ def finish(
 
 
 def measured(command: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures, and what the machine was like meanwhile."""
+    """Return the figures, and the state of the machine during the measurement."""
     about: dict[str, Any] = {}
     with machine.noted(about):
         figures = take()
@@ -47,7 +46,7 @@ def measured(command: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]
 
 
 def rows_of(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a report's table; those of a comparison that is made elsewhere stand in the report."""
+    """Return the rows of a report's table; a comparison of `tools.bench` has them in the report."""
     module = f"edge.bench.{found.get('command')}"
     table = getattr(import_module(module), "table", None) if find_spec(module) else None
     return list(found.get("rows", []) if table is None else table(found))

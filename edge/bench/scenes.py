@@ -1,7 +1,7 @@
-"""What the pipeline is timed on: views of 640×480 composed from real footage, or a video of the user's.
+"""Scenes for timing the pipeline: views of 640×480 composed from real footage, or a video of the user.
 
-The footage lies in the data folders of two public packages, which are located and never imported; a device that has
-not installed them measures with `--video`.
+The footage lies in the data folders of two public packages, which are located and never imported. A device without
+these packages measures with `--video`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 WIDTH_PX, HEIGHT_PX, FPS = 640, 480, 15.0
 _SENSOR_NOISE = 3.0  # standard deviation, gray levels
 _NOISES = 8  # different pictures of noise, repeated
-ENROLLED_FRAMES = 30  # of the man's video: he is enrolled from them, and seen in the rest
+ENROLLED_FRAMES = 30  # first frames of the man's video, for enrolment; the rest is for recognition
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Scene:
 
 
 def scenes(frames: int) -> Iterator[Scene]:
-    """Yield the four loads, each of so many frames; raises SourceError where the footage is missing."""
+    """Yield the four loads with this number of frames each; raises SourceError where the footage is missing."""
     makers: tuple[tuple[str, str, Callable[[], Iterator[Image]]], ...] = (
         ("no_motion", "an empty street that stands still, with the noise of a sensor", still),
         ("empty_motion", "street traffic seen by a moving camera, no face", street),
@@ -51,7 +51,7 @@ def scenes(frames: int) -> Iterator[Scene]:
 
 
 def from_video(path: Path, frames: int) -> Scene:
-    """Return the first frames of a video as it is; raises SourceError."""
+    """Return the unchanged first frames of a video; raises SourceError."""
     return Scene("video", path.name, tuple(_frames(path, frames)))
 
 
@@ -94,7 +94,7 @@ def _five_faces() -> Iterator[Image]:
 
 
 def group(people: int, frames: int) -> list[Image]:
-    """Return views of so many people side by side and in rows: every third a woman, the others a man who talks.
+    """Return views of people side by side and in rows: every third a woman, the others a talking man.
 
     Raises SourceError where the footage is missing.
     """

@@ -28,12 +28,12 @@ def _is_estimate(value: Any) -> bool:
 
 
 def as_text(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return headlines, table, and what spoils the figures."""
+    """Return headlines, table, and a warning where heat or throttling affected the figures."""
     tops = list(headlines(report))
     width = max((len(name) for name, _ in tops), default=0)
     parts = ["\n".join(f"{name:{width}}  {value}" for name, value in tops), "", grid(rows)]
     if report.get("spoiled_by"):
-        parts += ["", "taken on a machine that was held back: " + ", ".join(report["spoiled_by"])]
+        parts += ["", "measured on a machine that was hot, throttled or busy: " + ", ".join(report["spoiled_by"])]
     return "\n".join(parts)
 
 
@@ -52,12 +52,12 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of all figures, in the order in which they first stand."""
+    """Return the names of all figures, in the order of their first row."""
     return [name for name in dict.fromkeys(key for row in rows for key in row) if name != "said"]
 
 
 def shown(value: Any) -> str:
-    """Return a value as a person reads it: three or four digits that count, an estimate with its interval."""
+    """Return a value for a person: three or four significant digits, an estimate with its interval."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Heat and throttling while a figure is taken: 'unknown' where the machine does not tell.
+"""Heat and throttling during a measurement: 'unknown' where the machine has no such sensor.
 
-Read before, during and after each measurement. Linux shows temperatures in `/sys/class/thermal`; the Raspberry Pi's
-firmware shows its throttling flags in sysfs (kernel 6.x) or through `vcgencmd`. Source of the bits: Raspberry Pi
-documentation, `vcgencmd get_throttled`.
+The sensors are read before, during and after each measurement. Linux shows temperatures in `/sys/class/thermal`. The
+Raspberry Pi's firmware shows its throttling flags in sysfs (kernel 6.x) or through `vcgencmd`. Source of the bits:
+Raspberry Pi documentation, `vcgencmd get_throttled`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from edge.vocabulary import PI_THROTTLED, PI_THROTTLED_BITS
 
 UNKNOWN = "unknown"
 _PERIOD_S = 1.0
-_HOT_C = 80.0  # from here on a Raspberry Pi throttles; others do later
+_HOT_C = 80.0  # a Raspberry Pi throttles from here on; other boards at higher temperatures
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at the sensors."""
+    """One reading of the sensors."""
 
     temperature_c: float | None  # the hottest zone; None: unknown
-    flags: tuple[str, ...] | None  # what holds the machine back now; None: unknown
+    flags: tuple[str, ...] | None  # present causes of throttling; None: unknown
 
     def as_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
@@ -48,14 +48,14 @@ class Watch:
 
     @property
     def spoiled_by(self) -> list[str]:
-        """What makes the figures those of a hot or starved machine; empty: nothing is known to."""
+        """Signs of heat or throttling that affect the figures; empty: none is known."""
         readings = [self.before, *self.during, *([self.after] if self.after else [])]
         flags = {flag for reading in readings for flag in reading.flags or ()}
         hottest = max((r.temperature_c for r in readings if r.temperature_c is not None), default=0.0)
         return sorted(flags) + ([f"{hottest:.0f} °C"] if hottest >= _HOT_C else [])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready: before, the hottest moment during, after, and what spoils the figures."""
+        """Return it JSON-ready: before, the hottest moment during, after, and `spoiled_by`."""
         hottest = max(self.during or [self.before], key=lambda r: (len(r.flags or ()), r.temperature_c or 0.0))
         shown = {"before": self.before, "during": hottest, "after": self.after or self.before}
         return {**{name: reading.as_dict() for name, reading in shown.items()}, "spoiled_by": self.spoiled_by}
@@ -81,13 +81,13 @@ def watching(root: Path = Path("/sys"), period_s: float = _PERIOD_S) -> Iterator
 
 
 def read(root: Path = Path("/sys")) -> Reading:
-    """Look at the sensors once."""
+    """Read the sensors once."""
     temperatures = [t for path in sorted(root.glob("class/thermal/thermal_zone*/temp")) if (t := _celsius(path))]
     return Reading(max(temperatures, default=None), _flags(root))
 
 
 def _celsius(path: Path) -> float | None:
-    """Read one zone; None where it is off, as some zones of phones' and Jetson's chips are."""
+    """Read one zone; None where it is off, as some zones of phone and Jetson chips are."""
     try:
         return int(path.read_text(encoding="ascii")) / 1000
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Times, and what may be said of them on a noisy machine: medians, percentiles, ratios of runs taken side by side."""
+"""Times on a noisy machine: medians, percentiles, and ratios of runs side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Clock = Callable[[], float]  # s
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How the times of one piece of work are spread; ms."""
+    """Distribution of the times of one piece of work; ms."""
 
     runs: int
     mean_ms: float
@@ -29,7 +29,7 @@ class Spread:
 
 
 def spread(times_s: Sequence[float]) -> Spread:
-    """Return the spread of times in seconds; raises ValueError where there are none."""
+    """Return the distribution of times in seconds; raises ValueError where there are none."""
     if not len(times_s):
         raise ValueError("no time was taken")
     times_ms = np.asarray(times_s, np.float64) * 1e3
@@ -54,8 +54,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Run all subjects in turn, `rounds` times, and return the times of each, s.
 
-    Whatever else the machine does then falls on all of them alike. Every other round runs in reverse, so that none
-    always follows the same one into the cache.
+    Other work on the machine then affects all subjects equally. Every other round runs in reverse order, so that no
+    subject always finds the cache as the same other one left it.
     """
     for work in subjects.values():
         for _ in range(warm_up):
@@ -75,7 +75,7 @@ def ratio(slower_s: Sequence[float], faster_s: Sequence[float]) -> float:
 
 
 def memory_mb(pid: int | str = "self") -> tuple[float, float]:
-    """Return (resident now, peak resident) of a process in MB (2²⁰ bytes); raises OSError where it has gone."""
+    """Return (resident now, peak resident) of a process in MB (2²⁰ bytes); raises OSError where it has ended."""
     fields = dict(
         line.split(":", 1)
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()

@@ -17,8 +17,8 @@ from typing import Any
 from edge.errors import EdgeError
 
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_REFUSED = 3  # exit code of a worker that answers with an error of the runtime
-_LAST_LINES = 12  # of its errors, that are shown when a worker fails
+_REFUSED = 3  # exit code of a worker that returns an EdgeError
+_LAST_LINES = 12  # of stderr, shown when a worker fails
 
 
 class BenchError(EdgeError):

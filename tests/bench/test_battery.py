@@ -251,7 +251,7 @@ def test_a_charger_that_comes_midway_is_said() -> None:
 def test_a_sensor_that_vanishes_leaves_what_it_had_told() -> None:
     early = measured(("power_w", "percent"), until_s=70.0)
     assert early["supply"] == "battery, then unknown"
-    assert early["joules"]["look"] == "unknown: power was told in 1 of 6 sweeps only"
+    assert early["joules"]["look"] == "unknown: power was read in only 1 of 6 sweeps"
     assert early["source"]["power"] == "/sys/<power_w>"
     late = measured(("power_w", "percent"), until_s=170.0)
     assert late["joules"]["look"]["value"] == pytest.approx(LOOK_J, rel=0.15)

@@ -79,7 +79,7 @@ def test_a_drain_that_changes_with_the_phases_is_held_too() -> None:
     [
         ([57.0] * 60, "never changed, measure longer"),
         ([57.0], "never changed"),
-        ([57.0] * 30 + [56.0] * 30, "fell by 1 %, which is known to 1 %, measure longer"),
+        ([57.0] * 30 + [56.0] * 30, "fell by 1 %, with an uncertainty of 1 %, measure longer"),
         ([57.0, 58.0, 59.0, 61.0], "rose, a charger must be connected"),
     ],
 )

@@ -49,7 +49,8 @@ def _section(report: Mapping[str, Any], rows: Rows, plots: Mapping[str, Plot]) -
     spoiled = ", ".join(report.get("spoiled_by") or [])
     parts = [f"<h2>{html.escape(command)}</h2>"]
     if spoiled:
-        parts.append(f'<p class="spoiled">Taken on a machine that was held back: {html.escape(spoiled)}</p>')
+        warning = f"Measured on a machine that was hot, throttled or busy: {html.escape(spoiled)}"
+        parts.append(f'<p class="spoiled">{warning}</p>')
     parts.append(_table([{"figure": name, "value": value} for name, value in text.headlines(report)]))
     plot = plots.get(command)
     if plot is not None:
