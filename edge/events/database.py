@@ -1,12 +1,12 @@
-"""The outbox's file: opening it, what SQLite's errors mean, and what happens to a damaged file.
+"""The outbox's file: how it is opened, the meaning of SQLite's errors, and the recovery of a damaged file.
 
-A damaged file is never deleted. It is moved aside, a new one is begun so that recognition goes on, and what can still
-be read of the old one is carried over:
+A damaged file is never deleted. It is moved aside, a new one is created so that recognition continues, and all
+readable rows are copied to the new one:
 
-    outbox.db ──damaged──▶ outbox.db.damaged-N ──carried over in one transaction──▶ outbox.db.salvaged-N
+    outbox.db ──damaged──▶ outbox.db.damaged-N ──copied in one transaction──▶ outbox.db.salvaged-N
 
-Each step may be cut off by a power failure and is taken up again at the next opening. Carrying a row over twice does
-no harm: `(boot, seq)` is unique.
+A power failure may interrupt each step; the next opening resumes it. Copying a row twice does no harm: `(boot, seq)` is
+unique.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from edge.events import salvage
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-_CHECK_S = 3.0  # for the check of a file at its opening; 100,000 events take 0.7 s on a desktop processor
-_CHECK_STEPS = 10_000  # of SQLite's machine between two looks at the clock
-_KEPT_SALVAGED = 3  # damaged files kept for diagnosis; the oldest beyond that goes
-# The file keeps this text as it stands: a change of so much as a space makes it another version's.
+_CHECK_S = 3.0  # limit of the check at opening; 100,000 events take 0.7 s on a desktop processor
+_CHECK_STEPS = 10_000  # instructions of SQLite's virtual machine between two readings of the clock
+_KEPT_SALVAGED = 3  # damaged files kept for diagnosis; older ones are deleted
+# The file stores this text literally: with any change, even of a space, existing files count as another version's.
 _SCHEMA = """
 CREATE TABLE events (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -54,14 +54,14 @@ APPEND = (
     " ON CONFLICT DO NOTHING"
 )
 TABLES = ("events", "tail", "reports", "settings", "counters")
-_TAKE = {  # table → how a row of a damaged file gets into the new one
+_COPY = {  # table → statement that copies a row of a damaged file
     "events": APPEND,
     "tail": "INSERT OR REPLACE INTO tail VALUES (?, ?, ?)",
     "settings": "INSERT OR REPLACE INTO settings VALUES (?, ?)",
     "counters": "INSERT OR REPLACE INTO counters VALUES (?, ?)",
 }
 
-# primary result code of SQLite → what it means for the user, how to mend it
+# primary result code of SQLite → its meaning for the user, the remedy
 _MEANINGS = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free space on it; events are held in memory meanwhile"),
     sqlite3.SQLITE_READONLY: ("it cannot be written", "make the file and its folder writable for this user"),
@@ -69,13 +69,13 @@ _MEANINGS = {
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that the folder exists and is writable for this user"),
     sqlite3.SQLITE_BUSY: ("another process holds it locked", "end the program that has it open; it is tried again"),
     sqlite3.SQLITE_LOCKED: ("another process holds it locked", "end the program that has it open; it is tried again"),
-    sqlite3.SQLITE_IOERR: ("the disk does not read or write", "check the disk and the kernel log (dmesg)"),
-    sqlite3.SQLITE_CORRUPT: ("it is damaged", "check the disk; the file is moved aside and a new one is begun"),
-    sqlite3.SQLITE_NOTADB: ("it is not an outbox", "check the disk; the file is moved aside and a new one is begun"),
+    sqlite3.SQLITE_IOERR: ("the disk fails to read or write", "check the disk and the kernel log (dmesg)"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "check the disk; the file is moved aside and a new one is created"),
+    sqlite3.SQLITE_NOTADB: ("it is not an outbox", "check the disk; the file is moved aside and a new one is created"),
 }
-# SQLITE_ERROR: the statements are right, so where SQLite finds one wrong, the definitions in the file are broken
+# SQLITE_ERROR means a wrong statement. The statements are right, so the table definitions in the file are damaged.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-ERRORS = (sqlite3.Error, UnicodeDecodeError)  # what a file can raise; the latter where a message quotes broken text
+ERRORS = (sqlite3.Error, UnicodeDecodeError)  # errors of a file; the latter where a message quotes invalid text
 
 
 def _code(error: Exception) -> int:
@@ -83,12 +83,12 @@ def _code(error: Exception) -> int:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the error says that the file's content is broken, and not that it cannot be reached."""
+    """Whether the error means that the content is damaged, not that the file cannot be accessed."""
     return isinstance(error, UnicodeDecodeError) or _code(error) in _DAMAGE
 
 
 def made_room(db: sqlite3.Connection, error: Exception) -> bool:
-    """On a full disk, let the write-ahead log begin anew in the room it has; True if another try is worth it."""
+    """On a full disk, reset the write-ahead log to reuse its space; True where another attempt may succeed."""
     if _code(error) != sqlite3.SQLITE_FULL:
         return False
     with contextlib.suppress(sqlite3.Error):
@@ -98,7 +98,7 @@ def made_room(db: sqlite3.Connection, error: Exception) -> bool:
 
 
 def explain(path: Path, error: Exception) -> OutboxError:
-    """Return the error that names the file, what is wrong with it and the remedy."""
+    """Return the error that names the file, the fault and the remedy."""
     if isinstance(error, TimeoutError):
         what, remedy = _MEANINGS[sqlite3.SQLITE_BUSY]
         return OutboxError(f"{path}: {what}", remedy)
@@ -113,7 +113,7 @@ def explain(path: Path, error: Exception) -> OutboxError:
 
 
 def inode(path: Path) -> int:
-    """Return what tells one file from another of the same name; 0 where there is none."""
+    """Return the number that distinguishes files of the same name over time; 0 where there is no file."""
     try:
         return path.stat().st_ino
     except OSError:
@@ -121,29 +121,28 @@ def inode(path: Path) -> int:
 
 
 def open_database(path: Path, timeout_s: float, distrusted: int = 0) -> sqlite3.Connection:
-    """Open the outbox, or create it with its folder (mode 0700); a damaged one is moved aside and carried over.
+    """Open the outbox, or create it with its folder (mode 0700); a damaged one is moved aside and its rows are copied.
 
-    In a folder that is shared with its group (`edge.files`) the outbox is too: vision and publisher are two users.
-
-    `distrusted`: the inode of a file that was found damaged in use, whatever a check of it says now.
-    Raises OutboxError: no room, no right, locked, or made by another version.
+    In a folder that is shared with its group (`edge.files`) the outbox is shared too: vision and publisher are two
+    users. `distrusted`: the inode of a file that was found damaged in use, even if a check finds no damage now.
+    Raises OutboxError: disk full, no permission, locked, or made by another version.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _alone(path, timeout_s):
+        with _locked(path, timeout_s):
             if distrusted and inode(path) == distrusted:
                 _move_aside(path, "an error in use")
-            return _open_alone(path, timeout_s)
+            return _open_locked(path, timeout_s)
     except (*ERRORS, OSError) as e:
         raise explain(path, e) from e
 
 
-def _alone(path: Path, timeout_s: float) -> contextlib.AbstractContextManager[None]:
-    """Let one process at a time create, move aside and carry over; TimeoutError when another takes too long."""
+def _locked(path: Path, timeout_s: float) -> contextlib.AbstractContextManager[None]:
+    """Lock creation, moving aside and copying against other processes; TimeoutError when another takes too long."""
     return files.locked(path.with_name(path.name + ".lock"), timeout_s, shared=True)
 
 
-def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
+def _open_locked(path: Path, timeout_s: float) -> sqlite3.Connection:
     try:
         db = _open_checked(path, timeout_s)
     except ERRORS as e:
@@ -153,7 +152,7 @@ def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
         db = _open_checked(path, timeout_s)
     try:
         for damaged in sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]")):
-            _carry_over(damaged, db)
+            _copy_from(damaged, db)
     except BaseException:
         db.close()
         raise
@@ -163,68 +162,70 @@ def _open_alone(path: Path, timeout_s: float) -> sqlite3.Connection:
 def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
     existed = os.path.lexists(path)
     if existed:
-        _refuse_what_sqlite_takes(path)
+        _check_header(path)
     else:
-        os.close(files.create(path, shared=True))  # SQLite gives its other files the same owner and mode
+        os.close(files.create(path, shared=True))  # SQLite creates its other files with the same owner and mode
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
         _prepare(db, path)
     except BaseException:
         db.close()
         if not existed and path.exists() and path.stat().st_size == 0:
-            path.unlink()  # nothing was ever in it
+            path.unlink()  # it never held anything
         raise
     return db
 
 
-def _refuse_what_sqlite_takes(path: Path) -> None:
+def _check_header(path: Path) -> None:
+    """Raise for damage that SQLite does not report."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         head = file.read(20)
     if not head:
-        raise damage("the file is empty")  # SQLite would take it for a new one, and the loss would go unsaid
+        raise damage("the file is empty")  # SQLite would treat it as new, and the loss would not be reported
     if head[18:] not in (b"\1\1", b"\2\2"):
-        raise damage("its format is unknown")  # SQLite would read it and never write it
+        raise damage("its format is unknown")  # SQLite would open it read-only
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.text_factory = salvage.lenient
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     tables = _tables(db)
-    as_ours = tables == _our_tables()  # then another number is a broken number: each version has its own tables
-    if version not in (0, SCHEMA_VERSION) and not as_ours:
+    same_tables = tables == _own_tables()  # each version has other tables: then a wrong number is a damaged number
+    if version not in (0, SCHEMA_VERSION) and not same_tables:
         what = f"{path}: made by another version (schema {version}, this one is {SCHEMA_VERSION})"
         raise OutboxError(what, "let that version deliver its events, or move the file away")
     new = version == 0 and not tables
-    if not new and not (as_ours and version == SCHEMA_VERSION):
+    if not new and not (same_tables and version == SCHEMA_VERSION):
         raise damage("its first page is not that of an outbox")
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")  # an event is on the disk before the vision process goes on
+    db.execute("PRAGMA synchronous = FULL")  # an event is on the disk before the vision process continues
     db.execute("PRAGMA journal_size_limit = 1048576")
     db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
     if new:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")  # one transaction: all tables or none
-    complaint = _complaint(db)
-    if complaint != "ok":
-        raise damage(complaint)
+    result = _check(db)
+    if result != "ok":
+        raise damage(result)
 
 
-def _complaint(db: sqlite3.Connection) -> str:
-    """Return what is wrong with the file, "ok" where nothing is; with the index, for rows are found by it.
+def _check(db: sqlite3.Connection) -> str:
+    """Return the result of SQLite's check of file and index: "ok", or the first fault.
 
-    A check of a million events would outlast the watchdog. It is cut off, and the rest is checked as it is used.
+    A check of a million events would take longer than the watchdog allows. It stops after `_CHECK_S`, and the rest is
+    checked as it is used.
     """
     end_s = time.monotonic() + _CHECK_S
     db.set_progress_handler(lambda: time.monotonic() > end_s, _CHECK_STEPS)
     try:
-        complaint: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        result: str = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     except sqlite3.OperationalError as e:
         if _code(e) != sqlite3.SQLITE_INTERRUPT:
             raise
-        _log.warning("outbox: so large that it is not checked whole at its opening, but as it is used")
+        _log.warning("outbox: too large for a complete check at opening; the rest is checked as it is used")
         return "ok"
     finally:
         db.set_progress_handler(None, 0)
-    return complaint
+    return result
 
 
 def _tables(db: sqlite3.Connection) -> list[tuple[object, ...]]:
@@ -232,14 +233,14 @@ def _tables(db: sqlite3.Connection) -> list[tuple[object, ...]]:
 
 
 @cache
-def _our_tables() -> list[tuple[object, ...]]:
+def _own_tables() -> list[tuple[object, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(_SCHEMA)
         return _tables(db)
 
 
 def damage(what: str) -> sqlite3.DatabaseError:
-    """Return the error that has a file moved aside."""
+    """Return the error that marks a file as damaged: it is then moved aside."""
     error = sqlite3.DatabaseError(what)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
@@ -248,26 +249,26 @@ def damage(what: str) -> sqlite3.DatabaseError:
 def _move_aside(path: Path, why: str) -> None:
     taken = [int(p.name.rpartition("-")[2]) for p in path.parent.glob(f"{path.name}.*-*[0-9]")]
     aside = path.with_name(f"{path.name}.damaged-{max(taken, default=0) + 1}")
-    _log.error("outbox %s is damaged (%s): moved to %s, a new one is begun", path, why, aside.name)
+    _log.error("outbox %s is damaged (%s): moved to %s, a new one is created", path, why, aside.name)
     _rename(path, aside)
 
 
 def _rename(source: Path, target: Path) -> None:
-    """Rename a database with its write-ahead log, the log first: without it the file can be found damaged again."""
+    """Rename a database with its write-ahead log. The log goes first: a file without it is found damaged again."""
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             source.with_name(source.name + suffix).rename(target.with_name(target.name + suffix))
 
 
-def _carry_over(damaged: Path, db: sqlite3.Connection) -> None:
-    """Bring what a damaged file still holds into the new one, in one transaction, and say how much it was."""
+def _copy_from(damaged: Path, db: sqlite3.Connection) -> None:
+    """Copy the readable rows of a damaged file to the new one in one transaction, and log their number."""
     kept = refused = 0
     with transaction(db):
         for table, values in salvage.read(damaged):
             if table == "refused":
                 refused += 1
                 continue
-            db.execute(_TAKE[table], values)
+            db.execute(_COPY[table], values)
             kept += table == "events"
         if refused:
             count(db, "dropped_damaged", refused)
@@ -282,9 +283,9 @@ def _carry_over(damaged: Path, db: sqlite3.Connection) -> None:
 
 
 def discard_damaged(path: Path, timeout_s: float) -> None:
-    """Remove and wipe all that was moved aside; raises OutboxError."""
+    """Wipe and remove all files that were moved aside; raises OutboxError."""
     try:
-        with _alone(path, timeout_s):
+        with _locked(path, timeout_s):
             for kind in ("damaged", "salvaged"):
                 for aside in path.parent.glob(f"{path.name}.{kind}-*"):
                     files.discard(aside)
@@ -293,9 +294,9 @@ def discard_damaged(path: Path, timeout_s: float) -> None:
 
 
 def empty_log(db: sqlite3.Connection) -> bool:
-    """Bring the write-ahead log into the file and cut it to nothing: what was deleted is then in neither.
+    """Write the write-ahead log to the file and truncate it: deleted rows are then in neither.
 
-    False: another process is at it just now.
+    False: another process is using it now.
     """
     busy: int = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     return busy == 0
@@ -310,7 +311,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already
                 db.execute("ROLLBACK")
         raise
 

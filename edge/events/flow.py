@@ -1,4 +1,4 @@
-"""The publisher's rules, without a socket or a clock: what is under way, when to try again, which topic is whose."""
+"""The publisher's rules, without a socket or a clock: events in flight, delays between attempts, topics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Topics:
 
     @property
     def base(self) -> str:
-        """What all of them begin with."""
+        """The start of all topics."""
         return f"{self.prefix}/{self.device}"
 
     @property
@@ -39,16 +39,16 @@ class Topics:
 
     @property
     def ack(self) -> str:
-        """The consumer's cumulative acks."""
+        """Cumulative acks of the consumer."""
         return f"{self.base}/ack"
 
     @property
     def set_filter(self) -> str:
-        """All settable keys, and those that are not."""
+        """Filter for all keys, settable or not."""
         return f"{self.base}/+/set"
 
     def sets(self, *, muted: bool) -> list[str]:
-        """Return what to subscribe to for the wishes; with some topic `muted`, only those that can be set."""
+        """Return the subscriptions for settings. `muted`: only the keys that can be set; else `set_filter`."""
         return [f"{self.base}/{field.name}/set" for field in SETTABLE] if muted else [self.set_filter]
 
     def set_key(self, topic: str) -> str | None:
@@ -60,9 +60,9 @@ class Topics:
 
 
 class Backoff:
-    """Exponential back-off with full jitter: a whole fleet does not return at the same instant.
+    """Exponential back-off with full jitter: the devices of a fleet reconnect at different times.
 
-    The n-th delay is uniform in 0 … min(cap, base × 2ⁿ), and never under `floor`.
+    The n-th delay is uniform in 0 … min(cap, base × 2ⁿ), and at least `floor`.
     """
 
     def __init__(self, base_s: float = 1.0, cap_s: float = 60.0, floor_s: float = 0.1) -> None:
@@ -70,11 +70,11 @@ class Backoff:
         self._tries = 0
 
     def reset(self) -> None:
-        """Begin anew after a success."""
+        """Start again with short delays after a success."""
         self._tries = 0
 
     def slow_down(self) -> None:
-        """Go to the longest delays at once: the peer said no, and will say it again."""
+        """Go to the longest delays at once: the peer refused, and will refuse again."""
         self._tries = 32
 
     def next_s(self, uniform: float) -> float:
@@ -85,22 +85,22 @@ class Backoff:
 
 
 class Pace:
-    """Lets something through at most once in `every_s`; what came meanwhile is counted, and comes as one.
+    """Limits requests to one in `every_s`. Requests in between are counted and served together.
 
-    So what any client may ask for costs no more than that, however often it asks.
+    The cost of requests of any client is limited to this rate.
     """
 
     def __init__(self, every_s: float) -> None:
-        self.waiting = 0  # asked for and not yet let through
+        self.waiting = 0  # requests not yet served
         self._every_s = every_s
         self._after_s = float("-inf")
 
     def ask(self) -> None:
-        """Note that it is wanted."""
+        """Count a request."""
         self.waiting += 1
 
     def due(self, t_s: float) -> int:
-        """Return how often it was asked for since it was last let through, if it may be now; else 0."""
+        """Return the number of waiting requests where they may be served now, else 0."""
         if not self.waiting or t_s < self._after_s:
             return 0
         asked, self.waiting, self._after_s = self.waiting, 0, t_s + self._every_s
@@ -108,20 +108,20 @@ class Pace:
 
 
 class DeliveryWindow:
-    """Which events are under way on one connection, and which come next.
+    """The events of one connection that are in flight or unacked, and the position of the next one.
 
-    In flight: sent, and the broker has not answered. Unacked (only with `acks`): the broker has it, the consumer has
-    not said so. The broker's queue for an absent consumer is finite, so both are bounded.
+    In flight: sent, without an answer of the broker. Unacked (only with `acks`): sent, without an ack of the consumer.
+    Both are limited, since the broker's queue for an absent consumer is finite.
     """
 
     def __init__(self, *, acks: bool, window: int = 20, unacked_max: int = 500) -> None:
         self.acks = acks
         self.window = window  # more than 20 in flight stall a default mosquitto
-        self.unacked_max = unacked_max  # mosquitto drops what is beyond 1000 for an absent consumer
-        self.cursor = 0  # row behind which the next one is
+        self.unacked_max = unacked_max  # mosquitto queues at most 1000 messages for an absent consumer
+        self.cursor = 0  # number of the last row that was sent
         self._in_flight: dict[int, Row] = {}  # message id → row
         self._unacked: deque[Event] = deque()  # in the order of sending
-        self._sent: dict[str, int] = {}  # boot → highest seq sent: what an ack may speak of
+        self._sent: dict[str, int] = {}  # boot → highest seq sent; an ack may name no higher one
 
     @property
     def in_flight(self) -> int:
@@ -140,7 +140,7 @@ class DeliveryWindow:
         return max(0, min(room, self.unacked_max - len(self._unacked)) if self.acks else room)
 
     def sent(self, mid: int, row: Row) -> bool:
-        """Note a sending; True if the event had been sent before by this process."""
+        """Record a sent row; True if this process had sent the event before."""
         event = row.event
         self._in_flight[mid] = row
         self.cursor = row.row
@@ -151,17 +151,17 @@ class DeliveryWindow:
         return again
 
     def answered(self, mid: int) -> Row | None:
-        """Return the row of the broker's answer and free its place; None for a message that is no event."""
+        """Return the row that the broker answered and free its place; None for a message that is no event."""
         return self._in_flight.pop(mid, None)
 
     def acked(self, ack: Ack) -> int:
-        """Return up to which seq of its boot an ack may trim: never beyond what was sent."""
+        """Take an ack; return the highest seq of its boot that may be deleted: at most the highest one sent."""
         seq = min(ack.seq, self._sent.get(ack.boot, 0))
         self._unacked = deque(e for e in self._unacked if e.boot != ack.boot or e.seq > seq)
         return seq
 
     def rewind(self) -> None:
-        """Begin again at the oldest event that waits: on a new connection, after a denial, when no ack comes."""
+        """Return to the oldest waiting event: on a new connection, after a denial, or without an ack in time."""
         self.cursor = 0
         self._in_flight.clear()
         self._unacked.clear()

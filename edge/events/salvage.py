@@ -1,9 +1,9 @@
-"""What can still be read of a damaged outbox: each page by itself, whatever has become of what links them.
+"""Recovery of a damaged outbox: each page is read by itself, independent of the pointers between pages.
 
-SQLite follows pointers from the first page down, so one flipped bit near the top hides all that hangs below. Here each
-leaf page is put behind the first page of a file that holds one table, and SQLite reads the two as a whole database.
-So a damaged page costs its own rows and no others. What is read is told apart by its form, and believed only where
-it is exactly what the outbox would have written.
+SQLite follows pointers from the first page down, so one flipped bit near the top hides all pages below. Here each leaf
+page is appended to the first page of a file with one table, and SQLite reads the two as a complete database. A damaged
+page therefore loses its own rows and no others. The columns show the kind of a row. A row counts only if the outbox
+could have written exactly this row.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from edge.events.messages import SETTABLE, Ack
 from edge.events.waiting import UNKNOWN, Moment, event_of
 
 COUNTERS = ("dropped_full", "dropped_old", "dropped_memory", "dropped_damaged", "damaged_files")
-_COUNT_MAX = 2**50  # beyond what a device lives to count, and their sum is still exact in JSON
+_COUNT_MAX = 2**50  # more than a device counts in its life; the sum of the counters is still exact in JSON
 _TABLE_LEAF = b"\x0d"  # first byte of a page that holds rows
-_LOOSE = "CREATE TABLE loose (first, boot, seq, payload, wall_ms, uptime_ms, kernel_boot)"  # takes any row of ours
+_LOOSE = "CREATE TABLE loose (first, boot, seq, payload, wall_ms, uptime_ms, kernel_boot)"  # fits a row of every table
 _SELECT = "SELECT rowid, first, boot, seq, CAST(payload AS BLOB), wall_ms, uptime_ms, kernel_boot FROM loose"
 
 _SETTINGS = {field.name for field in SETTABLE}
 
 
 class Found(NamedTuple):
-    """A row as its table takes it; `refused`: it was an event, and is none any more."""
+    """A row with the values for its table; `refused`: a row of an event that is damaged."""
 
     table: Literal["events", "tail", "settings", "counters", "refused"]
     values: tuple[object, ...] = ()
 
 
 def lenient(text: bytes) -> str:
-    """Read text whose bytes may be broken: the row is judged by what it says, and must not block those behind it."""
+    """Decode text with invalid bytes. The row is checked later; an error here would block the rows after it."""
     return text.decode("utf-8", "replace")
 
 
 def counter(name: object, value: object) -> bool:
-    """Whether these two columns are a counter."""
+    """Whether these two columns form a counter."""
     return name in COUNTERS and isinstance(value, int) and 0 <= value <= _COUNT_MAX
 
 
 def ack(boot: object, seq: object) -> Ack | None:
-    """Return the event that these two columns name; None where they name none."""
+    """Return the ack in these two columns; None where there is none."""
     try:
         return msgspec.convert({"boot": boot, "seq": seq}, Ack)
     except msgspec.ValidationError:
@@ -56,8 +56,8 @@ def ack(boot: object, seq: object) -> Ack | None:
 
 
 def read(damaged: Path) -> Iterator[Found]:
-    """Yield the rows that can be read, events in the order in which they were appended. Raises OSError."""
-    _settle(damaged)
+    """Yield the readable rows, events in the order in which they were appended. Raises OSError."""
+    _apply_log(damaged)
     with contextlib.closing(sqlite3.connect(":memory:")) as db, damaged.open("rb") as file:
         db.text_factory = lenient
         db.execute(_LOOSE)
@@ -69,25 +69,25 @@ def read(damaged: Path) -> Iterator[Found]:
         def rows(place: int) -> dict[int, tuple[object, ...]]:
             return _rows(db, first, _page(file, place, size_bytes))
 
-        begin = sorted((min(found), place) for place in places if (found := rows(place)))
-        for _, place in begin:
+        starts = sorted((min(found), place) for place in places if (found := rows(place)))
+        for _, place in starts:
             for number, columns in sorted(rows(place).items()):
-                if (row := _told_apart(number, *columns)) is not None:
+                if (row := _classified(number, *columns)) is not None:
                     yield row
 
 
-def _settle(damaged: Path) -> None:
-    """Bring what the write-ahead log holds into the file."""
+def _apply_log(damaged: Path) -> None:
+    """Write the write-ahead log to the file."""
     with (
-        contextlib.suppress(sqlite3.DatabaseError, UnicodeDecodeError),  # it is done at closing all the same
+        contextlib.suppress(sqlite3.DatabaseError, UnicodeDecodeError),  # closing tries again
         contextlib.closing(sqlite3.connect(damaged)) as db,
     ):
-        db.execute("PRAGMA writable_schema = ON")  # the tables' definitions may be broken
+        db.execute("PRAGMA writable_schema = ON")  # the tables' definitions may be damaged
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _page(file: BinaryIO, place: int, size_bytes: int) -> bytes:
-    """Return a page, zeros where the file was cut short; a page that the disk does not read is empty."""
+    """Return a page, filled with zeros where the file is truncated; empty where the disk cannot read it."""
     with contextlib.suppress(OSError):
         file.seek(place)
         return file.read(size_bytes).ljust(size_bytes, b"\0")
@@ -95,7 +95,7 @@ def _page(file: BinaryIO, place: int, size_bytes: int) -> bytes:
 
 
 def _rows(db: sqlite3.Connection, first: bytes, page: bytes) -> dict[int, tuple[object, ...]]:
-    """Return a page's rows by their numbers: from both ends, as far as they can be read."""
+    """Return a page's rows by their numbers, read from both ends up to the first unreadable row."""
     found: dict[int, tuple[object, ...]] = {}
     if page[:1] == _TABLE_LEAF:
         db.deserialize(first + page)
@@ -106,8 +106,8 @@ def _rows(db: sqlite3.Connection, first: bytes, page: bytes) -> dict[int, tuple[
     return found
 
 
-def _told_apart(number: int, key: object, boot: object, seq: object, *event: object) -> Found | None:
-    """Return what a row is, None where it is nothing of ours or of no use any more."""
+def _classified(number: int, key: object, boot: object, seq: object, *event: object) -> Found | None:
+    """Return the row with its table, None where it belongs to no table or is not needed any more."""
     if any(column is not None for column in event):
         payload, *born = event
         try:

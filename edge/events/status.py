@@ -1,4 +1,4 @@
-"""What the publisher says of itself: to the log, to `status` on the device, and in the retained `…/state`."""
+"""The publisher's own state: in the log, in `status` on the device, and in the retained `…/state`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from edge.events.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 
-_SPACING_S = 1.0  # states sent because something changed come no closer
+_SPACING_S = 1.0  # least time between two states that are sent because of a change
 _PROBLEM_MAX_BYTES = 2000
 
 
 class Status:
-    """Counters and the state of the connection; each change of it is logged once and stored for `status`."""
+    """Counters and the state of the connection. Each change of the connection is logged once and stored."""
 
     def __init__(self, outbox: Outbox, device: str, every_s: float) -> None:
         self.link: Link = "connecting"
@@ -25,17 +25,17 @@ class Status:
         self.denied = 0
         self.bytes_sent = 0
         self.rejected_sets = 0
-        self.changed = True  # set by the owner: something may be news
+        self.changed = True  # set by the publisher where the state may have changed
         self._outbox = outbox
         self._device = device
         self._every_s = every_s
         self._problem = ""
         self._vision: VisionState | None = None
         self._sent_s = float("-inf")
-        self._told: object = None
+        self._sent_digest: object = None
 
     def say(self, link: Link, problem: str = "") -> None:
-        """Note how the connection stands, where it is news."""
+        """Take the state of the connection; log and store it if it changed."""
         if (link, problem) == (self.link, self._problem):
             return
         self.link, self._problem = link, problem
@@ -47,17 +47,17 @@ class Status:
             self._outbox.put_report("publisher", encode_state(self._publisher()))
             self._outbox.put_report("problem", problem.encode()[:_PROBLEM_MAX_BYTES])
         except EdgeError as e:
-            _log.error("%s", e)  # the connection goes on: what is said of it matters less
+            _log.error("%s", e)  # the connection matters more than its report
 
     def refresh(self) -> None:
-        """Have the next `message` sent at once: the connection is new."""
+        """Make the next `message` due at once, for a new connection."""
         self._sent_s = float("-inf")
 
     def message(self, t_s: float, wall_ms: int, *, settled: bool) -> bytes | None:
         """Return the state to send at `t_s`, None if it is not due; raises OutboxError.
 
-        Due every `every_s`, and when what changed is something that a consumer would act on. Not `settled`: events
-        are in flight, and a depth that counts them would be news for a moment only.
+        A state is due every `every_s`, and after a change that matters to a consumer. Not `settled`: events are in
+        flight, so a changed depth may be gone in a moment, and only `every_s` counts.
         """
         since_s = t_s - self._sent_s
         due = since_s >= self._every_s
@@ -65,19 +65,19 @@ class Status:
             return None
         self.changed = False
         self._read_vision()
-        ours = self._publisher()
-        told = self._digest(ours)
-        if not due and told == self._told:
+        own = self._publisher()
+        digest = self._digest(own)
+        if not due and digest == self._sent_digest:
             return None
-        self._told, self._sent_s = told, t_s
-        self._outbox.put_report("publisher", encode_state(ours))
-        return encode_state(State(device=self._device, time=rfc3339(wall_ms), vision=self._vision, publisher=ours))
+        self._sent_digest, self._sent_s = digest, t_s
+        self._outbox.put_report("publisher", encode_state(own))
+        return encode_state(State(device=self._device, time=rfc3339(wall_ms), vision=self._vision, publisher=own))
 
-    def _digest(self, ours: PublisherState) -> object:
-        """Return what makes a state news: the depth's number of digits, losses, modes, and refused requests."""
-        depth = len(str(ours.depth)) if ours.depth else 0
+    def _digest(self, own: PublisherState) -> object:
+        """Return the values whose change is sent: the depth's number of digits, losses, modes, refused requests."""
+        depth = len(str(own.depth)) if own.depth else 0
         vision = self._vision and (self._vision.mode, self._vision.reason, self._vision.recognition)
-        return depth, ours.dropped, ours.damaged_files, ours.link, ours.rejected_sets, vision
+        return depth, own.dropped, own.damaged_files, own.link, own.rejected_sets, vision
 
     def _read_vision(self) -> None:
         try:

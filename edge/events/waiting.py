@@ -1,9 +1,9 @@
-"""An event that waits, and how old it is on a device whose wall clock may be wrong by years. Pure.
+"""A waiting event, and its age on a device whose wall clock may be wrong by years. Pure.
 
-Most of these devices have no battery-backed clock. They start with a stale wall clock, say the time of their last
-shutdown, and step it when the network comes. So an age is taken from the clock that counts since the kernel started;
-within one start it is exact. An event of an earlier start is at least as old as the present one, and more is not known
-of it: by the wall clock, minutes look like weeks. In doubt an event is kept.
+Most of these devices have no battery-backed clock. They start with a stale wall clock, such as the time of their last
+shutdown, and correct it when the network is up. Ages therefore come from the clock that counts since the kernel
+started: within one start they are exact. An event of an earlier start is at least as old as the present start. More is
+not known: by the wall clock, minutes may look like weeks. An event of uncertain age is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Self
 from edge.errors import EventError
 from edge.events.event import Event, decode
 
-_DAMAGED = "check the disk; the file is moved aside and a new one is begun"
+_DAMAGED = "check the disk; the file is moved aside and a new one is created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +23,17 @@ class Moment:
 
     wall_ms: int  # Unix time; may be stepped
     uptime_ms: int  # since the kernel started, suspend included; never stepped
-    kernel_boot: str  # which start of the kernel `uptime_ms` counts from; empty: not known
+    kernel_boot: str  # id of the kernel's start from which `uptime_ms` counts; empty: unknown
 
     @classmethod
     def of(cls, wall_ms: object, uptime_ms: object, kernel_boot: object) -> Self:
-        """Return the moment that three columns state; raises EventError where they state none."""
+        """Return the moment in three columns; raises EventError where they hold none."""
         if not (isinstance(wall_ms, int) and isinstance(uptime_ms, int) and isinstance(kernel_boot, str)):
-            raise EventError("row: when the event was born cannot be read", _DAMAGED)
+            raise EventError("row: the time of the event cannot be read", _DAMAGED)
         return cls(wall_ms, uptime_ms, kernel_boot)
 
 
-UNKNOWN = Moment(0, 0, "")  # of an event of which nothing else is known: it never expires
+UNKNOWN = Moment(0, 0, "")  # an event of this moment never expires
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class Row:
 
 
 def event_of(boot: object, seq: object, payload: object) -> Event:
-    """Return the event of a row; raises EventError where it is none, or another than its columns name."""
+    """Return the event of a row; raises EventError where it holds none, or one that does not match its columns."""
     if not isinstance(payload, bytes):
-        raise EventError("row: no event in it", _DAMAGED)
+        raise EventError("row: it holds no event", _DAMAGED)
     event = decode(payload)
     if (event.boot, event.seq) != (boot, seq):
-        raise EventError(f"row: {boot!r}, {seq!r} in its columns, another name in its event", _DAMAGED)
+        raise EventError(f"row: its event does not match its columns {boot!r}, {seq!r}", _DAMAGED)
     return event
 
 
@@ -62,7 +62,7 @@ def _uptime_age_s(born: Moment, now: Moment) -> float | None:
 
 
 def expired(born: Moment, now: Moment, max_age_s: float) -> bool:
-    """Whether an event is surely older than the limit."""
+    """Whether an event is certainly older than the limit."""
     if not born.kernel_boot or not now.kernel_boot:
         return False
     since_ms = born.uptime_ms if born.kernel_boot == now.kernel_boot else 0
@@ -70,7 +70,7 @@ def expired(born: Moment, now: Moment, max_age_s: float) -> bool:
 
 
 def is_late(born: Moment, now: Moment, late_after_s: float) -> bool:
-    """Whether an event is sent later than its consumer may expect; where the age is not known, it is."""
+    """Whether an event is sent later than its consumer expects; True where the age is unknown."""
     exact = _uptime_age_s(born, now)
     if exact is not None:
         return exact > late_after_s
