@@ -2,7 +2,7 @@
 
 The free slot is filled and tested while the others stay unchanged. Then one small file, replaced atomically, makes it
 the active one. An update that is refused or interrupted has therefore changed nothing. A new model is on trial until
-the process that uses it has worked. Starts that end before are counted. After the second one the previous model returns.
+the process that uses it has worked. Starts that end before are counted; after the second the previous model returns.
 """
 
 from __future__ import annotations
