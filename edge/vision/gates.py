@@ -2,7 +2,7 @@
 
 Quality is measured on one canonical patch: the square around the eyes and the mouth, twice the eyes-to-mouth distance
 wide, resized to 32×32 gray. Every value therefore means the same for a face of 40 px and one of 400 px. The
-measurements that chose the defaults (`tools/lab/blur_sweep.py`) call the same functions.
+measurements that chose the defaults (`tools/lab/research/blur_sweep.py`) call the same functions.
 
 Pure: no clock, no I/O.
 """

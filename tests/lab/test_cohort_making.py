@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tools.lab import variants
 from tools.lab.cohort import Strangers, _excess, balanced
 from tools.lab.figures import Vectors, unit
 from tools.lab.populations import CELEBRITIES
+from tools.lab.research import variants
 
 D = 32
 

@@ -13,19 +13,19 @@ torch = pytest.importorskip("torch", reason="skipped: torch is not installed (ex
 from torch import nn
 
 from tests.lab.nets import random_weights
-from tools.lab import networks
 from tools.lab.export import INPUT, export
 from tools.lab.lightcnn9 import LIGHTCNN9
-from tools.lab.networks import NETWORKS, weight_count
-from tools.lab.networks.efficientnet_b0 import efficientnet_b0
-from tools.lab.networks.facenet import facenet
 from tools.lab.networks.lightcnn9 import LightCNN9
-from tools.lab.networks.lightcnn29 import LightCNN29
-from tools.lab.networks.mobilefacenet import mobilefacenet
-from tools.lab.networks.mobilenet_v2 import mobilenet_v2
-from tools.lab.networks.resnet50 import resnet50
-from tools.lab.networks.vgg16 import vgg16
 from tools.lab.operators import OPERATORS
+from tools.lab.research import networks
+from tools.lab.research.networks import NETWORKS, weight_count
+from tools.lab.research.networks.efficientnet_b0 import efficientnet_b0
+from tools.lab.research.networks.facenet import facenet
+from tools.lab.research.networks.lightcnn29 import LightCNN29
+from tools.lab.research.networks.mobilefacenet import mobilefacenet
+from tools.lab.research.networks.mobilenet_v2 import mobilenet_v2
+from tools.lab.research.networks.resnet50 import resnet50
+from tools.lab.research.networks.vgg16 import vgg16
 
 torch.set_num_threads(1)
 THOUSAND = {mobilenet_v2: 3_504_872, efficientnet_b0: 5_288_548, vgg16: 138_357_544, resnet50: 25_557_032}

@@ -34,7 +34,7 @@ from tools.lab.report import markdown, percent
 
 LIMITS_DEG = (12.0, 25.0, 52.0, 77.0, 180.0)
 _NAME = re.compile(r"^.+_P00A([+-]\d{3})E([+-]\d{2})\.(?:pgm|png|jpg)$")
-_REMEDY = "see the layout at the top of tools/lab/yale.py"
+_REMEDY = "see the layout at the top of tools/lab/research/yale.py"
 
 
 @dataclass(frozen=True, slots=True)

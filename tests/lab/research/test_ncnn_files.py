@@ -12,7 +12,7 @@ from edge.errors import ModelError
 from edge.models.manifest import load_manifest, load_verified
 from edge.models.onnxfile import Graph, Node, read
 from tools.bench import engine, forms
-from tools.lab.ncnn_files import largest_magnitudes, ncnn_files
+from tools.lab.research.ncnn_files import largest_magnitudes, ncnn_files
 from tools.lab.unroll import rolled
 
 SAME = forms.float_form(read(rolled(load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime"))))

@@ -10,8 +10,8 @@ import pytest
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest, load_verified, read_verified
 from edge.vision.landmarks import FACES_A_VIEW, VIEW_PX, LandmarkRefiner
-from tools.lab import alignment
 from tools.lab.aligner_views import Views, corrected
+from tools.lab.research import alignment
 
 POINTS = np.array([(55, 50), (90, 50), (72, 70), (60, 92), (84, 92)], np.float32)
 

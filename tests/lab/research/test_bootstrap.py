@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="skipped: torch is not installed (ex
 
 from torch import Tensor, nn
 
-from tools.lab.bootstrap import Budget, cross_predicted, fit, make_noisy, relabelled
+from tools.lab.research.bootstrap import Budget, cross_predicted, fit, make_noisy, relabelled
 
 torch.set_num_threads(1)
 PEOPLE, EACH, DIMENSION = 5, 60, 8

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.lab.faces import drawn_person
-from tools.lab import augment as a
+from tools.lab.research import augment as a
 
 FACE = a.placed(drawn_person(3, np.random.default_rng(0)), 0, 1, (0, 0), flip=False)
 GRAY = np.full((128, 128), 0.5, np.float32)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edge.models.manifest import MANIFEST, load_manifest
 from tests.footage import still, video
-from tools.lab import robustness, yale
-from tools.lab.augment import side_light
 from tools.lab.data import DataError
 from tools.lab.figures import unit
+from tools.lab.research import robustness, yale
+from tools.lab.research.augment import side_light
 
 MODEL = MANIFEST.parent / "lightcnn9-int8.onnx"
 # The 64 lights of the set, the right half and the middle: azimuth → elevations.

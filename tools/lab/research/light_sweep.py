@@ -1,17 +1,15 @@
 """Choose the limits of light and pose from real crops.
 
-    python -m tools.lab.light_sweep --data ../shared/data [--json]
+    python -m tools.lab.research.light_sweep --data ../shared/data [--json]
 
 Light: validation crops are darkened, overexposed, flattened and half shaded, given sensor noise, measured by the
 runtime's own gate and embedded. Pose: the detector finds the landmarks, and the embedding is compared with the mean of
-the person's other crops. A limit should refuse few ordinary crops, and those whose embedding has really suffered.
-LFW is never looked at.
+the person's other crops. A good limit refuses few ordinary crops, and most crops with a changed embedding. LFW is not
+used.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,19 +20,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.errors import EdgeError
 from edge.models.manifest import load_manifest, load_verified
 from edge.records import Frame
 from edge.vision import gates
 from edge.vision.detector import YuNetDetector
 from tools.lab import data
-from tools.lab.blur_sweep import CROP_PX, LANDMARKS_PX, NOISE, Embedder, Floats, Gray
+from tools.lab.research.sweeps import CROP_PX, LANDMARKS_PX, NOISE, Embedder, Floats, Gray, arguments, run
 
-BORDER_PX = 96  # round a crop for the detector, which does not find faces that fill the picture
+BORDER_PX = 96  # around a crop: the detector does not find faces that fill the picture
 FAR_SIDE = np.linspace(0, 1, CROP_PX)[None, :] > 0.5  # (1, 128) the shaded half
 YAW_STEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.01)
 
-# What light does to a crop (gray levels as float), and how strongly.
+# Changes of light of a crop (gray levels as float), and their strengths.
 LIGHTS: dict[str, tuple[Callable[[Floats, float], Floats], tuple[float, ...]]] = {
     "darkened to": (lambda crop, v: crop * v, (0.5, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03)),
     "overexposed by": (lambda crop, v: crop * v, (1.25, 1.5, 2.0, 2.5, 3.0, 4.0)),
@@ -58,7 +55,7 @@ class LightRow:
 
 @dataclass(frozen=True, slots=True)
 class PoseRow:
-    """All crops turned about as far."""
+    """All crops in one range of yaw."""
 
     yaw_from: float
     yaw_to: float
@@ -68,7 +65,7 @@ class PoseRow:
 
 
 def light_rows(crops: list[Gray], embedder: Embedder) -> list[LightRow]:
-    """Relight every crop in every way."""
+    """Return a row for each light and strength."""
     rng, untouched, found = np.random.default_rng(0), [embedder.embed(crop) for crop in crops], []
     for what, (relight, strengths) in LIGHTS.items():
         for strength in strengths:
@@ -84,7 +81,7 @@ def light_rows(crops: list[Gray], embedder: Embedder) -> list[LightRow]:
 
 
 def ordinary_light(crops: list[Gray]) -> dict[str, list[float]]:
-    """Say where 1, 2, 50, 98 and 99 % of the crops, as they are, lie."""
+    """Return the 1, 2, 50, 98 and 99 % quantiles of the unchanged crops."""
     measured = [_measured(gates.canonical_patch(crop, LANDMARKS_PX)) for crop in crops]
     quantiles = np.quantile(measured, (0.01, 0.02, 0.5, 0.98, 0.99), axis=0).round(1)
     return {name: quantiles[:, i].tolist() for i, name in enumerate(("brightness", "darker half", "contrast"))}
@@ -96,7 +93,7 @@ def _measured(patch: Gray) -> tuple[float, float, float]:
 
 
 def pose_rows(folder: Path, detector: YuNetDetector, embedder: Embedder, people: int) -> list[PoseRow]:
-    """Measure the yaw of every crop of some people, and how near it lies to the person's others."""
+    """Measure the yaw of every crop of some people, and its cosine to the person's other crops."""
     who = data.identities(folder)
     keys = data.keys(folder, "val")
     chosen = set(sorted({who[key] for key in keys})[:people])
@@ -147,29 +144,22 @@ def show(report: dict[str, Any]) -> None:
         print(f"{span:12}{r['share']:7.1%}{r['cosine']:22.2f}{r['lower']:17.2f}")
 
 
+def sweep(folder: Path, embedder: Embedder, crops: int, people: int) -> dict[str, Any]:
+    """Run the sweep; return the report as plain data."""
+    detector = YuNetDetector(load_verified(load_manifest().detector("yunet"), "onnxruntime"), 0.6, 640)
+    return {
+        "ordinary": ordinary_light(data.sample(folder, "val", 1000)),
+        "light": [asdict(row) for row in light_rows(data.sample(folder, "val", crops), embedder)],
+        "pose": [asdict(row) for row in pose_rows(folder, detector, embedder, people)],
+    }
+
+
 def main() -> int:
     """Parse the arguments and print the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=data.DEFAULT, help="folder of the face crops")
-    parser.add_argument("--weights", type=Path, help="checkpoint (default: DATA/weights/lightcnn9-start.pt)")
+    parser = arguments(__doc__)
     parser.add_argument("--crops", type=int, default=100, help="crops to relight")
     parser.add_argument("--people", type=int, default=60, help="people whose crops are compared by pose")
-    parser.add_argument("--json", action="store_true", help="print plain data instead of tables")
-    a = parser.parse_args()
-    try:
-        embedder = Embedder(a.weights or a.data / "weights" / "lightcnn9-start.pt")
-        entry = load_manifest().detector("yunet")
-        detector = YuNetDetector(load_verified(entry, "onnxruntime"), 0.6, 640)
-        report = {
-            "ordinary": ordinary_light(data.sample(a.data, "val", 1000)),
-            "light": [asdict(row) for row in light_rows(data.sample(a.data, "val", a.crops), embedder)],
-            "pose": [asdict(row) for row in pose_rows(a.data, detector, embedder, a.people)],
-        }
-    except EdgeError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    print(json.dumps(report, indent=1)) if a.json else show(report)
-    return 0
+    return run(parser, lambda asked, embedder: sweep(asked.data, embedder, asked.crops, asked.people), show)
 
 
 if __name__ == "__main__":

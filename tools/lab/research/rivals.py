@@ -29,9 +29,9 @@ from edge.models.onnxfile import Graph, write
 from edge.records import AlignedFace
 from edge.vision.embedder import OnnxRuntime, load_embedder
 from tools.bench import engine, model_forms
-from tools.lab import ncnn_files
 from tools.lab.figures import unit
 from tools.lab.report import markdown
+from tools.lab.research import ncnn_files
 from tools.lab.unroll import rolled
 
 Picture = NDArray[np.float32]  # (1, 1, 128, 128) in 0..1

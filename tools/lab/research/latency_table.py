@@ -16,9 +16,9 @@ import torch
 
 from edge.models.manifest import MANIFEST
 from tools.lab import page
-from tools.lab.networks import IPHONES, NETWORKS, Entry, gigamacs, weight_count
 from tools.lab.report import axes, markdown, save
-from tools.lab.timing import ALL_THREADS, interleaved_ms, quantized, runner, traced
+from tools.lab.research.networks import IPHONES, NETWORKS, Entry, gigamacs, weight_count
+from tools.lab.research.timing import ALL_THREADS, interleaved_ms, quantized, runner, traced
 
 THREADS = {"1 thread": 1, "all threads": ALL_THREADS}
 MODES = tuple(f"{kind}, {threads}" for threads in THREADS for kind in ("fp32", "int8"))

@@ -1,19 +1,17 @@
 """Choose the measure of sharpness and its default limit from real crops.
 
-    python -m tools.lab.blur_sweep --data ../shared/data [--json]
+    python -m tools.lab.research.blur_sweep --data ../shared/data [--json]
 
-Validation crops that are sharp by the field's rule (variance of the Laplacian of the 128 px crop at least 400) are
-exposed at random, blurred by shares of the face's size, shrunk to faces of 40 to 100 px, given sensor noise, measured
-with every candidate, and embedded. A good measure falls with the blur alone, whatever the face's size and light, and
-foretells how far the embedding strays from the sharp face's. LFW is never looked at.
+The sweep takes validation crops that are sharp by a common rule: the variance of the Laplacian of the 128 px crop is at
+least 400. They are exposed at random, blurred by shares of the face's size, shrunk to faces of 40 to 100 px, given
+sensor noise, measured with every candidate, and embedded. A good measure depends on the blur and not on the face's size
+and light. It predicts the distance of the embedding to that of the sharp face. LFW is not used.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,21 +21,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edge.errors import EdgeError
 from edge.vision import gates
 from tools.lab import data
-from tools.lab.checkpoint import load_weights
-from tools.lab.export import INPUT, export
-from tools.lab.lightcnn9 import LIGHTCNN9
+from tools.lab.research.sweeps import CROP_PX, LANDMARKS_PX, NOISE, Embedder, Floats, Gray, arguments, run
 
-Gray = NDArray[np.uint8]  # (H, W) uint8, 0..255
-Floats = NDArray[np.float64]
-
-CROP_PX = 128
-LANDMARKS_PX = np.array([(40, 40), (88, 40), (64, 66), (46, 88), (82, 88)], np.float64)  # of the aligned 128 px crop
 NATIVE_FACE_PX = 100  # the detector's box round such a face: 2.1 eyes-to-mouth distances of 48 px
 FACES_PX = (40, 50, 64, 80, 100)
 SIDES_PX = (24, 32, 40, 48, 64, 96, 128)  # candidates of the canonical patch
@@ -48,18 +37,17 @@ BLURS = (
 LEVELS = tuple((kind, level) for kind, levels in BLURS for level in levels)
 FIELD_LIMIT = 400.0  # variance of the Laplacian of a face crop of about 128 px
 EXPOSURES = (0.4, 1.0)  # gain of a crop, drawn at random
-NOISE = 2.0  # sensor noise, gray levels
-LOST_COSINE = 0.7  # to the sharp face's embedding; below, blur has taken more than a change of the picture does
-REFUSED_SHARE = 0.02  # of ordinary crops that a default may refuse
+LOST_COSINE = 0.7  # to the sharp face's embedding; below it, blur changes the embedding more than another picture does
+REFUSED_SHARE = 0.02  # largest share of ordinary crops that a default may refuse
 CACHE = Path.home() / ".cache" / "edge-lab"
 
 
 def laplacian_variance(image: Gray) -> float:
-    """Return the field's measure of an image as it is."""
+    """Return the common measure, of an unchanged image."""
     return float(cv2.Laplacian(image, cv2.CV_32F).var())
 
 
-# What the variance of the Laplacian may be divided by, so that light and skin do not count as blur.
+# Candidates: divisors of the variance of the Laplacian that remove the influence of light and skin.
 MEASURES: dict[str, Callable[[Gray], float]] = {
     "plain": laplacian_variance,
     "/ variance": lambda patch: laplacian_variance(patch) / (float(patch.var()) + 1.0),
@@ -69,30 +57,13 @@ MEASURES: dict[str, Callable[[Gray], float]] = {
 CHOSEN = "/ reblurred"
 
 
-class Embedder:
-    """The float32 network, one thread, as exported for quantization."""
-
-    def __init__(self, weights: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        model = export(LIGHTCNN9, load_weights(weights)).SerializeToString()
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-
-    def embed(self, crop: Gray) -> Floats:
-        """(128, 128) uint8 → (256,) unit vector."""
-        face = crop.astype(np.float32)[None, None] / 255
-        vector = np.asarray(self._session.run(None, {INPUT: face})[0], np.float64)[0]
-        return np.asarray(vector / np.linalg.norm(vector))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Observations:
-    """What was measured on N crops × L levels of blur × S face sizes."""
+    """Measurements of N crops × L levels of blur × S face sizes."""
 
     cosine: Floats  # (N, L, S) to the embedding of the sharp crop at native size
     measures: Floats  # (N, L, S, len(SIDES_PX), len(MEASURES))
-    field: Floats  # (N, L) variance of the Laplacian of the whole 128 px crop: the field's measure
+    field: Floats  # (N, L) variance of the Laplacian of the whole 128 px crop: the common measure
 
     def measure(self, side_px: int, name: str) -> Floats:
         """(N, L, S) of one candidate."""
@@ -101,7 +72,7 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """How one measure did."""
+    """Results of one measure."""
 
     side_px: int
     name: str
@@ -113,10 +84,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit for the chosen measure and what it does."""
+    """One limit for the chosen measure and the shares that it refuses."""
 
     limit: float
-    ordinary_refused: float  # share of all validation crops, as they are, that it refuses
+    ordinary_refused: float  # share of all unchanged validation crops
     lost_refused: float  # share of the lost faces of the sweep
     kept_refused: float  # share of the others
 
@@ -135,7 +106,7 @@ def blurred(crop: Gray, kind: str, percent: float, angle_rad: float) -> Gray:
 
 
 def shot(crop: Gray, face_px: float, rng: np.random.Generator) -> tuple[Gray, Floats]:
-    """Return the crop as a camera would see it with a face of `face_px`, and the landmarks in it."""
+    """Return the crop as a camera sees a face of `face_px`, and the landmarks in it."""
     side = round(CROP_PX * face_px / NATIVE_FACE_PX)
     small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA) if side < CROP_PX else crop
     noisy = np.clip(small + rng.normal(0, NOISE, small.shape), 0, 255).round().astype(np.uint8)
@@ -172,7 +143,7 @@ def observe(crops: list[Gray], embedder: Embedder) -> Observations:
 
 
 def rank_candidates(seen: Observations) -> list[Candidate]:
-    """Judge every candidate measure on the same shots."""
+    """Return the results of every candidate measure on the same shots."""
     lost = seen.cosine < LOST_COSINE
     found = []
     for side_px, name in product(SIDES_PX, MEASURES):
@@ -186,14 +157,14 @@ def rank_candidates(seen: Observations) -> list[Candidate]:
 
 
 def scale_to_field(seen: Observations, measure: Floats) -> float:
-    """Return the factor that gives the native faces about the field's limit the value of that limit."""
+    """Return the factor that gives native faces near the common limit the value of that limit."""
     native = measure[..., -1]
     near = (seen.field > FIELD_LIMIT / 1.5) & (seen.field < FIELD_LIMIT * 1.5)
     return float(np.exp(np.median(np.log(seen.field[near] / np.maximum(native[near], 1e-9)))))
 
 
 def limits(seen: Observations, ordinary: Floats, measure: Floats) -> list[Limit]:
-    """Say what a row of limits would refuse."""
+    """Return the shares that each of a row of limits refuses."""
     lost = seen.cosine < LOST_COSINE
     steps = [float(f"{v:.2g}") for v in np.geomspace(measure.min() + 1, np.median(measure) * 2, 16)]
     return [
@@ -213,7 +184,7 @@ def _auc(measure: Floats, lost: NDArray[np.bool_]) -> float:
 
 
 def _code() -> str:
-    """Return the source of all that measures, so that a cache never outlives it."""
+    """Return the source of the measuring functions: the cache is bound to it."""
     measuring = (observe, blurred, shot, aligned, gates.canonical_patch, gates.patch_sharpness)
     return "".join(inspect.getsource(function) for function in measuring)
 
@@ -232,9 +203,9 @@ def _observations(embedder: Embedder, folder: Path, count: int) -> tuple[Observa
     return seen, every
 
 
-def sweep(folder: Path, weights: Path, count: int) -> dict[str, Any]:
-    """Run everything; returns the report as plain data."""
-    seen, every = _observations(Embedder(weights), folder, count)
+def sweep(folder: Path, embedder: Embedder, count: int) -> dict[str, Any]:
+    """Run the sweep; return the report as plain data."""
+    seen, every = _observations(embedder, folder, count)
     candidates = rank_candidates(seen)
     measure = seen.measure(gates.PATCH_PX, CHOSEN)
     scale = scale_to_field(seen, measure)
@@ -282,19 +253,9 @@ def show(report: dict[str, Any]) -> None:
 
 def main() -> int:
     """Parse the arguments and print the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=data.DEFAULT, help="folder of the face crops")
-    parser.add_argument("--weights", type=Path, help="checkpoint (default: DATA/weights/lightcnn9-start.pt)")
+    parser = arguments(__doc__)
     parser.add_argument("--crops", type=int, default=100, help="sharp crops to blur")
-    parser.add_argument("--json", action="store_true", help="print plain data instead of tables")
-    a = parser.parse_args()
-    try:
-        report = sweep(a.data, a.weights or a.data / "weights" / "lightcnn9-start.pt", a.crops)
-    except EdgeError as e:
-        print(e, file=sys.stderr)
-        return e.exit_code
-    print(json.dumps(report, indent=1)) if a.json else show(report)
-    return 0
+    return run(parser, lambda asked, embedder: sweep(asked.data, embedder, asked.crops), show)
 
 
 if __name__ == "__main__":

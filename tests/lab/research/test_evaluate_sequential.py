@@ -9,8 +9,9 @@ import pytest
 
 from edge.identity.calibration import OperatingPoint
 from tests.lab.faces import make_data
-from tools.lab import data, sequential
+from tools.lab import data
 from tools.lab.figures import unit
+from tools.lab.research import sequential
 from tools.lab.visits import Faces, running
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tools.lab.networks.blocks import conv_bn, inverted_residual, relu6
+from tools.lab.research.networks.blocks import conv_bn, inverted_residual, relu6
 
 SIDE_PX, CHANNELS, DIMENSION = 224, 3, 256
 _STAGES = (  # expansion, channels, blocks, stride of the first one

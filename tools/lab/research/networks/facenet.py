@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tools.lab.networks.blocks import Branches, Residual, conv_bn
+from tools.lab.research.networks.blocks import Branches, Residual, conv_bn
 
 SIDE_PX, CHANNELS, DIMENSION = 160, 3, 128
 

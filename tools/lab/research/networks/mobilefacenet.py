@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tools.lab.networks.blocks import conv_bn, inverted_residual, linear, prelu
+from tools.lab.research.networks.blocks import conv_bn, inverted_residual, linear, prelu
 
 SIDE_PX, CHANNELS, DIMENSION = 112, 3, 128
 _STAGES = (  # expansion, channels, blocks, stride of the first one

@@ -58,7 +58,7 @@ class _Files:
         elif node.op == "Flatten":
             self._line("Flatten", node.inputs, node.outputs, "")
         else:
-            raise ModelError(f"no ncnn form of {node.op} is known here", "write it in tools/lab/ncnn_files.py")
+            raise ModelError(f"no ncnn form of {node.op} is known here", "write it in tools/lab/research/ncnn_files.py")
 
     def text(self) -> str:
         """Return the layers."""

@@ -43,7 +43,7 @@ from edge.vision.gates import MAX_ROLL_DEG, MIN_TRUST, roll_deg
 from edge.vision.geometry import cut, inverse, mapped
 from tools.lab import data
 from tools.lab.report import markdown
-from tools.lab.sequential import Encounters, rates
+from tools.lab.research.sequential import Encounters, rates
 
 SIZES_PX, ROLLS_DEG = (40, 60, 100, 150, 200), (-45, -30, -15, 0, 15, 30, 45)
 RECOGNISED_PX, RECOGNISED_DEG = (60, 80, 100), (0, 30)

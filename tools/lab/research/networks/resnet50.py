@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tools.lab.networks.blocks import Residual, conv_bn, linear
+from tools.lab.research.networks.blocks import Residual, conv_bn, linear
 
 SIDE_PX, CHANNELS, DIMENSION = 224, 3, 256
 _STAGES = ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2))  # blocks, inner channels, stride of the first one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.lab import disagreement
+from tools.lab.research import disagreement
 from tools.lab.visits import Faces
 
 

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.vision import gates
-from tools.lab import augment, data
-from tools.lab.augment import Picture
+from tools.lab import data
 from tools.lab.data import Crop
 from tools.lab.embeddings import CACHE, embed_split
 from tools.lab.engines import Embed, Exported, Subject, subject
@@ -29,6 +28,8 @@ from tools.lab.figures import Labels, Vectors, unit
 from tools.lab.finder import Finder
 from tools.lab.identification import TEMPLATES, Search, people_with, ranks_of_mates
 from tools.lab.report import grid, markdown, save
+from tools.lab.research import augment
+from tools.lab.research.augment import Picture
 
 PROBES = 3  # a person
 FMR = 1e-3

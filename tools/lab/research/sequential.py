@@ -26,12 +26,12 @@ from edge.identity.cohort import Cohort
 from edge.processes.gallery import load_calibration, load_cohort
 from edge.records import AlignedFace
 from tools.lab import data
-from tools.lab.augment import contrast, defocus, gamma, low_light, placed, side_light
 from tools.lab.calibrate import embedded
 from tools.lab.embeddings import CACHE
 from tools.lab.engines import Embed, listed, subject
 from tools.lab.figures import Labels, Vectors
 from tools.lab.report import markdown
+from tools.lab.research.augment import contrast, defocus, gamma, low_light, placed, side_light
 from tools.lab.thresholds import clustered_upper
 from tools.lab.visits import FIRST, LAST, Faces, running
 

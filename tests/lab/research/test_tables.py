@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch", reason="skipped: torch is not installed (ex
 
 from torch import nn
 
-from tools.lab import operators_table, timing
-from tools.lab.networks import NETWORKS, gigamacs
 from tools.lab.operators import OPERATORS
-from tools.lab.operators_table import Budget, Faces, Outcome, collected, keep, table, train
+from tools.lab.research import operators_table, timing
+from tools.lab.research.networks import NETWORKS, gigamacs
+from tools.lab.research.operators_table import Budget, Faces, Outcome, collected, keep, table, train
 
 torch.set_num_threads(1)
 TINY = Budget(side_px=16, width=0.125, crops=16, batch=4, steps=6, warmup_steps=2, max_seeds=(2,))

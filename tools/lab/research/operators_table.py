@@ -33,8 +33,8 @@ from tools.lab.losses import distillation
 from tools.lab.networks.lightcnn9 import DIMENSION, LightCNN9
 from tools.lab.operators import OPERATORS, Operator
 from tools.lab.report import axes, markdown, save
+from tools.lab.research.timing import interleaved_ms, runner, traced
 from tools.lab.student import scale_layers
-from tools.lab.timing import interleaved_ms, runner, traced
 
 _FULL_SHAPE = (1, 1, 128, 128)
 _FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
