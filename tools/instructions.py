@@ -1,8 +1,9 @@
-"""Instructions that the product executes, where times are too noisy: `python -m tools.instructions [--write]`.
+"""Counts of instructions, for machines where times are too noisy: `python -m tools.instructions [--write]`.
 
-On x86-64 callgrind counts, for aarch64 qemu-user with a plugin (`tools/rig/arm64.py` says what it needs). A count is
-the difference of two processes that do the same work a different number of times, so that start-up cancels out. Counts
-are not times: a wide instruction does more than a narrow one, and a wait for memory is none. The last line is JSON.
+callgrind counts on x86-64, and qemu-user with a plugin counts for aarch64 (`tools/rig/arm64.py` lists what it needs). A
+count is the difference of two processes that do the same work a different number of times, so start-up cancels out.
+Counts are not times: a wide instruction does more than a narrow one, and waiting for memory is not counted. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _FIGURES = _PAGE.with_suffix("") / "instructions.json"  # million instructions: 
 HERE = "x86_64"
 ALL = (HERE, *(processor.qemu for processor in arm64.PROCESSORS))
 _COUNTED = Path(__file__).parent / "rig/counted.py"
-_FEW, _MANY = 1, 4  # times that the work is done
+_FEW, _MANY = 1, 4  # repetitions of the work in the two processes
 SUBJECTS = {
     "embed-int8": "an embedding, as shipped",
     "embed-plain-int8": "an embedding, plain QDQ int8",
@@ -43,7 +44,7 @@ Count = Callable[[str, int], int]
 
 
 def callgrind(forms: Path) -> Count:
-    """Return what counts the instructions of one process on this x86-64 machine; `forms`: where they are written."""
+    """Return a function that counts one process on this x86-64 machine; `forms`: folder of the model's forms."""
     valgrind = ["setarch", "-R", "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
     environ = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(_COUNTED.parents[2])}
 
@@ -56,7 +57,7 @@ def callgrind(forms: Path) -> Count:
 
 
 def emulated(processor: arm64.Processor, installed: arm64.Emulated, plugin: Path, forms: Path) -> Count:
-    """Return what counts the instructions of one emulated process."""
+    """Return a function that counts one emulated process."""
 
     def count(subject: str, times: int) -> int:
         done = installed.run(processor, _COUNTED, subject, str(times), forms, plugin=plugin)
@@ -73,7 +74,7 @@ def _collected(done: subprocess.CompletedProcess[str], pattern: str) -> int:
 
 
 def each(count: Count, name: str) -> dict[str, float]:
-    """Return millions of instructions of every subject, once each."""
+    """Return the millions of instructions of every subject."""
     found = {}
     for subject in SUBJECTS:
         found[subject] = round((count(subject, _MANY) - count(subject, _FEW)) / (_MANY - _FEW) / 1e6, 2)
@@ -82,41 +83,41 @@ def each(count: Count, name: str) -> dict[str, float]:
 
 
 def measure(processors: Sequence[str]) -> dict[str, Any]:
-    """Return the counts of these processors; what cannot be counted here says why."""
-    told: dict[str, Any] = {}
+    """Return the counts of these processors, or the reason where one cannot be counted here."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="edge-count-") as name:
         folder = Path(name)
         write_forms(folder)
         if HERE in processors:
             able = platform.machine() == HERE and shutil.which("valgrind") is not None
-            told[HERE] = each(callgrind(folder), HERE) if able else "not counted: this needs x86-64 and valgrind"
+            found[HERE] = each(callgrind(folder), HERE) if able else "not counted: this needs x86-64 and valgrind"
         wanted = [processor for processor in arm64.PROCESSORS if processor.qemu in processors]
         if not wanted:
-            return told
+            return found
         try:
             plugin, installed = arm64.plugin(folder), arm64.emulated(folder, _say)
         except Missing as e:
-            return told | {processor.qemu: f"not counted: {e}" for processor in wanted}
+            return found | {processor.qemu: f"not counted: {e}" for processor in wanted}
         for processor in wanted:
-            told[processor.qemu] = each(emulated(processor, installed, plugin, folder), processor.qemu)
-    return told
+            found[processor.qemu] = each(emulated(processor, installed, plugin, folder), processor.qemu)
+    return found
 
 
 def write_forms(folder: Path) -> None:
-    """Write the forms that are counted beside the shipped file, where `tools/rig/counted.py` reads them."""
+    """Write the counted forms other than the shipped file to a folder; `tools/rig/counted.py` reads them."""
     made = make_forms(load_manifest().embedder("lightcnn9"))
     for subject, form in _FORMS.items():
         (folder / f"{subject}.onnx").write_bytes(write(made[form]))
 
 
-def table(told: dict[str, Any]) -> str:
-    """Return the counts as a Markdown table: a row a subject, a column a processor."""
-    head = ["| Million instructions |", *(f" {name} |" for name in told)]
+def table(found: dict[str, Any]) -> str:
+    """Return the counts as a Markdown table: a row for each subject, a column for each processor."""
+    head = ["| Million instructions |", *(f" {name} |" for name in found)]
     rows = [
-        "".join([f"| {title} |", *(f" {counts[subject]:,.1f} |" for counts in told.values())])
+        "".join([f"| {title} |", *(f" {counts[subject]:,.1f} |" for counts in found.values())])
         for subject, title in SUBJECTS.items()
     ]
-    return "\n".join(["".join(head), "| --- |" + " ---: |" * len(told), *rows])
+    return "\n".join(["".join(head), "| --- |" + " ---: |" * len(found), *rows])
 
 
 def main() -> int:
@@ -127,14 +128,14 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.processors) - set(ALL):
         parser.error(f"no such processor: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
-    told = measure(asked.processors or ALL)
-    counted = {name: counts for name, counts in told.items() if isinstance(counts, dict)}
+    found = measure(asked.processors or ALL)
+    counted = {name: counts for name, counts in found.items() if isinstance(counts, dict)}
     if asked.write and counted:
         before = json.loads(_FIGURES.read_text(encoding="utf-8")) if _FIGURES.exists() else {}
         every = {name: counts for name in ALL if (counts := (before | counted).get(name))}
         publish("instructions", every, table(every), _PAGE, "python -m tools.instructions --write")
-    print(json.dumps(told))
-    return 0 if len(counted) == len(told) else 1
+    print(json.dumps(found))
+    return 0 if len(counted) == len(found) else 1
 
 
 def _say(line: str) -> None:

@@ -32,8 +32,8 @@ def test_what_is_counted_runs_with_the_installed_product_alone(tmp_path: Path) -
 
 
 def test_the_last_count_is_taken() -> None:
-    told = "instructions: 12\n==1== Collected : 34\ninstructions: 56\n"
-    assert instructions._collected(done(told), r"instructions: (\d+)") == 56
+    counted = "instructions: 12\n==1== Collected : 34\ninstructions: 56\n"
+    assert instructions._collected(done(counted), r"instructions: (\d+)") == 56
 
 
 @pytest.mark.parametrize("failed", [done("nothing"), done("instructions: 3\n", code=139)])

@@ -1,4 +1,4 @@
-"""python -m tools.days: simulated days of wearers with the real governor, and what other policies make of them."""
+"""python -m tools.days: simulated days of wearers with the real governor, compared with other policies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TABLE_ROWS = 100
     default=simulator.DAYS_PER_WEARER,
     type=click.IntRange(min=1),
     show_default=True,
-    help="Days of one wearer in a row; the first is unknown.",
+    help="Days of one wearer in a row; the first starts without learned values.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of the simulated wearers and days.")
 @click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page as well.")
@@ -70,7 +70,7 @@ def day_plots(found: Mapping[str, Any]) -> str:
 
 
 def _capped(day: Mapping[str, Any]) -> list[float | None]:
-    """Return the budget where it can be drawn: in the last minutes of a day it is divided by next to nothing."""
+    """Return the budget, capped for the plot: near the end of a day the time left is close to zero."""
     most = 1.5 * max(day["power_w"])
     return [None if value is None else min(value, most) for value in day["budget_w"]]
 

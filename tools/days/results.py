@@ -1,4 +1,4 @@
-"""What became of simulated days, and the figures of many of them. What a met day is, `simulator.py` says."""
+"""Results of simulated days, and the figures of many days. `simulator.py` defines a met day."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from tools.days.world import SENSORS, STEP_S
 
-TOLERANCE = 0.02  # of the asked run time, on both sides
+TOLERANCE = 0.02  # of the wanted run time, on both sides
 _HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class DayResult:
-    """One day as it went, beside what other policies make of it."""
+    """Results of one day, and of other policies on the same day."""
 
     wearer: int
     day: int
@@ -25,20 +25,20 @@ class DayResult:
     run_h: float
     met: bool
     said_impossible: bool
-    shortage: float  # share of the asked time that the floor misses; negative: possible
+    shortage: float  # share of the wanted time that floor rates miss; negative: possible
     recognised: int
     encounters: int
-    hindsight: float  # recognised by the best constant rate of the same life
-    threshold: float  # recognised by percent thresholds tuned to the same life
-    most: float  # recognised by full rates, were there energy for them: nobody recognises more
-    plain_threshold_life: float  # share of the asked time that thresholds of 50 % and 20 % last
+    hindsight: float  # recognised by the best constant rate with the same life
+    threshold: float  # recognised by percent thresholds that are tuned to the same life
+    most: float  # recognised by full rates with unlimited energy: the upper bound
+    plain_threshold_life: float  # share of the wanted time that thresholds of 50 % and 20 % last
     full_rate_life: float
     mode_changes: int
     governor_s: float
 
     @property
     def tightness(self) -> float:
-        """Where the asked time lies between what full rates last (0) and what the floor lasts (1)."""
+        """Position of the wanted time between the life of full rates (0) and of floor rates (1)."""
         return (1.0 - self.full_rate_life) / max(1.0 - self.shortage - self.full_rate_life, 1e-9)
 
 
@@ -86,8 +86,8 @@ def as_rows(results: list[DayResult]) -> list[dict[str, object]]:
 
 
 def _share(values: object) -> float | None:
-    told = list(values)  # type: ignore[call-overload]
-    return round(sum(told) / len(told), 4) if told else None
+    known = list(values)  # type: ignore[call-overload]
+    return round(sum(known) / len(known), 4) if known else None
 
 
 def _total(results: list[DayResult], name: str) -> float:

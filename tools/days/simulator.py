@@ -1,16 +1,16 @@
-"""Days of wearers with the real governor in the loop, and what other policies would have made of the same days.
+"""Days of wearers with the real governor in the loop, and the results of other policies on the same days.
 
-A day is met when its run time is within 2 % of the asked one, on both sides. The run time is the moment at which
-service at or above the floor ends: the true energy is down to the reserve, or the governor goes critical over the
-battery before that. Where energy above the reserve is left at the asked end, the run time is the asked one plus what
-that energy lasts at the mean power of the day: a battery that is left with much unused is a miss as one that dies is.
+A day is met when its run time is within 2 % of the wanted one, on both sides. The run time ends when service at or
+above floor rates ends: the true energy has reached the reserve, or the battery made the governor go critical before.
+Where energy above the reserve is left at the wanted end, the run time is the wanted one plus the time that this energy
+lasts at the mean power of the day. A battery with much unused energy is therefore a miss, like an empty one.
 
-A day is *possible* when the floor, held from start to end with the true battery, lasts at least as long as asked, and
-the full rates do not: otherwise it is *impossible*, or *ample* (nothing to govern; counted apart). A day is said to be
-impossible in time when the orders say so one hour after the start, and as long as they do then.
+A day is *possible* when floor rates, with the true battery, last at least the wanted time, and full rates do not.
+Otherwise it is *impossible*, or *ample*: there is nothing to govern, and it is counted apart. An impossible day is
+reported in time when the orders one hour after the start say so.
 
-Each wearer keeps a device, a battery and what the governor has learned for several days in a row; the first day starts
-from the priors and the label of the battery. Steps are of `STEP_S`, one reading and one update of the governor each.
+Each wearer keeps a device, a battery and the governor's learned values for several days in a row. The first day starts
+from the priors and the label of the battery. Each step of `STEP_S` has one reading and one update of the governor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tools.days.results import TOLERANCE, DayResult
 from tools.days.visits import Course, Crowd, Setting, constant, course, power_w, usage_of
 from tools.days.world import DAY_S, STEP_S, Day, Gauges, Wearer, draw_day, draw_wearer
 
-DAYS_PER_WEARER = 20  # about a month of working days; the first one begins without any knowledge
+DAYS_PER_WEARER = 20  # about a month of working days; the first one starts without learned values
 _HOUR_S = 3600.0
 _SMALL_AREA = 0.25  # of the detector at half size
 _NOTHING = PerDemand(0.0, 0.0, 0.0)
@@ -50,10 +50,10 @@ FULL = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked of one day."""
+    """The wanted run time of one day."""
 
     run_s: float
-    energy_wh: float  # truly there above the true reserve at the start
+    energy_wh: float  # true energy above the true reserve at the start
     kind: str  # possible, impossible, ample
 
 
@@ -72,7 +72,7 @@ class Trace:
 def simulate(
     days: int, seed: int, per_wearer: int = DAYS_PER_WEARER, progress: Callable[[int], None] | None = None
 ) -> list[DayResult]:
-    """Return so many days of seeded wearers, each of whom has `per_wearer` days in a row."""
+    """Return the results of `days` days of seeded wearers with `per_wearer` days in a row each."""
     results: list[DayResult] = []
     wearer = 0
     while len(results) < days:
@@ -85,7 +85,7 @@ def simulate(
 
 
 def simulate_wearer(rng: np.random.Generator, number: int, days: int) -> list[DayResult]:
-    """Return the days of one wearer, each of which starts from what the ones before have taught."""
+    """Return the days of one wearer; each starts with the learned values of the days before."""
     person = draw_wearer(rng)
     learned = first_knowledge(person)
     results = []
@@ -114,7 +114,7 @@ def example_day(seed: int) -> dict[str, Any]:
 
 
 def first_knowledge(person: Wearer) -> Learned:
-    """Return what a governor knows of a device it has never run on: the board's prior and the battery's label."""
+    """Return the starting values of a governor on a new device: the board's prior and the battery's label."""
     return from_prior(PRIORS[person.board], LABEL_SHARE * person.label_wh, LABEL_SPREAD)
 
 
@@ -137,7 +137,7 @@ def at_rate(limits: Limits, hertz: float) -> Setting:
 
 
 def ask(rng: np.random.Generator, person: Wearer, day: Day) -> Asked:
-    """Draw a run time: one in six beyond what the floor can do, one in twenty below what full rates last."""
+    """Draw a run time: one in six beyond the life of floor rates, one in twenty below that of full rates."""
     limits = limits_of(person)
     energy_wh = float((day.start_share - limits.reserve) * person.full_wh)
     floor_s = life_s(course(day, person.costs, floor_setting(limits)).drain_w, energy_wh)
@@ -155,7 +155,7 @@ def ask(rng: np.random.Generator, person: Wearer, day: Day) -> Asked:
 
 
 def life_s(drain_w: NDArray[np.float64], energy_wh: float) -> float:
-    """Return how long an energy lasts; beyond the drawn day at its mean power."""
+    """Return how long an energy lasts; beyond the drawn day its mean power is assumed."""
     used_wh = np.cumsum(drain_w) * STEP_S / _HOUR_S
     if used_wh[-1] <= energy_wh:
         return DAY_S + (energy_wh - float(used_wh[-1])) / float(drain_w.mean()) * _HOUR_S
@@ -177,7 +177,7 @@ class Run:
         self._left_wh = day.start_share * person.full_wh
         self._crowd = Crowd(day.encounters)
         self.recognised = 0
-        self.ended_s: float | None = None  # when service at or above the floor ended, None: it held
+        self.ended_s: float | None = None  # when service at or above floor rates ended, None: never
         self.said_impossible = False
         self.mode_changes = 0
         self.governor_s = 0.0
@@ -185,7 +185,7 @@ class Run:
         self.trace = Trace([], [], [], [], [], [])
 
     def play(self) -> None:
-        """Play the day to its asked end."""
+        """Play the day to its wanted end."""
         usage, watts, mode = _NO_USAGE, self.person.costs.base_w, "active"
         reserve_wh = self.limits.reserve * self.person.full_wh
         for step in range(self._steps):
@@ -215,7 +215,7 @@ class Run:
         return orders
 
     def _live(self, step: int, setting: Setting) -> Usage:
-        """Let one step pass: who comes, who is recognised, what the stages do."""
+        """Advance one step: count recognised encounters and return the usage of the stages."""
         met_s, followed_s, recognised = self._crowd.advance(step, setting)
         self.recognised += recognised
         return usage_of(setting, (met_s, followed_s), self._moves[step], STEP_S)
@@ -230,7 +230,7 @@ class Run:
 
     @property
     def run_s(self) -> float:
-        """The run time as the module's docstring defines it."""
+        """The run time, as defined in the module's docstring."""
         if self.ended_s is not None:
             return self.ended_s
         spare_wh = self._left_wh - self.limits.reserve * self.person.full_wh
@@ -238,7 +238,7 @@ class Run:
         return self.asked.run_s * (1.0 + spare_wh / max(used_wh, 1e-9))
 
     def result(self, number: int, day: int) -> DayResult:
-        """Return what came of the day, beside the baselines."""
+        """Return the results of the day and of the baselines."""
         asked_s, run_s = self.asked.run_s, self.run_s
         floor = course(self.day, self.person.costs, floor_setting(self.limits))
         full = course(self.day, self.person.costs, constant(self.limits.full))
@@ -267,14 +267,14 @@ class Run:
 
 
 class Baselines:
-    """What policies without a governor make of the same day."""
+    """Results of policies without a governor on the same day."""
 
     def __init__(self, person: Wearer, day: Day, asked: Asked, limits: Limits) -> None:
         self._person, self._day, self._asked, self._limits = person, day, asked, limits
         self._steps = round(asked.run_s / STEP_S)
 
     def hindsight(self) -> float:
-        """Return what the constant rate recognises that empties the battery to the reserve exactly at the asked end."""
+        """Return the encounters recognised by the constant rate that reaches the reserve exactly at the wanted end."""
         low, high = self._limits.floor_hz * 0.2, self._limits.full.detector_hz
         for _ in range(14):
             middle = 0.5 * (low + high)
@@ -287,12 +287,13 @@ class Baselines:
         return float(best.recognised[: self._steps].sum())
 
     def thresholds(self, floor: Course, full: Course) -> float:
-        """Return what full rates above a charge, a quarter of them above 40 % of it, and the floor below recognise.
+        """Return the encounters recognised by three levels: full rates, a quarter of them, floor rates.
 
-        The charge is chosen with hindsight such that the battery lasts exactly as long as asked.
+        Full rates hold above a charge, a quarter of them above 40 % of this charge. The charge is chosen with
+        hindsight, so that the battery lasts exactly the wanted time.
         """
         levels = (full, self._quarter(), floor)
-        low, high = 0.0, 1.0  # the higher, the sooner it saves
+        low, high = 0.0, 1.0  # a higher charge saves earlier
         for _ in range(14):
             middle = 0.5 * (low + high)
             if self._play(levels, middle, 0.4 * middle)[0] >= self._asked.run_s:
@@ -302,14 +303,14 @@ class Baselines:
         return self._play(levels, high, 0.4 * high)[1]
 
     def plain_life(self, floor: Course, full: Course) -> float:
-        """Return the share of the asked time that the usual thresholds of 50 % and 20 % last."""
+        """Return the share of the wanted time that the usual thresholds of 50 % and 20 % last."""
         return self._play((full, self._quarter(), floor), 0.5, 0.2)[0] / self._asked.run_s
 
     def _quarter(self) -> Course:
         return course(self._day, self._person.costs, at_rate(self._limits, 0.25 * self._limits.full.detector_hz))
 
     def _play(self, levels: tuple[Course, Course, Course], first: float, second: float) -> tuple[float, float]:
-        """Return (life in s, recognised until the asked end) where the charge switches from level to level."""
+        """Return (life in s, encounters recognised until the wanted end) where the charge switches the level."""
         full_wh = self._person.full_wh
         left_wh, reserve_wh = self._day.start_share * full_wh, self._limits.reserve * full_wh
         at, recognised = 0, 0.0

@@ -1,8 +1,8 @@
-"""What rates mean for encounters and for power: the physics of a simulated day, for one step or for a whole day.
+"""The effect of rates on encounters and on power in a simulated day, for one step or for the whole day.
 
-An encounter is recognised when, before it ends, it was first detected, confirmed by one more look, and three fit crops
-were embedded, each from a window of 0.2 s of its own. The same draws decide for every policy, so that policies differ
-by their rates alone.
+An encounter is recognised if, before it ends, it is detected, confirmed by one more look, and three fit crops are
+embedded, each from a window of 0.2 s of its own. All policies use the same random draws, so they differ only in their
+rates.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from edge.records import Rates
 from tools.days.world import STEP_S, Day, Encounters, at_area
 
 EMBEDDINGS = 3
-_WINDOW_S = 0.2  # the best of the crops of so long is embedded
+_WINDOW_S = 0.2  # the best crop of this time is embedded
 _RECHECK_HZ = 1 / 3.0  # embeddings of a decided face
-_EGO_HZ, _STILL_HZ = 2.0, 0.5  # looks of the schedule where only the camera moves, and where nothing does
-_SWITCH_FRAMES = 2.0  # of the slow rate, until a camera delivers at the fast one
+_EGO_HZ, _STILL_HZ = 2.0, 0.5  # looks of the schedule where only the camera moves, and where nothing moves
+_SWITCH_FRAMES = 2.0  # at the slow rate, until a camera delivers at the fast one
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Setting:
 
     @property
     def switch_s(self) -> float:
-        """How long the camera needs to go from watching to meeting; the rates stay those of watching for that long."""
+        """Time of the camera from watching to meeting; the rates of watching hold until then."""
         fps = self.watch.capture_fps
         return 0.0 if self.meet == self.watch or fps <= 0.0 else _SWITCH_FRAMES / fps
 
 
 def constant(rates: Rates, area: float = 1.0) -> Setting:
-    """Return the setting of a policy that does not look at demand."""
+    """Return the setting of a policy that ignores demand."""
     return Setting(rates, rates, rates, area)
 
 
@@ -60,14 +60,14 @@ class Visit:
     """One encounter in progress."""
 
     end_s: float
-    to_see: float  # looks still missing until it is detected
+    to_see: float  # looks until it is detected
     looks_to_fit: float
-    sights: NDArray[np.float64]  # (3,) what a look is worth at each of AREAS
-    progress: float = 0.0  # 0..1 of what recognition takes
+    sights: NDArray[np.float64]  # (3,) worth of a look at each of AREAS
+    progress: float = 0.0  # 0..1 of the work of recognition
     met_s: float = 0.0
 
     def advance(self, span_s: float, setting: Setting) -> tuple[float, float]:
-        """Let it last for a while; returns the seconds in which it was undecided and in which it was decided."""
+        """Advance the time; return the seconds in which the face was undecided and in which it was decided."""
         left_s, sight = span_s, float(at_area(self.sights, setting.area))
         if self.to_see > 0.0:
             looks_hz = setting.watch.detector_hz * sight
@@ -90,7 +90,7 @@ class Visit:
         return met_s, left_s - met_s
 
     def _gather(self, span_s: float, rates: Rates, sight: float) -> float:
-        """Gather evidence at these rates; returns how long it took, the whole span where it is not enough."""
+        """Gather evidence at these rates; return the time that it took, the whole span where it does not suffice."""
         need_s = to_recognise_s(rates, sight, self.looks_to_fit)
         used_s = min(span_s, need_s * (1.0 - self.progress))
         if used_s < span_s:
@@ -101,7 +101,7 @@ class Visit:
 
 
 class Crowd:
-    """Who is in view, step by step."""
+    """The people in view, step by step."""
 
     def __init__(self, people: Encounters) -> None:
         self._people = people
@@ -109,7 +109,7 @@ class Crowd:
         self._next = 0
 
     def advance(self, step: int, setting: Setting) -> tuple[float, float, int]:
-        """Let a step pass; returns the seconds of undecided and of decided faces, and how many were recognised."""
+        """Advance one step; return the seconds of undecided and of decided faces, and the number recognised."""
         people, begin_s = self._people, step * STEP_S
         end_s = begin_s + STEP_S
         began = [(visit, begin_s) for visit in self._visits]
@@ -130,7 +130,7 @@ class Crowd:
 
 
 def usage_of(setting: Setting, faces_s: tuple[float, float], moves: tuple[float, float], span_s: float) -> Usage:
-    """Return what the stages do in a span with (undecided, decided) faces for so long and (scene, ego) motion."""
+    """Return the usage of a span, given seconds of (undecided, decided) faces and shares of (scene, ego) motion."""
     scene, ego = moves
     met_s, followed_s = faces_s
     met_s = min(met_s, span_s)
@@ -156,14 +156,14 @@ def power_w(costs: Costs, usage: Usage, area: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What one setting, held all day, draws in each step and recognises of the arrivals of each step."""
+    """The draw of one setting in each step of a day, and the number recognised of the arrivals of each step."""
 
     drain_w: NDArray[np.float64]  # (S,) from the battery, losses included
     recognised: NDArray[np.float64]  # (S,)
 
 
 def course(day: Day, costs: Costs, setting: Setting) -> Course:
-    """Return the course of a whole day under one setting that does not look at demand."""
+    """Return the course of a whole day under one setting that ignores demand."""
     rates, steps, people = setting.watch, len(day.scene), day.encounters
     looks_hz = rates.detector_hz * at_area(people.sights, setting.area)
     seen_s = people.arrive_s + people.to_see_s(looks_hz)
@@ -186,7 +186,7 @@ def course(day: Day, costs: Costs, setting: Setting) -> Course:
 
 
 def _cover(begin_s: NDArray[np.float64], end_s: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    """Return the seconds of each step that the intervals cover, added up: (steps,)."""
+    """Return the sum of the seconds of each step that the intervals cover: (steps,)."""
     edges: NDArray[np.float64] = np.arange(steps + 1, dtype=np.float64) * STEP_S
     covered: NDArray[np.float64] = _elapsed(edges, np.sort(begin_s)) - _elapsed(edges, np.sort(end_s))
     return np.diff(covered)
