@@ -77,7 +77,7 @@ def test_a_back_end_without_a_file_lists_the_known_ones() -> None:
         ({"golden": {"path": "/etc/passwd", "sha256": "0" * 64}}, "regex"),
         ({"golden": {"path": "a.json", "sha256": "0" * 64, "package": "os"}}, "enum value 'os'"),
         ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"colour": "bgr"}}, "needs 3 values of mean and std"),
-        ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"std": [0.0]}}, "every std above 0"),
+        ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"std": [0.0]}}, "each std above 0"),
         ({"contract": json.loads(msgspec.json.encode(GRAY)) | {"landmarks": "five"}}, "cannot have 2 points"),
     ],
 )

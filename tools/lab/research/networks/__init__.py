@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tools.lab.networks import lightcnn9
 from tools.lab.research.networks import (
     efficientnet_b0,
     facenet,
-    lightcnn9,
     lightcnn29,
     mobilefacenet,
     mobilenet_v2,
