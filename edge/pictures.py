@@ -7,13 +7,14 @@ from typing import Protocol
 import numpy as np
 
 from edge.records import Face, Finding, Frame
-from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, Matcher, QualityGate, Refiner
+from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, Matcher, Orientation, QualityGate, Refiner
 
 
 class Stages(Protocol):
     """The stages that are asked; a pipeline has them."""
 
     detector: Detector
+    orientation: Orientation
     face_gate: FaceGate
     refiner: Refiner
     quality_gate: QualityGate
@@ -39,7 +40,7 @@ def _finding(stages: Stages, frame: Frame, face: Face) -> Finding:
     face = stages.refiner.refine(frame, face)
     quality = stages.quality_gate.assess(frame, face)
     if not quality.fit:
-        return Finding(face, quality.refused, quality)
+        return Finding(face, stages.orientation.explain(frame, quality.refused), quality)
     crop = stages.aligner.align(frame, face)
     one, other = (stages.embedder.embed(view).vector for view in (crop, crop.mirrored))
     evidence = (one + other) / np.float32(2)

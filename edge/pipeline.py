@@ -24,12 +24,15 @@ from edge.stages import (
     Liveness,
     Matcher,
     MotionGate,
+    Orientation,
     QualityGate,
     Refiner,
     Schedule,
     Tracker,
 )
 from edge.view import View
+
+NO_FACE = ("no face",)
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Pipeline:
     motion_gate: MotionGate
     schedule: Schedule
     detector: Detector
+    orientation: Orientation
     face_gate: FaceGate
     tracker: Tracker
     refiner: Refiner
@@ -91,7 +95,8 @@ class Pipeline:
         """Decide each face of a picture that is no part of a moving view."""
         self.counters.looks += 1
         findings = examine(self, frame)
-        self.reasons.note([r for f in findings for r in f.refused] if findings else ["no face"], frame.t_s)
+        refused = [r for f in findings for r in f.refused]
+        self.reasons.note(refused if findings else self.orientation.explain(frame, NO_FACE), frame.t_s)
         self.counters.faces += sum(f.quality is not None for f in findings)
         judged = [(f.evidence, f.match, f.view) for f in findings if f.evidence is not None and f.match is not None]
         self.counters.embeddings += 2 * len(judged)
@@ -117,7 +122,7 @@ class Pipeline:
             face = self.refiner.refine(frame, track.face)
             quality = self.quality_gate.assess(frame, face)
             sight.quality, sight.refused = quality, quality.refused
-            self.reasons.note(quality.refused, frame.t_s)
+            self.reasons.note(self.orientation.explain(frame, quality.refused), frame.t_s)
             self.encounters.refuse(track.id, quality.refused)
             if quality.fit and self.shots.wants(track.id, quality, frame.t_s):
                 shot = Shot(self.aligner.align(frame, face), self.liveness.view(frame, track.face, quality))
@@ -127,7 +132,8 @@ class Pipeline:
         """Return the finds that pass the confidence and size gate, and count why others do not."""
         judged = [(face, self.face_gate.refusal(frame, face)) for face in found]
         refused = [(face, refusal) for face, refusal in judged if refusal is not None]
-        self.reasons.note([refusal for _, refusal in refused] if found else ["no face"], frame.t_s)
+        absent = () if found else self.orientation.explain(frame, NO_FACE)
+        self.reasons.note([*absent, *(refusal for _, refusal in refused)], frame.t_s)
         self.view.begin(frame.t_s, refused)
         return [face for face, refusal in judged if refusal is None]
 

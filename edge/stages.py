@@ -45,6 +45,12 @@ class Detector(Protocol):
     def set_max_side(self, max_side_px: int) -> None: ...
 
 
+class Orientation(Protocol):
+    """Replaces the reasons of a look without an upright face by `upright after N` where the picture is turned."""
+
+    def explain(self, frame: Frame, reasons: tuple[str, ...]) -> tuple[str, ...]: ...
+
+
 class FaceGate(Protocol):
     """Refuses faces that are too small, too uncertain or cut off; None: admitted."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge.errors import EnrolmentError, SourceError
 from edge.records import AlignedFace, Embedding, Face, Frame, Quality
 from edge.refusals import by_reason, without_name
-from edge.stages import Aligner, CropKeeper, Detector, Embedder, FaceGate, Liveness, QualityGate, Refiner
+from edge.stages import Aligner, CropKeeper, Detector, Embedder, FaceGate, Liveness, Orientation, QualityGate, Refiner
 
 MAX_TEMPLATES = 12
 # 996 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
@@ -50,6 +50,7 @@ class Stages:
     """What turns a picture into an embedding: the stages of the pipeline itself."""
 
     detector: Detector
+    orientation: Orientation
     face_gate: FaceGate
     refiner: Refiner
     quality_gate: QualityGate
@@ -316,13 +317,13 @@ def _look(name: str, picture: Frame | SourceError, stages: Stages) -> Look:
         return Look((without_name(picture.what, name),), remedy=picture.remedy)
     face = _main_face(stages.detector.detect(picture))
     if isinstance(face, str):
-        return Look((face,))
+        return Look(stages.orientation.explain(picture, (face,)))
     if reason := stages.face_gate.refusal(picture, face):
         return Look((reason,), face)
     face = stages.refiner.refine(picture, face)
     quality = stages.quality_gate.assess(picture, face)
     if not quality.fit:
-        return Look(quality.refused, face, quality)
+        return Look(stages.orientation.explain(picture, quality.refused), face, quality)
     crop = _aligned(stages.aligner, picture, face)
     doubt = None if stages.liveness is None else _not_live(stages.liveness, picture, face, quality)
     if crop is None or doubt is not None:

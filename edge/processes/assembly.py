@@ -24,6 +24,8 @@ from edge.vision.gates import HINTS, FaceGate, QualityGate, QualityLimits
 from edge.vision.kept import CropKeeper
 from edge.vision.landmarks import LandmarkRefiner
 from edge.vision.motion import MotionGate
+from edge.vision.orientation import Orientation
+from edge.vision.orientation import hints as rotation_hints
 from edge.vision.shots import BestShots
 from edge.vision.tilt import TiltedDetector
 from edge.vision.tracker import Tracker
@@ -69,10 +71,11 @@ def build_tilted_detector(config: Config, refiner: LandmarkRefiner, tells: float
     return TiltedDetector(detector, refiner, least, least if tells is None else tells)
 
 
-def build_focused_detector(config: Config, refiner: LandmarkRefiner | None = None) -> FocusedDetector:
-    """Return the detector that looks where the faces are."""
+def build_focused_detector(config: Config, detector: TiltedDetector | None = None) -> FocusedDetector:
+    """Return the detector that looks where the faces are; `detector`: one that reports finds from UNSURE on."""
     least = config.detector.min_confidence
-    detector = build_tilted_detector(config, refiner or build_refiner(config), min(UNSURE, least))
+    if detector is None:
+        detector = build_tilted_detector(config, build_refiner(config), min(UNSURE, least))
     return FocusedDetector(detector, _WHOLE_VIEW_S, least, config.detector.max_side_px)
 
 
@@ -117,14 +120,16 @@ def build_enrolment(config: Config) -> Stages:
     Crops are kept where [store] keep_crops says so.
     """
     embedder, refiner = build_embedder(config), build_refiner(config)
+    detector = build_tilted_detector(config, refiner)
     return Stages(
-        detector=build_tilted_detector(config, refiner),
+        detector=detector,
+        orientation=Orientation(detector, build_face_gate(config), refiner, build_quality_gate(config)),
         face_gate=build_face_gate(config),
         refiner=refiner,
         quality_gate=build_quality_gate(config),
         aligner=build_aligner(embedder),
         embedder=embedder,
-        hints=HINTS,
+        hints={**HINTS, **rotation_hints(config.camera.rotation, config.camera.mirror)},
         keeper=CropKeeper() if config.store.keep_crops else None,
     )
 
@@ -133,11 +138,13 @@ def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None =
     """Return the pipeline of design and configuration, ready for its first frame; `live` where it is open already."""
     rates, recognition = initial_rates(config), config.recognition
     embedder, refiner = build_embedder(config), build_refiner(config)
+    detector = build_tilted_detector(config, refiner, min(UNSURE, config.detector.min_confidence))
     live = liveness.open_stage(config).stage if live is None else live
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
         schedule=build_schedule(config, rates),
-        detector=build_focused_detector(config, refiner),
+        detector=build_focused_detector(config, detector),
+        orientation=Orientation(detector, build_face_gate(config), refiner, build_quality_gate(config)),
         face_gate=build_face_gate(config),
         tracker=build_tracker(rates),
         refiner=refiner,

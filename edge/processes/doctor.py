@@ -27,6 +27,8 @@ from edge.power.wish import WORDS, charge_is_read, wish
 from edge.processes import liveness
 from edge.processes.assembly import build_detector, build_embedder
 from edge.processes.gallery import LiveGallery, load_calibration
+from edge.processes.orientation import needed_rotation
+from edge.processes.status import status
 
 Level = Literal["ok", "WEAK", "FAIL"]
 _TPM2 = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
@@ -57,6 +59,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
     """Look at everything once; never raises EdgeError: what is broken is a finding."""
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "camera": lambda: look_at_camera(config),
+        "picture": lambda: _picture(config),
         "detector": lambda: _detector(config),
         "embedder": lambda: _embedder(config),
         "rate": lambda: _rate(config),
@@ -75,6 +78,15 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
         except EdgeError as e:
             findings.append(Finding("FAIL", subject, e.what, e.remedy))
     return findings
+
+
+def _picture(config: Config) -> Iterator[Finding]:
+    """Say whether the camera's picture lies on its side, as the running vision process has found."""
+    vision = status(config)["vision"]
+    rotation_deg = None if vision is None else needed_rotation(config.camera, vision["silent"], vision["embeddings"])
+    if rotation_deg is not None:
+        said = "faces are found only after the picture is turned: it seems to lie on its side or upside down"
+        yield Finding("WEAK", "picture", said, f"turn the camera, or set [camera] rotation = {rotation_deg}")
 
 
 def look_at_camera(config: Config) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from edge.config import Config
 from edge.content import kind_of
 from edge.errors import SourceError
 from edge.pictures import examine
+from edge.pipeline import NO_FACE
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Finding, Frame, Match
@@ -23,7 +24,7 @@ class Tried:
     """One picture, and what became of each face on it."""
 
     name: str
-    problem: str = ""  # why it could not be read
+    problem: str = ""  # why it could not be read, or shows no face
     findings: tuple[Finding, ...] = ()
 
 
@@ -41,7 +42,9 @@ def tried(config: Config, gallery: LiveGallery, paths: Sequence[Path]) -> Iterat
             except SourceError as e:
                 yield Tried(path.name, str(e))
                 continue
-            yield Tried(path.name, "", tuple(examine(pipeline, Frame(image, float(i), i, still=True))))
+            frame = Frame(image, float(i), i, still=True)
+            findings = tuple(examine(pipeline, frame))
+            yield Tried(path.name, "" if findings else pipeline.orientation.explain(frame, NO_FACE)[0], findings)
 
 
 def as_dict(picture: Tried, gallery: LiveGallery) -> dict[str, Any]:
@@ -57,8 +60,6 @@ def as_text(picture: Tried, gallery: LiveGallery) -> str:
     """Return one picture as lines for a person."""
     if picture.problem:
         return f"{picture.name}: {picture.problem}"
-    if not picture.findings:
-        return f"{picture.name}: no face"
     return "\n".join(f"{picture.name}: {in_words(finding, gallery)}" for finding in picture.findings)
 
 

@@ -31,6 +31,7 @@ from edge.processes.assembly import (
 from edge.processes.gallery import load_calibration, load_cohort
 from edge.records import Embedding, Frame
 from edge.vision.gates import HINTS, QualityGate, QualityLimits
+from edge.vision.orientation import Orientation
 from tests.footage import Image, still, video
 from tests.vision.test_liveness import held
 
@@ -167,8 +168,10 @@ def nobody(embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
 @pytest.fixture(scope="module")
 def stages() -> Stages:
     embedder, refiner = build_embedder(CONFIG), build_refiner(CONFIG)
+    detector = build_detector(CONFIG)
     return Stages(
-        detector=build_detector(CONFIG),
+        detector=detector,
+        orientation=Orientation(detector, build_face_gate(CONFIG), refiner, build_quality_gate(CONFIG)),
         face_gate=build_face_gate(CONFIG),
         refiner=refiner,
         quality_gate=build_quality_gate(CONFIG),
