@@ -199,6 +199,13 @@ class PowerConfig(_Section, frozen=True):
             raise ValueError("floor_look_s <= critical_look_s is needed")
 
 
+class PeopleConfig(_Section, frozen=True):
+    """What the device remembers of visits, beside the events that wait for the broker."""
+
+    correct_min: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    seen_days: Annotated[int, Meta(ge=0, le=366)] = 0
+
+
 class PrivacyConfig(_Section, frozen=True):
     """What the owner allows to leave beside the opaque id."""
 
@@ -228,6 +235,7 @@ class Config(_Section, frozen=True):
     outbox: OutboxConfig = OutboxConfig()
     mqtt: MqttConfig = MqttConfig()
     power: PowerConfig = PowerConfig()
+    people: PeopleConfig = PeopleConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     provision: ProvisionConfig = ProvisionConfig()
 
@@ -260,6 +268,11 @@ class Config(_Section, frozen=True):
     def provision_dir(self) -> Path:
         """The provisioning process's own: its code, its guesses, updates on their way."""
         return self.data_dir / "provision"
+
+    @property
+    def seen_path(self) -> Path:
+        """Who was met, sealed; only where [people] seen_days is set."""
+        return self.data_dir / "seen.edge"
 
     @property
     def control_path(self) -> Path:

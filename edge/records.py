@@ -6,7 +6,7 @@ seconds of one monotonic clock; wall-clock time exists only in published events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -150,6 +150,8 @@ class Decision:
     band: Band | None
     t_s: float  # capture time of the deciding frame
     live: bool | None = None  # False: a picture of a face; None: the liveness model cannot tell; None in `end`
+    # (D,) float32, mean of unit embeddings on which it was decided, for corrections on the device; None in `end`
+    evidence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

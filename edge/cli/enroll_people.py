@@ -66,6 +66,17 @@ def people_ignore(options: Options, person: str, off: bool) -> None:
     done(options, Ignore(person=person, ignored=not off), text)
 
 
+@people.command("correct")
+@click.option("--was", default="", metavar="PERSON", help="Whose visit it was.")
+@click.option("--not", "instead_of", default="", metavar="PERSON", help="Whose last match was wrong.")
+@with_device
+def people_correct(options: Options, was: str, instead_of: str) -> None:
+    """Correct the last unknown (--was PERSON) or the last match of somebody (--not PERSON)."""
+    from edge.provision.protocol.messages import Correct
+
+    done(options, Correct(person=was, instead_of=instead_of, sure=options.yes), "corrected")
+
+
 @people.command("remove")
 @click.argument("person")
 @with_device

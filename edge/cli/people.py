@@ -168,6 +168,52 @@ def people_ignore(person: str, config_path: Path, off: bool, as_json: bool) -> N
     _show({"person": changed.id, "ignored": changed.ignored}, text, as_json=as_json)
 
 
+@people.command("correct")
+@click.option("--was", default="", metavar="PERSON", help="Whose visit it was.")
+@click.option("--not", "instead_of", default="", metavar="PERSON", help="Whose last match was wrong.")
+@click.option("--yes", is_flag=True, help="Also where the visit looks like somebody else.")
+@with_config
+@_JSON
+def people_correct(*, was: str, instead_of: str, config_path: Path, yes: bool, as_json: bool) -> None:
+    """Correct the last unknown (--was PERSON) or the last match of somebody (--not PERSON).
+
+    Needs [people] correct_min, and the vision process that has seen the visit.
+    """
+    import time
+
+    from edge.errors import EnrolmentError
+    from edge.provision.device.control import ControlClient
+    from edge.provision.protocol import messages, replies
+
+    client = ControlClient(config.load(config_path).control_path, time.monotonic, time.sleep)
+    answer = client.call(messages.Correct(person=was, instead_of=instead_of, sure=yes))
+    client.close()
+    if isinstance(answer, replies.Failed):
+        raise EnrolmentError(answer.what, answer.remedy)
+    assert isinstance(answer, replies.Done)  # noqa: S101 (the table of commands allows no other)
+    _show({"corrected": answer.note}, answer.note, as_json=as_json)
+
+
+@people.command("seen")
+@click.argument("person", required=False, default="")
+@with_config
+@_JSON
+def people_seen(person: str, config_path: Path, as_json: bool) -> None:
+    """Show who was met, or when PERSON was: it never leaves this device. Needs [people] seen_days."""
+    from edge.processes import people as process
+
+    settings = config.load(config_path)
+    found = process.seen(settings, person)
+    if as_json:
+        click.echo(json.dumps({"seen": found}))
+        return
+    for visit in found:
+        click.echo(printable(f"{visit['from']} – {visit['until']}  {visit['name']} ({visit['person']})"))
+    if not found:
+        off = "" if settings.people.seen_days else ": [people] seen_days is 0, so nothing is noted"
+        click.echo(f"nobody{off}")
+
+
 def _show(data: dict[str, Any], text: str, *, as_json: bool) -> None:
     click.echo(json.dumps(data) if as_json else printable(text))
 

@@ -189,9 +189,15 @@ class OperatingPoint:
             return False
         likely, _ = self.of_people(norms)  # (S, 2): each as the person, with the other as the encounter
         needed = (self.shares(norms[::-1]) * likely.T).sum(axis=1).max()
-        both /= norms[:, None]
-        statistics = cohort.statistics(both)
-        return float(cohort.normalised(both[:1] @ both[1], statistics[0], statistics[1:])[0]) >= float(needed)
+        return likeness(one, other, cohort) >= float(needed)
+
+
+def likeness(one: NDArray[np.float32], other: NDArray[np.float32], cohort: Cohort) -> float:
+    """Return the normalised score of two means of unit embeddings, (D,) each, neither of them zero."""
+    both = np.stack([one, other])
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    statistics = cohort.statistics(both)
+    return float(cohort.normalised(both[:1] @ both[1], statistics[0], statistics[1:])[0])
 
 
 def parse(data: bytes, model: str, cohort: str | None = None) -> Calibration:

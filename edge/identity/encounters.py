@@ -265,7 +265,7 @@ class Encounters:
         verdict: Literal["match", "unknown"] = "unknown" if person is None else "match"
         self._reported += 1
         encounter.verdict, encounter.person, encounter.number = verdict, person, self._reported
-        return [Decision(verdict, encounter.number, person, band, t_s, encounter.live)]
+        return [Decision(verdict, encounter.number, person, band, t_s, encounter.live, encounter.mean)]
 
     def _liveness(self, encounter: _Encounter, match: Match) -> bool | None:
         """Return whether the face is live. An ignored person is not checked."""

@@ -103,6 +103,10 @@ class LiveGallery:
         person = self._people.get(person_id)
         return None if person is None else person.name
 
+    def likeness(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+        """Return the normalised score of two means of unit embeddings, (D,) each."""
+        return calibration.likeness(one, other, self.cohort)
+
     def people(self) -> list[Person]:
         """Everybody, in the order of enrolment, as last read."""
         return list(self._people.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import files
 from edge.cameras.camera import FileSource, expand
 from edge.cameras.decoder import PictureDecoder
 from edge.config import Config
@@ -22,6 +24,7 @@ from edge.identity.cohort import Cohort
 from edge.identity.enrolment import Enrolment, enrol
 from edge.identity.keys import destroy_key, load_key, load_or_create_key
 from edge.identity.naming import find, namesakes
+from edge.identity.seen import SeenFile
 from edge.identity.store import Person, Store, checked_name, destroy_store
 from edge.models.manifest import EmbedderEntry, load_manifest
 from edge.models.slots import Slots
@@ -201,8 +204,36 @@ def remove(config: Config, word: str) -> Erasure:
     store = _existing(config)
     person_id = find(store.people(), word).id
     store.remove(person_id)
+    if config.seen_path.exists():
+        _seen_file(config).change(lambda before: [visit for visit in before if visit.person != person_id])
     after = _existing(config)  # from the disk, as anybody would find it now
     return Erasure(person_id, after.generation, all(person.id != person_id for person in after.people()))
+
+
+def seen(config: Config, word: str = "") -> list[dict[str, Any]]:
+    """Return who was met, oldest first, JSON-ready; `word`: of one person alone, by id or name."""
+    everybody = {person.id: person for person in _existing(config).people()}
+    wanted = {find(list(everybody.values()), word).id} if word else set(everybody)
+    visits = _seen_file(config).read()
+    return [
+        {
+            "person": visit.person,
+            "name": everybody[visit.person].name,
+            "from": _local(visit.from_s),
+            "until": _local(visit.until_s),
+        }
+        for visit in visits
+        if visit.person in wanted
+    ]
+
+
+def forget_seen(config: Config) -> None:
+    """Remove what was noted of who was met; raises StoreError."""
+    try:
+        files.discard(config.seen_path)
+        files.discard(files.temp_of(config.seen_path))
+    except OSError as e:
+        raise StoreError(f"{config.seen_path}: cannot be removed: {e.strerror}", "check the medium") from None
 
 
 def renew(config: Config) -> int:
@@ -234,6 +265,7 @@ def forget_all(config: Config) -> None:
     Whatever the store holds; a link to another medium stays. Raises StoreKeyError or StoreError where one of the two
     cannot be removed; it can be called again.
     """
+    forget_seen(config)
     destroy_key(config.store.key, config.data_dir)  # first: whoever stops us now finds a store that does not open
     destroy_store(config.store_path)
 
@@ -260,6 +292,14 @@ def _existing(config: Config) -> Store:
     key = load_key(config.store.key, config.data_dir, os.environ)
     entry, cohort = _embedder(config)
     return Store.open(config.store_path, key, entry.id, cohort=cohort)
+
+
+def _seen_file(config: Config) -> SeenFile:
+    return SeenFile(config.seen_path, load_key(config.store.key, config.data_dir, os.environ))
+
+
+def _local(unix_s: int) -> str:
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).astimezone().isoformat(timespec="seconds")
 
 
 def _embedder(config: Config) -> tuple[EmbedderEntry, Cohort]:

@@ -22,6 +22,7 @@ from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
+from edge.processes.memory import Memory
 from edge.processes.owner.requests import OwnerRequests, Then
 from edge.processes.owner.reset import finish_forgetting
 from edge.processes.power import PowerManager, state_fields
@@ -128,7 +129,10 @@ class _Vision:
         self._gallery, self._store_problem = _gallery_of(config)
         self._liveness = liveness.open_stage(config)
         self._pipeline = build_pipeline(config, self._gallery, self._liveness.stage)
-        self.owner = OwnerRequests(config, self._gallery)
+        self._memory = Memory(config, self._gallery)
+        self._matcher = self._gallery.matcher
+        self._pipeline.matcher = self._memory.matcher()
+        self.owner = OwnerRequests(config, self._gallery, memory=self._memory)
         self.then = Then.GO_ON  # what the owner's requests ask of this run
         self._rates = initial_rates(config)
         self._power = PowerManager(config, self._rates, now_s())
@@ -184,6 +188,7 @@ class _Vision:
         self._recognition = self._backlog.settings().recognition
         self._backlog.retry()
         self._follow_store()
+        self._memory.tick(now)
         mode = self._power.orders.mode
         self._power.tick(now)
         self._follow_power()
@@ -213,11 +218,13 @@ class _Vision:
         self.owner.hung_up()
         if self.then is Then.FORGET:
             self._backlog.forget()
+            self._memory.forget()
         else:
             for decision in self._pipeline.finish():
                 self._publish(decision)
             self._note_silences()
             self._silences.total(self._pipeline.reasons.counts, self._backlog.appended)
+            self._memory.tick(now_s(), last=True)
         self.report("stopping")
         self._sight.close()
         self._power.save(now_s())
@@ -294,6 +301,7 @@ class _Vision:
             name=self._gallery.name_of(decision.person) if named and decision.person is not None else None,
             live=decision.live,
         )
+        self._memory.note(decision)
         if decision.event_type == "unknown":
             self._pipeline.reasons.note(["nobody near"], decision.t_s)
         _log.info("encounter %d: %s", decision.encounter, decision.event_type)
@@ -319,8 +327,9 @@ class _Vision:
         try:
             self._slots.prove()
             self._gallery.refresh()
-            if self._pipeline.matcher is not self._gallery.matcher:
-                self._pipeline.matcher = self._gallery.matcher
+            if self._matcher is not self._gallery.matcher:
+                self._matcher = self._gallery.matcher
+                self._pipeline.matcher = self._memory.matcher()
                 _log.info("the template store has changed: %d people", self._gallery.people_count)
             self._store_problem = ""
         except EdgeError as e:

@@ -9,6 +9,7 @@ import msgspec
 
 from edge.config import Config
 from edge.processes import people
+from edge.processes.memory import Memory
 from edge.provision.device.control import ControlReply
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done, People, Person, Removed
@@ -19,8 +20,8 @@ _PAGE = 100  # people in one reply
 class PeopleRequests:
     """Answers what concerns people who are enrolled."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, memory: Memory) -> None:
+        self._config, self._memory = config, memory
 
     def _list(self, request: messages.ListPeople) -> People:
         everybody = people.listing(self._config)
@@ -43,12 +44,16 @@ class PeopleRequests:
         count = people.renew(self._config)
         return Done(note=f"{count} people have new templates; without the store key, no old copy can be linked to them")
 
+    def _correct(self, request: messages.Correct) -> Done:
+        return self._memory.correct(request)
+
     HANDLERS: ClassVar[Mapping[type[Any], Callable[..., ControlReply]]] = {
         messages.ListPeople: _list,
         messages.Rename: _rename,
         messages.Ignore: _ignore,
         messages.Remove: _remove,
         messages.Renew: _renew,
+        messages.Correct: _correct,
     }
 
 

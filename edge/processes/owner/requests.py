@@ -11,6 +11,7 @@ from edge.identity.enrolment import Stages
 from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
+from edge.processes.memory import Memory
 from edge.processes.owner.enrolment import EnrolmentRequests
 from edge.processes.owner.people import PeopleRequests
 from edge.processes.owner.reset import forget_everything
@@ -43,12 +44,16 @@ class OwnerRequests:
     """Answers one request at a time, between two frames."""
 
     def __init__(
-        self, config: Config, gallery: LiveGallery, stages: Callable[[Config], Stages] = build_enrolment
+        self,
+        config: Config,
+        gallery: LiveGallery,
+        stages: Callable[[Config], Stages] = build_enrolment,
+        memory: Memory | None = None,
     ) -> None:
         self._config = config
         self._gallery = gallery
         self._slots = Slots(config.models_dir)
-        self._people = PeopleRequests(config)
+        self._people = PeopleRequests(config, memory or Memory(config, gallery))
         self._update = UpdateRequests(config, self._slots)
         self.enrolment = EnrolmentRequests(config, gallery, stages)
 

@@ -133,6 +133,18 @@ class Renew(Message, frozen=True, tag="renew"):
     """Rotate all templates; without the store key old copies cannot be linked, and nobody enrols again."""
 
 
+class Correct(Message, frozen=True, tag="correct"):
+    """Say whose visit the last unknown was, or that the last match of somebody was wrong. Ids, or names.
+
+    `person`: whose it was; empty: nobody's who is enrolled. `instead_of`: whose match; empty: the last unknown.
+    `sure`: also where the visit looks like somebody else.
+    """
+
+    person: Annotated[str, Meta(max_length=64)] = ""
+    instead_of: Annotated[str, Meta(max_length=64)] = ""
+    sure: bool = False
+
+
 class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
     """Begin to enrol a new person, or with `to` (id or name) somebody who is enrolled; what was begun is forgotten."""
 
@@ -257,6 +269,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(Ignore, (Done,), _VISION, "people ignore"),
     Command(Remove, (Removed,), _VISION, "people remove"),
     Command(Renew, (Done,), _VISION, "people renew", "renewed"),
+    Command(Correct, (Done,), _VISION, "people correct"),
     Command(EnrolBegin, (Progress,), _VISION, "people add"),
     Command(EnrolLook, (Progress,), _VISION, "people add"),
     Command(Photo, (Stored, Progress), _BOTH, "people add"),

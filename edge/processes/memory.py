@@ -1,0 +1,107 @@
+"""What vision remembers of visits, where the owner wants it: in memory for corrections, on disk for `people seen`."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from edge.config import Config
+from edge.errors import EdgeError, EnrolmentError
+from edge.events.clock import moment
+from edge.identity.corrections import CorrectedMatcher, Visit, Visits
+from edge.identity.enrolment import Enrolment, Outcome
+from edge.identity.keys import load_key
+from edge.identity.naming import find
+from edge.identity.seen import SeenFile, SeenLog
+from edge.identity.store import Person
+from edge.processes import forgetting, people
+from edge.processes.gallery import LiveGallery
+from edge.provision.protocol.messages import Correct
+from edge.provision.protocol.replies import Done
+from edge.records import Decision
+from edge.stages import Matcher
+
+_log = logging.getLogger(__name__)
+
+
+class Memory:
+    """The visits of the last minutes and days, by the owner's wish; with neither, it remembers nothing."""
+
+    def __init__(self, config: Config, gallery: LiveGallery) -> None:
+        self._config, self._gallery = config, gallery
+        self._visits = Visits(60 * config.people.correct_min)
+        self._seen = SeenLog(config.people.seen_days)
+        self._problem = ""
+        self._cleared = False  # whether the file of a wish of before is gone
+
+    def matcher(self) -> Matcher:
+        """Return the matcher of now, which repeats no mistake that was corrected."""
+        if self._config.people.correct_min <= 0:
+            return self._gallery.matcher
+        return CorrectedMatcher(self._gallery.matcher, self._visits, self._gallery.likeness)
+
+    def note(self, decision: Decision) -> None:
+        """Take a decision."""
+        self._visits.note(decision)
+        self._seen.note(decision, moment(decision.t_s).wall_ms // 1000)
+
+    def tick(self, now_s: float, *, last: bool = False) -> None:
+        """Forget what is too old, and write what is due; a fault of the medium is said once, and stops nothing."""
+        self._visits.expire(now_s)
+        if not self._gallery.known or not (last or self._seen.due(now_s)):
+            return
+        try:
+            if self._config.people.seen_days <= 0:
+                if not self._cleared:
+                    people.forget_seen(self._config)  # of a wish of before
+                    self._cleared = True
+                return
+            if not self._config.store_path.exists():
+                return
+            key = load_key(self._config.store.key, self._config.data_dir, os.environ)
+            known = {person.id for person in self._gallery.people()}
+            unix_s = moment().wall_ms // 1000
+            self._seen.write(SeenFile(self._config.seen_path, key), known, now_s, unix_s)
+            self._problem = ""
+        except EdgeError as e:
+            if str(e) != self._problem:
+                _log.error("who was met cannot be noted: %s", e)
+            self._problem = str(e)
+
+    def forget(self) -> None:
+        """Forget everything that is in memory."""
+        self._visits.forget_all()
+        self._seen.forget()
+
+    def correct(self, request: Correct) -> Done:
+        """Do what the owner says of the last unknown, or of somebody's last match. Raises EdgeError."""
+        self._gallery.refresh()
+        everybody = self._gallery.people()
+        wrong = find(everybody, request.instead_of) if request.instead_of else None
+        right = find(everybody, request.person) if request.person else None
+        if wrong is None and right is None:
+            raise EnrolmentError("nobody is named", "say who the last unknown was, or who it was not")
+        visit = self._visits.last(None if wrong is None else wrong.id)
+        said = []
+        if right is not None:
+            said.append(self._learn(visit, right, sure=request.sure))
+        if wrong is not None:
+            self._visits.deny(visit)
+            minutes = f"{self._config.people.correct_min:g} minutes"
+            said.append(f"for {minutes} a face like that is not reported as {wrong.name} ({wrong.id})")
+        self._visits.forget(visit)
+        return Done(note="; ".join(said))
+
+    def _learn(self, visit: Visit, person: Person, *, sure: bool) -> str:
+        """Make a template of a visit."""
+        if visit.live is False:
+            raise EnrolmentError("that visit was a picture of a face", "a picture is no template: add photos instead")
+        found = Enrolment(visit.direction, (Outcome("visit", template=True),), (), pictures=(0,))
+        forgetting.begin()
+        try:
+            report = people.keep(
+                self._config, self._gallery, people.Wish(to=person.id), person, found, live=True, ask=lambda _: sure
+            )
+        finally:
+            forgetting.end()
+        return f"{report.person.name} ({report.person.id}) has {report.person.templates} templates now"

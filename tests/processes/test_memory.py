@@ -1,0 +1,104 @@
+"""Corrections on a real store: the last unknown becomes a template, and who was met goes with the person."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.clock import now_s
+from edge.config import Config
+from edge.errors import DifferentPeopleError, EnrolmentError, StoreError
+from edge.identity.enrolment import both_ways
+from edge.processes import people
+from edge.processes.assembly import build_enrolment
+from edge.processes.gallery import LiveGallery
+from edge.processes.memory import Memory
+from edge.provision.protocol.messages import Correct
+from edge.records import Decision, EventType, Frame
+from tests.conftest import Enrolled
+from tests.footage import Image, still, video
+from tools.rig.workbench import Bench
+
+
+def embedded(image: Image) -> NDArray[np.float32]:
+    stages, frame = build_enrolment(Config()), Frame(np.ascontiguousarray(image), 0.0, 0)
+    face = stages.refiner.refine(frame, max(stages.detector.detect(frame), key=lambda face: face.size_px))
+    return both_ways(stages.embedder, stages.aligner.align(frame, face)).vector
+
+
+@pytest.fixture(scope="module")
+def man() -> NDArray[np.float32]:
+    return embedded(video("carphone")[100])
+
+
+@pytest.fixture
+def memory(man_bench: Bench) -> Memory:
+    man_bench.configure({"people": {"correct_min": 5, "seen_days": 7}})
+    return Memory(man_bench.settings, LiveGallery(man_bench.settings))
+
+
+def noted(memory: Memory, person: str | None, evidence: NDArray[np.float32], *, live: bool = True) -> None:
+    kind: EventType = "unknown" if person is None else "match"
+    memory.note(Decision(kind, 1, person, None, now_s(), live, evidence))
+    memory.note(Decision("end", 1, person, None, now_s()))
+
+
+def test_the_last_unknown_was_the_man_once(
+    man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
+) -> None:
+    (before,) = people.listing(man_bench.settings)
+    noted(memory, None, man)
+    note = memory.correct(Correct(person="the man")).note
+    assert note == f"The man ({enrolled.man}) has {before['templates'] + 1} templates now"
+    (after,) = people.listing(man_bench.settings)
+    assert after["templates"] == before["templates"] + 1
+    with pytest.raises(EnrolmentError, match="no unknown is remembered"):
+        memory.correct(Correct(person="the man"))
+
+
+def test_a_visit_of_somebody_else_and_a_picture_become_no_template(
+    man_bench: Bench, memory: Memory, man: NDArray[np.float32]
+) -> None:
+    before = people.listing(man_bench.settings)
+    noted(memory, None, embedded(still("astronaut")))
+    with pytest.raises(DifferentPeopleError, match="somebody else than The man"):
+        memory.correct(Correct(person="the man"))
+    noted(memory, None, man, live=False)
+    with pytest.raises(EnrolmentError, match="a picture of a face"):
+        memory.correct(Correct(person="the man"))
+    assert people.listing(man_bench.settings) == before
+
+
+def test_that_was_not_the_man(memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]) -> None:
+    assert memory.matcher().match(man).person == enrolled.man
+    noted(memory, enrolled.man, man)
+    assert "is not reported as The man" in memory.correct(Correct(instead_of=enrolled.man)).note
+    assert memory.matcher().match(man).person is None
+    memory.forget()
+    assert memory.matcher().match(man).person == enrolled.man
+
+
+def test_who_was_met_is_seen_until_the_person_is_removed(
+    man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
+) -> None:
+    noted(memory, enrolled.man, man)
+    memory.tick(now_s(), last=True)
+    (visit,) = people.seen(man_bench.settings, "the man")
+    assert (visit["person"], visit["name"]) == (enrolled.man, "The man")
+    people.remove(man_bench.settings, "the man")
+    assert people.seen(man_bench.settings) == []
+    assert not man_bench.settings.seen_path.exists()
+    with pytest.raises(StoreError, match="no person"):
+        people.seen(man_bench.settings, "the man")
+
+
+def test_when_the_owner_wants_it_no_more_the_file_goes(
+    man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
+) -> None:
+    noted(memory, enrolled.man, man)
+    memory.tick(now_s(), last=True)
+    assert man_bench.settings.seen_path.exists()
+    man_bench.configure()
+    Memory(man_bench.settings, LiveGallery(man_bench.settings)).tick(now_s())
+    assert not man_bench.settings.seen_path.exists()
