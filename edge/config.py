@@ -33,6 +33,9 @@ Count = Annotated[int, Meta(ge=1)]
 ModelName = Annotated[str, form(r"^[a-z0-9][a-z0-9._-]{0,63}\Z", _MODEL_NAME)]
 
 
+DEFAULT_ID = "edge"  # stands for the id that the device gives itself at its first run
+
+
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of all sections: frozen, and unknown keys are errors."""
 
@@ -40,7 +43,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class DeviceConfig(_Section, frozen=True):
     """Who this device is."""
 
-    id: Slug = "edge"
+    id: Slug = DEFAULT_ID
     data_dir: str = "/var/lib/edge"
 
 
@@ -255,6 +258,19 @@ class Config(_Section, frozen=True):
         return self.data_dir / "outbox" / "outbox.db"
 
     @property
+    def own_id_path(self) -> Path:
+        """The id that the device gave itself at its first run; beside the outbox, for vision and publisher."""
+        return self.outbox_path.parent / "device-id"
+
+    def own_id(self) -> str:
+        """Return that id; "" where there is none."""
+        try:
+            text = self.own_id_path.read_text(encoding="ascii").strip()
+            return str(msgspec.convert(text, Slug))
+        except (OSError, UnicodeDecodeError, msgspec.ValidationError):
+            return ""
+
+    @property
     def settings_dir(self) -> Path:
         """What the owner set over the cable: written by the provisioning process, read by all."""
         return self.data_dir / "settings"
@@ -346,12 +362,15 @@ def check(path: Path) -> Config:
 
 def load_without_owner(path: Path) -> Config:
     """Read and check a configuration file alone: enough to mend the device, not to run it. Raises ConfigError."""
-    return parse(_read(path), str(path))
+    config = parse(_read(path), str(path))
+    if config.device.id != DEFAULT_ID or not (own := config.own_id()):
+        return config
+    return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, id=own))
 
 
 def overlay(config: Config, settings: str, name: str) -> Config:
     """Return the configuration with the owner's settings, TOML, over it; ConfigError for a key that is not theirs."""
-    checked = parse(settings, name)
+    checked = parse(settings, name, whole=False)
     for section, values in tomllib.loads(settings).items():
         if foreign := sorted(set(values) - OWNERS.get(section, frozenset())):
             what = f"{name}: [{section}] {', '.join(foreign)}: not to be set over the cable"
@@ -373,8 +392,8 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {e}", "check its permissions and that it is UTF-8 text") from None
 
 
-def parse(text: str, name: str) -> Config:
-    """Check the text of a configuration; `name` is what errors call it."""
+def parse(text: str, name: str, *, whole: bool = True) -> Config:
+    """Check the text of a configuration; `name` is what errors call it. Not `whole`: it stands over another one."""
     source = Source(text, name)
     table = table_of(source)
     refuse_unknown(table, source, Config, REPLACED)
@@ -382,6 +401,6 @@ def parse(text: str, name: str) -> Config:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as e:
         raise explain(e, table, source, Config) from None
-    for fault in contradictions(config):
+    for fault in contradictions(config) if whole else ():
         raise wrong(source, table, fault)
     return config

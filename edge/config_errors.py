@@ -119,9 +119,12 @@ def _not_toml(said: str, source: Source) -> ConfigError:
     line = lines[number - 1]
     if place and place["line"] and not line.strip() and number > 1:  # the line that was not closed
         number, line = number - 1, lines[number - 2]
+    if not line.replace("\t", "").isprintable():
+        what = f"{source.name}:{number}: not TOML: characters that are no text"
+        return ConfigError(what, f"write line {number} anew, or restore the file")
     what, remedy = _reason(said, line)
     return ConfigError(
-        f"{source.name}:{number}: {what}: {without_login(line.strip())[:120]}", f"{remedy} (line {number})"
+        f"{source.name}:{number}: not TOML: {what}: {without_login(line.strip())[:120]}", f"{remedy} (line {number})"
     )
 
 

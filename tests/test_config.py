@@ -78,14 +78,22 @@ def test_broken_toml_names_the_line() -> None:
 @pytest.mark.parametrize(
     ("text", "said", "remedy"),
     [
-        ("[mqtt]\ntls = True\n", "edge.toml:2: not a value: tls = True", "write true, in small letters"),
-        ("[mqtt]\ntls = true\ntls = false\n", "edge.toml:3: the key 'tls' stands twice", "keep one of the two"),
-        ("[mqtt]\nport = 1\n[mqtt]\n", "edge.toml:3: the section 'mqtt' stands twice", "keep one of the two"),
-        ("[device]\nid = front\n", "edge.toml:2: not a value: id = front", 'put text in quotes: id = "front"'),
-        ("[camera]\nwidth_px = 640px\n", "edge.toml:2: not a number", "without its unit"),
-        ('[device]\nid = "x\n', "edge.toml:2: a text without its end", "close the quotes"),
-        ('[camera]\npaths = ["x"\n', "edge.toml:2: a list without its end", "close it with ]"),
-        ("[device\nid = 'x'\n", "edge.toml:1: a section without its end", "write [device]"),
+        ("[mqtt]\ntls = True\n", "edge.toml:2: not TOML: not a value: tls = True", "write true, in small letters"),
+        (
+            "[mqtt]\ntls = true\ntls = false\n",
+            "edge.toml:3: not TOML: the key 'tls' stands twice",
+            "keep one of the two",
+        ),
+        ("[mqtt]\nport = 1\n[mqtt]\n", "edge.toml:3: not TOML: the section 'mqtt' stands twice", "keep one of the two"),
+        (
+            "[device]\nid = front\n",
+            "edge.toml:2: not TOML: not a value: id = front",
+            'put text in quotes: id = "front"',
+        ),
+        ("[camera]\nwidth_px = 640px\n", "edge.toml:2: not TOML: not a number", "without its unit"),
+        ('[device]\nid = "x\n', "edge.toml:2: not TOML: a text without its end", "close the quotes"),
+        ('[camera]\npaths = ["x"\n', "edge.toml:2: not TOML: a list without its end", "close it with ]"),
+        ("[device\nid = 'x'\n", "edge.toml:1: not TOML: a section without its end", "write [device]"),
     ],
 )
 def test_text_that_is_no_toml_is_explained_in_words_of_our_own(text: str, said: str, remedy: str) -> None:

@@ -78,6 +78,8 @@ class Subscriber:
         """
         if self._failed:
             return None
+        if topic == f"{self._base}/event" and not payload:
+            return None  # `edge-daemon doctor` asks whether the device may publish there
         if topic == f"{self._base}/event":
             event = decode(payload)
             if event.device != self._device:

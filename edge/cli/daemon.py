@@ -209,11 +209,24 @@ def doctor(config_path: Path, as_json: bool) -> None:
 
     findings = process.examine(config.load(config_path), config_path)
     if as_json:
-        click.echo(json.dumps([finding.as_dict() for finding in findings]))
+        click.echo(json.dumps({"findings": [finding.as_dict() for finding in findings]}))
     else:
         for finding in findings:
             click.echo(printable(finding.as_text()))
     sys.exit(1 if any(finding.level == "FAIL" for finding in findings) else 0)
+
+
+@cli.command()
+@click.argument("wish", required=False, type=click.Choice(["on", "off"]))
+@with_config
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def recognition(wish: str | None, config_path: Path, as_json: bool) -> None:
+    """Switch recognition on or off, or say how it is. It lasts over restarts, as over MQTT."""
+    from edge.processes import following, switching
+
+    settings, _ = following.settings_at_start(config_path)
+    on = switching.recognition(settings, None if wish is None else wish == "on")
+    click.echo(json.dumps({"recognition": on}) if as_json else f"recognition is {'on' if on else 'off'}")
 
 
 cli.add_command(people)

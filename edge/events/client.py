@@ -9,11 +9,31 @@ from __future__ import annotations
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.reasoncodes import ReasonCode
 
 MAX_INCOMING_BYTES = 4096  # asked of a v5 broker, and held against any: the longest valid request is far shorter
 _MAX_WAITING_PACKETS = 256  # of at most 2.5 KB each; 20 events, their answers and a greeting are far fewer
 _PUBLISH = 0x30
 _QOS_2 = 0x04
+
+
+_NOT_AUTHORISED = 0x87
+CLOSED = "the broker has closed it"
+_ENDED: dict[int, str] = {
+    paho.MQTT_ERR_CONN_LOST: CLOSED,
+    paho.MQTT_ERR_KEEPALIVE: "the broker has answered no ping",
+    paho.MQTT_ERR_PROTOCOL: "the broker sent what is not MQTT",
+}
+
+
+def ended(code: int) -> str:
+    """Return why a connection is over, for an error of paho's loop."""
+    return _ENDED.get(code, "the connection has ended")
+
+
+def words(reason: ReasonCode) -> str:
+    """Return what the broker answers to a message or a subscription: its access list speaks, mostly."""
+    return "not authorised" if reason.value == _NOT_AUTHORISED else str(reason).lower()
 
 
 class LongPacketError(Exception):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import socket
 import ssl
 import struct
 import threading
@@ -17,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt import MQTTException
@@ -28,8 +27,17 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
 from edge.errors import PublisherError
-from edge.events.client import MAX_INCOMING_BYTES, BoundedClient, LongPacketError, MisbehavedError
+from edge.events.client import (
+    CLOSED,
+    MAX_INCOMING_BYTES,
+    BoundedClient,
+    LongPacketError,
+    MisbehavedError,
+    ended,
+    words,
+)
 from edge.events.messages import Link
+from edge.events.refusals import UNSUPPORTED_PROTOCOL, Advice, advice, no_greeting, unreachable
 
 WINDOW = 20  # messages in flight; more stall a default mosquitto
 _DIAL_S = 15.0  # name resolution, TCP and TLS together
@@ -39,22 +47,24 @@ _SILENT_FOR_S = 3600.0  # how long such a broker is not asked for version 5 agai
 _POLL_S = 0.1  # how soon a stop is noticed while dialling
 _MAX_UNANSWERED = 64  # messages of ours; beyond that the broker is as good as gone
 
-_UNSUPPORTED_PROTOCOL = 0x84
-# CONNACK reason → link, remedy. MQTT 3.1.1's codes 4 and 5 reach us as these too.
-_REFUSALS: dict[int, tuple[Link, str]] = {
-    0x86: ("login_refused", "check [mqtt] username and password_file against the broker's password file"),
-    0x87: ("login_refused", "check [mqtt] username, password_file and cert_file against the broker's users and ACL"),
-    0x85: ("refused", "the broker accepts no such client id; see its log"),
-    0x8A: ("refused", "the broker has banned this client; see its log"),
-}
-
 
 class LinkError(PublisherError):
-    """The connection cannot be had or is gone. `link` says why in one word."""
+    """The connection cannot be had or is gone. `link` says why in one word.
 
-    def __init__(self, link: Link, what: str, remedy: str = "") -> None:
+    `slow`: the broker will say the same again. `unexplained`: it has closed the connection without a word.
+    """
+
+    unexplained = False
+
+    def __init__(self, link: Link, what: str, remedy: str = "", *, slow: bool = False) -> None:
         super().__init__(what, remedy)
         self.link: Link = link
+        self.slow = slow
+
+    @classmethod
+    def advised(cls, where: str, advice: Advice) -> Self:
+        """Return the error for what a refusal, or a connection that does not come about, means."""
+        return cls(advice.link, f"{where}: {advice.what}", advice.remedy, slow=advice.slow)
 
 
 class TooLongError(LinkError):
@@ -161,7 +171,7 @@ class Dialler:
     """
 
     def __init__(
-        self, mqtt: MqttConfig, *, client_id: str, will_topic: str, waiting: Callable[[], None] = lambda: None
+        self, mqtt: MqttConfig, *, client_id: str, will_topic: str | None, waiting: Callable[[], None] = lambda: None
     ) -> None:
         self._mqtt = mqtt
         self._waiting = waiting
@@ -197,13 +207,16 @@ class Dialler:
 class Connection:
     """One connection; usable once `dial` and `greet` have returned."""
 
-    def __init__(self, mqtt: MqttConfig, known: Credentials, *, client_id: str, will_topic: str, v5: bool) -> None:
+    def __init__(
+        self, mqtt: MqttConfig, known: Credentials, *, client_id: str, will_topic: str | None, v5: bool
+    ) -> None:
         self.v5 = v5
         self.window = WINDOW
         self._mqtt = mqtt
         self._inbox: deque[Answered | Received] = deque()
-        self._connack: tuple[int, str] | None = None
+        self._connack: int | None = None  # reason code
         self._gone = ""  # why the connection is over; empty: it is not
+        self._hung_up: int | None = None  # reason code of the broker's DISCONNECT
         self._too_long: TooLongError | None = None
         self._unanswered: dict[int, float] = {}  # message id → when it was sent
         client = BoundedClient(
@@ -213,7 +226,8 @@ class Connection:
             protocol=paho.MQTTv5 if v5 else paho.MQTTv311,
             reconnect_on_failure=False,  # also keeps paho from falling back to MQTT 3.1 by itself
         )
-        client.will_set(will_topic, b"offline", qos=1, retain=True)
+        if will_topic is not None:
+            client.will_set(will_topic, b"offline", qos=1, retain=True)
         client.max_inflight_messages_set(WINDOW)
         if mqtt.username:
             client.username_pw_set(mqtt.username, known.password)
@@ -260,19 +274,11 @@ class Connection:
                     error = TimeoutError("no answer in time")
                     break
         if error is not None:
-            raise self._unreachable(error)
+            raise LinkError.advised(self._where, unreachable(error, tls=self._mqtt.tls))
 
-    def _unreachable(self, error: Exception) -> LinkError:
-        where = f"{self._mqtt.host}:{self._mqtt.port}"
-        if isinstance(error, ssl.SSLError):
-            remedy = "check ca_file, the name in the broker's certificate, cert_file, and that the port speaks TLS"
-            return LinkError("tls_failed", f"broker {where}: TLS failed: {error}", remedy)
-        if isinstance(error, socket.gaierror):
-            return LinkError("unreachable", f"broker {where}: name not found: {error.strerror}", "check [mqtt] host")
-        reason = getattr(error, "strerror", None) or str(error)
-        return LinkError(
-            "unreachable", f"broker {where}: cannot be reached: {reason}", "start it, or check the network"
-        )
+    @property
+    def _where(self) -> str:
+        return f"broker {self._mqtt.host}:{self._mqtt.port}"
 
     def greet(self, stop: threading.Event, waiting: Callable[[], None]) -> None:
         """Wait for the broker's answer to our CONNECT; raises LinkError."""
@@ -280,21 +286,17 @@ class Connection:
         while self._connack is None and not self._gone and not stop.is_set() and time.monotonic() < deadline_s:
             self._loop(_POLL_S)
             waiting()
-        where = f"broker {self._mqtt.host}:{self._mqtt.port}"
         if self._connack is None:
-            what = f"{where}: " + (f"closed the connection at once: {self._gone}" if self._gone else "does not answer")
-            remedy = "see its log; with TLS it may not trust cert_file"
+            found = no_greeting(self._gone, tls=self._mqtt.tls)
             if not self.v5 or stop.is_set():
-                raise LinkError("lost", what, remedy)
-            error = _NoMqtt5Error("lost", what, remedy)
+                raise LinkError.advised(self._where, found)
+            error = _NoMqtt5Error.advised(self._where, found)
             error.silent = not self._gone
             raise error
-        code, text = self._connack
-        if code == _UNSUPPORTED_PROTOCOL and self.v5:
-            raise _NoMqtt5Error("refused", f"{where}: does not speak MQTT 5")
-        if code >= 0x80:
-            link, remedy = _REFUSALS.get(code, ("refused", "see the broker's log"))
-            raise LinkError(link, f"{where}: refuses the connection: {text}", remedy)
+        if self._connack == UNSUPPORTED_PROTOCOL and self.v5:
+            raise _NoMqtt5Error("refused", f"{self._where}: does not speak MQTT 5")
+        if self._connack >= 0x80:
+            raise LinkError.advised(f"{self._where} refuses the connection", advice(self._connack))
 
     def turn(self, timeout_s: float) -> list[Answered | Received]:
         """Wait for traffic up to `timeout_s` and return what came; raises LinkError once all before it was taken."""
@@ -314,8 +316,7 @@ class Connection:
         except LongPacketError as e:
             self._gone = f"it sent a packet of {e.length_bytes} bytes, the limit is {MAX_INCOMING_BYTES}"
             if e.topic:
-                where = f"broker {self._mqtt.host}:{self._mqtt.port}"
-                what = f"{where}: {e.length_bytes} bytes on {e.topic[:120]!r}, the limit is {MAX_INCOMING_BYTES}"
+                what = f"{self._where}: {e.length_bytes} bytes on {e.topic[:120]!r}, the limit is {MAX_INCOMING_BYTES}"
                 self._too_long = TooLongError(what, e.topic)
             return
         except MisbehavedError as e:
@@ -325,7 +326,7 @@ class Connection:
             self._gone = f"it sent what is not MQTT ({e})"  # paho lets its parser's errors through
             return
         if code != paho.MQTT_ERR_SUCCESS:
-            self._gone = self._gone or paho.error_string(code).rstrip(".")
+            self._gone = self._gone or ended(code)
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Hand a QoS 1 message to the connection and return its id; a lost connection shows in the next `turn`.
@@ -348,8 +349,11 @@ class Connection:
         return time.monotonic() - min(self._unanswered.values()) if self._unanswered else 0.0
 
     def _lost(self) -> LinkError:
-        what = f"broker {self._mqtt.host}:{self._mqtt.port}: connection lost: {self._gone}"
-        return LinkError("lost", what, "it is tried again by itself")
+        if self._hung_up is not None and self._hung_up >= 0x80:
+            return LinkError.advised(f"{self._where} hangs up", advice(self._hung_up))
+        lost = LinkError("lost", f"{self._where}: connection lost: {self._gone}", "it is tried again by itself")
+        lost.unexplained = self._gone == CLOSED
+        return lost
 
     def subscribe(self, topics: list[str]) -> int | None:
         """Ask for these topics at QoS 1 and return the id of the request."""
@@ -367,23 +371,25 @@ class Connection:
     def _on_connect(
         self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self._connack = (reason.value, str(reason))
+        self._connack = reason.value
         self.window = _event_window(getattr(properties, "ReceiveMaximum", WINDOW))
 
     def _on_disconnect(
-        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _props: Any
+        self, _client: paho.Client, _userdata: Any, flags: paho.DisconnectFlags, reason: ReasonCode, _props: Any
     ) -> None:
-        self._gone = self._gone or str(reason)
+        if flags.is_disconnect_packet_from_server:
+            self._hung_up = reason.value
+        self._gone = self._gone or CLOSED
 
     def _on_answer(self, _client: paho.Client, _userdata: Any, mid: int, reason: ReasonCode, _props: Any) -> None:
         self._unanswered.pop(mid, None)
-        self._inbox.append(Answered(mid, reason.value, str(reason)))
+        self._inbox.append(Answered(mid, reason.value, words(reason)))
 
     def _on_suback(
         self, _client: paho.Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _props: Any
     ) -> None:
         worst = max(reasons, key=lambda reason: reason.value)
-        self._inbox.append(Answered(mid, worst.value, str(worst)))
+        self._inbox.append(Answered(mid, worst.value, words(worst)))
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         try:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from edge.errors import EventError
 from edge.events.event import MAX_SEQ, UNREADABLE, BootId, ModelHash, Utc
+from edge.forms import in_words
 from edge.vocabulary import LivenessMode, Mode, Reason, SilentReason, Slug, Supply, Wish
 
 MAX_STATE_BYTES = 2560
@@ -27,6 +28,7 @@ Link = Literal[
     "tls_failed",
     "login_refused",
     "refused",  # any other refusal of the connection
+    "id_in_use",  # another client with the same client id is connected, or was
     "settings",  # a file that [mqtt] names is missing, unfit or readable by others
     "event_denied",  # connected, but the broker denies the event topic
 ]
@@ -162,5 +164,5 @@ def _request(payload: bytes, form: Any) -> Any:
         raise EventError(f"{len(payload)} bytes, the limit is {MAX_REQUEST_BYTES}", "docs/events.md shows the form")
     try:
         return msgspec.json.decode(payload, type=form)
-    except UNREADABLE as e:
-        raise EventError(str(e), "docs/events.md shows the form") from None
+    except UNREADABLE:
+        raise EventError(f"must be {in_words(form)}, as JSON", "docs/events.md shows the form") from None

@@ -21,6 +21,7 @@ import msgspec
 from edge.config import Config
 from edge.errors import EventError, OutboxError
 from edge.events import database, salvage
+from edge.events.clock import moment
 from edge.events.event import Event, encode
 from edge.events.messages import Ack, Settings, VisionState, decode_state, encode_state
 from edge.events.waiting import Moment, Row, event_of, expired
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _FORGET_AT_ONCE = 20_000  # events
+
+_STAMP = ".unix_s"  # behind a report's name: when it was written
 
 Report = Literal["publisher", "problem", "retained"]
 
@@ -264,8 +267,14 @@ class Outbox:
         self._forgotten, self._counted = True, None
         return self._write(work)
 
+    def said_s(self, name: Literal["vision", "publisher"]) -> int | None:
+        """Return when a process last said something of itself, Unix time by the wall clock of then; None: never."""
+        stamp = self._get(name + _STAMP)
+        return int(stamp) if stamp and stamp.isdigit() else None
+
     def _put(self, name: str, payload: bytes) -> None:
-        self._write(lambda db: db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?)", (name, payload)))
+        rows = ((name, payload), (name + _STAMP, str(moment().wall_ms // 1000).encode()))
+        self._write(lambda db: db.executemany("INSERT OR REPLACE INTO reports VALUES (?, ?)", rows))
 
     def _get(self, name: str) -> bytes | None:
         sql = "SELECT CAST(payload AS BLOB) FROM reports WHERE name = ?"

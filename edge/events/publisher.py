@@ -20,6 +20,7 @@ from edge.clock import now_s
 from edge.config import Config
 from edge.errors import EventError, OutboxError, PublisherError
 from edge.events import discovery
+from edge.events.attempts import Attempts
 from edge.events.clock import moment
 from edge.events.event import UNREADABLE, Event, as_late, encode
 from edge.events.flow import Backoff, DeliveryWindow, Pace, Topics
@@ -44,7 +45,6 @@ _WISHES_EVERY_S = 1.0
 _ACKS_EVERY_S = 0.1
 _REFUSALS_EVERY_S = 10.0
 _MUTED_FOR_S = 3600.0  # a retained message that is too long comes again with each subscription, and ends it
-_SAYS_NO = frozenset({"login_refused", "refused", "settings", "tls_failed"})  # asking again soon changes nothing
 
 
 class Publisher:
@@ -68,15 +68,16 @@ class Publisher:
         self._publish_names = config.privacy.publish_names
         self._outbox = outbox
         self._topics = Topics(config.mqtt.prefix, config.device.id)
+        client_id = f"edge-{config.device.id}"
         self._dialler = Dialler(
             config.mqtt,
-            client_id=f"edge-{config.device.id}",
+            client_id=client_id,
             will_topic=self._topics.availability,
             waiting=lambda: alive("dialling the broker"),
         )
         self._status = Status(outbox, config.device.id, config.mqtt.state_every_s)
         self._uniform = random.SystemRandom().random
-        self._backoff = backoff or Backoff()
+        self._attempts = Attempts(config, client_id, backoff or Backoff())
         self._denial_backoff = Backoff()
         self._delivery = DeliveryWindow(acks=config.mqtt.acks)
         self._generation = outbox.generation
@@ -109,17 +110,22 @@ class Publisher:
             except PublisherError as e:
                 if stop.is_set():
                     break
-                if isinstance(e, TooLongError):
-                    self._muted[e.topic] = now_s() + _MUTED_FOR_S
-                    _log.warning("%.120r is not subscribed to for an hour", e.topic)
-                link = e.link if isinstance(e, LinkError) else "settings"
-                self._status.say(link, str(e))
-                if link in _SAYS_NO:
-                    self._backoff.slow_down()
+                delay_s = self._failed(e)
                 self._store()
-                self._rest(stop, self._backoff.next_s(self._uniform()))
+                self._rest(stop, delay_s)
         self._store(last=True)
-        self._status.say("stopped")
+        # what was wrong to the end is still wrong
+        problem = "" if self._status.link == "connected" else self._status.problem
+        self._status.say("stopped", problem, quiet=bool(problem))
+
+    def _failed(self, error: PublisherError) -> float:
+        """Say why there is no connection; returns how long to wait before the next attempt, s."""
+        if isinstance(error, TooLongError):
+            self._muted[error.topic] = now_s() + _MUTED_FOR_S
+            _log.warning("%.120r is not subscribed to for an hour", error.topic)
+        retry = self._attempts.failed(error, now_s(), self._uniform())
+        self._status.say(retry.link, retry.problem, quiet=retry.named_before)
+        return retry.delay_s
 
     def _rest(self, stop: threading.Event, seconds: float) -> None:
         """Wait until the broker is tried again."""
@@ -142,10 +148,12 @@ class Publisher:
             connection.close()
 
     def _welcome(self, connection: Connection) -> None:
-        self._status.say("connected")
+        rival = self._attempts.welcome(now_s())
+        self._status.say("connected", self._status.problem if rival else "", quiet=rival)
         self._status.refresh()
         version = "5" if connection.v5 else "3.1.1, which cannot tell a denied event from a delivered one"
-        _log.info("connected to %s:%d with MQTT %s", self._mqtt.host, self._mqtt.port, version)
+        if not rival:
+            _log.info("connected to %s:%d with MQTT %s", self._mqtt.host, self._mqtt.port, version)
         self._delivery.rewind()
         self._delivery.window = connection.window
         self._more = True
@@ -195,6 +203,8 @@ class Publisher:
             self._send_state(connection, t_s)
         if t_s >= self._tidy_s:
             self._tidy()
+        if self._attempts.calm(t_s):
+            self._status.say("connected")
         if (self._delivery.in_flight and t_s > self._answer_due_s) or connection.unanswered_s > _STALL_S:
             raise LinkError("lost", f"the broker has answered nothing for {_STALL_S:.0f} s", "restart it")
 
@@ -208,7 +218,7 @@ class Publisher:
         self._answer_due_s = now_s() + _STALL_S
         row = self._delivery.answered(incoming.mid)
         if incoming.code < 0x80:
-            self._backoff.reset()
+            self._attempts.answered()
             if row is not None:
                 self._accepted(row)
         elif row is not None:

@@ -29,17 +29,19 @@ class Status:
         self._outbox = outbox
         self._device = device
         self._every_s = every_s
-        self._problem = ""
+        self.problem = ""
         self._vision: VisionState | None = None
         self._sent_s = float("-inf")
         self._sent_digest: object = None
 
-    def say(self, link: Link, problem: str = "") -> None:
-        """Take the state of the connection; log and store it if it changed."""
-        if (link, problem) == (self.link, self._problem):
+    def say(self, link: Link, problem: str = "", *, quiet: bool = False) -> None:
+        """Take the state of the connection; log and store it if it changed. `quiet`: only store it."""
+        if (link, problem) == (self.link, self.problem):
             return
-        self.link, self._problem = link, problem
-        if problem:
+        self.link, self.problem = link, problem
+        if quiet:
+            _log.debug("broker: %s", link)
+        elif problem:
             _log.warning("%s", problem)
         else:
             _log.info("broker: %s", link)

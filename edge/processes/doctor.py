@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 
 from edge.addresses import without_login
 from edge.cameras.camera import FINITE, NETWORKED, expand, open_source
 from edge.cameras.software import need_gstreamer, need_picamera2
-from edge.config import Config
+from edge.config import Config, MqttConfig
+from edge.config_checks import HANDED
 from edge.errors import EdgeError
 from edge.events.link import credentials
 from edge.events.outbox import Outbox
@@ -24,40 +23,23 @@ from edge.models.manifest import load_manifest
 from edge.models.slots import Slots
 from edge.power.sensors import open_sensors
 from edge.power.wish import WORDS, charge_is_read, wish
-from edge.processes import liveness
+from edge.processes import checkup, liveness
 from edge.processes.assembly import build_detector, build_embedder
+from edge.processes.findings import Finding, Level
 from edge.processes.gallery import LiveGallery, load_calibration
 from edge.processes.orientation import needed_rotation
 from edge.processes.status import status
 
-Level = Literal["ok", "WEAK", "FAIL"]
 _TPM2 = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
 _UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
-_HANDED = "/run/credentials/"  # where systemd lays what it hands to a unit, for that unit
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    level: Level
-    subject: str
-    said: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
-        return asdict(self)
-
-    def as_text(self) -> str:
-        """Return it as a line, with a second one for the remedy."""
-        line = f"{self.level:5} {self.subject:9} {self.said}"
-        return f"{line}\n      → {self.remedy}" if self.remedy else line
 
 
 def examine(config: Config, config_path: Path) -> list[Finding]:
-    """Look at everything once; never raises EdgeError: what is broken is a finding."""
-    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+    """Look at everything once, and try the broker; never raises EdgeError: what is broken is a finding."""
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "device": lambda: checkup.device(config),
+        "processes": lambda: checkup.processes(config),
+        "switch": lambda: checkup.recognition(config),
         "camera": lambda: look_at_camera(config),
         "picture": lambda: _picture(config),
         "detector": lambda: _detector(config),
@@ -68,6 +50,8 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
         "key": lambda: _key(config),
         "outbox": lambda: _outbox(config),
         "mqtt": lambda: _mqtt(config),
+        "publisher": lambda: checkup.reported(config),
+        "broker": lambda: () if _unseen(config.mqtt) else checkup.broker(config),
         "gauge": lambda: _gauge(config),
         "power": lambda: look_at_power(config),
     }
@@ -218,17 +202,28 @@ def _outbox(config: Config) -> Iterator[Finding]:
 
 def _mqtt(config: Config) -> Iterator[Finding]:
     mqtt = config.mqtt
-    handed = mqtt.username and mqtt.password_file.startswith(_HANDED)
-    unseen = handed and not os.access(mqtt.password_file, os.R_OK)
+    unseen = _unseen(mqtt)
     credentials(msgspec.structs.replace(mqtt, password_file="") if unseen else mqtt)
     local = mqtt.host in {"localhost", "127.0.0.1", "::1"}
     if not mqtt.tls and not local:
         yield Finding("WEAK", "mqtt", f"events go to {mqtt.host} in the clear", "set [mqtt] tls = true")
     elif unseen:
-        said = "systemd hands the password to the publisher alone: it is not looked at from here"
+        said = "the publisher alone may read the password: it is not looked at from here"
         yield Finding("WEAK", "mqtt", said, "edge-daemon status says whether the broker takes it")
     else:
         yield Finding("ok", "mqtt", f"{mqtt.host}:{mqtt.port}{' with TLS' if mqtt.tls else ''}")
+
+
+def _unseen(mqtt: MqttConfig) -> bool:
+    """Whether the password is for the publisher alone: systemd hands it over, or the file is another user's."""
+    if not mqtt.username or not mqtt.password_file or os.access(mqtt.password_file, os.R_OK):
+        return False
+    try:
+        return mqtt.password_file.startswith(HANDED) or Path(mqtt.password_file).stat().st_uid != os.geteuid()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _gauge(config: Config) -> Iterator[Finding]:

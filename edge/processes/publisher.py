@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack, closing
 
 from edge.config import Config
-from edge.errors import OutboxError
+from edge.errors import ConfigError, OutboxError
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.health import Notifier
+from edge.processes import instance
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 2.0
 
 
 def run(config: Config, stop: threading.Event, notifier: Notifier) -> None:
-    """Publish until `stop` is set. Start-up waits for nobody: neither for the disk nor for the broker."""
+    """Publish until `stop` is set. Start-up waits for nobody: neither for the disk nor for the broker.
+
+    Raises SecondInstanceError where another publisher sends from this outbox.
+    """
     notifier.ready("opening the outbox")
-    outbox = _open(config, stop, notifier)
-    if outbox is None:
-        return
-    try:
-        Publisher(config, outbox, alive=notifier.alive).run(stop)
-    finally:
-        outbox.close()
+    with ExitStack() as stack:
+        opened = _open(config, stop, notifier, stack)
+        if opened is not None:
+            named, outbox = opened
+            Publisher(named, outbox, alive=notifier.alive).run(stop)
 
 
-def _open(config: Config, stop: threading.Event, notifier: Notifier) -> Outbox | None:
+def _open(config: Config, stop: threading.Event, notifier: Notifier, stack: ExitStack) -> tuple[Config, Outbox] | None:
     """Open or create the outbox, however long it is locked or its disk is away; None if told to stop first."""
     said = ""
     while not stop.is_set():
         try:
-            return Outbox.of(config)
-        except OutboxError as e:
+            with ExitStack() as attempt:
+                named = attempt.enter_context(instance.sole(config, "publisher"))
+                outbox = attempt.enter_context(closing(Outbox.of(named)))
+                stack.enter_context(attempt.pop_all())
+                return named, outbox
+        except (OutboxError, ConfigError) as e:
             if str(e) != said:
                 said = str(e)
                 _log.error("%s", e)

@@ -13,7 +13,10 @@ from edge.events.messages import PublisherState, decode_state
 from edge.events.outbox import Outbox
 from edge.power.wish import WORDS
 from edge.power.words import explain
+from edge.processes.instance import Process, running
 from edge.vocabulary import Wish
+
+SWITCHED_OFF = "recognition is switched off, over MQTT or by `edge-daemon recognition off`"
 
 _AILS = {
     "store": "the template store cannot be opened: edge-daemon doctor says why",
@@ -35,16 +38,27 @@ def status(config: Config) -> dict[str, Any]:
     Raises OutboxError, and EventError where a report is damaged.
     """
     if not config.outbox_path.exists():
-        return {"device": config.device.id, "vision": None, "publisher": None, "problem": None, "outbox": None}
+        nothing = dict.fromkeys(("vision", "publisher", "problem", "outbox"))
+        return {"device": config.device.id, **nothing, "processes": _processes(config, None)}
     with closing(Outbox.of(config)) as outbox:
         vision, counts = outbox.get_state(), outbox.counts()
         publisher, problem = outbox.get_report("publisher"), outbox.get_report("problem")
+        processes = _processes(config, outbox)
     return {
         "device": config.device.id,
+        "processes": processes,
         "vision": msgspec.to_builtins(vision),
         "publisher": msgspec.to_builtins(decode_state(publisher, PublisherState)) if publisher else None,
         "problem": problem.decode(errors="replace") if problem else None,
         "outbox": {"depth": counts.depth, "dropped": counts.dropped, "damaged_files": counts.damaged_files},
+    }
+
+
+def _processes(config: Config, outbox: Outbox | None) -> dict[str, Any]:
+    """Return which processes run now, and when each last said something of itself (Unix time, s)."""
+    names: tuple[Process, ...] = ("vision", "publisher")
+    return {
+        name: {"running": running(config, name), "said_s": outbox.said_s(name) if outbox else None} for name in names
     }
 
 
@@ -55,10 +69,13 @@ def as_text(report: dict[str, Any]) -> str:
     if vision is None:
         lines.append("vision     has not run yet")
     else:
-        lines.append(f"vision     {explain(vision, vision['mode'], vision['reason'])}")
+        said = explain(vision, vision["mode"], vision["reason"])
+        lines.append(f"vision     {_now_or_then(report['processes']['vision'], said)}")
         if ail := _AILS.get(vision["reason"]):
             lines.append(f"           {ail}")
         lines += _wish(vision["wish"])
+        if not vision["recognition"]:
+            lines.append(f"           {SWITCHED_OFF}; on: edge-daemon recognition on")
         lines.append(f"           {vision['frames']} frames, {vision['faces']} faces, {vision['events']} events")
         lines += _silent(vision["silent"])
         if vision["liveness"] is not None:
@@ -66,7 +83,8 @@ def as_text(report: dict[str, Any]) -> str:
     if publisher is None:
         lines.append("publisher  has not run yet")
     else:
-        lines.append(f"publisher  {publisher['link']}, {publisher['published']} events sent")
+        said = _now_or_then(report["processes"]["publisher"], publisher["link"])
+        lines.append(f"publisher  {said}, {publisher['published']} events sent")
         if report.get("problem"):
             lines.append(f"           {report['problem']}")
     if outbox is not None:
@@ -80,6 +98,14 @@ def _wish(found: Wish | None) -> list[str]:
         return []
     what, remedy = WORDS[found]
     return [f"run time   {what}", *([f"           → {remedy}"] if remedy else [])]
+
+
+def _now_or_then(process: dict[str, Any], said: str) -> str:
+    """Return what a process said, with whether it still runs, and when it said it where it does not."""
+    if process["running"]:
+        return said
+    when = f" since {_utc(process['said_s'])}" if process["said_s"] is not None else ""
+    return f"not running{when} (last: {said})"
 
 
 def _silent(reasons: dict[str, Any]) -> list[str]:

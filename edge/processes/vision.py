@@ -17,7 +17,7 @@ from edge.events.clock import moment
 from edge.events.messages import VisionState
 from edge.health import Notifier
 from edge.models.slots import Slots
-from edge.processes import conversion, liveness
+from edge.processes import conversion, instance, liveness
 from edge.processes.assembly import build_pipeline, initial_rates
 from edge.processes.control import ControlServer
 from edge.processes.feed import Feed
@@ -53,10 +53,17 @@ def run(
 
     A store that cannot be opened, and `fault`, which says why the owner's settings are not in `config`, do not keep it
     from beginning: it says so in its state, recognises nobody, and serves the owner at the cable. Only a recording does
-    not wait for somebody to mend it.
+    not wait for somebody to mend it. Raises SecondInstanceError where another vision process works on this folder.
     """
     if fault is not None and config.camera.source in FINITE:
         raise fault
+    with instance.sole(config, "vision") as named:
+        return _run(named, stop, hangup, notifier, fault)
+
+
+def _run(
+    config: Config, stop: threading.Event, hangup: threading.Event, notifier: Notifier, fault: ConfigError | None
+) -> int | None:
     finish_forgetting(config)
     vision = _on_trial(config, notifier, blind=fault is not None)
     feed = Feed(config.camera, stop, vision.wants_frames)
@@ -145,6 +152,8 @@ class _Vision:
             max_age_s=config.outbox.max_age_h * 3600,
         )
         self._recognition = self._backlog.settings().recognition
+        if not self._recognition:
+            _log.warning("recognition is switched off, as it was set over MQTT or by: edge-daemon recognition off")
         self._reason: Reason = "starting"
         self._sight = SightServer(config.sight_path)
         self._silences = SilenceLog(config.recognition.min_embeddings)

@@ -16,6 +16,7 @@ from typing import Literal
 from edge.config import Config
 from edge.errors import OutboxError
 from edge.events.outbox import Outbox
+from edge.processes import instance
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +31,10 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 def run(config: Config, config_path: Path, stop: threading.Event) -> int:
     """Run both until told to stop, until one fails, or until a finite source has ended and its events are sent.
 
-    Returns the exit code of the process that failed, that of vision after a finite source, or 0.
+    Returns the exit code of the process that failed, that of vision after a finite source, or 0. Raises
+    SecondInstanceError where another daemon runs on this data folder.
     """
+    instance.refuse_second(config)
     processes = {name: _start(name, config_path) for name in ("publish", "vision")}
     try:
         while not stop.wait(_POLL_S):

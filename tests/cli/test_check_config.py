@@ -41,7 +41,7 @@ def test_text_that_is_no_toml_is_told_with_its_place(bench: Bench) -> None:
     bench.path.write_text("[device\n", encoding="utf-8")
     answer = bench.call("check-config")
     assert answer.code == 2
-    assert f"{bench.path}:1: a section without its end: [device" in answer.complaint
+    assert f"{bench.path}:1: not TOML: a section without its end: [device" in answer.complaint
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from edge.identity.keys import load_or_create_key
 from edge.identity.store import Store
 from edge.models.manifest import load_manifest
 from edge.processes import doctor
-from edge.processes.doctor import Finding
+from edge.processes.findings import Finding
 from tests.conftest import Clips
 from tests.footage import video
+from tools.rig.brokers import Amqtt
 from tools.rig.stream import Stream
 from tools.rig.workbench import Bench, copy_of_package, flip_byte
 
@@ -32,14 +33,27 @@ def findings(bench: Bench, code: int, environ: Mapping[str, str] | None = None) 
     answer = bench.call("doctor", "--json", environ=environ)
     assert answer.code == code, answer.output + answer.errors
     assert "Traceback" not in answer.errors
-    return {finding["subject"]: finding for finding in json.loads(answer.output)}
+    return {finding["subject"]: finding for finding in json.loads(answer.output)["findings"]}
 
 
-def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, clips: Clips) -> None:
-    man_bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}})
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    """What [mqtt] says of a broker that is there."""
+    one = Amqtt(tmp_path_factory.mktemp("broker"))
+    one.start()
+    yield {"port": one.port}
+    one.kill()
+
+
+def test_good_workbench_has_no_fault_and_names_what_is_weak(
+    man_bench: Bench, clips: Clips, broker: dict[str, int]
+) -> None:
+    man_bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}, "mqtt": broker})
     found = findings(man_bench, 0)
     assert list(found) == [
         "config",
+        "device",
+        "processes",
         "camera",
         "detector",
         "embedder",
@@ -49,6 +63,7 @@ def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, cl
         "key",
         "outbox",
         "mqtt",
+        "broker",
         "power",
     ]
     assert {subject for subject, finding in found.items() if finding["level"] != "ok"} == {"key"}
@@ -61,8 +76,8 @@ def test_good_workbench_has_no_fault_and_names_what_is_weak(man_bench: Bench, cl
     assert lines[0] == f"ok    config    {man_bench.path} is good"
 
 
-def test_first_start_is_told_what_to_do(bench: Bench, clips: Clips) -> None:
-    bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}})
+def test_first_start_is_told_what_to_do(bench: Bench, clips: Clips, broker: dict[str, int]) -> None:
+    bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}, "mqtt": broker})
     found = findings(bench, 0)
     assert found["people"]["level"] == "WEAK"
     assert "people add" in found["people"]["remedy"]
@@ -192,7 +207,9 @@ def test_what_systemd_hands_to_the_service_alone_is_no_fault(man_bench: Bench, c
 
 
 def test_a_credential_without_a_tpm_is_weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for sealed, level in ((tmp_path / "none", "WEAK"), (tmp_path, "WEAK"), (Path("/sys/class"), "ok")):
+    (tmp_path / "with" / "tpmrm0").mkdir(parents=True)
+    (tmp_path / "without").mkdir()
+    for sealed, level in ((tmp_path / "none", "WEAK"), (tmp_path / "without", "WEAK"), (tmp_path / "with", "ok")):
         monkeypatch.setattr(doctor, "_TPM2", sealed)
         found = one(doctor._key, store={"key": "credential:edge-store-key"})
         assert (found.level, "TPM2" in found.said) == (level, True)

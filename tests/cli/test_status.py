@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from edge.events.outbox import Outbox
 from tests.conftest import Clips
 from tools.rig.workbench import Bench
 
-KEYS = {"device", "vision", "publisher", "problem", "outbox"}
+KEYS = {"device", "vision", "publisher", "problem", "outbox", "processes"}
+NEVER = {"running": False, "said_s": None}
 
 
 def test_status_before_anything_ran_says_so_and_makes_nothing(bench: Bench) -> None:
     said = bench.status()
-    assert said == dict.fromkeys(KEYS) | {"device": "bench"}
+    assert said == dict.fromkeys(KEYS) | {"device": "bench", "processes": {"vision": NEVER, "publisher": NEVER}}
     answer = bench.call("status")
     assert answer.code == 0
     assert "vision     has not run yet" in answer.output
@@ -37,6 +39,7 @@ def test_status_after_a_run_counts_what_was_seen(man_bench: Bench, clips: Clips)
     assert said["outbox"] == {"depth": 2, "dropped": 0, "damaged_files": 0}
     assert said["publisher"] is None
     text = man_bench.call("status").output
+    assert re.search(r"^vision     not running since 20\S+Z \(last: active \(stopping\)", text, re.MULTILINE), text
     assert f"90 frames, {vision['faces']} faces, 2 events" in text
     assert "2 waiting, 0 dropped" in text
     assert vision["wish"] == "no_battery"

@@ -14,6 +14,7 @@ from edge.models import slots
 from edge.models.manifest import MANIFEST
 from edge.processes import doctor, liveness
 from edge.processes.assembly import build_enrolment
+from edge.processes.findings import Finding
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.enrolment import EnrolmentRequests
 from edge.provision.protocol import messages
@@ -65,7 +66,7 @@ def test_a_missing_or_altered_file_is_said_and_nothing_is_told_to_be_live(
 
 
 def test_doctor_says_what_is_set_what_it_was_measured_on_and_what_is_broken(models: Path, tmp_path: Path) -> None:
-    def finding(text: str) -> doctor.Finding:
+    def finding(text: str) -> Finding:
         found = doctor.examine(settings(tmp_path, text), Path("edge.toml"))
         return next(f for f in found if f.subject == "liveness")
 

@@ -123,7 +123,7 @@ def test_a_recording_does_not_wait_for_mended_settings(bench: Bench) -> None:
     bench.settings.settings_path.write_bytes(bytes(200))
     answer = bench.call("vision")
     assert answer.code == 2
-    assert "settings.toml: not TOML" in answer.complaint
+    assert "settings.toml:1: not TOML" in answer.complaint
 
 
 # ── a reset that was cut off ──

@@ -1,0 +1,130 @@
+"""What `doctor` sees of the device among others: its id, its processes, its switch, and the broker, which it tries.
+
+The broker is tried under a client id of its own, so that a publisher that runs is not thrown out, and without a last
+will. What is published says nothing false: a message without content to `…/event`, the truth to `…/availability`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from edge.config import DEFAULT_ID, Config
+from edge.errors import PublisherError
+from edge.events import discovery
+from edge.events.flow import Topics
+from edge.events.link import Answered, Connection, Dialler, LinkError
+from edge.events.messages import PublisherState, decode_state
+from edge.events.outbox import Outbox
+from edge.processes.findings import Finding
+from edge.processes.instance import folder_of, holder_of, running
+from edge.processes.status import SWITCHED_OFF
+
+if TYPE_CHECKING:
+    from edge.processes.instance import Process
+
+_ANSWER_S = 5.0  # how long the broker may take to answer what is tried
+_DENIED = 0x80
+_RIGHTS = "allow this user to; docs/broker.md has the whole access list"
+_PROCESSES: tuple[Process, ...] = ("vision", "publisher")
+
+
+def device(config: Config) -> Iterator[Finding]:
+    """Say which id the device has, and whether others may have the same."""
+    if config.device.id != DEFAULT_ID:
+        yield Finding("ok", "device", f"its id is {config.device.id}")
+    elif config.outbox_path.exists():
+        said = f"its id is '{DEFAULT_ID}', the default: two such devices throw each other off the broker"
+        yield Finding("WEAK", "device", said, "set [device] id to a name of its own; its topics change with it")
+    else:
+        yield Finding("ok", "device", "it gives itself an id at its first run")
+
+
+def processes(config: Config) -> Iterator[Finding]:
+    """Say what runs on the data folder: a second one of a kind would be refused."""
+    run = {process: holder_of(folder_of(config, process)) for process in _PROCESSES if running(config, process)}
+    if not run:
+        yield Finding("ok", "processes", "nothing runs on this data folder")
+        return
+    named = ", ".join(f"{process}{f' (process {pid})' if pid else ''}" for process, pid in run.items())
+    yield Finding("ok", "processes", f"on this data folder runs {named}; a second one is refused")
+
+
+def recognition(config: Config) -> Iterator[Finding]:
+    """Say whether recognition was switched off, which outlasts restarts."""
+    if not config.outbox_path.exists():
+        return
+    with closing(Outbox.of(config)) as outbox:
+        if outbox.settings().recognition:
+            yield Finding("ok", "switch", "recognition is switched on")
+            return
+    mqtt, topics = config.mqtt, Topics(config.mqtt.prefix, config.device.id)
+    host = shlex.join(["-h", mqtt.host, "-p", str(mqtt.port)])
+    remedy = (
+        "edge-daemon recognition on; where 'off' was sent retained, also over MQTT: "
+        f"mosquitto_pub {host} -q 1 -r -t {shlex.quote(f'{topics.base}/recognition/set')} -m true"
+    )
+    yield Finding("WEAK", "switch", f"{SWITCHED_OFF}: nobody is recognised", remedy)
+
+
+def reported(config: Config) -> Iterator[Finding]:
+    """Say what the publisher that runs reports of its connection, where the broker cannot be tried from here."""
+    if not running(config, "publisher") or not config.outbox_path.exists():
+        return
+    with closing(Outbox.of(config)) as outbox:
+        report, problem = outbox.get_report("publisher"), outbox.get_report("problem")
+    link = decode_state(report, PublisherState).link if report else "connecting"
+    if problem:
+        what, _, remedy = problem.decode(errors="replace").partition("\n  → ")
+        yield Finding("FAIL", "publisher", what, remedy)
+    elif link == "connected":
+        yield Finding("ok", "publisher", "connected")
+
+
+def broker(config: Config) -> Iterator[Finding]:
+    """Connect to the broker, and try what the device must be allowed to do."""
+    dialler = Dialler(config.mqtt, client_id=f"edge-{config.device.id}-doctor-{secrets.token_hex(3)}", will_topic=None)
+    where = f"{config.mqtt.host}:{config.mqtt.port}"
+    try:
+        connection = dialler.open(threading.Event())
+        with closing(connection):
+            denied = _denied(config, connection)
+    except LinkError as e:
+        yield Finding("FAIL", "broker", e.what, e.remedy)
+        return
+    except PublisherError:
+        return  # the settings: said under mqtt
+    for what, said in denied:
+        yield Finding("FAIL", "broker", f"{where} does not let the device {what}: {said}", _RIGHTS)
+    if not denied and connection.v5:
+        yield Finding("ok", "broker", f"{where} takes the device's login and its events (MQTT 5)")
+    elif not denied:
+        said = f"{where} takes the device's login; with MQTT 3.1.1 it cannot be told whether it lets events through"
+        yield Finding("ok", "broker", said)
+
+
+def _denied(config: Config, connection: Connection) -> list[tuple[str, str]]:
+    """Return what the broker refuses, each with its answer; raises LinkError."""
+    topics = Topics(config.mqtt.prefix, config.device.id)
+    truth = b"online" if running(config, "publisher") else b"offline"
+    tried: dict[int | None, str] = {
+        connection.send(topics.event, b""): f"publish to {topics.event}",
+        connection.send(topics.availability, truth): f"publish to {topics.availability}",
+    }
+    wanted = topics.sets(muted=False) + ([topics.ack] if config.mqtt.acks else [])
+    if config.mqtt.discovery:
+        wanted.append(discovery.status_topic(config.mqtt.discovery_prefix))
+    for topic in wanted:
+        tried[connection.subscribe([topic])] = f"subscribe to {topic}"
+    denied, deadline_s = [], time.monotonic() + _ANSWER_S
+    while tried and time.monotonic() < deadline_s:
+        answers = [incoming for incoming in connection.turn(0.1) if isinstance(incoming, Answered)]
+        denied += [(tried[a.mid], a.text) for a in answers if a.code >= _DENIED and a.mid in tried]
+        for answer in answers:
+            tried.pop(answer.mid, None)
+    return denied + [(what, "it does not answer") for what in tried.values()]

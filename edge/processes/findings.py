@@ -1,0 +1,27 @@
+"""One thing that `doctor` has looked at."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Level = Literal["ok", "WEAK", "FAIL"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, how it is, and how to mend it."""
+
+    level: Level
+    subject: str
+    said: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """Return it as a line, with a second one for the remedy."""
+        line = f"{self.level:5} {self.subject:9} {self.said}"
+        return f"{line}\n      → {self.remedy}" if self.remedy else line
