@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from edge.config import MqttConfig
 from edge.errors import PublisherError
 from edge.events.link import credentials
-from tools.rig.brokers import Consumer, Mosquitto, until
+from tools.rig.brokers import Consumer, Mosquitto, password_lines, until
 from tools.rig.publishing import add, configured, depth, problem, publishing, vision
 
 Key = ec.EllipticCurvePrivateKey
@@ -66,15 +65,6 @@ def secret(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o600)
     return path
-
-
-def password_lines(folder: Path, users: dict[str, str]) -> list[str]:
-    """Make a password file of mosquitto's and return the lines that use it."""
-    plain = folder / "users"
-    plain.write_text("".join(f"{user}:{password}\n" for user, password in users.items()))
-    plain.chmod(0o600)
-    subprocess.run(["mosquitto_passwd", "-U", str(plain)], check=True)
-    return ["allow_anonymous false", f"password_file {plain}"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from tools.proof import power_cut
 from tools.proof.power_cut import Disk, broken, promises, record
-from tools.proof.recorder import MARK, Record
+from tools.proof.recording import MARK, Record
 
 LINK = Record("link", 1, "a", (2, "file"))
 WRITE = Record("write", 2, data=b"x" * 1000)

@@ -19,6 +19,7 @@ from tools.rig import Missing
 
 PAGE = Path(__file__).parents[2] / "docs/VERIFY.md"
 PROOFS = (
+    "bare",
     "boot",
     "guest",
     "picamera",

@@ -34,7 +34,7 @@ from edge.events.clock import moment
 from edge.events.outbox import Outbox
 from edge.identity.keys import StoreKey
 from edge.identity.store import Store
-from tools.proof.recorder import MARK, ROOT, Record, apply_truncate, apply_write
+from tools.proof.recording import MARK, ROOT, Record, apply_truncate, apply_write
 from tools.rig import Missing
 
 CLAIM = "A power cut at any write or fsync loses no acknowledged enrolment or event, and leaves no unreadable file."
@@ -142,7 +142,7 @@ def _mounted(disk: Path, log: Path) -> Iterator[Path]:
     if not os.access("/dev/fuse", os.W_OK):
         raise Missing("/dev/fuse cannot be used here")
     disk.mkdir()
-    code = f"from tools.proof.recorder import serve; serve({str(disk)!r}, {str(log)!r})"
+    code = f"from tools.proof.recording import serve; serve({str(disk)!r}, {str(log)!r})"
     server = subprocess.Popen([sys.executable, "-c", code])
     try:
         end_s = time.monotonic() + _MOUNT_S

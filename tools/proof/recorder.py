@@ -17,23 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import mfusepy as fuse
+import mfusepy as fuse  # needs libfuse, already to be imported
 
-MARK = ".mark:"
+from tools.proof.recording import MARK, ROOT, Record, apply_truncate, apply_write
+
 _HIDDEN = ".fuse_hidden"
-ROOT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One thing that happened. `node` is a file or, for names and `syncdir`, the folder that holds the name."""
-
-    what: str  # make, write, truncate, sync, link, unlink, rename, syncdir, mark
-    node: int = 0
-    name: str = ""
-    other: tuple[int, str] = (0, "")  # rename: where to; link: (new node, "dir" or "file")
-    at: int = 0
-    data: bytes = b""
 
 
 @dataclass(slots=True)
@@ -207,21 +195,6 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
             self.records.append(Record("unlink", *self._lost))
         with open(self._log, "wb") as file:  # noqa: PTH123  # Path is not safe to use at this late hour
             pickle.dump(self.records, file)
-
-
-def apply_write(data: bytearray, offset: int, content: bytes) -> None:
-    """Do one write; what lies between the end and it is zeros."""
-    if len(data) < offset:
-        data.extend(bytes(offset - len(data)))
-    data[offset : offset + len(content)] = content
-
-
-def apply_truncate(data: bytearray, length: int) -> None:
-    """Do one truncation."""
-    if length < len(data):
-        del data[length:]
-    else:
-        data.extend(bytes(length - len(data)))
 
 
 def serve(mount: str, log: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from edge.events.messages import State
 from tools.ledger import Ledger
 from tools.rig import Missing
 
+_TAKEN: list[socket.socket] = []  # kept open
 _AMQTT = """
 import asyncio, sys
 from amqtt.broker import Broker
@@ -53,6 +55,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@cache
+def silent_port() -> int:
+    """Return a port of this machine that refuses connections for as long as this process lives.
+
+    It is taken and never listened on, so that nobody's broker can be there: what a test sends stays with the test.
+    """
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    _TAKEN.append(taken)
+    port: int = taken.getsockname()[1]
+    return port
 
 
 class _Broker:
@@ -119,6 +134,17 @@ class Mosquitto(_Broker):
         return [self._binary, "-c", str(self.folder / "mosquitto.conf")]
 
 
+def password_lines(folder: Path, users: dict[str, str]) -> list[str]:
+    """Make a password file of mosquitto's and return the lines that use it; Missing where it is not installed."""
+    if (tool := shutil.which("mosquitto_passwd")) is None:
+        raise Missing("mosquitto_passwd is not installed (apt install mosquitto)")
+    plain = folder / "users"
+    plain.write_text("".join(f"{user}:{password}\n" for user, password in users.items()))
+    plain.chmod(0o600)
+    subprocess.run([tool, "-U", str(plain)], check=True)
+    return ["allow_anonymous false", f"password_file {plain}"]
+
+
 class Consumer:
     """Receives all of one device as docs/events.md asks of a consumer: deduplicates, acks what has no gap."""
 
@@ -172,6 +198,8 @@ class Consumer:
                 self._ledger.will_not_come(self.state.publisher.oldest)
                 self._ack(self.state.publisher.oldest.boot)
             return
+        if not payload:
+            return  # `edge-daemon doctor` asks whether the device may publish there
         event = decode(payload)
         self.received.append(event)
         if self._ledger.receive(event):

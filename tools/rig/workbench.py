@@ -24,7 +24,7 @@ from edge import config
 from edge.config import Config
 from edge.events.event import Event
 from edge.events.outbox import Outbox
-from tools.rig.brokers import until
+from tools.rig.brokers import silent_port, until
 
 DEADLINE_S = 30.0
 COMMAND_LIMIT_S = 60.0
@@ -60,7 +60,7 @@ class Bench:
         quiet: dict[str, dict[str, Any]] = {
             "device": device,
             "camera": {"source": "images", "paths": [str(self.folder)]},
-            "mqtt": {"host": "127.0.0.1", "discovery": False, "state_every_s": 1.0},
+            "mqtt": {"host": "127.0.0.1", "port": silent_port(), "discovery": False, "state_every_s": 1.0},
         }
         for section, values in (sections or {}).items():
             quiet[section] = quiet.get(section, {}) | dict(values)

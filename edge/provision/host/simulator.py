@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,9 @@ source = "video"
 paths = {video}
 loop = true
 [mqtt]
+# No broker until one is set over the cable: nothing listens on this port, which the simulation keeps taken.
+host = "127.0.0.1"
+port = {port}
 discovery = false
 state_every_s = 1.0
 [provision]
@@ -62,8 +66,11 @@ def device(video: Path, folder: Path | None = None, update_key: str = "") -> Ite
         home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-simulated-")))
         home.mkdir(parents=True, exist_ok=True)
         made = Simulated(home / "port", "", home / "edge.toml", home / "device.log")
+        port = stack.enter_context(_silent_port())
         data, paths = json.dumps(str(home / "data")), json.dumps([str(video.resolve())])
-        made.config.write_text(_CONFIG.format(data=data, video=paths, key=json.dumps(update_key)), encoding="utf-8")
+        made.config.write_text(
+            _CONFIG.format(data=data, video=paths, port=port, key=json.dumps(update_key)), encoding="utf-8"
+        )
         log = stack.enter_context(made.log.open("ab"))
         commands = (("run",), ("provision", "--pty", str(made.port)))
         processes = [subprocess.Popen(_daemon(made.config, *c), stdout=log, stderr=log) for c in commands]  # noqa: S603
@@ -71,6 +78,14 @@ def device(video: Path, folder: Path | None = None, update_key: str = "") -> Ite
         _await(processes, made)
         armed = subprocess.run(_daemon(made.config, "arm", "--json"), capture_output=True, text=True, check=False)  # noqa: S603
         yield Simulated(made.port, str(json.loads(armed.stdout)["code"]), made.config, made.log)
+
+
+@contextmanager
+def _silent_port() -> Iterator[int]:
+    """Yield a port that refuses connections: it is taken and never listened on, so nobody's broker can be there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 def _daemon(config: Path, *arguments: str) -> list[str]:

@@ -1,0 +1,35 @@
+"""What a recording file system writes down, one record a change; needs no FUSE to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MARK = ".mark:"
+ROOT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that happened. `node` is a file or, for names and `syncdir`, the folder that holds the name."""
+
+    what: str  # make, write, truncate, sync, link, unlink, rename, syncdir, mark
+    node: int = 0
+    name: str = ""
+    other: tuple[int, str] = (0, "")  # rename: where to; link: (new node, "dir" or "file")
+    at: int = 0
+    data: bytes = b""
+
+
+def apply_write(data: bytearray, offset: int, content: bytes) -> None:
+    """Do one write; what lies between the end and it is zeros."""
+    if len(data) < offset:
+        data.extend(bytes(offset - len(data)))
+    data[offset : offset + len(content)] = content
+
+
+def apply_truncate(data: bytearray, length: int) -> None:
+    """Do one truncation."""
+    if length < len(data):
+        del data[length:]
+    else:
+        data.extend(bytes(length - len(data)))
