@@ -1,4 +1,4 @@
-"""Make the signed file of a model update: `python -m tools.sign_model MANIFEST --key KEY --out BUNDLE`.
+"""Make the signed file of a model update: `python -m tools.sign_model MANIFEST --key KEY --release N --out BUNDLE`.
 
 The key is an Ed25519 private key, PEM: `openssl genpkey -algorithm ed25519 -out signer.pem`. What a device must trust,
 [provision] update_key, is printed.
@@ -22,13 +22,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, nargs="?", default=MANIFEST, help="default: the built-in models")
     parser.add_argument("--key", type=Path, required=True)
+    parser.add_argument("--release", type=int, required=True, help="one more than that of the bundle before, from 1 on")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     key = serialization.load_pem_private_key(options.key.read_bytes(), None)
     if not isinstance(key, Ed25519PrivateKey):
         print(f"error: {options.key}: not an Ed25519 key", file=sys.stderr)
         return 1
-    options.out.write_bytes(bundle.pack(options.manifest, key))
+    options.out.write_bytes(bundle.pack(options.manifest, key, options.release))
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     print(f'{options.out}: {options.out.stat().st_size} bytes; [provision] update_key = "{public.hex()}"')
     return 0

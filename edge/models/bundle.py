@@ -1,11 +1,13 @@
 """A model update as one signed file: a manifest and the files that it names.
 
 Layout: the line `EDGE MODEL 1`, 64 bytes of Ed25519 signature, then MessagePack. The signature covers the line and the
-MessagePack. Nothing is decoded before the signature is verified.
+MessagePack. Nothing is decoded before the signature is verified. By its release number a device knows an older bundle.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -26,10 +28,20 @@ _REMEDY = "take a bundle that is signed for this device"
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # no folder, no hidden file
 
 
-class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Its content."""
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is signed."""
 
     files: Annotated[dict[FileName, bytes], Meta(max_length=16)]
+    release: Annotated[int, Meta(ge=0, lt=1 << 31)] = 0  # 0: made before there were numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose signature was right."""
+
+    files: Mapping[str, bytes]
+    release: int
+    raw: bytes = field(repr=False)  # all of it, for the check at each start
 
 
 def unpack(raw: bytes, public_key: str) -> Bundle:
@@ -45,19 +57,22 @@ def unpack(raw: bytes, public_key: str) -> Bundle:
     except InvalidSignature:
         raise ModelError("the bundle is not signed with the key that this device trusts", _REMEDY) from None
     try:
-        bundle = msgspec.msgpack.decode(body, type=Bundle)
+        content = msgspec.msgpack.decode(body, type=Content)
     except msgspec.MsgspecError as e:
         raise ModelError(f"the bundle is signed, but cannot be read: {e}", _REMEDY) from None
-    if MANIFEST_NAME not in bundle.files:
+    if MANIFEST_NAME not in content.files:
         raise ModelError("the bundle has no manifest", _REMEDY)
-    return bundle
+    return Bundle(content.files, content.release, raw)
 
 
-def pack(manifest: Path, private_key: Ed25519PrivateKey) -> bytes:
-    """Return a signed bundle of a manifest, the files beside it that it names, and its calibrations."""
+def pack(manifest: Path, private_key: Ed25519PrivateKey, release: int = 0) -> bytes:
+    """Return a signed bundle of a manifest, the files beside it that it names, and its calibrations.
+
+    `release`: one more than that of the bundle before; a device that has used a later one refuses it.
+    """
     names = [name for name in _names(load_manifest(manifest)) if (manifest.parent / name).is_file()]
     content = {name: (manifest.parent / name).read_bytes() for name in names}
-    body = msgspec.msgpack.encode(Bundle({MANIFEST_NAME: manifest.read_bytes(), **content}))
+    body = msgspec.msgpack.encode(Content({MANIFEST_NAME: manifest.read_bytes(), **content}, release))
     return _MAGIC + private_key.sign(_MAGIC + body) + body
 
 

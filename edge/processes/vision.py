@@ -103,6 +103,10 @@ def _on_trial(config: Config, notifier: Notifier, *, blind: bool) -> _Vision:
     if failed := slots.begin_start():
         _log.error("the model in slot %s has not worked: back to slot %s", failed, slots.active)
     try:
+        slots.check(config.provision.update_key)
+    except ModelError as e:
+        _log.error("the models in slot %s are given up for the built-in ones: %s", slots.distrust(), e)
+    try:
         return _Vision(config, notifier, blind=blind)
     except ModelError as e:
         if not slots.on_trial:

@@ -21,6 +21,7 @@ from edge.clock import now_s
 from edge.config import Config
 from edge.events.outbox import Outbox
 from edge.health import Notifier
+from edge.models.bundle import pack, unpack
 from edge.models.manifest import MANIFEST
 from edge.models.slots import Slots
 from edge.processes import forgetting, vision
@@ -31,6 +32,7 @@ from edge.provision.protocol.replies import Done, Failed
 from edge.records import Frame
 from edge.vision.embedder import Embedder
 from tests.conftest import Clips
+from tests.provision.harness import SIGNER, TRUSTED
 from tools.rig.workbench import Bench
 
 
@@ -170,15 +172,16 @@ def test_an_enrolment_ends_with_its_run(bench: Bench, clips: Clips, monkeypatch:
     assert filled_with[-1] == 0, "freed memory is overwritten for ever after"
 
 
-def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(
-    man_bench: Bench, clips: Clips, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Slots, "manifest_of", lambda *_: MANIFEST)
-    config = settings(man_bench, clips)
-    Slots(config.models_dir).use("a")
+def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(man_bench: Bench, clips: Clips) -> None:
+    config = settings(man_bench, clips, provision={"update_key": TRUSTED})
+    slots = Slots(config.models_dir)
+    slots.use(slots.fill(unpack(pack(MANIFEST, SIGNER), TRUSTED)))
     for _ in range(4):
         reloaded(config)
     assert Slots(config.models_dir).active == "a"
+    slots.manifest.write_bytes(slots.manifest.read_bytes() + b"\n")
+    reloaded(config)
+    assert Slots(config.models_dir).active == "built-in"  # no longer what was signed
 
 
 def test_nobody_who_was_met_before_a_reset_is_told_of_after_it(man_bench: Bench, clips: Clips) -> None:

@@ -31,9 +31,10 @@ class UpdateRequests:
 
     def _update(self, _: messages.UpdateApply) -> Updated:
         """Check a bundle's signature, fill the free slot, test the models there, and only then use them."""
-        slot = self._slots.fill(unpack(self._staged(), self._config.provision.update_key))
+        bundle = unpack(self._staged(), self._config.provision.update_key)
+        slot = self._slots.fill(bundle)
         least, again = self._tested(slot), self._again(slot)
-        self._slots.use(slot)
+        self._slots.use(slot, bundle.release)
         return self._used(slot, least, again)
 
     def _roll_back(self, _: messages.UpdateRollBack) -> Updated:
