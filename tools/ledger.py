@@ -1,6 +1,6 @@
 """The consumer's side, as docs/events.md asks for it: deduplicate, and ack only what leaves no gap. Sans-IO.
 
-Not used on the device; it is the reference for whoever receives events, for the demo and for the tests.
+Not used on the device; it is the reference for consumers of events, for the demo and for the tests.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _client(device: str, username: str | None, ca: str | None) -> paho.Client:
 @click.option("--to", type=click.Path(path_type=Path), help="file to append events to")
 @click.option("--ack", is_flag=True, help="acknowledge what is in the file")
 def main(*, host: str, port: int, prefix: str, device: str, to: Path | None, ack: bool, **access: Any) -> None:
-    """Run until told to stop."""
+    """Run until a stop is requested."""
     if ack and to is None:
         raise click.UsageError("--ack needs --to: the device forgets what is acknowledged, so it must be kept first")
     base = f"{prefix}/{device}"

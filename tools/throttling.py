@@ -118,7 +118,7 @@ def _measure(case: str, folder: Path, clip: Path, arguments: argparse.Namespace)
 
 
 def _wait(path: Path, mode: str) -> VisionState:
-    """Wait until the process has seen the video for some seconds in the mode: whoever is in it is decided then."""
+    """Wait until the process has seen the video for some seconds in the mode: faces in it are decided then."""
     end_s = time.monotonic() + _START_S
     settled_s: float | None = None
     while time.monotonic() < end_s:

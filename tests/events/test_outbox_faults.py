@@ -206,6 +206,12 @@ def test_only_the_newest_damaged_files_are_kept(path: Path) -> None:
     assert kept == ["outbox.db.salvaged-3", "outbox.db.salvaged-4", "outbox.db.salvaged-5"]
 
 
+def outbox_of(backlog: Backlog) -> Outbox:
+    """Return the open outbox of a backlog, for limits that hold for one connection only."""
+    assert backlog._outbox is not None
+    return backlog._outbox
+
+
 def page_limit(outbox: Outbox, extra: int | None) -> None:
     """Make SQLite say SQLITE_FULL after so many more pages, as it does where the disk has no more blocks."""
     assert outbox._db is not None
@@ -245,8 +251,7 @@ def test_a_full_file_system_holds_events_in_memory_and_then_stores_them_all(tmp_
             ballast.unlink()
             assert backlog.retry()
             assert all_is_well(backlog)
-            assert backlog._outbox is not None
-            assert seqs(backlog._outbox) == list(range(1, 302))
+            assert seqs(outbox_of(backlog)) == list(range(1, 302))
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
 
@@ -254,31 +259,29 @@ def test_a_full_file_system_holds_events_in_memory_and_then_stores_them_all(tmp_
 def test_memory_keeps_order_ids_and_numbers_until_the_disk_takes_them(path: Path) -> None:
     with backlog_at(path) as backlog:
         add(backlog, 3)
-        assert backlog._outbox is not None
-        page_limit(backlog._outbox, 0)
+        page_limit(outbox_of(backlog), 0)
         add(backlog, 40)
         held = [event for event, _ in backlog._held]
         assert held
         assert backlog.problem is not None
-        page_limit(backlog._outbox, None)
+        page_limit(outbox_of(backlog), None)
         add(backlog)
         assert all_is_well(backlog)
-        rows = backlog._outbox.pending(100)
+        rows = outbox_of(backlog).pending(100)
         assert [row.event.seq for row in rows] == list(range(1, 45))
         assert [row.event for row in rows][-1 - len(held) : -1] == held
 
 
 def test_a_backlog_that_overflows_drops_the_oldest_and_counts_them(path: Path) -> None:
     with backlog_at(path, capacity=5) as backlog:
-        assert backlog._outbox is not None
-        page_limit(backlog._outbox, 0)
+        page_limit(outbox_of(backlog), 0)
         add(backlog, 60)
         assert backlog.held == 5
-        page_limit(backlog._outbox, None)
+        page_limit(outbox_of(backlog), None)
         assert backlog.retry()
-        kept = seqs(backlog._outbox)
+        kept = seqs(outbox_of(backlog))
         assert kept[-5:] == [56, 57, 58, 59, 60]
-        assert len(kept) + backlog._outbox.counts().dropped_memory == 60
+        assert len(kept) + outbox_of(backlog).counts().dropped_memory == 60
 
 
 def test_an_outbox_that_cannot_be_opened_stops_nothing(tmp_path: Path) -> None:
@@ -315,5 +318,4 @@ def test_a_broken_event_is_the_callers_fault_and_blocks_none_behind_it(path: Pat
                 event_type="match", encounter=1, person="Jane Doe", band="likely", model=MODEL, born=moment()
             )
         add(backlog)
-        assert backlog._outbox is not None
-        assert seqs(backlog._outbox) == [1]
+        assert seqs(outbox_of(backlog)) == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 
@@ -218,17 +219,19 @@ def test_sealed_frames_open_once_in_order_and_whole(attack: Callable[[list[bytes
 
 
 def test_every_flipped_bit_of_a_sealed_frame_is_refused() -> None:
-    pair = Pair().connect()  # one handshake is enough: the state is set back below
+    pair = Pair().connect()
     for bit in range(8 * len(Pair().connect().host.send(b"rename").payload)):
+        if bit <= 8:
+            pair = Pair().connect()  # a frame of another kind is not opened: the counters of both ends then differ
         sealed = bytearray(pair.host.send(b"rename").payload)
         sealed[bit // 8] ^= 1 << bit % 8
-        keys = (pair.device._keys, pair.device._out, pair.device._in)
-        outputs = pair.device.receive(bytes(sealed))
+        outputs = copy.copy(pair.device).receive(bytes(sealed))  # a copy ends in place of the device
         assert ends(outputs), bit
         assert not any(isinstance(o, Received) for o in outputs), bit
-        pair.device._keys, pair.device._out, pair.device._in = keys
-        pair.device._in._count = pair.host._out._count
-        pair.device.state = State.OPEN
+        if bit >= 8:  # an unchanged frame is still taken
+            (received,) = copy.copy(pair.device).receive(pair.host.send(b"rename").payload)
+            assert isinstance(received, Received)
+            assert received.message == b"rename"
 
 
 def test_a_new_hello_ends_the_conversation_before_it() -> None:

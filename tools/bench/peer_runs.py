@@ -40,14 +40,14 @@ _CROP = slice(8, 136)  # of a 144 px crop: what LightCNN reads
 class Peer(Protocol):
     """A way to recognise faces."""
 
-    every: int  # it looks at one frame in so many, as its own examples do
+    every: int  # it looks at every n-th frame, as its own examples do
     threshold: float  # of `score`, as its authors recommend
 
     def find(self, image: Image) -> list[Vector]:
         """Return an embedding of each face."""
 
     def score(self, a: Vector, b: Vector) -> float:
-        """Return how alike two faces are; larger is more alike."""
+        """Return the similarity of two faces; larger is more similar."""
 
 
 class YuNetSFace:
@@ -110,7 +110,7 @@ OURS = "edge-face-runtime"
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What one system made of the video."""
+    """Results of one system on the video."""
 
     recognized: set[int]  # visits in which the enrolled man was named
     cpu_s: float
@@ -167,7 +167,7 @@ def _watch_ours(clip: str, visits: Sequence[Sequence[int]], data_dir: str) -> Wa
 
 
 def lfw(name: str, data: str, pairs: int, data_dir: str) -> dict[str, Any]:
-    """Return the accuracy of one system on so many of LFW's pairs, evenly taken; for the worker."""
+    """Return the accuracy of one system on a number of LFW's pairs, at even steps; for the worker."""
     chosen = lfw_pairs(Path(data), pairs)
     crops = dict(_lfw_crops(Path(data), {key for a, b, _ in chosen for key in (a, b)}))
     find, score = _embedding_of(name, Path(data_dir))

@@ -170,8 +170,8 @@ def _plot_peers(report: Mapping[str, Any]) -> str:
 
 
 def _plot_battery(report: Mapping[str, Any]) -> str:
-    told = {**report.get("joules", {}), "recognised encounter": report.get("joules_per_encounter")}
-    values = [(unit, 1000.0 * found["value"]) for unit, found in told.items() if isinstance(found, Mapping)]
+    joules = {**report.get("joules", {}), "recognised encounter": report.get("joules_per_encounter")}
+    values = [(unit, 1000.0 * found["value"]) for unit, found in joules.items() if isinstance(found, Mapping)]
     energy = [bars("Energy of one unit of work", values, "mJ")] if values else []
     return "\n".join([*energy, battery_plots(report)])
 

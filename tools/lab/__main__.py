@@ -119,7 +119,7 @@ def card_command(data_dir: Path) -> None:
 @EMBEDDER
 @DATA
 def cohort_command(model: str, data_dir: Path) -> None:
-    """Make the embeddings of nobody by which a model's scores are normalised, and bind them to its manifest."""
+    """Make the cohort that normalises a model's scores, and bind it to the manifest."""
     network = shipped(model)
     made, counts = cohort.make(network, data_dir)
     cohort.bind(made, network.entry)

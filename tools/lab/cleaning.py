@@ -80,7 +80,7 @@ def near_centre(vectors: Vectors, identity: Labels, farthest: float = FARTHEST) 
 
 
 def enough(identity: Labels, kept: Mask, fewest: int = FEWEST) -> Mask:
-    """Return the crops whose class has at least so many kept ones."""
+    """Return the crops whose class has enough kept ones."""
     labels, counts = np.unique(identity[kept], return_counts=True)
     return np.asarray(np.isin(identity, labels[counts >= fewest]), np.bool_)
 
@@ -95,7 +95,7 @@ def merges(vectors: Vectors, identity: Labels, nearest: float = NEAREST) -> tupl
 
 
 def strangers(vectors: Vectors, held_out: Vectors, identity: Labels, nearest: float = HELD_OUT) -> Mask:
-    """Return the crops (N, D) that are like nobody among the held-out people, (M, D) with their `identity` (M,).
+    """Return the crops (N, D) that resemble no held-out person, (M, D) with their `identity` (M,).
 
     Training on anybody by whom it is judged makes the judgement too good; labels do not tell, because most training
     crops have none and one person may go by two names.

@@ -1,4 +1,4 @@
-"""The cohort of a model: embeddings of nobody, by which scores are normalised: python -m tools.lab cohort.
+"""The cohort of a model: embeddings of no real person that normalise scores: python -m tools.lab cohort.
 
 A member is the direction of the mean of two people's embeddings. Both are of one cell (`populations`), so a member
 looks like that cell's people and like neither of the two. Only faces of a group say how high faces of that group score,

@@ -1,4 +1,4 @@
-"""What a model is worth: LFW's pairs, identification among many, open-set search, and how far int8 lies from float32.
+"""Measurements of a model: LFW's pairs, identification among many, open-set search, distance of int8 to float32.
 
 LFW is reported and never used to choose anything. The validation people (CelebA, none of them in training) are what
 thresholds and choices are made on.
@@ -22,8 +22,8 @@ from tools.lab.provenance import Source, candidates, source_of
 from tools.lab.unroll import rolled
 
 FARS = (1e-2, 1e-3, 1e-4)
-MANY_PICTURES = 20  # LFW people with so many are searched for
-VAL_PEOPLE = 70  # the same people by whom training watches its progress
+MANY_PICTURES = 20  # least number of pictures of an LFW person who is searched for
+VAL_PEOPLE = 70  # the same people that show the progress of training
 
 Figures = dict[str, Any]  # flat: name → number
 
@@ -110,14 +110,14 @@ def people(keys: Iterable[str]) -> Labels:
 
 
 def of_many(keys: Sequence[str]) -> list[str]:
-    """Return the LFW pictures of people with so many that they can be enrolled and searched for."""
+    """Return the LFW pictures of people with enough pictures to be enrolled and searched for."""
     person = people(keys)
     enough = np.isin(person, people_with(person, MANY_PICTURES))
     return [key for key, kept in zip(keys, enough, strict=True) if kept]
 
 
 def val_people(folder: Path, first: int | None = None) -> tuple[list[str], Labels]:
-    """Return keys and people of the validation pictures, in file order; `first`: of so many people only."""
+    """Return keys and people of the validation pictures, in file order; `first`: only of the first people."""
     identity, keys = data.identities(folder), data.keys(folder, "val")
     wanted = set(sorted({identity[key] for key in keys})[:first])
     keys = [key for key in keys if identity[key] in wanted]
@@ -130,7 +130,7 @@ def stacked(table: Table, keys: Sequence[str]) -> Vectors:
 
 
 def compare_exports(fp32: onnx.ModelProto, entry_file: Path, folder: Path) -> Figures:
-    """Return how alike float32, int8 ONNX and TFLite are on crops of validation people, and how fast; no cache."""
+    """Return agreement and times of float32, int8 ONNX and TFLite on crops of validation people, without a cache."""
     entry = listed(entry_file)
     if entry is None:
         raise data.DataError(f"{entry_file}: not in the manifest beside it", "run `make model` first")

@@ -104,7 +104,7 @@ def put(file: ModelFile, content: bytes, folder: Path, **changes: Any) -> ModelF
 
 
 def replace(entry: Entry, folder: Path) -> None:
-    """Write the manifest anew with this entry in place of the one of its name."""
+    """Write the manifest with this entry in place of the one of the same name."""
     manifest = load_manifest(folder / MANIFEST.name)
     models: Any = tuple(entry if model.name == entry.name else model for model in manifest.models)
     text = msgspec.json.format(msgspec.json.encode(Manifest(models=models)), indent=2)

@@ -83,7 +83,7 @@ def people(network: Subject, folder: Path, group: Population, cache: Path | None
 
 
 def validation(kind: Kind, folder: Path, most: int) -> Population:
-    """Return the validation people, with so many pictures each at most."""
+    """Return the validation people, with a limited number of pictures each."""
     keys, person = kind.validation(folder)
     chosen: dict[int, list[Picture]] = {}
     for key, who in zip(keys, person.tolist(), strict=True):

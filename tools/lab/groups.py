@@ -83,13 +83,13 @@ def row(name: str, tried: Trials, points: list[Point], rng: np.random.Generator)
 
 
 def across(groups: list[People], cohort: Cohort) -> Trials:
-    """Return trials of some people of each group against those of all other groups; nobody of the own group."""
+    """Return trials of some people of each group against the people of all other groups."""
     chosen = [np.unique(group.faces.person, return_index=True)[1][:_ACROSS] for group in groups]
     plain = np.concatenate([group.faces.plain[c] for group, c in zip(groups, chosen, strict=True)])
     mirrored = np.concatenate([group.faces.mirrored[c] for group, c in zip(groups, chosen, strict=True)])
     of = np.repeat(np.arange(len(groups)), [len(c) for c in chosen])
     faces = Faces(plain, mirrored, np.arange(len(of)))
-    # The teacher's embeddings of different sets cannot be compared with each other: they are asked about nobody here.
+    # The teacher's embeddings of different sets cannot be compared with each other: they are not used here.
     unasked = np.eye(len(of), dtype=np.float32)
     tried = trials(People(ACROSS, faces, unasked, DOUBTFUL), cohort)
     return dataclasses.replace(tried, doubtful=np.equal.outer(of, of))

@@ -2,7 +2,7 @@
 
 Training moves the projection by small steps beside all other layers. Once these stand, the best projection has a closed
 form: least squares of the teacher's embeddings on the network's, with a bias. The teacher's mean is taken away first:
-what all faces have in common tells nobody apart, and without it strangers' cosines lie around zero.
+the part that all faces share distinguishes no people, and without it strangers' cosines lie around zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RIDGE = 1e-3  # of the mean square of an output: keeps an output that never spe
 
 
 def with_solved_head(weights: Weights, data_dir: Path, crops: int = CROPS) -> Weights:
-    """Return the weights with the projection solved on training crops of nobody who is like a validation person.
+    """Return the weights with the projection solved on training crops that resemble no validation person.
 
     Raises ModelError where the weights do not fit, DataError where the crops are missing.
     """

@@ -55,7 +55,7 @@ def search(
 
 
 def people_with(person: Labels, pictures: int) -> Labels:
-    """Return who has at least so many pictures."""
+    """Return the people with at least this many pictures."""
     labels, counts = np.unique(person, return_counts=True)
     return labels[counts >= pictures]
 
@@ -89,7 +89,7 @@ def open_set(
 ) -> dict[str, float]:
     """Return the true positive identification rate at each false positive identification rate, as the device compares.
 
-    Half of the people with `at_least` pictures are enrolled, drawn anew each time; everybody else is a stranger. A hit
+    Half of the people with `at_least` pictures are enrolled, drawn again each time; all others are strangers. A hit
     is the right person, first and above the threshold that at most the stated share of strangers' searches passes.
     """
     known = people_with(person, at_least)

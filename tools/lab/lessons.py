@@ -37,7 +37,7 @@ class Lessons:
     keys: list[str]
     crops: Tensor  # (N, 144, 144) uint8
     teacher: Teacher
-    mean: Tensor = field(init=False)  # (D,): what all faces have in common tells nobody apart
+    mean: Tensor = field(init=False)  # (D,): the part that all faces share distinguishes no people
 
     def __post_init__(self) -> None:
         at = torch.arange(0, len(self.keys), max(1, len(self.keys) // _MEAN_CROPS))
@@ -91,7 +91,7 @@ class Lessons:
 
     def _next(self, run: Run, step: int, count: int) -> Tensor:
         """Return (count,) crops of a pass over all of them in random order; every pass shows each crop once."""
-        fresh = run.batch - round(run.hardest * run.batch)  # a step takes so many from the pass
+        fresh = run.batch - round(run.hardest * run.batch)  # number of pictures that a step takes from the pass
         a_pass = len(self.keys) // fresh
         if a_pass == 0 or fresh == 0:
             raise TrainingError(f"{len(self.keys)} crops are fewer than a batch of {run.batch}", "lower `batch`")

@@ -1,4 +1,4 @@
-"""Who is in which group of people: labels of `groups.csv` and `more.csv`, and three parts that share nobody.
+"""Groups of people: labels of `groups.csv` and `more.csv`, and three parts without common people.
 
 Groups are of origin, sex and age as the sets label them (GROUPS.md and MORE.md beside the data say what the labels are
 worth). They serve to measure a false match rate for different people. The runtime knows no groups.
@@ -25,7 +25,7 @@ Part = Literal["cohort", "calibration", "measurement"]
 _SHARES: dict[Part, float] = {"cohort": 0.34, "calibration": 0.33, "measurement": 0.33}
 _MOST: dict[Part, int] = {"cohort": 100, "calibration": 120, "measurement": 150}  # people a cell: time, not principle
 _CELEBRITIES = 300  # of the cohort: the validation people differ more from each other than any group's
-_OF_SEVERAL = 2  # where two cells or more make a group, each gives so many times fewer
+_OF_SEVERAL = 2  # where two cells or more form a group, the number from each is divided by this
 _PICTURES = 4  # a person, at most
 _ADULT, _OLD, _CHILD = 18, 60, 10
 _ORIGINS = {"white": "white", "black": "black", "asian": "Asian", "indian": "Indian", "other": "other origin"}
@@ -104,7 +104,7 @@ def populations(folder: Path) -> list[Population]:
 
 
 def _labelled(path: Path) -> Iterator[tuple[str, Picture]]:
-    """Yield (group, picture) of `groups.csv`: nobody is known there, so each picture is a person."""
+    """Yield (group, picture) of `groups.csv`: it names no people, so each picture counts as a person."""
     for line, row in _rows(path, ("key", "source", "age", "sex", "origin")):
         fits = row["key"].isdigit() and row["source"] in _SOURCES and row["sex"] in _SEXES and row["age"].isdigit()
         origin_fits = row["origin"] in _ORIGINS if row["source"] == "utk" else not row["origin"]

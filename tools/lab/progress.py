@@ -52,7 +52,7 @@ class Progress:
         )
 
     def validated(self, step: int, figures: Mapping[str, float]) -> None:
-        """Note the validation people's figures, and draw the curve anew."""
+        """Record the validation people's figures, and draw the curve again."""
         self._note({"step": step, **figures})
         print(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()), flush=True)
         try:

@@ -27,7 +27,7 @@ class Stage(_Table, frozen=True):
     steps: Count
     rate: Positive
     warmup_steps: Annotated[int, Meta(ge=0)] = 300
-    cooldown_steps: Annotated[int, Meta(ge=0)] = 0  # the last so many fall in a straight line
+    cooldown_steps: Annotated[int, Meta(ge=0)] = 0  # length of the linear decay at the end
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step of this stage, from 0."""

@@ -1,4 +1,4 @@
-"""Strangers' encounters → threshold at a stated false match rate (FMR), with the bound that so many people vouch for.
+"""Strangers' encounters → threshold at a stated false match rate (FMR), with the bound that this many people support.
 
 Encounters are decided as the runtime decides: on each running mean, with the thresholds at its norm. Thresholds are
 lowered until just the stated share of strangers' encounters matches somebody else. Then they are raised, all by the
@@ -210,7 +210,7 @@ def binomial_upper(errors: int, trials: int, confidence: float = CONFIDENCE) -> 
 
 
 def threshold_at(falling: NDArray[np.float32], allowed: int) -> float:
-    """Return the lowest threshold on the grid that at most so many of these impostor scores, highest first, reach."""
+    """Return the lowest threshold on the grid that at most this number of impostor scores, highest first, reach."""
     highest_refused = falling[allowed]
     step = math.floor(float(highest_refused) * _STEPS_PER_UNIT) + 1
     while np.float32(step / _STEPS_PER_UNIT) <= highest_refused:  # scores are float32, and so is the comparison

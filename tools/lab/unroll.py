@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.models.onnxfile import Array, Graph, Node, integers, read, write
 
-_PLANES = 4  # in multiples of so many: dot products take four bytes at once
+_PLANES = 4  # the number of planes is a multiple of this: dot products take four bytes at once
 _PREFIX = "unrolled"
 _EDGES, _PLANES_NAME = f"{_PREFIX}.edges", f"{_PREFIX}.planes"
 

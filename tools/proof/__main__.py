@@ -40,13 +40,13 @@ def run(name: str, *, short: bool) -> dict[str, Any]:
     """Run one proof; returns its figures, with `held` and, where it did not hold, `problem`."""
     module = import_module(f"tools.proof.{name}")
     began_s = time.monotonic()
-    told: dict[str, Any] = {"proof": name, "claim": module.CLAIM, "form": "short" if short else "full"}
+    result: dict[str, Any] = {"proof": name, "claim": module.CLAIM, "form": "short" if short else "full"}
     try:
-        told |= module.prove(short=short, say=_say)
-        told["held"] = True
+        result |= module.prove(short=short, say=_say)
+        result["held"] = True
     except (AssertionError, Missing) as e:
-        told |= {"held": False, "problem": str(e)}
-    return told | {"seconds": round(time.monotonic() - began_s, 1)}
+        result |= {"held": False, "problem": str(e)}
+    return result | {"seconds": round(time.monotonic() - began_s, 1)}
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
-"""The product on aarch64: it installs from wheels alone, computes what it should, and recognises.
+"""The product on aarch64: it installs from wheels only, computes the expected results, and recognises.
 
-A Python for arm64 runs under qemu-user as the processors of three boards, which differ in the int8 kernels that the
-engines choose. It shows results, not times.
+A Python for arm64 runs under qemu-user as the processors of three boards, for which the engines choose different int8
+kernels. The proof shows results, not times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _INSIDE = Path(__file__).parents[1] / "rig/arm64_inside.py"
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return what each processor computed; raises AssertionError where one fails, Missing where it cannot be tried."""
+    """Return each processor's results; raises AssertionError where one fails, Missing where it cannot be tried."""
     if short:
         raise Missing("it takes minutes: it has no short form")
     with tempfile.TemporaryDirectory(prefix="edge-aarch64-") as name:
@@ -36,10 +36,10 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
         }
         for processor in PROCESSORS:
             say(f"{processor.qemu}: {processor.on}")
-            told = json.loads(installed.do(processor, _INSIDE).splitlines()[-1])
-            assert told["machine"] == "aarch64", told
-            assert all(embedding["passes"] for embedding in told["golden"].values()), told
-            assert "match" in told["events"], f"the man was not recognised: {told}"
-            assert told["strangers_matched"] == 0, told
-            figures["processors"][processor.qemu] = told
+            answer = json.loads(installed.do(processor, _INSIDE).splitlines()[-1])
+            assert answer["machine"] == "aarch64", answer
+            assert all(embedding["passes"] for embedding in answer["golden"].values()), answer
+            assert "match" in answer["events"], f"the man was not recognised: {answer}"
+            assert answer["strangers_matched"] == 0, answer
+            figures["processors"][processor.qemu] = answer
     return figures

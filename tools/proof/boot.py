@@ -73,17 +73,17 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def exposure(folder: Path = PROJECT / "systemd") -> dict[str, float]:
-    """Return what `systemd-analyze security` says of each unit; raises AssertionError above what it may be."""
+    """Return each unit's exposure by `systemd-analyze security`; raises AssertionError above its limit."""
     if shutil.which("systemd-analyze") is None:
         raise Missing("systemd-analyze is not installed (apt install systemd)")
-    told = {}
+    exposures = {}
     for unit, most in UNITS.items():
         command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(folder / f"{unit}.service")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        told[unit] = float(done.stdout.rpartition("service: ")[2].split()[0])
-        assert told[unit] <= most, f"{unit}: an exposure of {told[unit]}, wanted {most} at most"
-    return told
+        exposures[unit] = float(done.stdout.rpartition("service: ")[2].split()[0])
+        assert exposures[unit] <= most, f"{unit}: an exposure of {exposures[unit]}, wanted {most} at most"
+    return exposures
 
 
 def wheels(say: Callable[[str], None]) -> Path:
@@ -219,7 +219,7 @@ def _boxes(machine: Machine) -> dict[str, Any]:
 
 
 def _after(machine: Machine, unit: str, number: str) -> float:
-    """Send a signal to a unit's main process; returns after how long another one is ready, s."""
+    """Send a signal to a unit's main process; return the time until another one is ready, s."""
     old = machine.main_pid(unit)
     assert old
     machine.do("kill", f"-{number}", str(old))
@@ -244,7 +244,7 @@ def _forgotten(machine: Machine, unit: str) -> list[int]:
 
 
 def _gauged(machine: Machine) -> str:
-    """Let vision at a battery gauge, as docs/install.md says; returns what it then may open."""
+    """Give vision access to a battery gauge, as in docs/install.md; return the devices that it may open then."""
     source, target = "/usr/share/edge/edge-gauge-serial.conf", "/etc/systemd/system/edge-vision.service.d/gauge.conf"
     machine.do("install", "-D", "-m", "0644", source, target)
     machine.do("systemctl", "daemon-reload")
@@ -305,7 +305,7 @@ def _matches(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @contextmanager
 def _subscriber(machine: Machine) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Subscribe as the project's example consumer, in the machine's network; yields what tells the events so far."""
+    """Subscribe as the project's example consumer, in the machine's network; yield a function for the events so far."""
     kept = machine.root.parent / f"events-{time.monotonic_ns()}.jsonl"
     inside = ["nsenter", f"--target={machine.pid}", "--net"]
     command = [*inside, sys.executable, "-m", "tools.subscribe", "--device", "proof", "--to", str(kept)]

@@ -1,9 +1,9 @@
-"""Everything that leaves the device, captured and decoded, and compared with everything that it saw.
+"""All traffic that leaves the device, captured, decoded, and compared with all pictures that it saw.
 
-Vision and publisher run in one network namespace, a real mosquitto and a consumer in another; a wire is between them,
-and tcpdump on it. Real footage of an enrolled man, a stranger and a street is played again and again. Of what left,
-every packet must belong to the connection to the broker, every MQTT message be one that the schema allows, and no 16
-bytes of it be 16 bytes of a frame, a crop or an embedding: as they are, in hexadecimal, or in base64.
+Vision and publisher run in one network namespace, a real mosquitto and a consumer in another. A virtual wire connects
+them, and tcpdump listens on it. Real footage of an enrolled man, a stranger and a street is played repeatedly. Every
+packet must belong to the connection to the broker. Every MQTT message must be allowed by the schema. No 16 bytes of the
+traffic may be 16 bytes of a frame, a crop or an embedding: plain, in hexadecimal, or in base64.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _inside(namespace: str, *command: str) -> list[str]:
 
 
 def _watch(folder: Path, footage_s: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the device through so much footage with everything captured; returns what it says that it did."""
+    """Run the device through some footage with everything captured; return its own counts."""
     bench = Bench(folder)
     broker = Mosquitto(folder, "allow_anonymous true")
     configuration = folder / "mosquitto.conf"
@@ -275,8 +275,8 @@ def _hashes(content: bytes) -> NDArray[np.uint64]:
     varied = np.zeros(len(windows), np.uint8)
     for i in range(1, WINDOW):
         varied += windows[:, i] != windows[:, i - 1]
-    told = windows[varied >= _FEWEST_DISTINCT]
-    halves = np.ascontiguousarray(told).view("<u8")
+    distinct = windows[varied >= _FEWEST_DISTINCT]
+    halves = np.ascontiguousarray(distinct).view("<u8")
     with np.errstate(over="ignore"):
         mixed = halves[:, 0] * _ODD[0] ^ (halves[:, 1] + _ODD[1]) * _ODD[2]
     return np.asarray(mixed, np.uint64)

@@ -85,7 +85,7 @@ def _spoil(folder: Path, stage: str) -> None:
 
 
 def _record(folder: Path) -> None:
-    """Write down what was acknowledged: by whom, and the number."""
+    """Record what was acknowledged: the process and the number."""
     backlog = import_module("edge.events.backlog").Backlog
     sound = backlog.append
 

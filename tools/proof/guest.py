@@ -31,7 +31,7 @@ _NEEDLESS = ("var/cache", "var/lib/apt", "usr/share/doc", "usr/share/man", "usr/
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return what each step told; raises AssertionError where one fails, Missing where it cannot be tried."""
+    """Return each step's answer; raises AssertionError where one fails, Missing where it cannot be tried."""
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if short or missing or os.geteuid() != 0:
         raise Missing(f"this needs root and {', '.join(missing or _PROGRAMS)}, and takes minutes: it has no short form")
@@ -98,14 +98,14 @@ def _booted(kernel: Path, system: Path, folder: Path, say: Callable[[str], None]
         try:
             for line in guest.stdout or ():
                 log.write(line)
-                _, ours, told = line.rstrip().partition("EDGE ")
+                _, ours, answer = line.rstrip().partition("EDGE ")
                 if not ours:
                     continue
-                if told == "end":
+                if answer == "end":
                     over = True
                     break
-                steps.append(json.loads(told))
-                say(told)
+                steps.append(json.loads(answer))
+                say(answer)
         finally:
             guest.kill()
             guest.communicate()

@@ -36,7 +36,7 @@ _QUIET = ("Detected code that calls async_forward_entry_setups",)  # it is how t
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return what Home Assistant showed; raises AssertionError where it is not what the device said."""
+    """Return what Home Assistant showed; raises AssertionError where it differs from the device's messages."""
     python = installed(say, only_if_there=short)
     with tempfile.TemporaryDirectory(prefix="edge-hass-") as name:
         folder = Path(name)
@@ -72,14 +72,14 @@ def _lived(home: _Home, settings: Config) -> dict[str, Any]:
     with vision(settings) as backlog, publishing(settings):
         home.shows(lambda: set(home.entities) == ids, "all entities")
         expected = {"Edge glasses": {"ids": [_NODE], "model": "Edge Face Runtime"}}
-        assert home.told["devices"] == expected, home.told["devices"]
+        assert home.answer["devices"] == expected, home.answer["devices"]
         _followed(home, settings, backlog)
     home.shows(lambda: home.state("mode") == "unavailable", "a device that is offline")
     with publishing(named(settings, "spectacles")):
-        home.shows(lambda: list(home.told["devices"]) == ["Edge spectacles"], "the new name, and only that")
+        home.shows(lambda: list(home.answer["devices"]) == ["Edge spectacles"], "the new name, and only that")
         assert set(home.entities) == {unique.replace("glasses", "spectacles") for unique in ids}, home.entities
     with publishing(named(settings, "spectacles", discovery=False)):
-        home.shows(lambda: not home.told["devices"] and not home.entities, "nothing of a device that is not announced")
+        home.shows(lambda: not home.answer["devices"] and not home.entities, "nothing of a device without discovery")
     assert not (said := home.complaints()), said
     return {
         "entities": sorted(ids),
@@ -110,14 +110,14 @@ def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
 
 
 class _Home:
-    """Home Assistant in a process of its own, and what it last told."""
+    """Home Assistant in a process of its own, and its last answer."""
 
     def __init__(self, python: Path, folder: Path, port: int) -> None:
         (folder / "hass").mkdir()
         script = Path(__file__).parents[1] / "rig/hass.py"
         self._command = [str(python), str(script), str(folder / "hass"), str(port)]
         self._log = folder / "hass.log"
-        self.told: dict[str, Any] = {}
+        self.answer: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
@@ -141,11 +141,11 @@ class _Home:
                 self._answers.put(line)
 
     def ask(self, line: str) -> None:
-        """Send a command; what it tells then is in `told`."""
+        """Send a command; the answer is in `answer`."""
         assert self._process.stdin is not None
         print(line, file=self._process.stdin)
         try:
-            self.told = json.loads(self._answers.get(timeout=_WAIT_S))
+            self.answer = json.loads(self._answers.get(timeout=_WAIT_S))
         except queue.Empty:
             raise AssertionError(f"Home Assistant does not answer: {self._log.read_text()[-2000:]}") from None
 
@@ -161,11 +161,11 @@ class _Home:
     @property
     def entities(self) -> dict[str, str]:
         """Entity ids by unique id."""
-        return dict(self.told["entities"])
+        return dict(self.answer["entities"])
 
     def attributes(self, key: str) -> dict[str, Any]:
         """Return state and attributes of one of the device's entities."""
-        return dict(self.told["states"].get(self.entities.get(f"{_NODE}-{key}", ""), {}))
+        return dict(self.answer["states"].get(self.entities.get(f"{_NODE}-{key}", ""), {}))
 
     def state(self, key: str) -> str:
         """Return the state of one of the device's entities."""

@@ -42,7 +42,7 @@ CLAIM = "After a person is removed, neither the running vision process nor the d
 _NAME = "Wilhelmina Featherstonehaugh"
 _PIECE = slice(64, 112)  # bytes of a template that are looked for
 _WAIT_S = 60.0
-_SETTLED_S = 5.0  # after vision says that it has read the store anew
+_SETTLED_S = 5.0  # after vision has logged that it has read the store again
 
 _PHOTOS, _LOOKS, _MOST = 6, 3, 12
 _ROUNDING = 1e-6  # of a stored template whose rotation is taken back, an element
@@ -62,7 +62,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
         bench = Bench(Path(name))
         man = make_clips(bench.folder)[0]
         camera = {"source": "video", "paths": [str(man.path)], "fps": 30.0, "loop": True}
-        bench.configure({"camera": camera, "liveness": {"mode": "off"}})  # on a recording nobody is live
+        bench.configure({"camera": camera, "liveness": {"mode": "off"}})  # a recording shows no live face
         assert bench.call("people", "add", "Somebody else", "--from", locate("astronaut")).code == 0
         with bench.start("vision") as running:
             until(bench.settings.control_path.exists, "vision serves the owner", _WAIT_S)

@@ -258,27 +258,27 @@ class Promises:
 
 def promises(records: list[Record]) -> Promises:
     """Return what the marks so far say."""
-    told = Promises()
+    promises = Promises()
     for what, *rest in (json.loads(r.name) for r in records if r.what == "mark"):
         if what == "store":
-            told.store = True
+            promises.store = True
         elif what == "person":
-            told.people[rest[0]] = {rest[1]}
+            promises.people[rest[0]] = {rest[1]}
         elif what == "renaming":
-            told.people[rest[0]].add(rest[1])
+            promises.people[rest[0]].add(rest[1])
         elif what == "removing":
-            told.going.add(rest[0])
+            promises.going.add(rest[0])
         elif what == "removed":
-            told.removed.add(rest[0])
-            del told.people[rest[0]]
+            promises.removed.add(rest[0])
+            del promises.people[rest[0]]
         elif what == "event":
-            told.events.add(rest[0])
+            promises.events.add(rest[0])
         elif what == "trimming":
-            told.leaving |= set(rest)
+            promises.leaving |= set(rest)
         else:
-            told.trimmed |= set(rest)
-            told.events -= set(rest)
-    return told
+            promises.trimmed |= set(rest)
+            promises.events -= set(rest)
+    return promises
 
 
 def broken(disk: Path, promised: Promises) -> list[str]:
@@ -308,8 +308,8 @@ def _broken_outbox(disk: Path, promised: Promises) -> list[str]:
     except EdgeError as e:
         return [f"the outbox does not open: {e}"]
     problems = [f"event {seq} is lost" for seq in promised.events if seq not in found and seq not in promised.leaving]
-    begun = promised.events or promised.trimmed  # before that, what a cut leaves of a file being made holds nothing
-    return problems + (["the outbox was damaged"] if damaged and begun else [])
+    in_use = promised.events or promised.trimmed  # a cut while the file is created leaves nothing that was promised
+    return problems + (["the outbox was damaged"] if damaged and in_use else [])
 
 
 def _memory() -> str | None:

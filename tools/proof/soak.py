@@ -1,8 +1,9 @@
-"""A day of footage through vision and publisher, as fast as they take it: what they hold must not grow.
+"""A day of footage through vision and publisher, at full speed: memory and other resources must not grow.
 
-The day is five minutes, 288 times: a room with a camera's noise, in which an enrolled man and a stranger stop by and a
-street passes. Vision, a real mosquitto, the publisher and a consumer that acknowledges run all the while; memory, open
-files, threads and the outbox are sampled, and the last part of the day is compared with an early one.
+The day is a recording of five minutes, played 288 times: a room with a camera's noise, an enrolled man and a stranger
+who stop by, and a street that passes. Vision, a real mosquitto, the publisher and a consumer that acknowledges run
+throughout. Memory, open files, threads and the outbox are sampled. The last part of the day is compared with an early
+part.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Sample = dict[str, int]
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return what was held, early and late; raises AssertionError where it grew or an event was lost."""
+    """Return the resources early and late; raises AssertionError where they grew or an event was lost."""
     if os.geteuid() != 0:
         raise Missing("counting the open files of the processes needs root")
     seconds, every_s = (_SHORT_S, 0.3) if short else (_DAY_S, 10.0)
@@ -117,35 +118,35 @@ def _watched(bench: Bench, port: int, seconds: int, every_s: float, say: Callabl
 
 
 def judged(samples: list[Sample], wanted: int) -> dict[str, Any]:
-    """Return [early, late] of all that was sampled; raises AssertionError where it grew."""
+    """Return [early, late] of each sampled resource; raises AssertionError where one grew."""
 
     def both(name: str) -> list[int]:
         chosen = ([s[name] for s in samples if low <= s["frames"] / wanted <= high] for low, high in (_EARLY, _LATE))
         return [round(statistics.median(values)) for values in chosen]
 
-    told = {name: both(name) for name in samples[0] if name != "frames"}
+    figures = {name: both(name) for name in samples[0] if name != "frames"}
     for process, most_kib in _MOST_KIB.items():
-        early, late = told[f"{process}_resident_kib"]
+        early, late = figures[f"{process}_resident_kib"]
         assert late - early <= most_kib, f"{process}: {late - early} KiB more at the end of the day"
         for kind in ("open_files", "threads"):
-            early, late = told[f"{process}_{kind}"]
+            early, late = figures[f"{process}_{kind}"]
             assert late <= early, f"{process}: {late - early} more {kind} at the end of the day"
     largest = max(s["wal_bytes"] for s in samples)
     assert largest <= _MOST_WAL_BYTES, f"the write-ahead log grew to {largest} bytes"
-    return told | {"largest_wal_bytes": largest}
+    return figures | {"largest_wal_bytes": largest}
 
 
 def _sample(vision: Running, publisher: Running, settings: Config) -> Sample:
-    told: Sample = {}
+    sample: Sample = {}
     for name, running in (("vision", vision), ("publisher", publisher)):
         process = Path(f"/proc/{running.process.pid}")
         status = dict(line.partition(":")[::2] for line in (process / "status").read_text().splitlines())
-        told[f"{name}_resident_kib"] = int(status["VmRSS"].split()[0])
-        told[f"{name}_threads"] = int(status["Threads"])
-        told[f"{name}_open_files"] = len(list((process / "fd").iterdir()))
-    told["outbox_bytes"] = _size(settings.outbox_path)
-    told["wal_bytes"] = _size(settings.outbox_path.with_name(settings.outbox_path.name + "-wal"))
-    return told
+        sample[f"{name}_resident_kib"] = int(status["VmRSS"].split()[0])
+        sample[f"{name}_threads"] = int(status["Threads"])
+        sample[f"{name}_open_files"] = len(list((process / "fd").iterdir()))
+    sample["outbox_bytes"] = _size(settings.outbox_path)
+    sample["wal_bytes"] = _size(settings.outbox_path.with_name(settings.outbox_path.name + "-wal"))
+    return sample
 
 
 def _size(path: Path) -> int:

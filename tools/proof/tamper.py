@@ -1,8 +1,8 @@
-"""Whatever is done to a store's file: refused with an error, never another gallery.
+"""Every change of a store's file is refused with an error and never gives another gallery.
 
-Bits are flipped and the file is cut short by whoever has the card; records are moved about by whoever has the store key
-too, and seals the result again. The header's generation counter tells an older file from a newer one to whoever
-remembers the newer one; nothing on the device does, so putting back a whole old file is not noticed.
+An attacker with the card flips bits and truncates the file. An attacker with the store key too moves records and seals
+the result again. The header's generation counter distinguishes an older file from a newer one for a reader that has
+seen the newer one.
 """
 
 from __future__ import annotations

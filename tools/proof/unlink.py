@@ -1,10 +1,10 @@
-"""Whether templates of the same people on two devices can be linked by whoever holds both stores, opened.
+"""Whether somebody with two opened stores can link the templates of the same people in them.
 
 Linkability D_sys: Gomez-Barrero, Galbally, Rathgeb, Busch, "General Framework to Evaluate Unlinkability in Biometric
 Template Protection Systems", IEEE TIFS 2018. With the densities p = p(s|mated) and q = p(s|other) of a score s, and
 equal priors, D(s) = max(0, 2·LR / (1 + LR) − 1) with LR = p / q, which is (p − q) / (p + q), and D_sys is its mean over
-mated scores: 0 tells nothing, 1 tells everything. Densities are histograms, which find a little where there is nothing;
-so the same is computed with the pairs shuffled, and both are told.
+mated scores: 0 is unlinkable, 1 is fully linkable. The densities are histograms, which give a small value even without
+linkability. The same is therefore computed with shuffled pairs, and both are reported.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ def _by_shape(people: NDArray[np.float32], rng: np.random.Generator) -> dict[str
     ours, theirs = shape(people[:, :_EACH]), shape(people[:, _EACH:])
     others = (np.arange(len(ours)) + rng.integers(1, len(ours))) % len(ours)
 
-    def told(second: Scores) -> float:
+    def d_sys_of(second: Scores) -> float:
         mated, strangers = (-np.linalg.norm(ours - rows, axis=1) for rows in (second, second[others]))
         return round(linkability(mated, strangers, bins=4), 2)
 
-    return {"d_sys_by_shape_other_photos": told(theirs), "d_sys_by_shape_same_photos": told(ours)}
+    return {"d_sys_by_shape_other_photos": d_sys_of(theirs), "d_sys_by_shape_same_photos": d_sys_of(ours)}

@@ -1,4 +1,4 @@
-"""What went over a wire: packets of a capture, the bytes of its TCP connections, the MQTT messages in them."""
+"""Traffic on a wire: packets of a capture, the bytes of its TCP connections, the MQTT messages in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = {1: "CONNECT", 3: "PUBLISH", 4: "PUBACK", 8: "SUBSCRIBE", 12: "PINGREQ"
 
 @dataclass(slots=True)
 class Capture:
-    """What a device sent."""
+    """The traffic that a device sent."""
 
     packets: int = 0
     size_bytes: int = 0
@@ -39,22 +39,22 @@ def read(path: Path, sender: bytes, broker: bytes, port: int) -> Capture:
     Only frames from the sender count. A TCP connection to the broker's port is of kind `broker`, ARP and ICMPv6 are
     what they are, and everything else is `other`.
     """
-    told, pieces = Capture(), dict[tuple[int, int], dict[int, bytes]]()
+    capture, pieces = Capture(), dict[tuple[int, int], dict[int, bytes]]()
     initial: dict[int, int] = {}
     for frame in _frames(path.read_bytes()):
         kind, ip = struct.unpack(">H", frame[12:14])[0], frame[_ETHERNET:]
         if kind == _IPV4:
             if ip[12:16] != sender:
                 continue
-            told.kinds[_ipv4(ip, broker, port, initial, pieces)] += 1
+            capture.kinds[_ipv4(ip, broker, port, initial, pieces)] += 1
         elif kind == _ARP:
-            told.kinds["arp"] += 1
+            capture.kinds["arp"] += 1
         else:
-            told.kinds["icmpv6" if kind == _IPV6 and ip[6] in {0, _ICMP6} else "other"] += 1
-        told.packets += 1
-        told.size_bytes += len(frame)
-    told.streams = {key: _joined(parts) for key, parts in pieces.items()}
-    return told
+            capture.kinds["icmpv6" if kind == _IPV6 and ip[6] in {0, _ICMP6} else "other"] += 1
+        capture.packets += 1
+        capture.size_bytes += len(frame)
+    capture.streams = {key: _joined(parts) for key, parts in pieces.items()}
+    return capture
 
 
 def _frames(content: bytes) -> Iterator[bytes]:
@@ -115,7 +115,7 @@ def packets(stream: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def publishes(stream: bytes, counts: Counter[str]) -> Iterator[Publish]:
-    """Yield what was published on a connection, whose CONNECT tells the version of MQTT; count all packets."""
+    """Yield the PUBLISH packets of a connection; count all packets. The version of MQTT is that of its CONNECT."""
     v5 = False
     for kind, flags, body in packets(stream):
         counts[_NAMES.get(kind, f"type {kind}")] += 1

@@ -48,8 +48,8 @@ class Processor:
             "CPU part": f"0x{self.part:03x}",
             "CPU revision": "1",
         }
-        told = "".join(f"{name}\t: {value}\n" for name, value in facts.items())
-        return "".join(f"processor\t: {i}\n{told}\n" for i in range(os.cpu_count() or 1))
+        lines = "".join(f"{name}\t: {value}\n" for name, value in facts.items())
+        return "".join(f"processor\t: {i}\n{lines}\n" for i in range(os.cpu_count() or 1))
 
 
 _V8 = "fp asimd evtstrm crc32 cpuid"

@@ -40,9 +40,9 @@ def recognised(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        told = {
+        result = {
             "machine": platform.machine(),
             "golden": {backend: golden_self_test(backend) for backend in ("onnxruntime", "litert")},
             **recognised(Path(name)),
         }
-    sys.stdout.write(f"\n{json.dumps(told)}\n")
+    sys.stdout.write(f"\n{json.dumps(result)}\n")

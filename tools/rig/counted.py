@@ -1,4 +1,4 @@
-"""Do one piece of the product's work so many times, and nothing else: `counted.py SUBJECT TIMES FOLDER`.
+"""Repeat one piece of the product's work TIMES times, and nothing else: `counted.py SUBJECT TIMES FOLDER`.
 
 Instruction counters are put around it. It needs the installed product only, no `tools`. Start-up is in every count and
 cancels out in the difference of two. FOLDER holds other forms of the model, which the emulator would make too slowly.

@@ -92,5 +92,5 @@ def recognised(folder: Path) -> list[str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        told = {**adapter(), "frames_of_the_child": child(), "events": recognised(Path(name))}
-    sys.stdout.write(f"\n{json.dumps(told)}\n")
+        result = {**adapter(), "frames_of_the_child": child(), "events": recognised(Path(name))}
+    sys.stdout.write(f"\n{json.dumps(result)}\n")

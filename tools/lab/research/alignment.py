@@ -193,7 +193,7 @@ def _recognition(name: str, way: Way, people: Sequence[Any], grounds: Sequence[A
 def _decided(
     seen: Sequence[Sequence[NDArray[np.float32]]], means: NDArray[np.float32], point: Any, usual: Cohort
 ) -> dict[str, Any]:
-    """Return whom the runtime's rule recognises; a person with fewer than three fit looks is not recognised."""
+    """Return the people that the runtime's rule recognises; a person with fewer than three fit looks is not."""
     enough = [i for i, vectors in enumerate(seen) if len(vectors) >= 3]
     looks = [np.stack([seen[i][j % len(seen[i])] for j in range(_SEEN)]) for i in enough]
     result = rates(Encounters(np.stack(looks), np.array(enough)), np.arange(len(means)), means, point, usual)

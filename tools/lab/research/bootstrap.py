@@ -39,7 +39,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How the layer is trained, every time alike."""
+    """How the layer is trained, the same for every run."""
 
     epochs: int = 4
     batch: int = 64

@@ -41,7 +41,7 @@ def research() -> None:
 @DATA
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
 def sequential_command(model: Path, data_dir: Path, as_json: bool) -> None:
-    """Count strangers whom the running mean of an encounter lets through (ADR 0004)."""
+    """Count strangers that match by the running mean of an encounter (ADR 0004)."""
     figures = sequential.measure(model, data_dir)
     click.echo(json.dumps(figures) if as_json else sequential.table(figures))
 
@@ -71,7 +71,7 @@ def variants_command(*, model: str, data_dir: Path, as_json: bool) -> None:
 @DATA
 @click.option("--fmr", default=1e-3, help="the stated rate", show_default=True)
 def webcam_command(model: str, data_dir: Path, fmr: float) -> None:
-    """Count strangers of the NUAA set whom one webcam takes for each other, with and without the cohort."""
+    """Count false matches between strangers of the NUAA set, all seen by one webcam, with and without the cohort."""
     network = shipped(model)
     entry, usual = network.entry, load_cohort(network.entry, network.folder)
     rules = {
@@ -152,7 +152,7 @@ def alignment_command(*, data_dir: Path, yunet_n: Path | None, as_json: bool, pu
 @research.command("operators")
 @DATA
 def operators_command(data_dir: Path) -> None:
-    """Train every operator alike on a small budget, time it, and rewrite its table; goes on where it was stopped."""
+    """Train every operator on the same small budget, time it, and rewrite its table; resumes after a stop."""
     need_torch()
     from tools.lab.research import operators_table  # noqa: PLC0415  # needs torch
 

@@ -1,4 +1,4 @@
-"""Every operator in LightCNN-9, trained alike on one small budget and judged on validation people; and its time.
+"""Every operator in LightCNN-9, trained on the same small budget and judged on validation people; and its time.
 
 Small inputs and half of the channels, so that the whole comparison fits into twenty minutes of one core. It says which
 operator learns faster from the same pictures in the same steps; how good one can become after days, it does not say.
@@ -120,7 +120,7 @@ class Faces:
         )
 
     def batch(self, budget: Budget, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return the pictures (B, 1, S, S) and teacher embeddings (B, D) of a step, for all operators alike."""
+        """Return the pictures (B, 1, S, S) and teacher embeddings (B, D) of a step, the same for all operators."""
         a_pass = len(self.train) // budget.batch
         order = np.random.default_rng([seed, step // a_pass]).permutation(len(self.train))
         at = torch.from_numpy(order[step % a_pass * budget.batch :][: budget.batch])
@@ -302,7 +302,7 @@ def _reached(row: dict[str, Any]) -> list[str]:
 
 def draw(figures: dict[str, Any], path: Path) -> None:
     """Plot accuracy over inference time; raises DependencyError without matplotlib."""
-    picture, plot = axes("Operators, trained alike", "inference, ms", "TAR at FAR 1e-2, validation people")
+    picture, plot = axes("Operators, trained equally", "inference, ms", "TAR at FAR 1e-2, validation people")
     markers = cycle("os^vDP*X<>hd")
     for name, row in figures["operators"].items():
         at = (row["inference_ms"], row["val_tar_at_far_1e-2"] or 0)

@@ -75,7 +75,7 @@ class Task:
 
 
 def assign(keys: list[str], person: Labels, probes: int | None, rng: np.random.Generator) -> Task:
-    """Enrol everybody with pictures to spare; `probes`: so many a person at most, None for all that are left."""
+    """Enrol each person with enough pictures; `probes`: most probes of a person, None for all that are left."""
     gallery, place = people_with(person, TEMPLATES + 1), np.array(keys)
     templates, searched, persons = [], [], []
     for who in gallery:
@@ -147,7 +147,7 @@ def _by_yaw(
     known: Mapping[str, Mapping[str, Vectors]],
     limits: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Sort every picture that is nobody's template by its yaw; faces without landmarks are left out."""
+    """Sort every picture that is no template by its yaw; faces without landmarks are left out."""
     task, finder = assign(keys, person, None, np.random.default_rng(0)), Finder(0.6)
     faces = {key: finder.find(crop) for key, crop in data.crops(folder, "val", task.probes)}
     yaw = np.array([np.nan if (f := faces[key]) is None else abs(gates.yaw(f.landmarks_px)) for key in task.probes])

@@ -86,7 +86,7 @@ def halves(person: Labels, rng: np.random.Generator) -> tuple[NDArray[np.intp], 
 
 
 def enrol(vectors: Vectors, person: Labels, templates: int, rng: np.random.Generator) -> tuple[Labels, Vectors]:
-    """Return everybody with so many pictures, and the mean of as many drawn at random: (G,), (G, D)."""
+    """Return the people with enough pictures, and the mean of their randomly drawn templates: (G,), (G, D)."""
     labels, counts = np.unique(person, return_counts=True)
     gallery = labels[counts >= templates]
     chosen = [rng.permutation(np.flatnonzero(person == who))[:templates] for who in gallery]

@@ -80,7 +80,7 @@ def interleaved_ms(
 ) -> dict[Name, float]:
     """Return the median (or another `of`) time of each call over rounds in which every call runs once.
 
-    In turns, so that whatever else the machine does falls on all of them alike. A round before the first is not timed.
+    They run in turns, so that other work of the machine affects all equally. A first round is not timed.
     The default clock is this thread's processor time: while the thread waits for its turn, it stands still. Without
     that, a busy machine would make slow networks look slower than they are, because they are interrupted more often.
     Calls with more than one thread need a clock that runs on, such as time.perf_counter.

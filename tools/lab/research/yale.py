@@ -1,6 +1,6 @@
 """Crossing the light: enrol by frontal light, recognise by light from aside, on folders like Extended Yale B's.
 
-The set itself cannot be passed on; whoever has it can run `python -m tools.lab yale FOLDER`. Layout: one folder a
+The set may not be redistributed; users who have it can run `python -m tools.lab yale FOLDER`. Layout: one folder a
 person, one picture a light: `yaleB01/yaleB01_P00A+035E-20.pgm` is pose 00, azimuth +35°, elevation −20°. Files of other
 poses, of ambient light only, and anything else are left out. The camera and the head stand still while the
 light moves, so the face is found once, in the frontal light, and every picture of the person is aligned by it. The

@@ -90,8 +90,8 @@ def wait(condition: Callable[[], object], what: str) -> bool:
 
 
 def arm() -> str:
-    told = json.loads(run("edge-daemon", "arm", "--json", "--config", str(CONFIG)))
-    return canonical(told["code"]).decode()
+    armed = json.loads(run("edge-daemon", "arm", "--json", "--config", str(CONFIG)))
+    return canonical(armed["code"]).decode()
 
 
 def frames() -> int:
