@@ -24,6 +24,6 @@ def test_linkability_tells_nothing_from_everything() -> None:
 
 
 def test_stores_that_share_their_rotation_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.identity.people.orthogonal", lambda _key, dimension: np.eye(dimension))
+    monkeypatch.setattr("edge.identity.image.orthogonal", lambda _key, dimension: np.eye(dimension))
     with pytest.raises(AssertionError, match="D_sys is 0"):
         unlink.prove(short=True, say=print)
