@@ -23,11 +23,13 @@ from email.utils import formatdate
 from pathlib import Path
 
 from edge import __version__
+from tools.lock import blocks
 
 PROJECT = Path(__file__).parents[1]
 NAME = "edge-face-runtime"
 PROGRAM = Path("usr/lib") / NAME
-EXTRAS = "enroll"  # as `make install` without EXTRAS
+EXTRAS = ("enroll",)  # as `make install` without EXTRAS
+_SOURCE = "cobs"  # has no wheel for every machine
 _GLIBC = range(17, 37)  # minor versions of glibc 2 that Debian 12 has or is newer than
 _MARK = "# ── command line ──"  # of systemd/install: what stands above are its functions
 
@@ -73,11 +75,13 @@ def _program(root: Path, release: Release, arch: str, scratch: Path) -> None:
     packages.mkdir(parents=True)
     wheels = scratch / "wheels"
     ours = _wheels(wheels)
-    target: list[str | Path] = ["--target", packages, "--implementation", "cp", "--python-version", release.python]
-    platforms = [f"--platform=manylinux_2_{minor}_{MACHINES[arch]}" for minor in _GLIBC]
-    platforms += [f"--platform=manylinux2014_{MACHINES[arch]}", "--only-binary=:all:", f"--find-links={wheels}"]
-    constraints: list[str | Path] = ["-c", PROJECT / "tools/constraints.txt"]
-    _pip("install", *target, *platforms, "--no-compile", *constraints, f"{ours}[{EXTRAS}]")
+    target: list[str | Path] = ["--target", packages, "--implementation=cp", f"--python-version={release.python}"]
+    target += [f"--platform=manylinux_2_{minor}_{MACHINES[arch]}" for minor in _GLIBC]
+    target += [f"--platform=manylinux2014_{MACHINES[arch]}", "--only-binary=:all:", "--no-deps", "--no-compile"]
+    locked = scratch / "locked.txt"
+    locked.write_text("".join(text for name, text in _locked().items() if name != _SOURCE), encoding="utf-8")
+    _pip("install", *target, "--require-hashes", "-r", locked)
+    _pip("install", *target, "--no-index", ours, next(wheels.glob(f"{_SOURCE}-*.whl")))
     shutil.rmtree(packages / "bin", ignore_errors=True)  # its scripts name the Python of this machine
     (home / "bin").mkdir()
     for link in ("python3", "python", f"python{release.python}"):
@@ -99,8 +103,14 @@ def _commands() -> Iterator[tuple[str, str, str]]:
         yield command, module, function
 
 
+def _locked() -> dict[str, str]:
+    """Return what is fetched, by name: the lines with version and hashes that `make install` uses."""
+    texts = [(PROJECT / f"systemd/locked/{name}.txt").read_text(encoding="utf-8") for name in ("base", *EXTRAS)]
+    return {name: text for whole in texts for name, text in blocks(whole).items()}
+
+
 def _wheels(folder: Path) -> Path:
-    """Put wheels into a folder that no index has for every machine: ours, whose path is returned, and cobs.
+    """Put wheels into a folder that no index has for every machine: ours, whose path is returned, and that of cobs.
 
     cobs comes as source with an optional C extension; without a compiler it is built as pure Python.
     """
@@ -115,8 +125,18 @@ def _wheels(folder: Path) -> Path:
                 (source / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(PROJECT / file, source / file)
         _pip("wheel", "--no-deps", "--wheel-dir", folder, source)
-        constraints = PROJECT / "tools/constraints.txt"
-        _pip("wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", folder, "-c", constraints, "cobs", CC="false")
+        locked = Path(name) / "locked.txt"
+        locked.write_text(_locked()[_SOURCE], encoding="utf-8")
+        given: list[str | Path] = [
+            "--no-deps",
+            "--no-cache-dir",
+            "--wheel-dir",
+            folder,
+            "--require-hashes",
+            "-r",
+            locked,
+        ]
+        _pip("wheel", *given, CC="false")
     return next(folder.glob("edge_face_runtime-*.whl"))
 
 
