@@ -161,6 +161,7 @@ class Standing:
     verdict: str  # "gathering", "match", "unknown", "silent"
     embeddings: int
     match: Match | None  # the matcher's last word; never leaves the device
+    live: bool | None = None  # whether the face is live; None: unknown, or not decided yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,9 @@ class Encounters:
     def standing(self, track_id: int) -> Standing | None:
         """Return the state of a track's encounter; None: the track has not been seen often enough to count."""
         encounter = self._of_track.get(track_id)
-        return None if encounter is None else Standing(encounter.verdict, encounter.count, encounter.last_match)
+        if encounter is None:
+            return None
+        return Standing(encounter.verdict, encounter.count, encounter.last_match, encounter.live)
 
     def wants(self, track_id: int, t_s: float) -> bool:
         """Whether another embedding of this track is worth its energy; for a decided face only every `recheck_s`."""

@@ -26,6 +26,11 @@ class Opened:
     problem: str = ""
 
 
+def in_words(live: bool | None) -> str:
+    """Return an answer of the stage for a person to read."""
+    return {True: "live", False: "a picture, not live", None: "live or a picture: unknown"}[live]
+
+
 def denied(config: Config) -> frozenset[bool | None]:
     """Return with which answers of the stage an encounter gives no event."""
     if config.liveness.mode != "deny":

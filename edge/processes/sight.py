@@ -18,6 +18,7 @@ from typing import Any
 
 from edge.errors import OutboxError
 from edge.processes.gallery import LiveGallery
+from edge.processes.liveness import in_words
 from edge.processes.trial import verdict
 from edge.provision.device.control import address_of
 from edge.stages import Encounters
@@ -120,7 +121,7 @@ def _said(sight: Sight, encounters: Encounters, gallery: LiveGallery) -> str:
     unfit = f"; now {', '.join(sight.refused)}" if sight.refused else ""
     if stands.verdict == "gathering":
         return f"not decided yet, {stands.embeddings} embeddings{near}{unfit}"
-    return f"{stands.verdict}{near}{unfit}"
+    return f"{stands.verdict}{near}, {in_words(stands.live)}{unfit}"
 
 
 def watched(path: Path) -> Iterator[dict[str, Any]]:

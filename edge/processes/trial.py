@@ -14,6 +14,7 @@ from edge.content import kind_of
 from edge.errors import SourceError
 from edge.pictures import examine
 from edge.pipeline import NO_FACE
+from edge.processes import liveness
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Finding, Frame, Match
@@ -26,6 +27,7 @@ class Tried:
     name: str
     problem: str = ""  # why it could not be read, or shows no face
     findings: tuple[Finding, ...] = ()
+    live: tuple[bool | None, ...] = ()  # of each finding; None: unknown, or not checked
 
 
 def tried(config: Config, gallery: LiveGallery, paths: Sequence[Path]) -> Iterator[Tried]:
@@ -44,7 +46,9 @@ def tried(config: Config, gallery: LiveGallery, paths: Sequence[Path]) -> Iterat
                 continue
             frame = Frame(image, float(i), i, still=True)
             findings = tuple(examine(pipeline, frame))
-            yield Tried(path.name, "" if findings else pipeline.orientation.explain(frame, NO_FACE)[0], findings)
+            problem = "" if findings else pipeline.orientation.explain(frame, NO_FACE)[0]
+            live = tuple(pipeline.liveness.judge([] if f.view is None else [f.view]) for f in findings)
+            yield Tried(path.name, problem, findings, live)
 
 
 def as_dict(picture: Tried, gallery: LiveGallery) -> dict[str, Any]:
@@ -52,7 +56,10 @@ def as_dict(picture: Tried, gallery: LiveGallery) -> dict[str, Any]:
     return {
         "picture": picture.name,
         "problem": picture.problem or None,
-        "faces": [_face(finding, gallery) for finding in picture.findings],
+        "faces": [
+            _face(finding, gallery) | {"live": live}
+            for finding, live in zip(picture.findings, picture.live, strict=True)
+        ],
     }
 
 
@@ -60,16 +67,17 @@ def as_text(picture: Tried, gallery: LiveGallery) -> str:
     """Return one picture as lines for a person."""
     if picture.problem:
         return f"{picture.name}: {picture.problem}"
-    return "\n".join(f"{picture.name}: {in_words(finding, gallery)}" for finding in picture.findings)
+    faces = zip(picture.findings, picture.live, strict=True)
+    return "\n".join(f"{picture.name}: {in_words(finding, live, gallery)}" for finding, live in faces)
 
 
-def in_words(finding: Finding, gallery: LiveGallery) -> str:
-    """Return what became of one face: "face of 96 px: Anna, likely (0.61, needs 0.47)"."""
+def in_words(finding: Finding, live: bool | None, gallery: LiveGallery) -> str:
+    """Return what became of one face: "face of 96 px: Anna, likely (0.61, needs 0.47), live"."""
     x, y, width, height = (round(float(v)) for v in finding.face.box_px)
     what = f"face of {min(width, height)} px at {x},{y}"
     if finding.match is None:
         return f"{what}: not recognised, for it is {', '.join(finding.refused)}{_measured(finding)}"
-    return f"{what}: {verdict(finding.match, gallery)}{_measured(finding)}"
+    return f"{what}: {verdict(finding.match, gallery)}, {liveness.in_words(live)}{_measured(finding)}"
 
 
 def verdict(match: Match, gallery: LiveGallery) -> str:

@@ -25,6 +25,7 @@ def test_try_says_who_or_why_not_for_each_face(man_bench: Bench, clips: Clips) -
     man, woman, dim, street, heic, film = (line for line in answer.output.splitlines() if not line.startswith("  "))
     assert "likely (" in man or "certain (" in man
     assert "nobody enrolled is near (" in woman
+    assert "), live [" in man
     assert "not recognised, for it is " in dim
     assert "too dark" in dim
     assert street == "d-street.png: no face"
@@ -34,4 +35,5 @@ def test_try_says_who_or_why_not_for_each_face(man_bench: Bench, clips: Clips) -
     assert [len(found) for found in faces] == [1, 1, 1, 0, 0, 0]
     assert faces[0][0]["match"]["person"] is not None
     assert faces[1][0]["match"]["person"] is None
+    assert faces[0][0]["live"] is True
     assert man_bench.status()["vision"] is None
