@@ -18,7 +18,7 @@ from msgspec import Meta
 from edge.config_checks import contradictions, unusable
 from edge.config_errors import Source, explain, refuse_unknown, table_of, wrong
 from edge.errors import ConfigError
-from edge.vocabulary import ArmedMinutes, Slug, TopicPrefix, form
+from edge.vocabulary import MAX_PRESENCE, ArmedMinutes, PersonId, PublishedName, Slug, TopicPrefix, form
 
 _MODEL_NAME = "the name of a model: a-z, 0-9, '.', '_' and '-', at most 64 characters"
 _KEY = "file:PATH or credential:NAME"
@@ -213,6 +213,7 @@ class PrivacyConfig(_Section, frozen=True):
     """What the owner allows to leave beside the opaque id."""
 
     publish_names: bool = False
+    presence: Annotated[dict[PersonId, PublishedName], Meta(max_length=MAX_PRESENCE)] = {}
 
 
 class ProvisionConfig(_Section, frozen=True):

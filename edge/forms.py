@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from edge.vocabulary import WORDS
 
-_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+_PATH = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`")
 
 
 def in_words(kind: Any) -> str:
@@ -67,7 +67,13 @@ def _either(info: Any) -> str:
     return " or ".join(_words(part) for part in info.types if not isinstance(part, inspect.NoneType))
 
 
+def _table(info: Any) -> str:
+    most = f"at most {info.max_length} of " if info.max_length else ""
+    return f"{{ KEY = VALUE, … }}, {most}KEY: {_words(info.key_type)}; VALUE: {_words(info.value_type)}"
+
+
 _SAY: dict[type[inspect.Type], Callable[[Any], str]] = {
+    inspect.DictType: _table,
     inspect.Metadata: lambda info: _words(info.type),
     inspect.LiteralType: lambda info: "one of: " + ", ".join(map(str, info.values)),
     inspect.BoolType: lambda _: "true or false",

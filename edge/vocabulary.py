@@ -43,6 +43,18 @@ TopicPrefix = Annotated[
 PersonId = Annotated[str, form(r"^p-[a-z2-7]{8}\Z", "the id of a person, p-…, as `people list` shows it")]
 """Opaque: "p-" and 8 random base32 characters (`edge/identity/people.py` draws them)."""
 
+PublishedName = Annotated[
+    str,
+    form(
+        r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\"\\]{0,40}\Z",
+        "a name as it is published, at most 40 characters on one line; empty: the id is published",
+    ),
+]
+"""What a person is called outside of the device, where the owner wants it."""
+
+MAX_PRESENCE: Final = 16
+"""People whose presence a device may publish: the state must stay small."""
+
 ARMED_MINUTES: Final = (1, 60)
 """Shortest and longest time for which a device may be armed."""
 

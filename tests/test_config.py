@@ -59,6 +59,8 @@ def test_a_misspelt_key_names_file_line_value_and_the_nearest_key(text: str, lin
     [
         ("[camera]\nwidth_px = 640\nfps = 'fast'\n", 3, "fps = 'fast'"),
         ("[quality]\nmax_yaw = 1.5\n", 2, "max_yaw = 1.5"),
+        ('[privacy]\npresence = { anna = "Anna" }\n', 2, "presence = {'anna': 'Anna'}"),
+        ('[privacy]\npresence = { p-aaaaaaaa = "A\\nB" }\n', 2, "presence = {'p-aaaaaaaa'"),
         ("[camera]\nsource = 'webcam'\n", 2, "source = 'webcam'"),
         ("[device]\nid = 'Has Spaces'\n", 2, "id = 'Has Spaces'"),
         ("[camera]\npaths = [1]\n", 2, "paths = [1]"),

@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from edge.errors import OutboxError
+from edge.errors import EventError, OutboxError
 from edge.events.event import Event, display_name, encode, rfc3339, uuid7
 from edge.events.messages import Settings, VisionState
 from edge.events.outbox import Outbox
@@ -136,6 +136,13 @@ class Backlog:
             self._report(e)
             return False
         return True
+
+    def last_state(self) -> VisionState | None:
+        """Return the state that was stored last, also by an earlier run; None where there is none that can be read."""
+        try:
+            return self._open().get_state()
+        except (OutboxError, EventError):
+            return None
 
     def settings(self) -> Settings:
         """Return the wishes received over MQTT; the last known ones while the outbox cannot be read."""

@@ -6,11 +6,14 @@ Home Assistant ignores retained messages on event topics, which suits ours: they
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from edge import __version__
 from edge.events.flow import Topics
 
+GAUGES = ("temperature", "battery")  # entities that are announced where there is something to measure
 BIRTH = b"online"  # Home Assistant says so on `<discovery_prefix>/status` when it has started
 
 
@@ -24,8 +27,18 @@ def status_topic(discovery_prefix: str) -> str:
     return f"{discovery_prefix}/status"
 
 
-def payload(topics: Topics) -> bytes:
-    """Return the discovery message: an event entity, a switch, and sensors read from `…/state`."""
+def payload(
+    topics: Topics,
+    presence: Mapping[str, str] = MappingProxyType({}),
+    *,
+    gauges: Collection[str] = GAUGES,
+    gone: Collection[str] = (),
+) -> bytes:
+    """Return the discovery message: an event entity, a switch, and sensors read from `…/state`.
+
+    `presence`: person id → name, of whom two entities tell whether the person is here, and since when not. `gauges`:
+    which of `GAUGES` the device has. `gone`: ids of which entities were announced before, and are taken back.
+    """
     node = f"edge-{topics.device}"
     entities: dict[str, dict[str, Any]] = {
         "event": {
@@ -86,14 +99,48 @@ def payload(topics: Topics) -> bytes:
             **_DIAGNOSTIC,
         },
     }
+    for gauge in set(GAUGES) - set(gauges):
+        del entities[gauge]
+    for person, name in presence.items():
+        entities |= _presence(topics, person, name or person)
+    cmps: dict[str, dict[str, Any]] = {
+        key: {**entity, "unique_id": f"{node}-{key}"} for key, entity in entities.items()
+    }
+    for person in set(gone) - set(presence):
+        cmps |= {f"presence_{person}": {"p": "binary_sensor"}, f"last_seen_{person}": {"p": "sensor"}}
     message = {
         "dev": {"ids": [node], "name": f"Edge {topics.device}", "mdl": "Edge Face Runtime", "sw": __version__},
         "o": {"name": "edge-face-runtime", "sw": __version__},
         "availability": [{"topic": topics.availability}],
         "qos": 1,
-        "cmps": {key: {**entity, "unique_id": f"{node}-{key}"} for key, entity in entities.items()},
+        "cmps": cmps,
     }
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _presence(topics: Topics, person: str, name: str) -> dict[str, dict[str, Any]]:
+    """Return the entities of one person. A template can read no more than the state says: nothing of others."""
+    of_person = f"((value_json.vision or {{}}).get('presence') or {{}}).get('{person}', {{}})"
+    guarded = " if value_json is defined else None"
+    moment = "timestamp_custom('%Y-%m-%dT%H:%M:%S+00:00', false, None)"
+    return {
+        f"presence_{person}": {
+            "p": "binary_sensor",
+            "name": name,
+            "device_class": "occupancy",
+            "payload_on": "True",
+            "payload_off": "False",
+            "state_topic": topics.state,
+            "value_template": f"{{{{ {of_person}.get('here'){guarded} }}}}",
+        },
+        f"last_seen_{person}": {
+            "p": "sensor",
+            "name": f"{name} last seen",
+            "device_class": "timestamp",
+            "state_topic": topics.state,
+            "value_template": f"{{{{ ({of_person}.get('seen_s') | {moment}){guarded} }}}}",
+        },
+    }
 
 
 _DIAGNOSTIC = {"entity_category": "diagnostic"}

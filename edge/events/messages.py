@@ -14,9 +14,9 @@ from msgspec import Meta
 from edge.errors import EventError
 from edge.events.event import MAX_SEQ, UNREADABLE, BootId, ModelHash, Utc
 from edge.forms import in_words
-from edge.vocabulary import LivenessMode, Mode, Reason, SilentReason, Slug, Supply, Wish
+from edge.vocabulary import MAX_PRESENCE, LivenessMode, Mode, PersonId, Reason, SilentReason, Slug, Supply, Wish
 
-MAX_STATE_BYTES = 2560
+MAX_STATE_BYTES = 3584
 MAX_REQUEST_BYTES = 128  # the longest valid request is an ack of 56 bytes
 
 Link = Literal[
@@ -51,6 +51,13 @@ class Silent(_Message, frozen=True, kw_only=True):
     last_s: _Counter  # Unix time of the last, whole seconds
 
 
+class Presence(_Message, frozen=True, kw_only=True):
+    """Whether one person is here, where the owner has it published."""
+
+    here: bool  # from a match on until the end of the visit
+    seen_s: _Counter | None = None  # Unix time of the last match or end; null: none that is remembered
+
+
 class VisionState(_Message, frozen=True, kw_only=True):
     """What the vision process says of itself; it lies in the outbox until the publisher sends it."""
 
@@ -77,6 +84,8 @@ class VisionState(_Message, frozen=True, kw_only=True):
     wish: Wish | None = None  # whether the wanted run time is followed; null: of a version without it
     liveness: LivenessMode | None = None  # null: of a version without it
     pictures: _Counter = 0  # encounters whose face was a picture
+    # of the people whom [privacy] presence names, and of nobody else
+    presence: Annotated[dict[PersonId, Presence], Meta(max_length=MAX_PRESENCE)] = {}
     model: ModelHash
 
 

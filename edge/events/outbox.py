@@ -33,7 +33,7 @@ _FORGET_AT_ONCE = 20_000  # events
 
 _STAMP = ".unix_s"  # behind a report's name: when it was written
 
-Report = Literal["publisher", "problem", "retained"]
+Report = Literal["publisher", "problem", "retained", "announced"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,9 @@ class Publisher:
         self._alive = alive
         self._mqtt = config.mqtt
         self._publish_names = config.privacy.publish_names
+        self._presence = config.privacy.presence
+        self._gauges: frozenset[str] = frozenset()  # that the description holds
+        self._unannounced: frozenset[str] = frozenset()  # people whose entities Home Assistant must take back
         self._outbox = outbox
         self._topics = Topics(config.mqtt.prefix, config.device.id)
         client_id = f"edge-{config.device.id}"
@@ -159,6 +162,9 @@ class Publisher:
         self._more = True
         self._send(connection, self._topics.availability, b"online", retain=True)
         self._take_back(connection)
+        with self._disk():
+            self._status.read_vision()
+            self._gauges |= self._status.gauges
         if self._mqtt.discovery:
             self._send_discovery(connection)
         if wanted := self._wanted():
@@ -355,6 +361,9 @@ class Publisher:
             state = self._status.message(t_s, moment().wall_ms, settled=not self._delivery.in_flight)
             if state is not None:
                 self._send(connection, self._topics.state, state, retain=True)
+        if self._mqtt.discovery and not self._status.gauges <= self._gauges:
+            self._gauges |= self._status.gauges
+            self._pace["discovery"].ask()
 
     def _tidy(self) -> None:
         self._tidy_s = now_s() + _TIDY_EVERY_S
@@ -364,7 +373,8 @@ class Publisher:
             self._outbox.tidy()
 
     def _send_discovery(self, connection: Connection) -> None:
-        self._send(connection, self._discovery_topic, discovery.payload(self._topics), retain=True)
+        described = discovery.payload(self._topics, self._presence, gauges=self._gauges, gone=self._unannounced)
+        self._send(connection, self._discovery_topic, described, retain=True)
 
     @property
     def _discovery_topic(self) -> str:
@@ -382,6 +392,10 @@ class Publisher:
                     self._send(connection, topic, b"", retain=True)
             if before != ours:
                 self._outbox.put_report("retained", msgspec.json.encode(ours))
+            announced = _listed(self._outbox.get_report("announced"))
+            self._unannounced = frozenset(announced) - frozenset(self._presence)
+            if announced != (now := sorted({*announced, *self._presence})):
+                self._outbox.put_report("announced", msgspec.json.encode(now))
 
     def _send(self, connection: Connection, topic: str, payload: bytes, *, retain: bool = False) -> int:
         self._status.bytes_sent += len(topic.encode()) + len(payload)
@@ -390,8 +404,11 @@ class Publisher:
 
 def _topics(report: bytes | None) -> list[str]:
     """Read the retained topics of before; what cannot be read, or published to, names none."""
+    return [topic for topic in _listed(report) if topic and not set(topic) & set("+#\0")]
+
+
+def _listed(report: bytes | None) -> list[str]:
     try:
-        before = msgspec.json.decode(report or b"[]", type=list[str])
+        return msgspec.json.decode(report or b"[]", type=list[str])
     except UNREADABLE:
         return []
-    return [topic for topic in before if topic and not set(topic) & set("+#\0")]

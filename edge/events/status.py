@@ -51,6 +51,13 @@ class Status:
         except EdgeError as e:
             _log.error("%s", e)  # the connection matters more than its report
 
+    @property
+    def gauges(self) -> frozenset[str]:
+        """What the device measures of itself, by the names of its entities."""
+        vision = self._vision
+        measured = {} if vision is None else {"battery": vision.battery_percent, "temperature": vision.temperature_c}
+        return frozenset(name for name, value in measured.items() if value is not None)
+
     def refresh(self) -> None:
         """Make the next `message` due at once, for a new connection."""
         self._sent_s = float("-inf")
@@ -66,7 +73,7 @@ class Status:
         if not due and not (self.changed and settled and since_s >= _SPACING_S):
             return None
         self.changed = False
-        self._read_vision()
+        self.read_vision()
         own = self._publisher()
         digest = self._digest(own)
         if not due and digest == self._sent_digest:
@@ -78,10 +85,16 @@ class Status:
     def _digest(self, own: PublisherState) -> object:
         """Return the values whose change is sent: the depth's number of digits, losses, modes, refused requests."""
         depth = len(str(own.depth)) if own.depth else 0
-        vision = self._vision and (self._vision.mode, self._vision.reason, self._vision.recognition)
+        vision = self._vision and (
+            self._vision.mode,
+            self._vision.reason,
+            self._vision.recognition,
+            sorted((person, one.here) for person, one in self._vision.presence.items()),
+        )
         return depth, own.dropped, own.damaged_files, own.link, own.rejected_sets, vision
 
-    def _read_vision(self) -> None:
+    def read_vision(self) -> None:
+        """Read what vision last said of itself; raises OutboxError."""
         try:
             self._vision = self._outbox.get_state()
         except EventError as e:

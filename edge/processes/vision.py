@@ -15,6 +15,7 @@ from edge.errors import ConfigError, EdgeError, ModelError, StoreError, StoreKey
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.events.messages import VisionState
+from edge.events.presence import PresenceBoard
 from edge.health import Notifier
 from edge.models.slots import Slots
 from edge.processes import conversion, instance, liveness
@@ -155,6 +156,9 @@ class _Vision:
             max_events=config.outbox.max_events,
             max_age_s=config.outbox.max_age_h * 3600,
         )
+        before = self._backlog.last_state()
+        self._presence = PresenceBoard(config.privacy.presence, {} if before is None else before.presence)
+        self._presence_changed = False
         self._recognition = self._backlog.settings().recognition
         if not self._recognition:
             _log.warning("recognition is switched off, as it was set over MQTT or by: edge-daemon recognition off")
@@ -208,7 +212,7 @@ class _Vision:
         reason = self._reason_now(camera)
         self._note_rest(reason, now)
         self._silences.looks(self._pipeline.reasons.counts)
-        news = reason != self._reason or mode != self._power.orders.mode
+        news = reason != self._reason or mode != self._power.orders.mode or self._presence_changed
         if news or now - self._reported_s >= self._config.mqtt.state_every_s:
             self.report(reason)
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
@@ -248,6 +252,7 @@ class _Vision:
         """Leave the state in the outbox for the publisher and for `status`."""
         self._reason = reason
         self._reported_s = now_s()
+        self._presence_changed = False
         counters = self._pipeline.counters
         state = VisionState(
             boot=self._backlog.boot,
@@ -267,6 +272,7 @@ class _Vision:
             wish=self._power.wish,
             liveness="broken" if self._liveness.problem else self._config.liveness.mode,
             pictures=counters.pictures,
+            presence=self._presence.state(),
             model=self._gallery.model[:16],
         )
         self._backlog.put_state(state)
@@ -315,6 +321,13 @@ class _Vision:
             live=decision.live,
         )
         self._memory.note(decision)
+        self._presence_changed |= self._presence.note(
+            decision.event_type,
+            decision.person,
+            decision.encounter,
+            moment(decision.t_s).wall_ms // 1000,
+            picture=decision.live is False,
+        )
         if decision.event_type == "unknown":
             self._pipeline.reasons.note(["nobody near"], decision.t_s)
         _log.info("encounter %d: %s", decision.encounter, decision.event_type)

@@ -69,3 +69,19 @@ def test_what_stays_is_not_sent_twice(tmp_path: Path, broker: Broker) -> None:
             seen += [topic for topic, payload in watcher.last.items() if payload == b""]
             watcher.last.clear()
     assert seen == []
+
+
+def test_a_person_whose_presence_is_published_no_longer_is_taken_back(tmp_path: Path, broker: Broker) -> None:
+    settings = configured(tmp_path, broker.port, rest='[privacy]\npresence = { p-aaaaaaaa = "Anna" }')
+    without = configured(tmp_path, broker.port)
+    broker.start()
+    topic = f"{PREFIX}/edge-glasses/config"
+    told: list[dict[str, object]] = []
+    with Consumer(broker.port, device="+") as watcher:
+        for config, known in ((settings, True), (without, False)):
+            with publishing(config):
+                until(lambda: watcher.last.get(topic), "the description")
+                told.append(json.loads(watcher.last[topic])["cmps"]["presence_p-aaaaaaaa"])
+            assert ("state_topic" in told[-1]) is known
+            watcher.last.clear()
+    assert told[1] == {"p": "binary_sensor"}

@@ -106,6 +106,27 @@ def test_the_description_keeps_home_assistants_rules() -> None:
         assert ("unit_of_measurement" in entity) == ("device_class" in entity)
 
 
+def test_a_person_whose_presence_is_published_has_two_entities_and_nobody_else_is_named() -> None:
+    told = json.loads(discovery.payload(TOPICS, {"p-rnqtdt7l": "Anna", "p-d3md4pgf": ""}))
+    people = {key: entity for key, entity in told["cmps"].items() if "p-" in key}
+    assert {key: (entity["p"], entity["name"]) for key, entity in people.items()} == {
+        "presence_p-rnqtdt7l": ("binary_sensor", "Anna"),
+        "last_seen_p-rnqtdt7l": ("sensor", "Anna last seen"),
+        "presence_p-d3md4pgf": ("binary_sensor", "p-d3md4pgf"),
+        "last_seen_p-d3md4pgf": ("sensor", "p-d3md4pgf last seen"),
+    }
+    assert {entity["state_topic"] for entity in people.values()} == {TOPICS.state}
+
+
+def test_a_person_who_is_taken_out_is_taken_back_and_missing_gauges_are_not_announced() -> None:
+    # source: https://www.home-assistant.io/integrations/mqtt/#discovery-messages, "Removing a component"
+    told = json.loads(discovery.payload(TOPICS, {"p-rnqtdt7l": ""}, gauges=(), gone={"p-rnqtdt7l", "p-d3md4pgf"}))
+    assert told["cmps"]["presence_p-d3md4pgf"] == {"p": "binary_sensor"}
+    assert told["cmps"]["last_seen_p-d3md4pgf"] == {"p": "sensor"}
+    assert told["cmps"]["presence_p-rnqtdt7l"]["state_topic"]
+    assert not {"battery", "temperature"} & set(told["cmps"])
+
+
 def test_the_page_shows_the_description_as_it_is() -> None:
     page = (ROOT / "docs" / "home-assistant.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```json discovery\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import msgspec
@@ -14,6 +15,7 @@ from edge.events.event import MAX_SEQ, rfc3339
 from edge.events.messages import (
     MAX_STATE_BYTES,
     Ack,
+    Presence,
     State,
     VisionState,
     decode_state,
@@ -21,6 +23,7 @@ from edge.events.messages import (
     parse_ack,
     parse_set,
 )
+from edge.vocabulary import MAX_PRESENCE
 from tests.events.samples import BOOT, NOON_MS, publisher_state
 from tools.rig.publishing import vision_state
 
@@ -78,7 +81,9 @@ def test_the_largest_state_fits() -> None:
     rates = dict.fromkeys(("capture_fps", "detector_hz", "embeddings_hz"), 1000 / 3)
     battery = {"supply": "battery", "power_w": 1000 / 3, "budget_w": 1000 / 3, "wanted_end": rfc3339(NOON_MS)}
     battery |= {"forecast_end": rfc3339(NOON_MS), "temperature_c": -100 / 3, "battery_percent": 100 / 3}
-    vision = vision_state(mode="suspended", reason="undervoltage", **battery, **counters, **rates)
+    ids = ("p-" + "".join(letters) for letters in itertools.product("abcdefgh", repeat=8))
+    here = {person: Presence(here=False, seen_s=MAX_SEQ) for person in itertools.islice(ids, MAX_PRESENCE)}
+    vision = vision_state(mode="suspended", reason="undervoltage", presence=here, **battery, **counters, **rates)
     numbers = ("depth", "published", "resent", "denied", "dropped", "damaged_files", "bytes_sent", "rejected_sets")
     ours = publisher_state(link="login_refused", oldest=Ack(boot=BOOT, seq=MAX_SEQ), **dict.fromkeys(numbers, MAX_SEQ))
     state = State(device="d" * 32, time=rfc3339(NOON_MS), vision=vision, publisher=ours)

@@ -10,7 +10,8 @@ from tools.proof import home_assistant
 
 def test_home_assistant_finds_follows_and_forgets_the_device() -> None:
     figures = home_assistant.prove(short=True, say=print)
-    assert len(figures["entities"]) == 8
+    assert len(figures["entities"]) == 12
+    assert figures["automations_repeated_by_the_reconnect"] == 0
 
 
 def test_what_home_assistant_complains_about_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

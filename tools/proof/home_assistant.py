@@ -7,11 +7,14 @@ mosquitto between them and the real publisher. Vision's part is its own writing 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import queue
+import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,18 +23,35 @@ from typing import Any, Self
 from edge.config import Config
 from edge.events import discovery
 from edge.events.backlog import Backlog
+from edge.events.clock import moment
 from edge.events.flow import Topics
+from edge.events.messages import Presence, VisionState
 from tools.rig import Missing
 from tools.rig.brokers import Mosquitto, until
 from tools.rig.machine import CACHE
-from tools.rig.publishing import add, configured, named, opened, publishing, vision, vision_state
+from tools.rig.publishing import MODEL, configured, depth, named, opened, publishing, vision, vision_state
 
-CLAIM = "Home Assistant finds the device with all entities, follows and switches it, and forgets what is gone."
+CLAIM = (
+    "Home Assistant finds the device with all entities, follows and switches it, knows who is here, also after a "
+    "reconnect in a visit, and forgets what is gone."
+)
 
 PYTHON, RELEASE, MQTT = "python3.13", "homeassistant==2025.4.4", "paho-mqtt==2.1.0"
 _FOLDER = CACHE / RELEASE
 _NODE = "edge-glasses"
 _WAIT_S = 60.0
+_ANNA, _SEEN_S = "p-aaaaaaaa", 1_767_268_830
+_PRESENCE = f'[privacy]\npresence = {{ {_ANNA} = "Anna" }}'
+_ROOT = Path(__file__).parents[2]
+_AUTOMATIONS = """
+- alias: acknowledge
+  use_blueprint: { path: edge/edge-acknowledge.yaml }
+- alias: arrives
+  use_blueprint:
+    path: edge/edge-person-arrives.yaml
+    input: { presence: binary_sensor.edge_glasses_anna, away_s: 0, arrived: [{ event: edge_arrived }] }
+- alias: at the door
+"""
 _QUIET = ("Detected code that calls async_forward_entry_setups",)  # it is how tools/rig/hass.py sets it up
 
 
@@ -41,11 +61,11 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edge-hass-") as name:
         folder = Path(name)
         broker = Mosquitto(folder)
-        settings = configured(folder, broker.port)
+        settings = configured(folder, broker.port, "acks = true", _PRESENCE)
         broker.start()
         try:
             with _Home(python, folder, broker.port) as home:
-                return _lived(home, settings) | {"home_assistant": RELEASE}
+                return _lived(home, settings, broker) | {"home_assistant": RELEASE}
         finally:
             broker.kill()
 
@@ -65,15 +85,18 @@ def installed(say: Callable[[str], None], *, only_if_there: bool) -> Path:
     return python
 
 
-def _lived(home: _Home, settings: Config) -> dict[str, Any]:
+def _lived(home: _Home, settings: Config, broker: Mosquitto) -> dict[str, Any]:
     """Follow a device from its first message to its last."""
-    wanted = json.loads(discovery.payload(Topics(settings.mqtt.prefix, settings.device.id)))["cmps"]
+    topics = Topics(settings.mqtt.prefix, settings.device.id)
+    wanted = json.loads(discovery.payload(topics, settings.privacy.presence))["cmps"]
     ids = {component["unique_id"] for component in wanted.values()}
     with vision(settings) as backlog, publishing(settings):
+        assert backlog.put_state(_state(backlog, here=False))  # with it the gauges are known
         home.shows(lambda: set(home.entities) == ids, "all entities")
         expected = {"Edge glasses": {"ids": [_NODE], "model": "Edge Face Runtime"}}
         assert home.answer["devices"] == expected, home.answer["devices"]
         _followed(home, settings, backlog)
+        _visited(home, backlog, broker)
     home.shows(lambda: home.state("mode") == "unavailable", "a device that is offline")
     with publishing(named(settings, "spectacles")):
         home.shows(lambda: list(home.answer["devices"]) == ["Edge spectacles"], "the new name, and only that")
@@ -86,6 +109,9 @@ def _lived(home: _Home, settings: Config) -> dict[str, Any]:
         "states_followed": True,
         "event_shown": True,
         "switch_reaches_the_device": True,
+        "presence_right_after_a_reconnect_in_a_visit": True,
+        "automations_repeated_by_the_reconnect": 0,
+        "events_acknowledged_by_the_blueprint": True,
         "offline_is_unavailable": True,
         "renamed": "old device gone, new one there",
         "removed": "device and entities gone",
@@ -95,18 +121,62 @@ def _lived(home: _Home, settings: Config) -> dict[str, Any]:
 
 def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
     """Show a state, an event, and a switch that is turned."""
-    assert backlog.put_state(vision_state(boot=backlog.boot, mode="saver", reason="battery_low"))
+    assert backlog.put_state(_state(backlog, here=False, mode="saver", reason="battery_low"))
     shown = {"mode": "saver", "reason": "battery_low", "temperature": "48.5", "battery": "71.0", "outbox": "0"}
     for key, value in shown.items():
         home.shows(lambda key=key, value=value: home.state(key) == value, f"{key} {value}")  # type: ignore[misc]
     home.shows(lambda: home.state("recognition") == "on", "recognition on")
-    add(backlog)
+    backlog.append(
+        event_type="match", encounter=1, person=_ANNA, band="certain", model=MODEL, born=moment(), name=None, live=True
+    )
     home.shows(lambda: home.attributes("event").get("event_type") == "match", "a match")
     assert home.attributes("event")["person"] == "p-aaaaaaaa", home.attributes("event")
     assert home.attributes("event")["band"] == "certain", home.attributes("event")
+    until(lambda: depth(settings) == 0, "the event acknowledged by the blueprint", _WAIT_S)
+    home.shows(lambda: home.triggered("at_the_door"), "the automation on events has run")
     home.ask(f"call switch turn_off {home.entities[f'{_NODE}-recognition']}")
     with contextlib.closing(opened(settings)) as outbox:
         until(lambda: not outbox.settings().recognition, "recognition switched off", _WAIT_S)
+
+
+def _visited(home: _Home, backlog: Backlog, broker: Mosquitto) -> None:
+    """Show a visit in which the broker goes and comes back, and the next visit."""
+    presence = f"presence_{_ANNA}"
+    home.shows(lambda: home.state(presence) == "off", "nobody here")
+    assert not home.triggered("arrives")
+    assert backlog.put_state(_state(backlog, here=True))
+    home.shows(lambda: home.state(presence) == "on", "Anna here")
+    home.shows(lambda: home.triggered("arrives"), "the blueprint has run")
+    before = [home.triggered(name) for name in ("arrives", "at_the_door")]
+    broker.kill()
+    home.shows(lambda: home.state(presence) == "unavailable", "the broker away")
+    broker.start()
+    home.shows(lambda: home.state(presence) == "on", "Anna still here")
+    home.shows(lambda: home.state("mode") == "active", "the state that came with the connection")
+    assert [home.triggered(name) for name in ("arrives", "at_the_door")] == before, "the reconnect ran an automation"
+    assert backlog.put_state(_state(backlog, here=False))
+    home.shows(lambda: home.state(presence) == "off", "Anna gone")
+    seen = datetime.datetime.fromtimestamp(_SEEN_S, datetime.UTC).isoformat()
+    home.shows(lambda: home.state(f"last_seen_{_ANNA}") == seen, f"last seen {seen}")
+    assert backlog.put_state(_state(backlog, here=True))
+    home.shows(lambda: home.triggered("arrives") != before[0], "the next visit")
+
+
+def _state(backlog: Backlog, *, here: bool, **changes: Any) -> VisionState:
+    presence = {_ANNA: Presence(here=here, seen_s=_SEEN_S)}
+    return vision_state(boot=backlog.boot, presence=presence, **changes)
+
+
+def _automations(folder: Path) -> None:
+    """Lay the blueprints of config/ and the automation of the page where Home Assistant finds them."""
+    blueprints = folder / "blueprints/automation/edge"
+    blueprints.mkdir(parents=True)
+    for path in (_ROOT / "config/home-assistant").glob("*.yaml"):
+        shutil.copy(path, blueprints)
+    page = (_ROOT / "docs/home-assistant.md").read_text(encoding="utf-8")
+    (door,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "triggers:" in block)
+    door = door.partition("actions:")[0].replace("edge_glasses_7", "edge_glasses") + "actions:\n  - event: edge_door\n"
+    (folder / "automations.yaml").write_text(_AUTOMATIONS + textwrap.indent(door, "  "), encoding="utf-8")
 
 
 class _Home:
@@ -114,6 +184,7 @@ class _Home:
 
     def __init__(self, python: Path, folder: Path, port: int) -> None:
         (folder / "hass").mkdir()
+        _automations(folder / "hass")
         script = Path(__file__).parents[1] / "rig/hass.py"
         self._command = [str(python), str(script), str(folder / "hass"), str(port)]
         self._log = folder / "hass.log"
@@ -170,6 +241,11 @@ class _Home:
     def state(self, key: str) -> str:
         """Return the state of one of the device's entities."""
         return str(self.attributes(key).get("state"))
+
+    def triggered(self, automation: str) -> str | None:
+        """Return when an automation has last run; None: never."""
+        when: str | None = self.answer["states"][f"automation.{automation}"]["last_triggered"]
+        return when
 
     def complaints(self) -> list[str]:
         """Return what it logged as a warning or worse, but for what is said of this test's own start."""

@@ -16,10 +16,11 @@ from typing import Any
 from homeassistant import bootstrap, config_entries, core, loader
 from homeassistant.helpers import device_registry, entity_registry
 from homeassistant.setup import async_setup_component
+from homeassistant.util.yaml import load_yaml
 
 
 async def serve(folder: Path, port: int) -> None:
-    """Connect to the broker, then answer until standard input ends."""
+    """Connect to the broker, set up FOLDER/automations.yaml if it is there, then answer until standard input ends."""
     (folder / "configuration.yaml").touch()
     hass = core.HomeAssistant(str(folder))
     hass.config.skip_pip = True
@@ -46,6 +47,10 @@ async def serve(folder: Path, port: int) -> None:
     await hass.config_entries.async_add(broker)
     await hass.async_block_till_done()
     assert broker.state is config_entries.ConfigEntryState.LOADED, broker.state
+    automations = folder / "automations.yaml"
+    if automations.exists():
+        wanted = await hass.async_add_executor_job(load_yaml, str(automations))
+        assert await async_setup_component(hass, "automation", {"automation": wanted})
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         command, *rest = line.split()
@@ -53,7 +58,7 @@ async def serve(folder: Path, port: int) -> None:
             domain, service, entity = rest
             await hass.services.async_call(domain, service, {"entity_id": entity}, blocking=True)
         await hass.async_block_till_done()
-        print(json.dumps(_told(hass)), flush=True)
+        print(json.dumps(_told(hass), default=str), flush=True)
     await hass.async_stop()
 
 

@@ -1,0 +1,50 @@
+"""Who is here, of the people whose presence the owner has published. Pure: the wall time is an argument.
+
+A person is here from the match of a visit to its end. A visit whose face was a picture does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from edge.events.messages import Presence
+
+EventType = Literal["match", "unknown", "end"]
+
+
+class PresenceBoard:
+    """Follows the decisions; `before` is what was last published, of which only the times are taken over."""
+
+    def __init__(self, wanted: Collection[str], before: Mapping[str, Presence]) -> None:
+        self._here: dict[str, set[int]] = {person: set() for person in wanted}
+        self._seen_s = {person: before[person].seen_s for person in wanted if person in before}
+
+    def note(
+        self,
+        kind: Literal["match", "unknown", "end"],
+        person: str | None,
+        encounter: int,
+        unix_s: int,
+        *,
+        picture: bool,
+    ) -> bool:
+        """Take a decision; says whether it changes what is published."""
+        if person is None or person not in self._here or picture:
+            return False
+        open_visits = self._here[person]
+        if kind == "match":
+            open_visits.add(encounter)
+        elif encounter in open_visits:
+            open_visits.discard(encounter)
+        else:
+            return False  # the end of a picture
+        self._seen_s[person] = unix_s
+        return True
+
+    def state(self) -> dict[str, Presence]:
+        """Return what is published."""
+        return {
+            person: Presence(here=bool(visits), seen_s=self._seen_s.get(person))
+            for person, visits in self._here.items()
+        }
