@@ -1,7 +1,7 @@
-"""How the vision process writes events: into the outbox, and into memory while the outbox takes nothing.
+"""The vision process's writes of events: to the outbox, and to memory while the outbox fails.
 
-A full disk must not stop recognition. An event gets its id, its number and its time when it happens; it keeps them
-however long it waits here, and the order is kept.
+A full disk must not stop recognition. An event gets its id, its number and its time when it happens. It keeps them
+while it waits here, and the order is kept.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def new_boot() -> str:
 class Backlog:
     """The events of one run of the vision process, numbered from 1 without a gap.
 
-    Only a broken schema raises (EventError, a fault of the caller). Whatever the disk does, events are held in
-    memory, up to `capacity`; beyond that the oldest is dropped and counted, and its number stays a gap.
-    `problem` says what is wrong with the disk, None when all is well.
+    Only a violated schema raises (EventError, a fault of the caller). While the disk fails, events are held in memory,
+    up to `capacity`. Beyond that the oldest is dropped and counted, and its number stays a gap. `problem` is the fault
+    of the disk, None without one.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Backlog:
         """Take one event and return its `seq`; on the disk when this returns, unless `held` says otherwise.
 
         `model` is the hash of the model file, any length from 16 hex digits. `name` only where the owner turned
-        names on; it is cut to what may be sent. `live` None: it cannot be told; an `end` carries none. Raises
+        names on; it is cut to the length that may be sent. `live` None: unknown; an `end` carries none. Raises
         EventError.
         """
         shown = display_name(name) if name is not None else None
@@ -94,18 +94,18 @@ class Backlog:
             name=UNSET if shown is None else shown,
             live=UNSET if event_type == "end" else "unknown" if live is None else live,
         )
-        encode(event)  # refuse a broken one now: it must not block those behind it
+        encode(event)  # refuse an invalid one now: it must not block the events after it
         self._seq = event.seq
         self._held.append((event, born))
         if len(self._held) > self._capacity and not self.retry():
             self._held.popleft()
             self._lost += 1
-            _log.error("outbox: event dropped, %d are held in memory and the disk takes none", self._capacity)
+            _log.error("outbox: event dropped, %d are held in memory and the disk accepts none", self._capacity)
         self.retry()
         return event.seq
 
     def retry(self) -> bool:
-        """Move what is held to the disk; True when nothing is left. Call it now and then while `held` is not 0."""
+        """Move held events to the disk; True when none is left. Call it periodically while `held` is not 0."""
         try:
             outbox = self._open()
             while self._held:
@@ -121,7 +121,7 @@ class Backlog:
         return True
 
     def forget(self) -> None:
-        """Drop what is held in memory, uncounted: it is to be as if it had not been."""
+        """Drop the events in memory without counting them: after a reset they never existed."""
         self._held.clear()
         self._lost = 0
 
@@ -145,7 +145,7 @@ class Backlog:
             return None
 
     def settings(self) -> Settings:
-        """Return the wishes received over MQTT; the last known ones while the outbox cannot be read."""
+        """Return the settings received over MQTT; the last known ones while the outbox cannot be read."""
         try:
             self._settings = self._open().settings()
         except OutboxError as e:
@@ -153,7 +153,7 @@ class Backlog:
         return self._settings
 
     def close(self) -> None:
-        """Store what is held if the disk lets it, and close the outbox; what is lost with it is said."""
+        """Store held events if the disk accepts them, and close the outbox; lost events are logged."""
         if not self.retry():
             _log.error("outbox: %d events held in memory are lost with the end of this process", len(self._held))
         if self._outbox is not None:
@@ -166,7 +166,7 @@ class Backlog:
         return self._outbox
 
     def _report(self, problem: OutboxError | None) -> None:
-        """Keep the problem, and log it when it is another one than before."""
+        """Keep the problem, and log it when it has changed."""
         before, self.problem = self.problem, None if problem is None else str(problem)
         if problem is not None and self.problem != before:
             _log.error("%s; events are held in memory", problem)

@@ -1,4 +1,4 @@
-"""paho's client with bounds: what a broker sends, and what it does not read, cannot fill the memory.
+"""paho's client with limits: neither packets of a broker nor packets that it does not read can fill the memory.
 
 paho reads packets of up to 256 MB, keeps up to 65,535 messages of QoS 2 until they are released, and queues answers
 without end for a broker that does not read them.
@@ -45,7 +45,7 @@ class LongPacketError(Exception):
 
 
 class MisbehavedError(Exception):
-    """The broker does what a broker that is well does not; the text says what."""
+    """The broker violates the protocol; the text says how."""
 
 
 class BoundedClient(paho.Client):

@@ -1,6 +1,6 @@
 """Home Assistant device discovery: one message describes the device and all its entities. Sans-IO.
 
-Home Assistant ignores retained messages on event topics, which suits ours: they are not retained.
+Home Assistant ignores retained messages on event topics; the events here are not retained.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The only thing that may leave the device: an allow-listed event of at most 512 bytes. Sans-IO.
 
-What is not named here cannot be sent: no score, no box, no embedding, no image, no free text. Every string has a
-pattern that bounds its length, so the size limit holds by construction; `encode` checks it all the same.
+Only the fields here can be sent: no score, no box, no embedding, no image, no free text. Every string has a pattern
+that limits its length, so the size limit holds by construction; `encode` checks it too.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def as_late(event: Event) -> Event:
 
 
 def display_name(text: str) -> str | None:
-    """Return a person's name as it may be sent, unfit characters removed and cut to 40; None if nothing is left."""
+    """Return a person's name for sending, without unfit characters and cut to 40; None if nothing is left."""
     return re.sub(f"[{_NAME_FORBIDDEN}]", "", text).strip()[:_NAME_MAX] or None
 
 

@@ -1,4 +1,4 @@
-"""One MQTT connection over paho: what comes in becomes plain values, what goes wrong a LinkError. No decisions here.
+"""One MQTT connection over paho: messages become plain values, faults become LinkError. No decisions are made here.
 
 Each attempt is a fresh client with a clean session: the outbox is the only session there is, so nothing can be
 queued twice or forgotten between the two.
@@ -42,16 +42,16 @@ from edge.events.refusals import UNSUPPORTED_PROTOCOL, Advice, advice, no_greeti
 WINDOW = 20  # messages in flight; more stall a default mosquitto
 _DIAL_S = 15.0  # name resolution, TCP and TLS together
 _CONNACK_S = 10.0
-_CONNACK_V5_S = 2.0  # a broker of 3.1.1 may just be silent (amqtt is); a slow one is asked again with 3.1.1
-_SILENT_FOR_S = 3600.0  # how long such a broker is not asked for version 5 again
-_POLL_S = 0.1  # how soon a stop is noticed while dialling
-_MAX_UNANSWERED = 64  # messages of ours; beyond that the broker is as good as gone
+_CONNACK_V5_S = 2.0  # a broker of 3.1.1 may not answer at all (amqtt); a slow one is tried again with 3.1.1
+_SILENT_FOR_S = 3600.0  # time until version 5 is tried again on such a broker
+_POLL_S = 0.1  # longest reaction to a stop while dialling
+_MAX_UNANSWERED = 64  # own messages; with more the connection counts as lost
 
 
 class LinkError(PublisherError):
-    """The connection cannot be had or is gone. `link` says why in one word.
+    """The connection failed or was lost. `link` is the reason in one word.
 
-    `slow`: the broker will say the same again. `unexplained`: it has closed the connection without a word.
+    `slow`: the broker will refuse again. `unexplained`: it has closed the connection without a reason.
     """
 
     unexplained = False
@@ -98,7 +98,7 @@ class Received(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What proves who we are, read anew at each attempt so that a changed file needs no restart."""
+    """The credentials. They are read at each attempt, so a changed file needs no restart."""
 
     password: str | None
     tls: ssl.SSLContext | None
@@ -115,7 +115,7 @@ def credentials(mqtt: MqttConfig) -> Credentials:
 
 
 def _secret(name: str) -> str:
-    """Return the text of a file that nobody else may read."""
+    """Return the text of a file that other users may not read."""
     path = Path(name)
     try:
         if path.stat().st_mode & 0o007:
@@ -166,8 +166,8 @@ def _event_window(receive_maximum: int) -> int:
 class Dialler:
     """Opens connections: with MQTT 5 or, where the broker does not speak it, with 3.1.1.
 
-    Only version 5 tells a denied event from a delivered one, so it is asked for anew each time. A broker that met it
-    with silence is not asked again for an hour: the silence costs 2 s. `waiting` is called all the while.
+    Only version 5 distinguishes a denied event from a delivered one, so it is tried first each time. A broker that did
+    not answer is tried with 3.1.1 for an hour, since waiting costs 2 s. `waiting` is called during all of this.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Connection:
         self._mqtt = mqtt
         self._inbox: deque[Answered | Received] = deque()
         self._connack: int | None = None  # reason code
-        self._gone = ""  # why the connection is over; empty: it is not
+        self._gone = ""  # why the connection ended; empty: it did not
         self._hung_up: int | None = None  # reason code of the broker's DISCONNECT
         self._too_long: TooLongError | None = None
         self._unanswered: dict[int, float] = {}  # message id → when it was sent
@@ -241,7 +241,7 @@ class Connection:
         self._client = client
 
     def dial(self, stop: threading.Event, waiting: Callable[[], None]) -> None:
-        """TCP and TLS, in a thread of its own: name resolution cannot be interrupted, and a stop must not wait."""
+        """Connect TCP and TLS in a thread: name resolution cannot be interrupted, and a stop must not wait for it."""
         outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
         def connect() -> None:
@@ -345,7 +345,7 @@ class Connection:
 
     @property
     def unanswered_s(self) -> float:
-        """How long the broker has left a message of ours unanswered, s; 0 where it has answered all."""
+        """Age of the oldest own message without an answer, s; 0 where the broker has answered all."""
         return time.monotonic() - min(self._unanswered.values()) if self._unanswered else 0.0
 
     def _lost(self) -> LinkError:
@@ -356,11 +356,11 @@ class Connection:
         return lost
 
     def subscribe(self, topics: list[str]) -> int | None:
-        """Ask for these topics at QoS 1 and return the id of the request."""
+        """Subscribe to these topics at QoS 1 and return the id of the request."""
         return self._client.subscribe([(topic, 1) for topic in topics])[1]
 
     def close(self) -> None:
-        """Say goodbye to the broker, which then does not send the last will, and close the socket."""
+        """Disconnect, so that the broker does not send the last will, and close the socket."""
         with contextlib.suppress(MisbehavedError):
             self._client.disconnect()
         if self._client.socket() is not None and not self._gone:

@@ -1,7 +1,7 @@
-"""What else passes between device and broker: the retained state, the settable keys, the consumer's acks. Sans-IO.
+"""All other messages between device and broker: the retained state, the settable keys, the consumer's acks. Sans-IO.
 
-As with the event, what is not named here is neither sent nor taken. Whether names are published is the owner's
-choice in the configuration file and cannot be set over MQTT.
+As with the event, fields that are not named here are neither sent nor accepted. Whether names are published is the
+owner's choice in the configuration file and cannot be set over MQTT.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Silent(_Message, frozen=True, kw_only=True):
-    """How often there was one reason for no event."""
+    """Count of one reason for a missing event."""
 
     count: _Counter
     last_s: _Counter  # Unix time of the last, whole seconds
@@ -59,7 +59,7 @@ class Presence(_Message, frozen=True, kw_only=True):
 
 
 class VisionState(_Message, frozen=True, kw_only=True):
-    """What the vision process says of itself; it lies in the outbox until the publisher sends it."""
+    """The vision process's state; it waits in the outbox until the publisher sends it."""
 
     boot: BootId
     mode: Mode
@@ -97,7 +97,7 @@ class Ack(_Message, frozen=True, kw_only=True):
 
 
 class PublisherState(_Message, frozen=True, kw_only=True):
-    """What the publisher says of itself; counters since its start, `dropped` and `damaged_files` of the outbox."""
+    """The publisher's state; counters since its start, `dropped` and `damaged_files` of the outbox."""
 
     link: Link
     depth: _Counter  # events in the outbox
@@ -122,7 +122,7 @@ class State(_Message, frozen=True, kw_only=True):
 
 
 class Settings(_Message, frozen=True, kw_only=True):
-    """The wishes of `…/<key>/set`, each JSON `true` or `false`. The field names are the settable keys."""
+    """The settings of `…/<key>/set`, each JSON `true` or `false`. The field names are the settable keys."""
 
     recognition: bool = True
 
@@ -147,7 +147,7 @@ def encode_state(state: State | VisionState | PublisherState) -> bytes:
 
 
 def decode_state(payload: bytes, kind: type[_S]) -> _S:
-    """Return what a process said of itself, a VisionState or PublisherState; raises EventError."""
+    """Return a process's state, a VisionState or PublisherState; raises EventError."""
     try:
         return msgspec.json.decode(payload, type=kind)
     except UNREADABLE as e:

@@ -1,8 +1,8 @@
 """The durable queue between vision and publisher, and the only thing they share.
 
-Vision appends events, writes its state and reads the settings; the publisher reads and trims events, and writes the
-settings. SQLite with a write-ahead log and `synchronous = FULL`: what `append` returned from is on the disk. Nothing
-is given up silently: each dropped event is counted by its cause.
+Vision appends events, writes its state and reads the settings. The publisher reads and deletes events, and writes the
+settings. SQLite uses a write-ahead log and `synchronous = FULL`: when `append` returns, the event is on the disk. Each
+dropped event is counted by its cause.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ Report = Literal["publisher", "problem", "retained", "announced"]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What waits, and what was given up since the outbox was created."""
+    """Waiting events, and events dropped since the outbox was created."""
 
     depth: int
     dropped_full: int  # more than `max_events` waited
     dropped_old: int  # waited longer than `max_age_s`
-    dropped_memory: int  # the disk took nothing and the memory's backlog overflowed
-    dropped_damaged: int  # no longer an event when it was read
+    dropped_memory: int  # the disk failed and the backlog in memory overflowed
+    dropped_damaged: int  # damaged when it was read
     damaged_files: int
 
     @property
@@ -72,7 +72,7 @@ class Outbox:
         self._max_events = max_events
         self._max_age_s = max_age_s
         self._timeout_s = timeout_s
-        self.generation = 0  # rises when the file is another one: row numbers of the old one mean nothing now
+        self.generation = 0  # rises with each new file: row numbers of the old one are not valid any more
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self._version = (0, 0)
@@ -182,12 +182,12 @@ class Outbox:
         return len(old)
 
     def tidy(self) -> None:
-        """Leave nothing of the events forgotten since the last call in the files; cheap where there were none."""
+        """Wipe the events deleted since the last call from the files; cheap where there were none."""
         if self._forgotten:
             self._forgotten = not self._read(database.empty_log)
 
     def forget_all(self) -> None:
-        """Empty the outbox, its files of before and what is left of deleted rows: a device that changes hands."""
+        """Empty the outbox, its earlier files and the remains of deleted rows, for a new owner of the device."""
 
         def some(db: sqlite3.Connection) -> int:
             sql = "DELETE FROM events WHERE row IN (SELECT row FROM events LIMIT ?)"
@@ -206,7 +206,7 @@ class Outbox:
             raise OutboxError(what, "try again, or end the publisher first")
 
     def counts(self) -> Counts:
-        """Return what waits and what was dropped."""
+        """Return the numbers of waiting and of dropped events."""
 
         def work(db: sqlite3.Connection) -> Counts:
             depth: int = db.execute("SELECT count(*) FROM events").fetchone()[0]
@@ -228,30 +228,30 @@ class Outbox:
         return salvage.ack(*found) if found else None
 
     def put_state(self, state: VisionState) -> None:
-        """Store what the vision process says of itself, over the last one. Raises EventError."""
+        """Store the vision process's state, in place of the last one. Raises EventError."""
         self._put("vision", encode_state(state))
 
     def get_state(self) -> VisionState | None:
-        """Return what the vision process last said of itself, or None; raises EventError if it cannot be read."""
+        """Return the vision process's last state, or None; raises EventError if it cannot be read."""
         payload = self._get("vision")
         return None if payload is None else decode_state(payload, VisionState)
 
     def put_report(self, name: Report, payload: bytes) -> None:
-        """Store what the publisher says to this device alone: its state, its problem in words, its retained topics."""
+        """Store a report of the publisher for this device only: state, problem in words, retained topics."""
         self._put(name, payload)
 
     def get_report(self, name: Report) -> bytes | None:
-        """Return what the publisher last said, or None."""
+        """Return the publisher's last report of this name, or None."""
         return self._get(name)
 
     def put_setting(self, key: str, value: bool) -> None:
-        """Store a wish of `…/<key>/set` for the vision process to read; an unchanged one costs no write."""
+        """Store a setting of `…/<key>/set` for the vision process; an unchanged one costs no write."""
         if msgspec.structs.asdict(self.settings()).get(key) != value:
             sql = "INSERT OR REPLACE INTO settings VALUES (?, ?)"
             self._write(lambda db: db.execute(sql, (key, int(value))))
 
     def settings(self) -> Settings:
-        """Return the wishes, defaults where none was made."""
+        """Return the settings, defaults where none was stored."""
         rows = self._read(lambda db: db.execute("SELECT key, value FROM settings").fetchall())
         known = set(Settings.__struct_fields__)
         return Settings(**{key: bool(value) for key, value in rows if key in known})
@@ -263,12 +263,12 @@ class Outbox:
         return version != seen
 
     def _forget(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Write what deletes events."""
+        """Run a write that deletes events."""
         self._forgotten, self._counted = True, None
         return self._write(work)
 
     def said_s(self, name: Literal["vision", "publisher"]) -> int | None:
-        """Return when a process last said something of itself, Unix time by the wall clock of then; None: never."""
+        """Return the Unix time of a process's last report, by the wall clock of that moment; None: never."""
         stamp = self._get(name + _STAMP)
         return int(stamp) if stamp and stamp.isdigit() else None
 
@@ -321,7 +321,7 @@ class Outbox:
 
 @contextlib.contextmanager
 def _damage_where_none() -> Iterator[None]:
-    """Take a row that is no event, or states no moment, for damage: it was not written so.
+    """Treat a row that holds no event, or no moment, as damage: the outbox does not write such rows.
 
     Fetch all rows before: one that is still being read would keep the damaged file open.
     """
@@ -332,7 +332,7 @@ def _damage_where_none() -> Iterator[None]:
 
 
 def _delete(db: sqlite3.Connection, names: list[tuple[str, int]], counter: str = "") -> None:
-    """Delete events by `(boot, seq)`: row numbers change when a damaged file is replaced, names never."""
+    """Delete events by `(boot, seq)`: row numbers change when a damaged file is replaced, `(boot, seq)` never."""
     gone = db.executemany("DELETE FROM events WHERE boot = ? AND seq = ?", names).rowcount
     if counter:
         database.count(db, counter, gone)

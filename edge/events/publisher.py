@@ -1,7 +1,7 @@
-"""Outbox → MQTT: every event at least once, in order, under one id; trimmed only when it has arrived.
+"""Outbox → MQTT: every event at least once, in order, under one id; deleted only when it has arrived.
 
-One thread, one loop. The broker being away costs nothing but a retry with back-off and jitter: events wait in the
-outbox. What an answer of the broker or a request asks to be written is kept until the disk takes it.
+One thread, one loop. While the broker is away, events wait in the outbox and the connection is retried with back-off
+and jitter. Writes that follow from an answer of the broker or from a request are kept until the disk accepts them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from edge.events.flow import Backoff, DeliveryWindow, Pace, Topics
 from edge.events.link import Answered, Connection, Dialler, LinkError, Received, TooLongError
 from edge.events.messages import parse_ack, parse_set
 from edge.events.outbox import Outbox
-from edge.events.status import Status
+from edge.events.publisher_status import Status
 from edge.events.waiting import Row, is_late
 
 _log = logging.getLogger(__name__)
 
-_TICK_S = 0.2  # how often the outbox is asked whether vision wrote: one PRAGMA and one stat
+_TICK_S = 0.2  # period of the check whether vision wrote to the outbox: one PRAGMA and one stat
 _GOODBYE_S = 1.0  # for the broker to take `offline` when we stop
-_STALL_S = 30.0  # a broker that answers no PUBLISH for so long is as good as gone
+_STALL_S = 30.0  # a connection without an answer to a PUBLISH for this long counts as lost
 _TIDY_EVERY_S = 60.0
 _REST_S = 1.0  # between two signs of life while the broker is away
 _DISK_RETRY_S = 1.0
 _ACK_WAIT_MAX_S = 300.0
-# What any client of the broker may cause, as often as it likes: one description, write or line of the log in so long.
+# Limits on what any client of the broker can cause: one description, write or line of the log in this time.
 _DISCOVERY_EVERY_S = 5.0
 _WISHES_EVERY_S = 1.0
 _ACKS_EVERY_S = 0.1
@@ -48,10 +48,10 @@ _MUTED_FOR_S = 3600.0  # a retained message that is too long comes again with ea
 
 
 class Publisher:
-    """Carries the outbox to the broker until told to stop; what goes wrong is said and tried again, never raised.
+    """Sends the outbox to the broker until a stop is requested. Faults are reported and retried, never raised.
 
-    `ack_wait_s`: with acks on, how long the consumer may be silent before events are sent again; it doubles each time.
-    `alive` is told how it goes in each round of the loop, for a watchdog.
+    `ack_wait_s`: with acks on, the time without an ack after which events are sent again; it doubles each time.
+    `alive` is called with a status line in each round of the loop, for a watchdog.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Publisher:
         self._delivery = DeliveryWindow(acks=config.mqtt.acks)
         self._generation = outbox.generation
         self._ack_wait_s = self._ack_wait_min_s = ack_wait_s
-        # what the disk must still be told
+        # writes that wait for the disk
         self._arrived: list[Event] = []
         self._acks: dict[str, int] = {}
         self._wishes: dict[str, bool] = {}
@@ -122,7 +122,7 @@ class Publisher:
         self._status.say("stopped", problem, quiet=bool(problem))
 
     def _failed(self, error: PublisherError) -> float:
-        """Say why there is no connection; returns how long to wait before the next attempt, s."""
+        """Report why there is no connection; return the delay until the next attempt, s."""
         if isinstance(error, TooLongError):
             self._muted[error.topic] = now_s() + _MUTED_FOR_S
             _log.warning("%.120r is not subscribed to for an hour", error.topic)
@@ -181,7 +181,7 @@ class Publisher:
         return [topic for topic in wanted if topic not in self._muted]
 
     def _farewell(self, connection: Connection) -> None:
-        """Say the last state and `offline`, which a clean disconnect leaves unsaid; take the answers still coming."""
+        """Publish the last state and `offline`, since a clean disconnect sends no last will; take the last answers."""
         with contextlib.suppress(LinkError):
             self._status.refresh()
             self._send_state(connection, now_s())
@@ -195,7 +195,7 @@ class Publisher:
                     break
 
     def _turn(self, connection: Connection) -> None:
-        """Take what the broker sent, write what follows from it, send what is due."""
+        """Take the broker's messages, write what follows from them, send what is due."""
         for incoming in connection.turn(_TICK_S):
             self._take(incoming)
         self._store()
@@ -250,7 +250,7 @@ class Publisher:
             self._more = True
 
     def _denied(self, answer: Answered) -> None:
-        """Keep the event and come back to it later, at growing distances."""
+        """Keep the event and try it again later, with growing delays."""
         self._status.denied += 1
         self._status.changed = True
         if self._status.link != "event_denied" or now_s() >= self._send_after_s:  # the first in flight speaks for all
@@ -275,9 +275,9 @@ class Publisher:
             self._pace["discovery"].ask()
 
     def _store(self, *, last: bool = False) -> None:
-        """Tell the disk what has arrived and what is wished; what it does not take waits for the next time.
+        """Write arrived events and settings to the disk; failed writes are tried again in the next round.
 
-        `last`: nothing comes after this, so what is asked for is not held to its pace.
+        `last`: this is the last round, so requests are not delayed by their pace.
         """
         t_s = now_s()
         if not (self._arrived or self._acks or self._wishes) or t_s < self._disk_after_s:
@@ -303,7 +303,7 @@ class Publisher:
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
-        """Run a block that needs the outbox; its failure is said and tried again a second later."""
+        """Run a block that needs the outbox; a failure is reported and tried again a second later."""
         try:
             yield
         except OutboxError as e:
@@ -321,7 +321,7 @@ class Publisher:
             self._more = self._status.changed = True
         if self._outbox.generation != self._generation:
             self._generation = self._outbox.generation
-            flow.rewind()  # row numbers of the old file mean nothing now
+            flow.rewind()  # row numbers of the old file are not valid any more
         if flow.in_flight:
             return
         if self._status.link == "event_denied" and t_s >= self._send_after_s:
@@ -381,7 +381,7 @@ class Publisher:
         return discovery.topic(self._mqtt.discovery_prefix, self._topics.device)
 
     def _take_back(self, connection: Connection) -> None:
-        """Empty the retained topics of a name or a wish of before: Home Assistant then removes what they described."""
+        """Empty the retained topics of an earlier name or setting: Home Assistant then removes their entities."""
         ours = [self._topics.availability, self._topics.state]
         if self._mqtt.discovery:
             ours.append(self._discovery_topic)

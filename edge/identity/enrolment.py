@@ -1,10 +1,10 @@
 """Pictures of one person → templates, with a reason for every picture that is not used.
 
-Each picture must show one face that passes the gates; then the faces must agree with each other, so that a bystander
-in one photo is not enrolled; then the most telling few are chosen. Pure: pictures and stages are handed in.
+Each picture must show one face that passes the gates. Then the faces must agree with each other, so that a bystander in
+one photo is not enrolled. Then the few most representative ones are chosen. Pure: pictures and stages are arguments.
 
-The constants below are measured on the validation people and the talking man of `carphone` (ADR 0004); those of
-pictures that disagree, by `python -m tools.lab disagreement`.
+The constants below are measured on the validation people and the talking man of `carphone` (ADR 0004). Those of
+pictures that disagree come from `python -m tools.lab disagreement`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from edge.refusals import by_reason, without_name
 from edge.stages import Aligner, CropKeeper, Detector, Embedder, FaceGate, Liveness, Orientation, QualityGate, Refiner
 
 MAX_TEMPLATES = 12
-# 996 of 1,000 pairs of different pictures of one person are less alike than this; so are few neighbours in a video.
+# 996 of 1,000 pairs of different pictures of one person have a lower cosine; few neighbouring frames of a video do.
 NEAR_DUPLICATE = 0.9
-# A picture whose mean cosine to the others is below this share of the typical one is somebody else's: with 8 pictures
-# that refuses 87 % of bystanders and 6 % of right ones.
+# A picture whose mean cosine to the others is below this share of the typical one counts as another person's: with 8
+# pictures this refuses 87 % of bystanders and 6 % of correct ones.
 SAME_PERSON_SHARE = 0.4
-_MIN_TO_DISAGREE = 3  # of two pictures that differ, neither can be called the wrong one
+_MIN_TO_DISAGREE = 3  # with two pictures, an outlier cannot be identified
 # Two single pictures whose cosine is below this, and two halves whose mean cosine across is below SAME_PERSON_SHARE of
 # the one within (at most that of different pictures), look like different people.
 LEAST_PAIR_COSINE = 0.13
@@ -47,7 +47,7 @@ Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What turns a picture into an embedding: the stages of the pipeline itself."""
+    """The stages that turn a picture into an embedding: those of the pipeline."""
 
     detector: Detector
     orientation: Orientation
@@ -58,12 +58,12 @@ class Stages:
     embedder: Embedder
     hints: Mapping[str, str] = field(default_factory=dict)  # reason of a gate → what the person can do about it
     keeper: CropKeeper | None = None  # None: no crop is kept
-    liveness: Liveness | None = None  # asked of live pictures, each of which must show a live face; None: not asked
+    liveness: Liveness | None = None  # checks that each live picture shows a live face; None: no check
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture."""
+    """Result of one picture."""
 
     name: str
     refused: tuple[str, ...] = ()  # e.g. ("no face",), ("too blurred", "too dark"); empty: accepted
@@ -73,7 +73,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Collision:
-    """An enrolled person for whom the new one would be taken."""
+    """An enrolled person whom the new one would match."""
 
     person: str  # opaque id
     score: float
@@ -89,7 +89,7 @@ class Enrolment:
     crops: tuple[bytearray, ...] = field(default=(), repr=False)  # of each template, where crops are kept
     pictures: tuple[int, ...] = ()  # of each template, the index into `outcomes`
     poses: tuple[Pose, ...] = ()  # that the templates show
-    repeats: int = 0  # accepted pictures that say what a template says
+    repeats: int = 0  # accepted pictures that are near-duplicates of a template
     apart: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # names of two halves that look like different people
 
     def beside(self, old: Vectors, max_templates: int) -> list[int]:
@@ -98,7 +98,7 @@ class Enrolment:
         return choose(both, np.ones(len(both)), max_templates)
 
     def is_unlike(self, old: Vectors) -> bool:
-        """Whether these templates look like somebody else than the person of (K, D) templates."""
+        """Whether these templates look like another person than the one of (K, D) templates."""
         if not len(old):
             return False
         both = np.concatenate([old, self.templates])
@@ -128,9 +128,8 @@ def enrol(
 ) -> Enrolment:
     """Choose the templates of one person from named pictures or video frames.
 
-    A picture that could not be read is handed in as its error and counts as refused. `alike` tells which enrolled
-    people the new one would be taken for: the caller warns. Raises EnrolmentError with all reasons where no picture
-    is usable.
+    A picture that could not be read is given as its error and counts as refused. `alike` returns the enrolled people
+    whom the new one would match; the caller warns. Raises EnrolmentError with all reasons where no picture is usable.
     """
     collection = Collection(stages)
     for name, picture in pictures:
@@ -140,7 +139,7 @@ def enrol(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What one picture shows; a face that is refused for its quality is described all the same."""
+    """Content of one picture; a face that is refused for its quality is described too."""
 
     refused: tuple[str, ...] = ()
     face: Face | None = None
@@ -151,7 +150,7 @@ class Look:
 
 
 class Collection:
-    """Pictures of one person, taken one at a time. Of each its embedding is kept, and its crop where that is wished."""
+    """Pictures of one person, taken one at a time. The embedding of each is kept, and its crop if this is set."""
 
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
@@ -162,12 +161,12 @@ class Collection:
 
     @property
     def taken(self) -> int:
-        """How many pictures were handed in."""
+        """Number of pictures so far."""
         return len(self._names)
 
     @property
     def accepted(self) -> int:
-        """How many pictures were not refused."""
+        """Number of accepted pictures."""
         return len(self._shots)
 
     @property
@@ -183,7 +182,7 @@ class Collection:
         return [shot.embedding for shot in self._shots]
 
     def add(self, name: str, picture: Frame | SourceError) -> Look:
-        """Look at one picture, or note the error for which it could not be read."""
+        """Take one picture, or the error of a picture that could not be read."""
         number = len(self._names)
         self._names.append(name)
         look = _look(name, picture, self._stages)
@@ -194,7 +193,7 @@ class Collection:
         return look
 
     def finish(self, alike: Alike, max_templates: int = MAX_TEMPLATES) -> Enrolment:
-        """Choose the templates from what was taken; raises EnrolmentError as `enrol` does."""
+        """Choose the templates from the pictures so far; raises EnrolmentError as `enrol` does."""
         names, refused, shots = self._names, dict(self._refused), self._shots
         outcomes = [Outcome(n, refused.get(i, ()), False, self._remedies.get(i, "")) for i, n in enumerate(names)]
         if not shots:
@@ -223,7 +222,7 @@ class Collection:
 
 
 def agreeing(vectors: Vectors) -> list[int]:
-    """Return which of (M, D) unit embeddings are of one person: the odd one out goes, until all agree."""
+    """Return which of (M, D) unit embeddings are of one person: outliers are removed until all agree."""
     cosines = vectors @ vectors.T  # (M, M)
     kept = np.arange(len(vectors))
     while len(kept) >= _MIN_TO_DISAGREE:
@@ -239,8 +238,8 @@ def agreeing(vectors: Vectors) -> list[int]:
 def halves(vectors: Vectors) -> tuple[list[int], list[int]] | None:
     """Return two halves of (M, D) unit embeddings of pictures that look like different people; None: they agree.
 
-    Two pictures are halves by themselves. Of more, the halves are what average linkage leaves (Sokal and Michener,
-    1958), of two pictures each at least: a single one that does not agree, `agreeing` has refused.
+    Each of two pictures is a half. More pictures are split by average linkage (Sokal and Michener, 1958), into halves
+    of at least two pictures: `agreeing` has already refused single pictures that do not agree.
     """
     count = min(len(vectors), _MAX_HALVED)
     if count < 2 or count == _MIN_TO_DISAGREE:
@@ -290,11 +289,11 @@ def pose_of(yaw: float) -> Pose:
 
 
 def choose(vectors: Vectors, quality: NDArray[np.floating], count: int) -> list[int]:
-    """Return up to `count` of (M, D) unit embeddings that stand for all of them, the most telling first.
+    """Return up to `count` of (M, D) unit embeddings that represent all of them, the most representative first.
 
-    Greedy facility location: each step takes the picture that raises the most what the pictures' nearest templates say
-    about them (sum of the best cosines), times its `quality` (M,), 0..1. Near-duplicates of a chosen one are passed
-    over. Within 63 % of the best choice where qualities are equal: Nemhauser, Wolsey and Fisher, 1978.
+    Greedy facility location: each step takes the picture with the largest gain of the sum of all pictures' cosines to
+    their nearest template, times its `quality` (M,), 0..1. Near-duplicates of a chosen one are skipped. The sum is at
+    least 63 % of the best possible one where qualities are equal: Nemhauser, Wolsey and Fisher, 1978.
     """
     cosines = np.clip(vectors @ vectors.T, 0.0, None)  # (M, M)
     weight = np.clip(quality, _LEAST_WEIGHT, 1.0)
@@ -340,14 +339,14 @@ def _not_live(liveness: Liveness, picture: Frame, face: Face, quality: Quality) 
 
 
 def both_ways(embedder: Embedder, crop: AlignedFace) -> Embedding:
-    """Return the direction between a face and its mirror image: a template that is looked at from both sides."""
+    """Return the direction between the embeddings of a face and of its mirror image, as a template."""
     one, other = embedder.embed(crop), embedder.embed(crop.mirrored)
     both = one.vector + other.vector
     return Embedding(both / np.float32(np.linalg.norm(both)), one.model)
 
 
 def _main_face(faces: Sequence[Face]) -> Face | str:
-    """Return the largest face, or why there is no one face that the picture is of."""
+    """Return the largest face, or why the picture does not show exactly one main face."""
     if not faces:
         return "no face"
     main, *others = sorted(faces, key=lambda face: -face.size_px)

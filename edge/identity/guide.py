@@ -1,4 +1,4 @@
-"""Guide a person through enrolment from the live camera: what to do next, how good it is, when it is enough. No I/O."""
+"""Guide a person through enrolment from the live camera: the next hint, the quality, and the end. No I/O."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edge.identity.enrolment import (
 )
 from edge.records import Frame
 
-_MIN_ACCEPTED = 3  # fewer agree by chance
-_LOOK_EVERY_S = 0.2  # neighbours in time say the same
-_PATIENCE_S = 12.0  # after so long the poses seen have to do
-_MAX_LOOKS = 600  # two minutes; who is not enrolled by then begins anew
+_MIN_ACCEPTED = 3  # fewer may agree by chance
+_LOOK_EVERY_S = 0.2  # neighbouring frames show the same
+_PATIENCE_S = 12.0  # after this time the poses so far are sufficient
+_MAX_LOOKS = 600  # two minutes; then the enrolment must be started again
 
 # refusal → what the person can do about it; those of the gates come with the stages
 _HINTS = {
@@ -43,15 +43,15 @@ _POSE_HINTS: dict[Pose, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an enrolment is."""
+    """Progress of an enrolment."""
 
     hint: str
     quality: float  # 0..1, of the last face; 0 without one
     accepted: int
     wanted: int
     poses: tuple[Pose, ...]  # seen so far
-    looks_like: tuple[str, ...]  # enrolled people for whom this one would be taken
-    ready: bool  # more would not help
+    looks_like: tuple[str, ...]  # enrolled people whom this one would match
+    ready: bool  # more frames would not help
 
 
 class LiveEnrolment:
@@ -70,7 +70,7 @@ class LiveEnrolment:
         self._looks_like: tuple[str, ...] = ()
 
     def see(self, frame: Frame) -> bool:
-        """Take a frame, if it is time for one and more would help; says whether it was looked at."""
+        """Take a frame if one is due and more frames help; return whether it was used."""
         if frame.t_s < self._next_s or self._looks >= _MAX_LOOKS or self.ready:
             return False
         self._began_s = frame.t_s if self._began_s is None else self._began_s
@@ -84,14 +84,14 @@ class LiveEnrolment:
 
     @property
     def ready(self) -> bool:
-        """Whether the templates are full and differ, or all that patience allows is there."""
+        """Whether there are enough different templates, or the time is up."""
         seen = self._collection.accepted
         if seen < max(_MIN_ACCEPTED, self._max):
             return False
         return len(self._poses) == len(POSES) or self._waited_s >= _PATIENCE_S
 
     def progress(self) -> Progress:
-        """Return how far it is, and what to do next."""
+        """Return the progress with the next hint."""
         face = self._last.quality
         return Progress(
             hint=self._hint(),
@@ -122,6 +122,6 @@ class LiveEnrolment:
         return "move a little: another angle, another look" if self._repeats() else "good, go on"
 
     def _repeats(self) -> bool:
-        """Whether the last picture says what an earlier one has said."""
+        """Whether the last picture is a near-duplicate of an earlier one."""
         vectors = self._collection.vectors
         return len(vectors) > 1 and float((vectors[:-1] @ vectors[-1]).max()) > NEAR_DUPLICATE

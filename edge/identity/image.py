@@ -1,11 +1,11 @@
-"""The SQLite image inside the sealed file: its tables, and rows that are encrypted each at its place.
+"""The SQLite image inside the sealed file: its tables, and rows that are each encrypted for their place.
 
 Each person has a random data key, wrapped by a key derived from the store key. Every record (profile, template, wrapped
 key, rotation seed) is encrypted with its place as additional data: store, person, model, dimension, kind and position.
 A record moved to another place does not open, even in an image that somebody with the store key put together.
 
-What belongs to a person beside profile and templates lies in the table `records`, by kind. Images of earlier versions
-have no such table: they are given an empty one when they are loaded, and are written with it at the next change.
+Other data of a person than profile and templates lie in the table `records`, by kind. Images of earlier versions have
+no such table: they get an empty one when they are loaded, and are written with it at the next change.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _PRAGMAS = (
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What is told of a person, encrypted with that person's key."""
+    """A person's profile, encrypted with that person's key."""
 
     name: str
     created: str
@@ -91,7 +91,7 @@ class SealedImage:
 
     @classmethod
     def new(cls, key: StoreKey, store_id: bytes, model: str, model_name: str, dimension: int) -> Self:
-        """Return an image with nobody in it."""
+        """Return an image without people."""
         db = _connect()
         db.executescript(_SCHEMA + _RECORDS)
         db.execute("INSERT INTO store VALUES (?, ?, ?, ?)", (model, model_name, dimension, b""))
@@ -133,7 +133,7 @@ class SealedImage:
             wipe(secret)
 
     def dump(self) -> bytes:
-        """Return the image without a trace of what was deleted from it."""
+        """Return the image without remains of deleted rows."""
         self._db.execute("VACUUM")
         return self._db.serialize()
 
@@ -164,7 +164,7 @@ class SealedImage:
         return Entry(seq, person_id, key, msgspec.msgpack.decode(profile, type=Profile))
 
     def _read_templates(self, entry: Entry, into: NDArray[np.float32]) -> None:
-        """Decrypt a person's templates into (N, D) rows, little-endian as every board of ours is."""
+        """Decrypt a person's templates into (N, D) rows, little-endian like all supported boards."""
         query = "SELECT position, sealed FROM templates WHERE person = ? ORDER BY position"
         rows = self._db.execute(query, (entry.seq,)).fetchall()
         if len(rows) != len(into):
@@ -196,7 +196,7 @@ class SealedImage:
         return [self._kept(decrypt(entry.key, s, self._place(entry.id, "template", n))) for n, s in rows]
 
     def _records(self, entry: Entry, kind: str) -> list[bytearray]:
-        """Return what a person's records of one kind hold, in order."""
+        """Return the content of a person's records of one kind, in order."""
         query = "SELECT position, sealed FROM records WHERE person = ? AND kind = ? ORDER BY position"
         rows = self._db.execute(query, (entry.seq, kind)).fetchall()
         return [self._kept(decrypt(entry.key, sealed, self._place(entry.id, kind, n))) for n, sealed in rows]
@@ -244,7 +244,7 @@ class SealedImage:
         return hmac.digest(entry.key, STATISTICS.encode() + self._seed, "sha256")
 
     def _kept(self, secret: bytearray) -> bytearray:
-        """Remember what was decrypted, so that closing wipes it."""
+        """Remember decrypted bytes, so that closing wipes them."""
         self._secrets.append(secret)
         return secret
 

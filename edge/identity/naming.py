@@ -1,4 +1,4 @@
-"""Whom a word means: an id, or a name that only one person has. Pure."""
+"""Find a person by a word: an id, or a name that only one person has. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_NAMED = 5
 
 
 def find(people: Sequence[Person], word: str) -> Person:
-    """Return the person of this id or this name, upper and lower case alike; raises StoreError for none or several."""
+    """Return the person of this id or name, ignoring case; raises StoreError for none or several."""
     if by_id := next((person for person in people if person.id == word.strip()), None):
         return by_id
     found = namesakes(people, word)
@@ -26,7 +26,7 @@ def find(people: Sequence[Person], word: str) -> Person:
 
 
 def namesakes(people: Sequence[Person], name: str) -> list[Person]:
-    """Return the people of this name, in the order of enrolment: a name of the same letters is taken for the same."""
+    """Return the people of this name, in the order of enrolment; names with the same letters count as the same."""
     wanted = _folded(name)
     return [person for person in people if _folded(person.name) == wanted]
 

@@ -1,10 +1,10 @@
-"""Who is in the sealed file: enrolling, removing, renewing people, and bringing them to another model.
+"""The people in the sealed file: enrolling, removing, renewing them, and bringing them to another model.
 
-`crop` records are the crops of a person's templates, where the owner has them kept: another model embeds them again.
-What a change of model leaves without crops keeps its templates in `other:MODEL:DIMENSION` records, for the way back.
+`crop` records are the crops of a person's templates, if the owner keeps crops: another model embeds them again. At a
+change of model, templates without crops are kept in `other:MODEL:DIMENSION` records, for a change back.
 
-`statistics` is the record of how usual a person's mean template is in the cohort. The rotation does not change it, so
-two values of it could be linked. Its key is therefore derived from the rotation seed too: a renewal ends it.
+`statistics` is a record of a person's mean template against the cohort. The rotation does not change it, so two copies
+could be linked. Its key is therefore derived from the rotation seed too, and a renewal makes it unreadable.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Person:
     """One enrolled person."""
 
     id: str  # opaque: "p-" and 8 random base32 characters; all that events carry
-    name: str = field(repr=False)  # for the owner's eyes, so never in a log
+    name: str = field(repr=False)  # for the owner only, never in a log
     templates: int  # 0: the model has changed, and the person must be enrolled again
     created: str  # YYYY-MM-DD, UTC
     ignored: bool  # neither matched nor reported
@@ -62,13 +62,13 @@ class PeopleImage(SealedImage):
     """The people of one image. Use as a context: closing it frees the pages and wipes keys and profiles."""
 
     def people(self) -> list[Person]:
-        """Everybody, in the order of enrolment."""
+        """All people, in the order of enrolment."""
         return [self._person(entry) for entry in self._entries()]
 
     def gallery(self, cohort: Cohort | None = None) -> Gallery:
         """All templates in one matrix; every record is checked on the way.
 
-        With a cohort, the statistics of everybody's mean template too: as stored, or computed where none are for it.
+        With a cohort, the statistics of each person's mean template too: stored ones, or computed where there are none.
         """
         entries = self._recognisable()
         counts = np.array([e.profile.templates for e in entries], dtype=np.intp)
@@ -96,7 +96,7 @@ class PeopleImage(SealedImage):
         )
 
     def keep_statistics(self, statistics: NDArray[np.float32], cohort: Cohort) -> None:
-        """Store the (P, 2) statistics of everybody of whom none are stored for this cohort."""
+        """Store the (P, 2) statistics of all people without stored ones for this cohort."""
         for entry, values in zip(self._recognisable(), statistics, strict=True):
             if self._stored_statistics(entry, cohort) is None:
                 plain = bytes.fromhex(cohort.digest) + values.astype("<f4").tobytes()
@@ -155,7 +155,7 @@ class PeopleImage(SealedImage):
         self._db.execute("DELETE FROM people WHERE seq = ?", (entry.seq,))
 
     def change(self, person_id: str, *, name: str | None = None, ignored: bool | None = None) -> Person:
-        """Change what is told of a person."""
+        """Change the profile of a person."""
         entry = self._entry(person_id)
         old = entry.profile
         profile = Profile(
@@ -182,10 +182,9 @@ class PeopleImage(SealedImage):
                 self._write_records(entry, kind, [memoryview(row).cast("B") for row in turned])
 
     def convert(self, model: str, model_name: str, dimension: int, embed: Embed) -> None:
-        """Bring everybody to another model: by kept crops, else by templates that it had before, else with none.
+        """Bring all people to another model: by kept crops, else by earlier templates of this model, else with none.
 
-        Ids, names and keys stay. The templates of now stay as records where crops do not stand for all of them, so that
-        a change back brings them back.
+        Ids, names and keys stay. Present templates without crops stay as records, so that a change back restores them.
         """
         before = other_kind(self.model, self.dimension)
         opened = [(e, self._records(e, CROP), self._sealed_rows(e), self._others(e)) for e in self._entries()]
@@ -205,7 +204,7 @@ class PeopleImage(SealedImage):
                 self._write_records(entry, kind, records)
 
     def can_convert(self, model: str, dimension: int) -> tuple[list[Person], list[Person]]:
-        """Return whom `convert` would bring along, and who would have to be enrolled again."""
+        """Return the people whom `convert` would bring along, and those who would have to be enrolled again."""
         kind = other_kind(model, dimension)
         along: list[Person] = []
         again: list[Person] = []
@@ -219,11 +218,11 @@ class PeopleImage(SealedImage):
         return Person(entry.id, p.name, p.templates, p.created, p.ignored, self._count(entry, CROP))
 
     def _recognisable(self) -> list[Entry]:
-        """Everybody who has templates of the model."""
+        """All people with templates of the model."""
         return [entry for entry in self._entries() if entry.profile.templates]
 
     def _admit(self, entry: Entry, templates: NDArray[np.float32] | Sequence[bytearray]) -> None:
-        """Seal a person anew for the model of now, with (N, D) unit rows, or with rotated ones as they were stored."""
+        """Seal a person again for the present model, with (N, D) unit rows, or with rotated ones from the store."""
         profile = msgspec.structs.replace(entry.profile, templates=len(templates))
         admitted = Entry(entry.seq, entry.id, entry.key, profile)
         self._db.execute(

@@ -2,9 +2,9 @@
 
     magic · version · body length · generation · store id · nonce · key check · CRC-32 of the header ‖ body and its tag
 
-The header is the additional data of the seal, so no byte of the file can change unseen. Three values in it only serve
-the message: the CRC tells an accident from another key, the key check another key from a damaged body, the length a cut
-from an alteration. None of them is trusted beyond that. This header stays the same in every later version.
+The header is the additional data of the seal, so a change of any byte is detected. Three values in it serve only the
+error message: the CRC distinguishes a damaged header from another key, the key check another key from a damaged body,
+the length a truncated file from an altered one. They have no other use. Every later version keeps this header.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RESTORE = "put the file back from a backup, or remove it and enrol everybody ag
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the file says of itself in the clear."""
+    """The clear part of the file."""
 
     length: int  # bytes of the body, its tag included
     generation: int  # 1, 2, …: one more with each write

@@ -1,8 +1,8 @@
 """The encrypted template store: one sealed file, opened once, replaced whole at each write.
 
-The file is decrypted into memory, so a reader holds a consistent picture and needs no lock. A writer takes the lock,
-starts from what is in the file then, and replaces it: what a method returned is durable, and what failed changed
-nothing. Reasons and limits: docs/adr/0001-sealed-store.md.
+The file is decrypted into memory, so a reader holds a consistent copy and needs no lock. A writer takes the lock, reads
+the present file, changes the copy and replaces the file. When a method returns, its change is durable; a failed method
+has changed nothing. Reasons and limits: docs/adr/0001-sealed-store.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_FILE_BYTES = (
     256 << 20
 )  # a quarter of a million templates, or 1,500 people with kept crops; more is no store of ours
 _LOCK_TIMEOUT_S = 10.0
-_NORM_TOLERANCE = 1e-4  # what float32 normalised is nearer than, and stricter than what the matcher asks for
+_NORM_TOLERANCE = 1e-4  # normalised float32 vectors are closer to 1; the matcher's limit is looser
 _SHOWN_HASH_CHARACTERS = 12
 
 
@@ -47,10 +47,10 @@ class OtherModelError(StoreError):
 
 
 class Store:
-    """A store as it was when last read or written. One thread at a time.
+    """A store in the state of the last read or write. One thread at a time.
 
-    With a `cohort`, the gallery carries the statistics of everybody's mean template, and each write stores those that
-    are not in the file yet: a store of an earlier version, or of another cohort, needs no new enrolment.
+    With a `cohort`, the gallery has the statistics of each person's mean template, and each write stores those that are
+    not in the file yet. A store of an earlier version, or of another cohort, therefore needs no new enrolment.
     """
 
     def __init__(self, path: Path, key: StoreKey, model: str, lock_timeout_s: float, cohort: Cohort | None) -> None:
@@ -158,7 +158,7 @@ class Store:
         return self._picture[1]
 
     def changed(self) -> bool:
-        """Whether the file is another than the one read: 72 bytes are compared, whose nonce no two writes share."""
+        """Whether the file has changed since the last read: its 72 bytes of header hold a nonce of each write."""
         try:
             with self._path.open("rb") as file:
                 return file.read(sealed.HEADER_BYTES) != self._header.encode()
@@ -166,7 +166,7 @@ class Store:
             return True  # `refresh` will say why
 
     def refresh(self) -> bool:
-        """Read the file again if it has changed, and say whether it had; on an error the old picture stays."""
+        """Read the file again if it has changed, and return whether it had; on an error the old copy stays."""
         if not self.changed():
             return False
         self._adopt(*self._read())
@@ -280,7 +280,7 @@ class Store:
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:
-        """Name the file in every error, and turn the system's errors into ours with their remedy."""
+        """Name the file in every error, and turn the system's errors into StoreError with a remedy."""
         try:
             yield
         except OtherModelError as e:
@@ -294,7 +294,7 @@ class Store:
     # ── checks ──
 
     def _refuse_older(self, header: Header) -> None:
-        """Refuse a copy of before, put back over the file that this reader knows: whom it holds was removed since."""
+        """Refuse an older copy in place of the file that this reader knows: it may hold people removed since."""
         known: Header | None = getattr(self, "_header", None)  # None: it has read nothing yet
         if known is not None and known.store_id == header.store_id and header.generation < known.generation:
             raise StoreError(
@@ -321,12 +321,12 @@ class Store:
                 "enrol with the embedder that the store was made for",
             )
         error = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1.0)
-        if not (error <= _NORM_TOLERANCE).all():  # so written, NaN is refused too
+        if not (error <= _NORM_TOLERANCE).all():  # this comparison refuses NaN too
             raise StoreError("templates that are not unit vectors", "check the embedder with 'edge-daemon doctor'")
 
 
 def destroy_store(path: Path, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> None:
-    """Wipe and remove a store, whatever it holds, with what a killed writer left; StoreError where that fails."""
+    """Wipe and remove a store and the remains of a killed writer; StoreError where that fails."""
     path = Path(os.path.realpath(path))
     try:
         with files.locked(path.with_name(path.name + ".lock"), lock_timeout_s):

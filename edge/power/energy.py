@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.power.battery import (
+from edge.power.cell import (
     RESISTANCE_OHM,
     RESISTANCE_SPREAD,
     charge_share,

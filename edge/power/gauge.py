@@ -1,21 +1,21 @@
-"""What a battery gauge may say, whatever it is connected to. Sans-IO."""
+"""Plausibility of a battery gauge's values, for every kind of connection. Sans-IO."""
 
 from __future__ import annotations
 
-from edge.power.battery import CELL_V
+from edge.power.cell import CELL_V
 from edge.power.notes import Note
 from edge.power.readings import Facts, Measured
 
-_FULL_PERCENT, _OVERFULL_PERCENT = 100.0, 110.0  # a full battery may count a little beyond what the gauge has learned
-_NO_BATTERY_V, _NO_BATTERY_PERCENT = 1.0, 1.0  # less than any cell has that feeds something
+_FULL_PERCENT, _OVERFULL_PERCENT = 100.0, 110.0  # a full battery may report up to 10 % above its learned capacity
+_NO_BATTERY_V, _NO_BATTERY_PERCENT = 1.0, 1.0  # below the values of every cell under load
 _NOT_EMPTY_V = 3.75  # of a cell: a quarter of its charge is left
 _USUAL_CELL_V = 3.8
 
 
 def judge(facts: Facts, name: str) -> tuple[Facts, Note | None]:
-    """Return what can be believed of a gauge's facts, and a note on what cannot.
+    """Return the plausible facts of a gauge, and a note on the others.
 
-    A gauge without a battery says 0 V and 0 %. One that has no value says 255 % or the like.
+    A gauge without a battery gives 0 V and 0 %. A gauge without a value gives 255 % or similar.
     """
     percent, voltage = facts.get("percent"), facts.get("voltage_v")
     volts = None if voltage is None else voltage.value
@@ -42,12 +42,12 @@ def cells_of(volts: float) -> int:
 
 
 def fits(volts: float, cells: int) -> bool:
-    """Tell whether so many cells in series can have this voltage; with 0 cells it is not the battery's."""
+    """Whether this number of cells in series can have this voltage; 0 cells: it is not the battery's."""
     return cells > 0 and CELL_V[0] <= volts / cells <= CELL_V[1]
 
 
 def cells_note(volts: float, cells: int, name: str) -> Note:
-    """Return the note on a voltage that is not that of `cells` cells."""
+    """Return the note on a voltage that does not fit `cells` cells."""
     likely = cells_of(volts)
     counted = "1 cell" if cells == 1 else f"{cells} cells"
     if fits(volts, likely) and likely != cells and volts / likely >= 3.0:

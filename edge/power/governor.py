@@ -19,7 +19,7 @@ import logging
 import math
 from dataclasses import dataclass, field, replace
 
-from edge.power.battery import CELL_V
+from edge.power.cell import CELL_V
 from edge.power.demand import Day
 from edge.power.energy import EnergyFilter, Learned
 from edge.power.modes import CAUSES, Modes

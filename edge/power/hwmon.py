@@ -1,6 +1,6 @@
-"""`/sys/class/hwmon`: current monitors and the undervoltage alarm of a Raspberry Pi; and what a monitor's sign means.
+"""`/sys/class/hwmon`: current monitors and the undervoltage alarm of a Raspberry Pi; the sign of a monitor's current.
 
-Everywhere behind these sources a positive current leaves the battery, and a negative one charges it.
+In all results of these sources a positive current discharges the battery, and a negative one charges it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edge.vocabulary import Supply
 _MONITORS = frozenset({"ina219", "ina220", "ina226", "ina230", "ina231", "ina238", "ina3221"})
 _BATTERY = re.compile(r"bat|cell|pack", re.IGNORECASE)
 _RAIL = re.compile(r"vdd|vcc|rail|\dv\d?|sys|usb|cpu|gpu|soc", re.IGNORECASE)  # of a channel's label
-# Less leaves a battery only while a charger carries the board: the smallest one draws 0.4 W, 12 mA of eight cells, and
-# the monitors themselves are off by 10 mA at most, with a shunt of 0.01 Ω.
+# A smaller current means that a charger powers the board: the smallest board draws 0.4 W, 12 mA from eight cells. The
+# monitors have an error of at most 10 mA, with a shunt of 0.01 Ω.
 LEAST_LOAD_A = 0.010
 
 
 class HwmonMonitor:
-    """INA219, INA226, INA3221 and their kin. `turned`: the shunt is wired the other way round."""
+    """INA219, INA226, INA3221 and similar chips. `turned`: the shunt is wired the other way round."""
 
     def __init__(self, cells: int, root: Path = SYS, *, turned: bool = False) -> None:
         self._entries = Entries(root, "class/hwmon/*")
@@ -32,7 +32,7 @@ class HwmonMonitor:
         self.notes: tuple[Note, ...] = ()
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return what the channel at the battery says; without one, the power through the input or a channel."""
+        """Return the values of the channel at the battery; without one, the power through the input or a channel."""
         channels = [channel for path in self._monitors(now_s) for channel in self._channels(path, now_s)]
         self.notes = ()
         if not channels:
@@ -50,7 +50,7 @@ class HwmonMonitor:
         return [path for path, name in names if name in _MONITORS]
 
     def _channels(self, path: Path, now_s: float) -> list[_Channel]:
-        """Return the channels that say anything of voltage, current or power."""
+        """Return the channels with a voltage, a current or a power."""
         found = []
         for n in (1, 2, 3):
             voltage = number(path / f"in{n}_input", "V", 1e-3, now_s)
@@ -102,7 +102,7 @@ class PiUndervoltage:
 def monitor_facts(
     voltage: Measured | None, current: Measured | None, power: Measured | None, cells: int
 ) -> tuple[Supply, Facts]:
-    """Sort what a current monitor says: on a battery the sign of the current tells whether the device lives on it."""
+    """Return supply and facts of a current monitor: at a battery the sign of the current shows the supply."""
     at_battery = voltage is not None and fits(voltage.value, cells)
     supply: Supply = "unknown"
     if current is not None:

@@ -1,7 +1,7 @@
 """`/sys/class/power_supply`: the batteries of the system together, and whether a charger feeds it.
 
-Drivers leave files out, round, and lag behind each other. One file that says nonsense costs what it would have told,
-and nothing else.
+Drivers leave files out, round values, and update them at different times. A file with a nonsensical value loses this
+value and nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge.power.sysfs import SYS, Entries, above_zero, number, product, read_tex
 from edge.vocabulary import Supply
 
 _BATTERIES = frozenset({"Battery", "UPS"})
-_OVERFULL = 1.1  # a full battery counts a little beyond what its gauge has learned that fits in
+_OVERFULL = 1.1  # a full battery may report up to 10 % above its learned capacity
 # Names that the kernel's drivers give the batteries of mice, keyboards, pens and game pads (drivers/hid), and words of
 # models and makers.
 _PERIPHERAL = re.compile(
@@ -35,14 +35,14 @@ _PATTERN = "class/power_supply/*"
 
 
 class KernelBattery:
-    """All batteries of the system as one. A mouse's is not among them, whether its driver says so or not."""
+    """All batteries of the system as one. A mouse's battery is left out, with or without a hint of its driver."""
 
     def __init__(self, root: Path = SYS) -> None:
         self._entries = Entries(root, _PATTERN)
         self.notes: tuple[Note, ...] = ()
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return charge, voltage, current and power, whichever the drivers give."""
+        """Return charge, voltage, current and power, as far as the drivers give them."""
         packs: list[_Pack] = []
         plugged: list[bool] = []
         notes: list[Note] = []
@@ -77,7 +77,7 @@ class _Pack(NamedTuple):
 
 
 class KernelCharger:
-    """A charger without a word from any battery: the last to be asked what feeds the device."""
+    """A charger where no battery gives the supply: the last source of it."""
 
     def __init__(self, root: Path = SYS) -> None:
         self._entries = Entries(root, _PATTERN)
@@ -97,13 +97,13 @@ def _of_the_system(entries: Entries, now_s: float) -> list[tuple[Path, str]]:
 
 
 def _plugged_in(path: Path) -> bool:
-    """Tell a mouse's battery, where its driver does not give the scope: by names, and by the bus it hangs on."""
+    """Whether it is a mouse's battery, where its driver does not give the scope: by names and by its bus."""
     words = [path.name, *(read_text(path / name) or "" for name in ("model_name", "manufacturer"))]
     return any(map(_PERIPHERAL.search, words)) or _PERIPHERAL_BUS.search(os.path.realpath(path)) is not None
 
 
 def _feeding(packs: list[_Pack]) -> tuple[list[_Pack], list[Note]]:
-    """Leave out a battery that knows its charge alone beside one that is measured: it does not feed the device."""
+    """Leave out a battery with only a charge beside a measured one: it does not power the device."""
     measured = [pack for pack in packs if pack.facts.keys() & {"voltage_v", "full_wh", "power_w"}]
     kept = measured or packs
     what = "{} knows its charge alone, beside a battery that is measured, and is left out"
@@ -111,13 +111,13 @@ def _feeding(packs: list[_Pack]) -> tuple[list[_Pack], list[Note]]:
 
 
 def _plugged(path: Path) -> list[bool]:
-    """Return whether a charger is connected, nothing where it does not say; 2 is a programmable USB supply."""
+    """Return whether a charger is connected, None where it is unknown; 2 is a programmable USB supply."""
     online = read_text(path / "online")
     return [online != "0"] if online else []
 
 
 def _supply(statuses: Sequence[str], plugged: Sequence[bool]) -> Supply:
-    """Return what feeds the device: one battery that is discharged says it surely, a full one only with its charger."""
+    """Return the supply: one battery that is discharged decides it, a full one only together with its charger."""
     if "Discharging" in statuses:
         return "battery"
     if "Charging" in statuses:
@@ -134,7 +134,7 @@ def _together(packs: Sequence[Facts]) -> Facts:
         return {}
     sizes = [pack["full_wh"].value for pack in told if "full_wh" in pack]
     known = len(sizes) == len(told)
-    weights = sizes if known else [1.0] * len(told)  # of unknown sizes: as if they were alike
+    weights = sizes if known else [1.0] * len(told)  # unknown sizes count as equal
     percent = sum(w * pack["percent"].value for w, pack in zip(weights, told, strict=True)) / sum(weights)
     facts = {"percent": _summed(percent, [pack["percent"] for pack in told])}
     if known:
@@ -152,7 +152,7 @@ def _summed(value: float, parts: Sequence[Measured]) -> Measured:
 def _pack(path: Path, now_s: float, *, charging: bool) -> Facts:
     voltage = number(path / "voltage_now", "V", 1e-6, now_s)
     current = number(path / "current_now", "A", 1e-6, now_s)
-    if current is not None:  # drivers do not agree on the sign; `status` says which way it flows
+    if current is not None:  # the sign depends on the driver; `status` gives the direction
         current = Measured(abs(current.value), "A", current.source, now_s)
     power = above_zero(number(path / "power_now", "W", 1e-6, now_s)) or above_zero(product(voltage, current))
     found = {
@@ -160,13 +160,13 @@ def _pack(path: Path, now_s: float, *, charging: bool) -> Facts:
         "full_wh": _full(path, voltage, now_s),
         "voltage_v": voltage,
         "current_a": current,
-        "power_w": None if charging else power,  # what flows into a battery is not what the device draws
+        "power_w": None if charging else power,  # the charging current is not the device's own
     }
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _share(path: Path, now_s: float) -> Measured | None:
-    """Return the charge in %, finer than `capacity`, from what is left and what fits in."""
+    """Return the charge in %, finer than `capacity`, from the energy left and the capacity."""
     for kind in ("energy", "charge"):
         left = number(path / f"{kind}_now", "", 1.0, now_s)
         full = above_zero(number(path / f"{kind}_full", "", 1.0, now_s))

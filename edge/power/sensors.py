@@ -1,7 +1,7 @@
-"""Battery, heat and throttling from the kernel's files. What cannot be read is left out, never guessed.
+"""Battery, heat and throttling from the kernel's files. A value that cannot be read is left out, never guessed.
 
-Each source is asked once a second and answers with what it has; where two know the same quantity, the earlier one in
-the list is believed. One that cannot be opened is asked again with the next reading.
+Each source is read once a second. Where two sources give the same quantity, the earlier one in the list counts. A
+source that cannot be opened is tried again with the next reading.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PI_HELD_BACK = sum(PI_THROTTLED_BITS) - _PI_UNDERVOLTAGE
 
 
 class Source(Protocol):
-    """One place that knows something of power."""
+    """One source of readings."""
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return what is known now; nothing where nothing can be read.
+        """Return the present values; none where nothing can be read.
 
-        Raises SensorError where the owner can mend it; the next call tries again.
+        Raises SensorError where the owner can correct it; the next call tries again.
         """
 
 
@@ -44,7 +44,7 @@ class Held(Protocol):
     """A source that holds something open between samples: a port, a bus."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Close it."""
 
 
 class Sensors:
@@ -56,7 +56,7 @@ class Sensors:
         self._said: set[str] = set()
 
     def read(self, now_s: float) -> Reading:
-        """Ask every source once. What is wrong with one is logged once, and leaves unknown what it would have given."""
+        """Read every source once. A fault of a source is logged once, and its values stay unknown."""
         facts: Facts = {}
         supply: Supply = "unknown"
         for source in self._sources:
@@ -75,24 +75,24 @@ class Sensors:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What the sources do not believe, or read in place of something else."""
+        """Notes of the sources on values that they reject or replace."""
         return tuple(note for source in self._sources if isinstance(source, Noting) for note in source.notes)
 
     def _say(self, level: int, what: str) -> None:
-        key = re.sub(r"-?\d+\.\d+ V", "V", what)  # a voltage that changes is no news
+        key = re.sub(r"-?\d+\.\d+ V", "V", what)  # another voltage is the same note
         if key not in self._said:
             self._said.add(key)
             _log.log(level, "%s", what)
 
     def close(self) -> None:
-        """Give back what the sources hold, so that they can be opened again; nothing is read afterwards."""
+        """Close the sources, so that they can be opened again; nothing is read afterwards."""
         for source in self._sources:
             if isinstance(source, Held):
                 source.close()
 
     @property
     def rejected(self) -> int:
-        """How many values were not believed."""
+        """Number of values that were rejected as implausible."""
         return self._plausible.rejected
 
 
@@ -118,13 +118,13 @@ def open_sensors(config: PowerConfig) -> Sensors:
 
 
 class PiFirmware:
-    """The Raspberry Pi firmware's `get_throttled`: whether it holds the processor back now, and why."""
+    """The Raspberry Pi firmware's `get_throttled`: whether it limits the processor now, and why."""
 
     def __init__(self, root: Path = SYS) -> None:
         self._files = Entries(root, PI_THROTTLED)
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return the live bits; those that say what has ever happened are no reason to act."""
+        """Return the live bits; the bits of past events are ignored."""
         for path in self._files.now(now_s):
             try:
                 bits = int(read_text(path) or "", 16)
@@ -138,10 +138,10 @@ class PiFirmware:
 
 
 class CpuFrequency:
-    """The processor's clock, and whether cooling holds it back.
+    """The processor's clock, and whether cooling limits it.
 
-    The kernel's cooling devices say so. Without one for the processor, its upper limit is compared with the highest
-    one seen: a limit that was there from the start is the owner's choice, or the board's power mode.
+    The kernel's cooling devices show it. Without one for the processor, its upper limit is compared with the highest
+    one so far: a limit from before the start is the owner's choice, or the board's power mode.
     """
 
     def __init__(self, root: Path = SYS) -> None:
@@ -150,7 +150,7 @@ class CpuFrequency:
         self._usual_mhz = 0.0
 
     def sample(self, now_s: float) -> tuple[Supply, Facts]:
-        """Return clock and throttling, whichever the kernel tells."""
+        """Return clock and throttling, as far as the kernel gives them."""
         clock = number(self._folder / "scaling_cur_freq", "MHz", 1e-3, now_s)
         throttled = self._cooled(now_s) or self._limited(now_s)
         found = {"cpu_mhz": clock, "throttled": throttled}
@@ -177,5 +177,5 @@ class CpuFrequency:
 
 
 def _cools_the_processor(kind: str) -> bool:
-    """Tell of a cooling device's type: `cpufreq-cpu0`, `thermal-cpufreq-0` of older kernels, `Processor` of ACPI."""
+    """Whether a cooling device is a processor's: `cpufreq-cpu0`, older `thermal-cpufreq-0`, `Processor` of ACPI."""
     return "cpufreq" in kind or kind == "Processor"

@@ -1,4 +1,4 @@
-"""The kernel's files: which are there, and what one of them says. What cannot be read is None, never guessed."""
+"""The kernel's files: their names and contents. A value that cannot be read is None, never guessed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_text(path: Path) -> str | None:
 
 
 def number(path: Path, unit: str, scale: float, now_s: float) -> Measured | None:
-    """Return the number in a kernel file times `scale`; None where there is none, or one that no kernel means."""
+    """Return the number in a kernel file times `scale`; None where there is none, or an impossible one."""
     try:
         value = float(read_text(path) or "")
     except ValueError:
@@ -62,5 +62,5 @@ def product(voltage: Measured | None, current: Measured | None) -> Measured | No
 
 
 def above_zero(measured: Measured | None) -> Measured | None:
-    """Return what is more than nothing."""
+    """Return the value where it is above zero, else None."""
     return measured if measured is not None and measured.value > 0.0 else None

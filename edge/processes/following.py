@@ -1,4 +1,4 @@
-"""Run a process again whenever the settings have changed: over the cable, or in the file, which SIGHUP tells of."""
+"""Run a process again when the settings have changed: over the cable, or in the file, announced by SIGHUP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def follow(
     hangup: threading.Event,
     run: Callable[[Config, threading.Event], None],
 ) -> None:
-    """Call `run(config, stop)` until `stop`, and anew with the settings of now on a hangup or when they have changed.
+    """Call `run(config, stop)` until `stop`, and again with the new settings on a hangup or after a change.
 
     Raises ConfigError where the file is wrong from the beginning.
     """
@@ -48,9 +48,9 @@ def follow(
 def repeat(
     config_path: Path, start: tuple[Config, ConfigError | None], run: Callable[[Config, ConfigError | None], int | None]
 ) -> int:
-    """Call `run(config, fault)` until it returns an exit code; None: again, with the settings of now.
+    """Call `run(config, fault)` until it returns an exit code; after None, call it again with the present settings.
 
-    `start`: what `settings_at_start` has returned.
+    `start`: the result of `settings_at_start`.
     """
     settings, fault = start
     while (code := run(settings, fault)) is None:
@@ -62,7 +62,7 @@ def repeat(
 
 
 def settings_at_start(config_path: Path) -> tuple[Config, ConfigError | None]:
-    """Read the settings; where the owner's are wrong, return those without them, and what is wrong.
+    """Read the settings; where the owner's are wrong, return the settings without them, and the fault.
 
     Raises ConfigError where edge.toml itself is wrong.
     """
@@ -73,7 +73,7 @@ def settings_at_start(config_path: Path) -> tuple[Config, ConfigError | None]:
 
 
 def settings_of_now(config_path: Path, known: Config) -> Config:
-    """Read the settings again; where they are wrong, say so and return those known so far."""
+    """Read the settings again; where they are wrong, log this and return the last known ones."""
     try:
         return configuration.load(config_path)
     except ConfigError as e:

@@ -1,4 +1,4 @@
-"""Enrol, list, rename and remove people: what `edge-daemon people` does. Pictures are read, used and forgotten."""
+"""Enrol, list, rename and remove people, for `edge-daemon people`. Pictures are read, used and not kept."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from edge.records import Frame
 from edge.refusals import some
 from edge.wiping import wipe
 
-_VIDEO_FPS = 5.0  # frames a second taken from a video: neighbours in time say the same
+_VIDEO_FPS = 5.0  # frames a second taken from a video: neighbouring frames show the same
 _MAX_PICTURES = 500  # more do not make better templates
 
 
 Ask = Callable[[str], bool]
-"""Ask whoever enrols a question of yes or no."""
+"""Ask the person at the command a question of yes or no."""
 
 
 def refuse(_: str) -> bool:
-    """Say no: nobody is there to be asked."""
+    """Answer no, where no person can be asked."""
     return False
 
 
@@ -60,7 +60,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What was found in the store's file after a removal."""
+    """Check of the store's file after a removal."""
 
     person: str  # opaque id
     generation: int
@@ -190,7 +190,7 @@ def _have_confirmed(doubt: str, ask: Ask) -> None:
 
 
 def listing(config: Config) -> list[dict[str, Any]]:
-    """Return everybody, JSON-ready."""
+    """Return all people, JSON-ready."""
     return [public(person) for person in _existing(config).people()] if config.store_path.exists() else []
 
 
@@ -206,7 +206,7 @@ def remove(config: Config, word: str) -> Erasure:
     store.remove(person_id)
     if config.seen_path.exists():
         _seen_file(config).change(lambda before: [visit for visit in before if visit.person != person_id])
-    after = _existing(config)  # from the disk, as anybody would find it now
+    after = _existing(config)  # read from the disk, as after a restart
     return Erasure(person_id, after.generation, all(person.id != person_id for person in after.people()))
 
 
@@ -237,7 +237,7 @@ def forget_seen(config: Config) -> None:
 
 
 def renew(config: Config) -> int:
-    """Rotate everybody's templates anew, without new enrolment; returns how many people there are."""
+    """Rotate all templates under a new seed, without new enrolment; return the number of people."""
     store = _existing(config)
     store.renew()
     return len(store.people())
@@ -266,7 +266,7 @@ def forget_all(config: Config) -> None:
     cannot be removed; it can be called again.
     """
     forget_seen(config)
-    destroy_key(config.store.key, config.data_dir)  # first: whoever stops us now finds a store that does not open
+    destroy_key(config.store.key, config.data_dir)  # first: after an interruption the store cannot be opened
     destroy_store(config.store_path)
 
 

@@ -1,4 +1,4 @@
-"""The governor on a device: sensors, clock and memory around it, and what its orders mean for the pipeline."""
+"""The governor on a device: its sensors, clock and stored values, and its orders for the pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from edge import files
 from edge.config import Config, PowerConfig
 from edge.events.event import rfc3339
-from edge.power.battery import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_voltage
+from edge.power.cell import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_voltage
 from edge.power.costs import LIVE_CHECK_EMBEDDINGS, PRIORS, this_device
 from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
@@ -31,26 +31,26 @@ from edge.vocabulary import Wish
 _log = logging.getLogger(__name__)
 
 _SAVE_S = 300.0
-_GAUGE_SPREAD = 0.10  # of what a gauge says of the capacity
-_ANY_WH, _ANY_SPREAD = 20.0, 0.6  # nobody has said anything
-_CONTACT_S = 60.0  # a charger that is connected for less is a bad contact, or one that was touched in passing
-_CHARGED, _CHARGED_BY_VOLTS = 5.0, 20.0  # more % than were left: it was charged; a voltage also rises when load falls
+_GAUGE_SPREAD = 0.10  # relative uncertainty of a gauge's capacity
+_ANY_WH, _ANY_SPREAD = 20.0, 0.6  # capacity where neither label nor gauge gives one
+_CONTACT_S = 60.0  # a shorter connection of the charger is a bad contact
+_CHARGED, _CHARGED_BY_VOLTS = 5.0, 20.0  # rise in % that proves charging; a voltage also rises when the load falls
 _NOTHING = Usage(PerDemand(0.0, 0.0, 0.0), PerDemand(0.0, 0.0, 0.0), PerDemand(0.0, 0.0, 0.0), 0.0)
-_WAKE_S = 7.0  # until a gauge is heard after a start
+_WAKE_S = 7.0  # until a gauge gives values after a start
 
 
 class Memory(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What a restart or the next day begins with; lies in the data folder as JSON."""
+    """The values with which the next start begins, stored in the data folder as JSON."""
 
     battery: str  # the board and label that this was learned on
-    sensor: str = ""  # `[power] sensor` that told of a battery; empty: none did
+    sensor: str = ""  # `[power] sensor` that gave a battery's values; empty: none did
     percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None  # the charge that was left
     began_wall_s: Annotated[float, msgspec.Meta(ge=0)] | None  # when the charger was left
     learned: Learned
 
 
 class PowerManager:
-    """Reads the sensors once a second, asks the governor, and keeps count of what the stages do for which demand."""
+    """Reads the sensors once a second, updates the governor, and counts the work of the stages for each demand."""
 
     def __init__(self, config: Config, full: Rates, now_s: float, sensors: Sensors | None = None) -> None:
         self._config = config.power
@@ -79,7 +79,7 @@ class PowerManager:
         self._log_orders(now_s)
 
     def note(self, counters: Counters, undecided: frozenset[int], following: bool, now_s: float) -> None:
-        """Count what was done since the last frame towards the demand of then, and find the demand of now."""
+        """Add the work since the last frame to the demand of that time, and determine the present demand."""
         self._usage = Usage(
             self._counted(self._usage.seconds, max(0.0, now_s - self._noted_s)),
             self._counted(self._usage.frames, counters.frames - self._counts.frames),
@@ -121,7 +121,7 @@ class PowerManager:
         _log.info("power: %s%s", explain(fields, self.orders.mode, self.orders.reason), where)
 
     def _follow_wish(self, orders: Orders, now_s: float) -> None:
-        """Find what becomes of the wanted run time, and log it once that has lasted."""
+        """Determine whether the wanted run time is followed, and log a change once it has lasted."""
         config = self._config
         found = wish(
             config.run_time,
@@ -142,12 +142,12 @@ class PowerManager:
 
     @property
     def wish(self) -> Wish:
-        """What becomes of the wanted run time."""
+        """Whether the wanted run time is followed."""
         return self._wish[0]
 
     @property
     def rates(self) -> Rates:
-        """What the stages may do for the demand of now."""
+        """Rates of the stages for the present demand."""
         rates: Rates = getattr(self.orders.rates, self._demand)
         return rates
 
@@ -168,7 +168,7 @@ class PowerManager:
             _log.warning("%s: cannot be kept: %s", self._path, e.strerror)
 
     def _follow_charge(self) -> None:
-        """Keep the charge; where it is clearly more than before the start, a new day begins."""
+        """Keep the charge; if it is clearly higher than before the start, the wanted time starts again."""
         charge = measured_charge(self.reading, self._config.battery_cells)
         if charge is None:
             return
@@ -181,7 +181,7 @@ class PowerManager:
         self._percent, self._is_kept, self._sensor = percent, False, self._config.sensor
 
     def _follow_charger(self, now_s: float) -> None:
-        """Let the wanted time begin when the charger is left, if it was connected for longer than a contact."""
+        """Start the wanted time when the charger is disconnected, unless it was a short contact."""
         supply = self.reading.supply
         if supply == "mains" and self._mains_s is None:
             self._mains_s = now_s
@@ -216,7 +216,7 @@ class PowerManager:
             self._began_s = now_s if self._began_s is None else self._began_s
 
     def close(self) -> None:
-        """Give the sensors back."""
+        """Close the sensors."""
         self._sensors.close()
 
     def _counted(self, so_far: PerDemand[float], more: float) -> PerDemand[float]:
@@ -225,7 +225,7 @@ class PowerManager:
 
 
 def unrestrained(orders: Orders, limits: Limits) -> Orders:
-    """Return what is measured, with full rates: the owner wants no governor."""
+    """Return the measured values with full rates: the owner has switched the governor off."""
     return replace(
         orders,
         mode="active",

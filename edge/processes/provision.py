@@ -1,7 +1,7 @@
-"""The process at the cable: serial port on one side, vision's control socket on the other. It sees nothing.
+"""The process at the cable: serial port on one side, vision's control socket on the other. It has no camera.
 
-It runs while the device is armed or a host is in conversation, and then ends: its unit shows the USB gadget only then.
-On a pty, for a workbench, it stays.
+It runs while the device is armed or a host is in conversation, and then ends: its unit provides the USB gadget only
+then. On a pty, for a workbench, it keeps running.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _REOPEN_S = 0.5  # after the cable went: what took it away, a gadget that is unb
 
 
 def arming_of(config: Config) -> Arming:
-    """Return the guesses of this device."""
+    """Return the counter of guesses of this device."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return Arming(config.provision_dir, boot, now_s)
 
 
 def arm(config: Config, minutes: float | None = None) -> tuple[str, float]:
-    """Allow one guess; returns the device's code, and how many seconds must pass first (0: armed)."""
+    """Allow one guess; return the device's code, and the seconds to wait first (0: armed)."""
     code = load_or_make_code(config.provision_dir)
     return code, arming_of(config).arm(config.provision.armed_minutes if minutes is None else minutes)
 
 
 def run(config: Config, config_path: Path, stop: threading.Event, notifier: Notifier, pty: Path | None = None) -> int:
-    """Serve the cable until told to stop, or, on a real port, until nobody may come any more."""
+    """Serve until a stop is requested. On a real port, also end when arming expires."""
     arming = arming_of(config)
     if arming.is_new:
         arm(config)  # a new device, on a workbench: elsewhere edge-arm.service has done it
@@ -91,7 +91,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
 
 
 def _serve(port: Port, device: Device, wanted: Callable[[], bool]) -> None:
-    """Carry bytes until the cable goes, or nobody wants it any more."""
+    """Carry bytes until the cable is unplugged, or the conversation is over."""
     try:
         while wanted():
             if data := port.read():

@@ -18,7 +18,7 @@ _RETRY_S = 2.0
 
 
 def run(config: Config, stop: threading.Event, notifier: Notifier) -> None:
-    """Publish until `stop` is set. Start-up waits for nobody: neither for the disk nor for the broker.
+    """Publish until `stop` is set. The start waits neither for the disk nor for the broker.
 
     Raises SecondInstanceError where another publisher sends from this outbox.
     """
@@ -31,7 +31,7 @@ def run(config: Config, stop: threading.Event, notifier: Notifier) -> None:
 
 
 def _open(config: Config, stop: threading.Event, notifier: Notifier, stack: ExitStack) -> tuple[Config, Outbox] | None:
-    """Open or create the outbox, however long it is locked or its disk is away; None if told to stop first."""
+    """Retry until the outbox opens. Return None on a stop request."""
     said = ""
     while not stop.is_set():
         try:

@@ -1,4 +1,4 @@
-"""The process that sees: camera → pipeline → outbox. It has no network."""
+"""The vision process: camera → pipeline → outbox. It has no network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from edge.vocabulary import Reason
 _log = logging.getLogger(__name__)
 
 _NOBODY = "nobody is recognised until this is mended"
-_PERIOD_S = 1.0  # how often settings, store and watchdog are looked after
+_PERIOD_S = 1.0  # between two checks of settings, store and watchdog
 
 
 def run(
@@ -47,14 +47,14 @@ def run(
     notifier: Notifier,
     fault: ConfigError | None = None,
 ) -> int | None:
-    """Recognise until told to stop or until a finite source has ended; returns the exit code.
+    """Recognise until a stop is requested or a finite source has ended; return the exit code.
 
     The exit code is 1 when parts of a finite source could not be read. None: the settings or the model have changed or
     `hangup` is set, so the caller starts it again. Raises EdgeError where it cannot begin.
 
-    A store that cannot be opened, and `fault`, which says why the owner's settings are not in `config`, do not keep it
-    from beginning: it says so in its state, recognises nobody, and serves the owner at the cable. Only a recording does
-    not wait for somebody to mend it. Raises SecondInstanceError where another vision process works on this folder.
+    It starts even with a store that cannot be opened, or with `fault`, the reason why the owner's settings are not in
+    `config`. It then reports this in its state, recognises nobody, and serves the owner at the cable. With a recording
+    as its source it raises instead. Raises SecondInstanceError where another vision process uses this folder.
     """
     if fault is not None and config.camera.source in FINITE:
         raise fault
@@ -99,7 +99,7 @@ def _provisioning(config: Config) -> tuple[int, ...]:
 
 
 def _on_trial(config: Config, notifier: Notifier, *, blind: bool) -> _Vision:
-    """Put everything together; with a model that is new and does not work, go back to the one before."""
+    """Build the run; if a new model does not work, return to the one before."""
     slots = Slots(config.models_dir)
     if failed := slots.begin_start():
         _log.error("the model in slot %s has not worked: back to slot %s", failed, slots.active)
@@ -131,7 +131,7 @@ def _gallery_of(config: Config) -> tuple[LiveGallery, str]:
 
 
 class _Vision:
-    """What one run holds together: the pipeline, the gallery behind it, and the way out."""
+    """The parts of one run: the pipeline, its gallery, and its outbox."""
 
     def __init__(self, config: Config, notifier: Notifier, *, blind: bool) -> None:
         self._config = config
@@ -168,7 +168,7 @@ class _Vision:
         self._checked_s = self._reported_s = now_s()
 
     def wants_frames(self) -> bool:
-        """Whether frames are wanted at all."""
+        """Whether frames are needed now."""
         return (self._recognises and self._power.orders.mode != "suspended") or self.owner.wants_frames
 
     @property
@@ -177,7 +177,7 @@ class _Vision:
 
     @property
     def capture_fps(self) -> float:
-        """What is asked of the camera now: whoever is being enrolled does not wait for the governor."""
+        """The camera's rates now: during an enrolment the governor's do not apply."""
         return self._config.camera.fps if self.owner.wants_frames else self._rates.capture_fps
 
     def step(self, frame: Frame | None) -> None:
@@ -194,9 +194,9 @@ class _Vision:
         self._follow_power()
 
     def each_second(self, camera: Reason | None) -> None:
-        """About once a second: settings, store, watchdog, and the state when it is due or has changed.
+        """Check settings, store and watchdog about once a second, and write the state when it is due or has changed.
 
-        `camera`: what ails the camera.
+        `camera`: the fault of the camera.
         """
         now = now_s()
         if now - self._checked_s < _PERIOD_S:
@@ -231,7 +231,7 @@ class _Vision:
         self._slots.end_start()
 
     def finish(self) -> None:
-        """End all encounters, leave a last state, and give back what the next run opens again."""
+        """End all encounters, write a last state, and close everything that the next run opens again."""
         self.owner.hung_up()
         if self.then is Then.FORGET:
             self._backlog.forget()
@@ -295,7 +295,7 @@ class _Vision:
         return next((reason for reason, problem in problems.items() if problem), orders.reason)
 
     def _follow_power(self) -> None:
-        """Do as the governor says; a suspended pipeline keeps its rates, for nothing comes to it."""
+        """Apply the governor's orders; a suspended pipeline keeps its rates, since it gets no frames."""
         orders, rates = self._power.orders, self._power.rates
         if orders.mode == "suspended":
             return
@@ -305,7 +305,7 @@ class _Vision:
         if orders.detector_px != self._detector_px:
             self._detector_px = orders.detector_px
             self._pipeline.detector.set_max_side(orders.detector_px)
-        if orders.threads != cv2.getNumThreads():  # asked anew: an enrolment sets them too
+        if orders.threads != cv2.getNumThreads():  # read again: an enrolment sets them too
             cv2.setNumThreads(orders.threads)
 
     def _publish(self, decision: Decision) -> None:
@@ -331,7 +331,7 @@ class _Vision:
         if decision.event_type == "unknown":
             self._pipeline.reasons.note(["nobody near"], decision.t_s)
         _log.info("encounter %d: %s", decision.encounter, decision.event_type)
-        _log.debug("encounter %d: person %s", decision.encounter, decision.person)  # the log tells nobody who was met
+        _log.debug("encounter %d: person %s", decision.encounter, decision.person)  # no names in the log
 
     def _in_view(self) -> dict[str, Any]:
         pipeline = self._pipeline

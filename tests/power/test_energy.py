@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.power.allocate import Lever, allocate, spent_w
-from edge.power.battery import charge_share, energy_share, rest_voltage
+from edge.power.cell import charge_share, energy_share, rest_voltage
 from edge.power.costs import PRIORS
 from edge.power.energy import EnergyFilter, from_prior
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.power.battery import LABEL_SHARE, LABEL_SPREAD
+from edge.power.cell import LABEL_SHARE, LABEL_SPREAD
 from edge.power.costs import PRIORS
 from edge.power.energy import Learned, from_prior
 from edge.power.governor import Governor, Limits, Orders
