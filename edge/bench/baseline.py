@@ -30,6 +30,19 @@ _RULES: tuple[tuple[re.Pattern[str], Direction], ...] = (
 )
 _IDENTITY = ("model", "form", "backend", "threads", "templates", "templates_per_person", "system", "scene", "stage")
 _ABOUT = frozenset({"machine", "load", "thermal", "spoiled_by"})
+# What a report of each command must hold, so that it can be shown and compared.
+_NEEDS: Mapping[str, Mapping[str, type]] = {
+    "model": {"rows": list},
+    "pipeline": {"scenes": dict},
+    "crowd": {"rows": list},
+    "match": {"rows": list},
+    "pad": {"species": dict, "live": dict},
+    "battery": {"rows": list, "run_time": dict},
+    "forms": {"rows": list},
+    "peers": {"rows": list},
+    "instructions": {"rows": list},
+    "days": {"rows": list},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +60,32 @@ class Worse:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return the report of an earlier run: the last line of its --json output; raises BenchError."""
+    """Return the report of an earlier run: the last line of its --json output; raises BenchError for anything else."""
+    remedy = "write one with: edge-bench COMMAND --json > FILE"
     try:
-        report = json.loads(path.read_text(encoding="utf-8").strip().splitlines()[-1])
-    except (OSError, ValueError, IndexError) as e:
-        raise BenchError(f"{path}: not a report: {e}", "write one with: edge-bench COMMAND --json > FILE") from None
+        lines = path.read_text(encoding="utf-8").strip().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise BenchError(f"{path}: not a report: {getattr(e, 'strerror', None) or 'no text'}", remedy) from None
+    if not lines:
+        raise BenchError(f"{path}: not a report: the file is empty", remedy)
+    try:
+        report = json.loads(lines[-1])
+    except ValueError:
+        raise BenchError(f"{path}: not a report: its last line is no JSON", remedy) from None
     if not isinstance(report, dict):
-        raise BenchError(f"{path}: not a report", "write one with: edge-bench COMMAND --json > FILE")
+        raise BenchError(f"{path}: not a report: no JSON object", remedy)
     return report
+
+
+def check_form(report: Mapping[str, Any], path: Path) -> None:
+    """Raise BenchError for a report that cannot be shown: of no command of ours, or without what that command says."""
+    command = str(report.get("command"))
+    if command not in _NEEDS:
+        what = f"{path}: not a report of a command of ours ({', '.join(_NEEDS)})"
+        raise BenchError(what, "write one with: edge-bench COMMAND --json > FILE")
+    if missing := [key for key, kind in _NEEDS[command].items() if not isinstance(report.get(key), kind)]:
+        what = f"{path}: says it is a report of '{command}', but has no {', '.join(missing)}"
+        raise BenchError(what, f"write it anew with this version: edge-bench {command} --json > FILE")
 
 
 def compare(now: Mapping[str, Any], before: Mapping[str, Any], max_ratio: float) -> list[Worse]:

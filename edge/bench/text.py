@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edge.bench.words import label, named
+
+WIDTH = 100  # characters a line of the terminal form has at most
+_LABEL_MAX = 44
+_HEAD_LEAST = 9  # characters that a column's label may take in one line, however narrow its cells
 _ABOUT = frozenset({"command", "id", "machine"})
 
 
@@ -16,7 +22,7 @@ def headlines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if _is_figure(value):
             yield name, shown(value)
         elif isinstance(value, Mapping) and value and all(map(_is_figure, value.values())):
-            yield name, ", ".join(f"{key} {shown(figure)}" for key, figure in value.items())
+            yield name, ", ".join(f"{label(key)} {shown(figure)}" for key, figure in value.items())
 
 
 def _is_figure(value: Any) -> bool:
@@ -28,27 +34,68 @@ def _is_estimate(value: Any) -> bool:
 
 
 def as_text(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return headlines, table, and a warning where heat or throttling affected the figures."""
-    tops = list(headlines(report))
-    width = max((len(name) for name, _ in tops), default=0)
-    parts = ["\n".join(f"{name:{width}}  {value}" for name, value in tops), "", grid(rows)]
+    """Return headlines, table, and what spoils the figures, in lines of at most `WIDTH` characters."""
+    tops = [(label(name), value) for name, value in headlines(report)]
+    width = min(_LABEL_MAX, max((len(name) for name, _ in tops), default=0))
+    parts = ["\n".join(_headline(name, value, width) for name, value in tops), "", grid(rows)]
     if report.get("spoiled_by"):
-        parts += ["", "measured on a machine that was hot, throttled or busy: " + ", ".join(report["spoiled_by"])]
+        spoiled = "measured on a machine that was hot, throttled or busy: " + ", ".join(report["spoiled_by"])
+        parts += ["", textwrap.fill(spoiled, WIDTH)]
     return "\n".join(parts)
 
 
+def _headline(name: str, value: str, width: int) -> str:
+    first = f"{name:{width}}  "
+    return textwrap.fill(
+        value, WIDTH, initial_indent=first, subsequent_indent=" " * (width + 2), break_on_hyphens=False
+    )
+
+
 def grid(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as columns of equal width; numbers to the right, a row's `said` in place of missing figures."""
+    """Return rows as columns of equal width, numbers to the right; at most `WIDTH` characters wide.
+
+    What does not fit stands in further tables below, each with the columns that say what a row is. A row's `said`
+    stands in place of missing figures, or below the table where there is no room.
+    """
     columns = columns_of(rows)
-    cells = [columns, *([shown(row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    numeric = [all(isinstance(row.get(c), int | float | None) for row in rows) for c in columns]
-    lines = [
-        "  ".join(f"{cell:>{w}}" if n else f"{cell:{w}}" for cell, w, n in zip(line, widths, numeric, strict=True))
-        for line in cells
-    ]
-    said = [f"  {row['said']}" if "said" in row else "" for row in rows]
-    return "\n".join((line + note).rstrip() for line, note in zip(lines, ["", *said], strict=True))
+    table = {column: _column(column, rows) for column in columns}
+    heads = [c for c in columns if any(isinstance(row.get(c), str) for row in rows)] or columns[:1]
+    blocks: list[list[str]] = [[]]
+    for column in columns:
+        taken = {*blocks[-1], *heads, column} if len(blocks) > 1 else {*blocks[-1], column}
+        if sum(len(table[c][0]) + 2 for c in taken) - 2 > WIDTH and blocks[-1]:
+            blocks.append([c for c in heads if c != column])
+        blocks[-1].append(column)
+    lines = [_block([table[c] for c in block]) for block in blocks]
+    notes = [str(row.get("said", "")) for row in rows]
+    beside_fit = zip(lines[0][-len(rows) :], notes, strict=False)
+    if len(lines) == 1 and all(len(line) + len(note) + 2 <= WIDTH for line, note in beside_fit):
+        above = len(lines[0]) - len(rows)
+        beside = [f"  {note}" if note else "" for note in notes]
+        return "\n".join((line + note).rstrip() for line, note in zip(lines[0], [""] * above + beside, strict=True))
+    told = [f"{named(row)}: {row['said']}" for row in rows if row.get("said")]
+    below = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in told]
+    return "\n\n".join(
+        ["\n".join(line.rstrip() for line in block) for block in lines] + (["\n".join(below)] if told else [])
+    )
+
+
+def _column(key: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a column's lines, all of one width: its label, broken where it is wider than its cells, and the cells."""
+    values = [row.get(key) for row in rows]
+    cells = [shown(value) for value in values]
+    most = max([len(cell) for cell in cells] + [_HEAD_LEAST])
+    head = textwrap.wrap(label(key), most, break_long_words=False)
+    width = max(len(part) for part in [*head, *cells])
+    numeric = all(isinstance(value, int | float | None) for value in values)
+    return [f"{part:>{width}}" if numeric else f"{part:{width}}" for part in [*head, *cells]]
+
+
+def _block(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Return columns side by side; labels of fewer lines stand lower."""
+    most = max(len(column) for column in columns)
+    padded = [[" " * len(column[0])] * (most - len(column)) + list(column) for column in columns]
+    return ["  ".join(parts) for parts in zip(*padded, strict=True)]
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -62,6 +109,8 @@ def shown(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if _is_estimate(value):
         made_of = f" (from {value['from']})" if "from" in value else ""
         return f"{shown(value['value'])} ± {shown(value['ci95'])}{made_of}"

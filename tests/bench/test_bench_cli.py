@@ -15,8 +15,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from edge.bench import text
+from edge.bench.running import rows_of
 from edge.cli.bench import cli
-from tools.bench import report
+from tools.bench import report, verdict
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "bench.md"
 MATCH = ("match", "--most", "10", "--rounds", "3")
@@ -99,7 +100,72 @@ def test_reports_become_one_page(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["reports"] == list(REPORTS)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 6
-    assert all(f"<h2>{name}</h2>" in page for name in REPORTS)
+    assert all(f'<h2 id="{name}">{report.TITLES[name]}</h2>' in page for name in REPORTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the file is empty"),
+        ("no JSON", "its last line is no JSON"),
+        ("[]", "no JSON object"),
+        ('{"device": "edge", "vision": null}', "not a report of a command of ours"),
+        ('{"command": "nonsense"}', "not a report of a command of ours"),
+        ('{"command": ["model"]}', "not a report of a command of ours"),
+        ('{"command": "pipeline"}', "has no scenes"),
+        ('{"command": "model", "rows": [1]}', "has not the form of a report of 'model'"),
+        ('{"command": "match", "rows": [{"p50_ms": 1}]}', "has not the form of a report of 'match'"),
+        ('{"command": "battery", "rows": [], "run_time": {}}', "has not the form of a report of 'battery'"),
+        ("\x00\xff", "its last line is no JSON"),
+    ],
+)
+def test_other_json_is_no_report_and_no_traceback(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(content, encoding="utf-8")
+    done = run("report", path, "--out", tmp_path / "page.html", module="tools.bench")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert done.stderr.startswith(f"error: {path}: ")
+    assert said in done.stderr
+    assert "edge-bench " in done.stderr
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_page_begins_with_a_verdict_in_sentences_and_has_units_and_no_keys() -> None:
+    page = report.page(
+        [({"command": name, **content}, rows_of({"command": name, **content})) for name, content in REPORTS.items()]
+    )
+    top = page[: page.index("<h2")]
+    assert "One face is compared with 1,000 people, 1 template each, in 0.27 ms" in top
+    assert "The machine was hot, throttled or busy" in top
+    assert "load 9 on 2 processors (during model)" in top
+    assert '<th class="text">back end</th>' in page
+    assert "median, ms" in page
+    assert "Not measured: model other: not installed" in page
+    text_of = re.sub(r"<[^>]+>", " ", page[page.index("<body>") :])
+    assert not re.search(r"\b[a-z0-9]+_(ms|mb|s|per|w|h)\b|\bTrue\b|\bFalse\b", text_of)
+
+
+def test_a_rate_is_fast_enough_where_it_leaves_a_share_of_the_core() -> None:
+    def scene(cost_ms: float) -> dict[str, Any]:
+        return {"scenes": {"five_faces": {"cpu_ms_per_frame": cost_ms}}, "command": "pipeline"}
+
+    for cost_ms, said in (
+        (20.0, "up to 30 frames"),
+        (24.0, "up to 15 frames"),
+        (60.0, "up to 10"),
+        (200.0, "fewer than 5"),
+    ):
+        assert said in verdict.sentences(scene(cost_ms))[0]
+
+
+def test_the_terminal_form_is_at_most_100_columns_wide_and_loses_nothing() -> None:
+    rows = [{"name": f"row{i}", **{f"figure_{j}_ms": 1.5 * j for j in range(20)}} for i in range(3)]
+    rows.append({"name": "missing", "said": "this needs a package that is not installed: " + "word " * 30})
+    grid = text.grid(rows)
+    assert max(map(len, grid.splitlines())) <= text.WIDTH
+    assert grid.count("28.5") == 3
+    assert grid.count("row1") > 1, "each part says which row it is of"
+    assert "name missing: this needs a package" in grid
 
 
 class Page(HTMLParser):

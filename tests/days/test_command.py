@@ -20,4 +20,4 @@ def test_simulated_days_end_in_one_object_and_a_page(tmp_path: Path) -> None:
     assert (found["command"], found["days"], len(found["rows"])) == ("days", 2, 2)
     text = page.read_text(encoding="utf-8")
     assert text.count("<svg") == 4  # charge, power, rates, temperature
-    assert "met_by_sensor" in text
+    assert "met by sensor" in text

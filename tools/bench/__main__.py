@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge.bench import baseline, match, model, pipeline
 from edge.bench.running import measured, rows_of
+from edge.bench.worker import BenchError
 from edge.cli.bench import Output, finish_measurement, with_output
 from edge.cli.ending import run_to_end
 from tools.bench import report
@@ -54,10 +56,22 @@ def report_command(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
         "pipeline": lambda: pipeline.measure(None),
         "match": lambda: match.measure("lightcnn9"),
     }
-    found = [baseline.load(path) for path in files] or [measured(name, take) for name, take in everything.items()]
+    found = [_shown(path) for path in files] or [measured(name, take) for name, take in everything.items()]
     out.write_text(report.page([(r, rows_of(r)) for r in found]), encoding="utf-8")
     done = {"command": "report", "page": str(out), "reports": [r.get("command") for r in found]}
     click.echo(json.dumps(done) if as_json else f"{out} is written")
+
+
+def _shown(path: Path) -> dict[str, Any]:
+    """Return an earlier report that can be shown; raises BenchError for one that has not the form of its command."""
+    found = baseline.load(path)
+    baseline.check_form(found, path)
+    try:
+        report.page([(found, rows_of(found))])
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        remedy = f"write it anew with this version: edge-bench {found['command']} --json > FILE"
+        raise BenchError(f"{path}: has not the form of a report of '{found['command']}' ({e!r})", remedy) from None
+    return found
 
 
 if __name__ == "__main__":

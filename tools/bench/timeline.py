@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_WIDTH, _HEIGHT, _MARGIN = 640, 200, 52
+_WIDTH, _HEIGHT, _MARGIN = 900, 240, 56
 _COLOURS = ("#2f6f9f", "#b3541e", "#4f7f3a")
 _TICKS = 4
 
@@ -45,8 +45,7 @@ def plot(title: str, x: Sequence[float], series: Series, x_axis: str, unit: str,
             f'<text x="{_WIDTH - _MARGIN + 4}" y="{30 + 16 * i}" style="fill:{colour}">{html.escape(name)}</text>'
         )
     shapes.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(x_axis)}</text>')
-    width = _WIDTH + 60
-    return f'<svg width="{width}" height="{_HEIGHT}" viewBox="0 0 {width} {_HEIGHT}">{"".join(shapes)}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH + 100} {_HEIGHT}">{"".join(shapes)}</svg>'
 
 
 def battery_plots(report: Mapping[str, Any]) -> str:
