@@ -1,1 +1,1 @@
-"""What takes pictures: cameras and files behind one interface, and the watch over a camera that fails."""
+"""Sources of frames: cameras and files behind one interface, and the detection of failing cameras."""

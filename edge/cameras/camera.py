@@ -1,9 +1,9 @@
 """Frame sources: files, the Raspberry Pi camera; V4L2, RTSP and GStreamer by way of `live`, HTTP of `network`.
 
-Only this module speaks to picamera2.
+Only this module uses picamera2.
 
-`read()` gives the next frame, None at the end of a finite source, and raises SourceError where the source fails. After
-an error a finite source goes on with its next file; a live source must be opened anew.
+`read()` returns the next frame, None at the end of a finite source, and raises SourceError where the source fails.
+After an error a finite source continues with its next file; a live source must be opened again.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ _log = logging.getLogger(__name__)
 FINITE = frozenset({"video", "images"})  # sources that end by themselves; the others are live
 NETWORKED = frozenset({"mjpeg", "rtsp"})  # sources that come over a network: for a workbench
 _PICTURE_S = 1.0  # from one picture to the next file
-_PATIENCE_S = 0.5  # longest wait for a frame that is due later, before it is said that none is due
+_PATIENCE_S = 0.5  # longest wait for a frame that is due later; then `read` reports that none is due
 _LONGEST_GAP_S = 24 * 3600.0  # between two frames of a file; a longer one is a damaged time
-_FALLBACK_FPS = 25.0  # for files that do not say their rate
+_FALLBACK_FPS = 25.0  # for files without a stated rate
 
 
 class FrameSource(Protocol):
-    """Where frames come from."""
+    """A source of frames."""
 
-    live: bool  # whether the source can be opened anew after an error
+    live: bool  # whether the source can be opened again after an error
 
     def read(self) -> Frame | None:
         """Return the next frame, or None at the end; raises SourceError."""
 
     def set_fps(self, fps: float) -> None:
-        """Ask the source to deliver at most so many frames a second."""
+        """Limit the rate of the source, frames a second."""
 
     def close(self) -> None:
-        """Give the device or file back; safe to call twice."""
+        """Close the device or file; safe to call twice."""
 
 
 def open_source(
@@ -121,8 +121,8 @@ class FileSource:
 
     `t_s` is the clock's reading at the first frame plus media time, counted on from file to file. With `realtime`
     frames come when they are due, and those that are late are skipped; without it they come as fast as they are taken.
-    What a file is, its content says. A video keeps its own times, of variable rate too. A picture is one frame, marked
-    as `still`; it is never skipped.
+    The type of a file follows from its content. A video keeps its own times, of variable rate too. A picture is one
+    frame, marked as `still`; it is never skipped.
     """
 
     live = False
@@ -192,7 +192,7 @@ class FileSource:
     def _next_clip(self) -> _Video | _Picture | None:
         if not self._queue and self._loop and self._fruitful:
             self._queue.extend(self._files)
-            self._fruitful = False  # files that are all broken are not tried for ever
+            self._fruitful = False  # stop where all files are damaged
         if not self._queue:
             return None
         path = self._queue.popleft()
@@ -338,7 +338,7 @@ def to_bgr(image: NDArray[np.uint8], pixel_format: str, size_px: tuple[int, int]
 
 
 def _transform(horizontal: bool, vertical: bool) -> Any:
-    """Return libcamera's word for flips; picamera2 cannot be there without libcamera."""
+    """Return libcamera's constant for flips; picamera2 is never installed without libcamera."""
     return importlib.import_module("libcamera").Transform(hflip=int(horizontal), vflip=int(vertical))
 
 
@@ -394,6 +394,6 @@ class PiCameraSource:
         self._camera.set_controls({"FrameDurationLimits": (duration_us, duration_us)})
 
     def close(self) -> None:
-        """Stop the sensor and give it back."""
+        """Stop the sensor and close it."""
         self._camera.stop()
         self._camera.close()

@@ -1,12 +1,12 @@
-"""A live camera in a process of its own, which can be killed: drivers stall, and `stop()` of some hangs for ever.
+"""A live camera in a process of its own, which can be killed: drivers stall, and `stop()` of some never returns.
 
-The parent asks for a frame; the child answers with the next one that the camera delivers, so there is no queue and no
-old frame. The picture lies in memory that both share (memfd), the messages go over a pair of Unix sockets; nothing
-touches the disk. The child is a new interpreter, not a fork: it inherits neither the template store nor its key. It
-ends with its parent, by the kernel where it hangs.
+The parent requests a frame; the child answers with the next one that the camera delivers, so there is no queue and no
+old frame. The picture lies in shared memory (memfd), the messages go over a pair of Unix sockets, and nothing is
+written to disk. The child is a new interpreter, not a fork: it inherits neither the template store nor its key. It ends
+with its parent; the kernel ends it where it hangs.
 
-Messages to the child: `C` + configuration, `N` (the next frame, please), `F` + rate. From it: `I` + what a frame is,
-with the memory's descriptor where that is new, `E` + what is wrong, as its last word.
+Messages to the child: `C` + configuration, `N` (request of a frame), `F` + rate. From the child: `I` + description of a
+frame, with the memory's descriptor where that is new, `E` + fault, as its last message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edge.records import Frame
 _log = logging.getLogger(__name__)
 
 _WAIT_S = 0.25  # for a frame, before the caller's loop goes round
-_END_S = 1.0  # for the child to end by itself, and to vanish once it is killed
+_END_S = 1.0  # for the child to end by itself, and to be gone after a kill
 _MESSAGE_BYTES = 8192
 _KEPT_BACK = frozenset({"NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "WATCHDOG_USEC", "WATCHDOG_PID"})
 
@@ -48,7 +48,7 @@ class _Picture(msgspec.Struct, frozen=True):
 
 
 class _Failure(msgspec.Struct, frozen=True):
-    """A child's last word."""
+    """The last message of a child: its fault."""
 
     what: str
     remedy: str
@@ -61,7 +61,7 @@ def open_camera(config: CameraConfig, wait: Callable[[float], object] = time.sle
 
 
 class CapturedSource:
-    """A live source whose driver runs in a child. Opening returns at once; what fails, `read` says.
+    """A live source whose driver runs in a child. Opening returns at once; `read` reports faults.
 
     Raises SourceError where no child can be started.
     """
@@ -113,7 +113,7 @@ class CapturedSource:
             except TimeoutError:
                 raise CameraSilentError(f"camera {self._name}: no frame yet") from None
             except ConnectionResetError:
-                continue  # it ended without hearing all; its last word still waits
+                continue  # the child ended before it read everything; its last message still waits
             except OSError:
                 break
         return b"", []
@@ -133,18 +133,18 @@ class CapturedSource:
         return Frame(image, told.t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
-        """Ask the camera for another rate."""
+        """Request another rate of the camera."""
         self._say(b"F" + msgspec.json.encode(fps))
 
     def close(self) -> None:
-        """Let the child end; kill it where it does not; safe to call twice."""
+        """End the child; kill it where it does not end; safe to call twice."""
         self._socket.close()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             _log.warning("camera %s: its process hangs and is killed", self._name)
             self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # the kernel holds it: it is gone once its driver lets go
+            with suppress(subprocess.TimeoutExpired):  # the kernel waits for its driver; then it is gone
                 self._process.wait(_END_S)
         self._forget_memory()
 
@@ -159,7 +159,7 @@ class CapturedSource:
 
 
 class _Child:
-    """The end with the driver."""
+    """The child's end, with the driver."""
 
     def __init__(self, to_parent: socket.socket) -> None:
         self._socket = to_parent
@@ -171,7 +171,7 @@ class _Child:
         """Capture until the parent hangs up or the camera fails."""
         first = self._socket.recv(_MESSAGE_BYTES)
         if not first:
-            return  # the parent thought better of it
+            return  # the parent has closed the socket already
         config = msgspec.json.decode(first[1:], type=CameraConfig)
         try:
             source = open_source(config, patience_s=_WAIT_S)

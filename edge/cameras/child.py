@@ -1,4 +1,4 @@
-"""What each child of vision does first: it keeps its memory to itself, and goes when its parent goes."""
+"""First steps of each child of vision: it refuses inspection of its memory, and ends with its parent."""
 
 from __future__ import annotations
 

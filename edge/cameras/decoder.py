@@ -1,12 +1,12 @@
-"""Pictures of others are decoded in a process of their own: without key, network, templates or a file to open.
+"""Pictures from other sources are decoded in a process of their own, without key, network, templates or file access.
 
-A decoder of pictures is large, old and fed by whoever sends a photo. Here it runs in a child that is given the bytes
-and gives pixels back, both in anonymous memory. The child is a new interpreter, so it inherits neither key nor
-templates; it has limits of memory and time, and seccomp leaves it no call that opens, connects or starts anything. What
-it cannot do within them is refused, and the next picture gets a new child.
+A picture decoder is large and old, and its input comes from any sender of a photo. Here it runs in a child, which gets
+the bytes and returns pixels, both in anonymous memory. The child is a new interpreter, so it inherits neither key nor
+templates. Its memory and time are limited, and seccomp forbids all calls that open, connect or start anything. A
+picture beyond these limits is refused, and the next picture gets a new child.
 
-To the child: the picture's name, with the descriptor of its bytes. From it: `R1` once it is ready (`R0`: without
-seccomp), `I` + height and width with the descriptor of the pixels, `E` + what is wrong.
+Messages to the child: the picture's name, with the descriptor of its bytes. From the child: `R1` once it is ready
+(`R0`: without seccomp), `I` + height and width with the descriptor of the pixels, `E` + fault.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 LIMIT_S = 8.0  # for one picture, and for the start of the child: vision's watchdog waits for 10 s
 MEMORY_BYTES = 128 << 20  # beyond what the child has before its first picture: a picture, its coefficients, a copy
 _MESSAGE_BYTES = 4096
-_NOTHING = subprocess.DEVNULL  # what libraries say of a picture is not logged: the sender chooses how much it is
+_NOTHING = subprocess.DEVNULL  # messages of libraries are not logged: the sender of a picture could fill the log
 _MAX_NAME_CHARACTERS = 200
 _KEPT = frozenset({"PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "OPENCV_IO_MAX_IMAGE_PIXELS"})
 
@@ -52,9 +52,9 @@ class _Failure(msgspec.Struct, frozen=True):
 
 
 class PictureDecoder:
-    """Decodes pictures in a child, which it starts when it is made, and anew when it is needed again. Use as a context.
+    """Decodes pictures in a child, started at once and again where it is needed after a fault. Use as a context.
 
-    Raises SourceError for what is no picture, is too large, or takes too much memory or time.
+    Raises SourceError for input that is no picture, is too large, or needs too much memory or time.
     """
 
     _process: subprocess.Popen[bytes] | None = None
@@ -63,7 +63,7 @@ class PictureDecoder:
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
         self._ready = False
-        with contextlib.suppress(SourceError):  # said where a picture comes
+        with contextlib.suppress(SourceError):  # reported with the next picture
             self._start()
 
     def __enter__(self) -> Self:
@@ -158,7 +158,7 @@ class PictureDecoder:
 
 
 def _result(answer: bytes, fds: list[int]) -> NDArray[np.uint8]:
-    """Return the pixels, or raise what the child says; an answer that is neither is a ValueError: it is not trusted."""
+    """Return the pixels, or raise the child's fault; any other answer is a ValueError, since it is not trusted."""
     try:
         if answer[:1] == b"E":
             failure = msgspec.json.decode(answer[1:], type=_Failure)
@@ -222,7 +222,7 @@ def _show(parent: socket.socket, image: NDArray[np.uint8]) -> None:
 
 
 def _warm_up() -> None:
-    """Have each decoder of OpenCV loaded and used, and each error made once: nothing can be loaded afterwards."""
+    """Load and use each decoder of OpenCV and raise each error once: nothing can be loaded afterwards."""
     cv2.setNumThreads(0)  # threads that are made later would need calls that are refused
     for suffix in (".jpg", ".png", ".webp", ".bmp", ".tif"):
         encoded = cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1]
@@ -235,7 +235,7 @@ def _warm_up() -> None:
 
 def main() -> None:
     """Run the child: the only argument is the descriptor of its end."""
-    with contextlib.suppress(OSError):  # where the unit's memory is short, this process goes and not vision
+    with contextlib.suppress(OSError):  # if the unit runs out of memory, the kernel ends this process, not vision
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     bind_to_parent()
     _warm_up()

@@ -1,10 +1,10 @@
 """Find JPEG pictures in a stream of bytes by their own structure. Sans-IO.
 
-HTTP cameras wrap their pictures as `multipart/x-mixed-replace`, and many do it wrongly: no boundary before the first
-picture, a boundary with two dashes too many, no length. So what lies between pictures is skipped, and a picture is
-followed from marker to marker (ITU-T T.81, B.1.1): most segments carry their length, and in the coded data after a
-scan header every 0xFF of the data is followed by 0x00 or a restart marker. A thumbnail lies in a segment and is skipped
-with it.
+HTTP cameras send their pictures as `multipart/x-mixed-replace`, and many do it wrongly: no boundary before the first
+picture, a boundary with two dashes too many, no length. Bytes between pictures are therefore skipped, and a picture is
+parsed from marker to marker (ITU-T T.81, B.1.1). Most segments carry their length. In the coded data after a scan
+header every 0xFF of the data is followed by 0x00 or a restart marker. A thumbnail lies in a segment and is skipped with
+it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Live sources that OpenCV reads, and how one is slowed: the driver is asked for fewer frames, the rest is not decoded.
+"""Live sources that OpenCV reads, and their rates: the driver delivers fewer frames, and the others are not decoded.
 
-A V4L2 driver takes another rate only while its stream stands still: USB cameras refuse it otherwise, and OpenCV asks
-without stopping. A restart costs up to a second of sight, and an exposure that must be found again: just when a face
-has come. So what changes with every face is done by decoding only the frames that are due, and the device follows what
-was asked for over half a minute. It is never asked for less than 5 frames a second: few USB cameras can do less, and
-whoever comes is met without a restart. Rates are whole numbers, for OpenCV rounds them, and 0 means the driver's own.
+A V4L2 driver accepts another rate only while its stream is stopped: USB cameras refuse it otherwise, and OpenCV does
+not stop the stream. A restart costs up to a second without frames, and the exposure must settle again, just when a face
+has come. Fast changes of the rate are therefore made by decoding only the frames that are due, and the device follows
+the rates of the last half minute. The device's rate is at least 5 frames a second: few USB cameras can do less, and new
+faces need no restart. Rates are whole numbers, since OpenCV rounds them, and 0 is the driver's own rate.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from edge.records import Frame
 
 _log = logging.getLogger(__name__)
 
-_LIVE_TIMEOUT_MS = 5000  # how long a live source may stay silent before it counts as failed
-_STEADY_S = 30.0  # for so long a rate is asked for before a device is restarted for it
-_SLOWEST_FPS = 5.0  # the least that a device is asked for, unless the configuration's own rate is lower
+_LIVE_TIMEOUT_MS = 5000  # a live source without frames for this long has failed
+_STEADY_S = 30.0  # a device is restarted only for a rate that was wanted for this long
+_SLOWEST_FPS = 5.0  # least rate of a device, unless the configured rate is lower
 _REMEDIES = {
     cv2.CAP_V4L2: "check that it exists, is not in use, and may be read",
     cv2.CAP_FFMPEG: "check host, port and path, and the user and password in [camera] url",
     cv2.CAP_GSTREAMER: "try it with gst-launch-1.0, which says what is wrong",
 }
-_NEARLY, _NEEDLESS = 0.9, 1.5  # times the rate wanted that a device may deliver: nothing between is worth a restart
+_NEARLY, _NEEDLESS = 0.9, 1.5  # a device's rate may lie between these multiples of the wanted one without a restart
 
 
 class CameraSilentError(SourceError):
@@ -86,14 +86,14 @@ class CaptureSource:
         self._due_s = min(self._due_s, self._last_s + 1 / fps)  # a faster rate need not wait out the slower one
 
     def close(self) -> None:
-        """Give the device back."""
+        """Close the device."""
         self._capture.release()
         if self._flips is not None:
             self._flips.restore()
 
 
 class _Device:
-    """The rate of a V4L2 device: what is asked of its driver, and what that makes of it."""
+    """The rate of a V4L2 device: the requested one, and the one that the driver gives."""
 
     def __init__(self, capture: cv2.VideoCapture, config: CameraConfig, t_s: float) -> None:
         self._capture, self._config = capture, config

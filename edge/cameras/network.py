@@ -2,8 +2,8 @@
 
 For a workbench only: vision has no network on a device. Only the process of the camera loads this module.
 
-OpenCV's FFmpeg refuses streams that browsers show, and says nothing of why a camera refuses. So HTTP is spoken by the
-standard library here, and pictures are found by their own structure (`jpegs.py`).
+OpenCV's FFmpeg refuses streams that browsers show, and gives no reason where a camera refuses. Here the standard
+library does HTTP, and pictures are found by their own structure (`jpegs.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame
 
-_TIMEOUT_S = 5.0  # how long a camera may stay silent before it counts as failed
+_TIMEOUT_S = 5.0  # a camera without data for this long has failed
 _CHUNK_BYTES = 65536
 _DAMAGED_MOST = 10  # pictures in a row that may be damaged, as on a bad radio link
 _REMEDIES = {

@@ -1,6 +1,7 @@
-"""A camera that hangs on its side, or looks into a mirror: the turn that makes its picture upright.
+"""Cameras that are mounted sideways or look into a mirror: the transform that makes the picture upright.
 
-Flips cost nothing where the sensor or the driver does them, so a camera is asked first; what it cannot do is done here.
+Flips cost nothing where the sensor or the driver does them, so they are requested there first. The others are done
+here.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Tell a camera that works from one that has stalled, gone black or frozen: pure, given what came and when.
+"""Detect a camera that has stalled, gone black or frozen. Pure: frames and their times are arguments.
 
-A dark room is not a broken camera: its pictures hold noise. Every eighth pixel in both directions is looked at.
-Where none of these is brighter than 8 and all lie within 4 gray levels of each other, as under a lens cap or from a
-sensor that has lost its supply, a picture is called black. Where they equal those of the picture before to the last
-bit, which noise does not let happen, it is called frozen: a driver then hands out one buffer again and again. A network
-camera is not called so: many send one JPEG again and again while their scene is still, and are in good order.
+A dark room is no fault: its pictures hold noise. Every eighth pixel in both directions is checked. A picture is black
+where none of these is brighter than 8 and all lie within 4 gray levels of each other, as under a lens cap or from a
+sensor without supply. A picture is frozen where they equal those of the picture before exactly, which noise prevents:
+the driver then returns one buffer repeatedly. A network camera is never called frozen: many repeat one JPEG while their
+scene is still.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Problem = Literal["camera_stalled", "camera_black", "camera_frozen"]
 OPEN_S = 20.0  # from asking a camera to start until its first frame
 STALL_S = 5.0  # without a frame from one that has delivered
 BLACK_S, FROZEN_S = 10.0, 5.0
-REPEATED_S = 60.0  # of one picture from a network camera: worth a remark, for it may hang
+REPEATED_S = 60.0  # time of one repeated picture from a network camera before a note in the log: it may hang
 _FEWEST = 5  # frames, and intervals of the rate asked for: a camera at a tenth of a hertz is not silent after 5 s
 _BLACK_MOST, _BLACK_RANGE = 8, 4  # of 255
 _EVERY = 8  # pixel in each direction that is looked at: 4,800 of a VGA frame
@@ -69,7 +69,7 @@ class CameraWatch:
         if self._black > _FEWEST and self._black_since_s is not None and now_s - self._black_since_s >= BLACK_S:
             return "camera_black"
         if black or self._repeats:
-            return None  # all black frames are alike: black is the better name
+            return None  # black frames are also identical: report black, not frozen
         if self._frozen > _FEWEST and self._frozen_since_s is not None and now_s - self._frozen_since_s >= FROZEN_S:
             return "camera_frozen"
         return None

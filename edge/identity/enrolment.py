@@ -41,7 +41,7 @@ _TURNED_YAW = 0.2  # |yaw| from which a face counts as turned to a side
 Pose = Literal["left", "front", "right"]
 POSES: tuple[Pose, ...] = ("left", "front", "right")
 
-Alike = Callable[[Sequence[Embedding]], Sequence[tuple[str, float]]]  # Matcher.alike
+SimilarPeople = Callable[[Sequence[Embedding]], Sequence[tuple[str, float]]]  # Matcher.similar_people
 Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
 
 
@@ -123,18 +123,19 @@ class _Shot:
 def enrol(
     pictures: Iterable[tuple[str, Frame | SourceError]],
     stages: Stages,
-    alike: Alike,
+    similar_people: SimilarPeople,
     max_templates: int = MAX_TEMPLATES,
 ) -> Enrolment:
     """Choose the templates of one person from named pictures or video frames.
 
-    A picture that could not be read is given as its error and counts as refused. `alike` returns the enrolled people
-    whom the new one would match; the caller warns. Raises EnrolmentError with all reasons where no picture is usable.
+    A picture that could not be read is given as its error and counts as refused. `similar_people` returns the enrolled
+    people whom the new one would match; the caller warns. Raises EnrolmentError with all reasons where no picture is
+    usable.
     """
     collection = Collection(stages)
     for name, picture in pictures:
         collection.add(name, picture)
-    return collection.finish(alike, max_templates)
+    return collection.finish(similar_people, max_templates)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,7 +193,7 @@ class Collection:
             self._shots.append(_Shot(number, look.embedding, look.quality.score, look.quality.yaw, look.crop))
         return look
 
-    def finish(self, alike: Alike, max_templates: int = MAX_TEMPLATES) -> Enrolment:
+    def finish(self, similar_people: SimilarPeople, max_templates: int = MAX_TEMPLATES) -> Enrolment:
         """Choose the templates from the pictures so far; raises EnrolmentError as `enrol` does."""
         names, refused, shots = self._names, dict(self._refused), self._shots
         outcomes = [Outcome(n, refused.get(i, ()), False, self._remedies.get(i, "")) for i, n in enumerate(names)]
@@ -212,7 +213,7 @@ class Collection:
         return Enrolment(
             templates=vectors[same][chosen],
             outcomes=tuple(outcomes),
-            collisions=tuple(Collision(*near) for near in alike([kept[i].embedding for i in chosen])),
+            collisions=tuple(Collision(*near) for near in similar_people([kept[i].embedding for i in chosen])),
             crops=tuple(crop for i in chosen if (crop := kept[i].crop) is not None),
             pictures=tuple(kept[i].picture for i in chosen),
             poses=tuple(pose for pose in POSES if pose in {pose_of(kept[i].yaw) for i in chosen}),

@@ -11,11 +11,11 @@ from edge.identity.enrolment import (
     MAX_TEMPLATES,
     NEAR_DUPLICATE,
     POSES,
-    Alike,
     Collection,
     Enrolment,
     Look,
     Pose,
+    SimilarPeople,
     Stages,
     pose_of,
 )
@@ -57,10 +57,10 @@ class Progress:
 class LiveEnrolment:
     """Leads one person through an enrolment from the live camera."""
 
-    def __init__(self, stages: Stages, alike: Alike, max_templates: int = MAX_TEMPLATES) -> None:
+    def __init__(self, stages: Stages, similar_people: SimilarPeople, max_templates: int = MAX_TEMPLATES) -> None:
         self._collection = Collection(stages)
         self._hints = {**_HINTS, **stages.hints}
-        self._alike: Alike = alike
+        self._similar_people: SimilarPeople = similar_people
         self._max = max_templates
         self._looks = 0
         self._began_s: float | None = None
@@ -79,7 +79,9 @@ class LiveEnrolment:
         self._last = self._collection.add(f"camera {self._looks}", frame)
         if self._last.embedding is not None and self._last.quality is not None:
             self._poses.add(pose_of(self._last.quality.yaw))
-            self._looks_like = tuple(person for person, _ in self._alike(self._collection.embeddings[-self._max :]))
+            self._looks_like = tuple(
+                person for person, _ in self._similar_people(self._collection.embeddings[-self._max :])
+            )
         return True
 
     @property
@@ -105,7 +107,7 @@ class LiveEnrolment:
 
     def finish(self) -> Enrolment:
         """Return the person as stored; raises EnrolmentError where no frame was usable."""
-        return self._collection.finish(self._alike, self._max)
+        return self._collection.finish(self._similar_people, self._max)
 
     @property
     def _waited_s(self) -> float:

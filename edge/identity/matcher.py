@@ -152,7 +152,7 @@ class Matcher:
         (needed,) = self._thresholds.shares(self._norms[person : person + 1]) @ self._likely[:, list(others)]
         return bool((scores >= needed).all())
 
-    def alike(self, embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
+    def similar_people(self, embeddings: Sequence[Embedding]) -> list[tuple[str, float]]:
         """Return (id, score) of all people whose threshold the mean of these embeddings reaches, nearest first.
 
         Enrolment shows with it whom a new person would match. Raises ModelError for embeddings of another model.

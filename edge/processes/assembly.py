@@ -1,4 +1,4 @@
-"""Configuration → the real stages, put together."""
+"""Configuration → the real stages and the pipeline of them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from edge.vision.tracker import Tracker
 
 DETECTOR, ALIGNER = "yunet", "aligner"
 _TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
-_WHOLE_VIEW_S = 0.33  # while faces are followed, the whole view is searched for others so often
-_SHOT_WINDOW_S = 0.2  # the best of the shots of so long a time is embedded: three to six frames of a camera
-_BURST_SHOTS = 15  # embeddings at most that a crowd gets at once, beyond the rate: five people at three
+_WHOLE_VIEW_S = 0.33  # period of looks at the whole view while faces are followed
+_SHOT_WINDOW_S = 0.2  # the best shot of this time is embedded: three to six frames of a camera
+_BURST_SHOTS = 15  # most embeddings of a crowd beyond the rate: three for each of five people
 
 
 def initial_rates(config: Config) -> Rates:
@@ -65,7 +65,7 @@ def build_refiner(config: Config) -> LandmarkRefiner:
 
 
 def build_tilted_detector(config: Config, refiner: LandmarkRefiner, tells: float | None = None) -> TiltedDetector:
-    """Return the detector that finds tilted heads too; `tells`: the score from which it tells of a find."""
+    """Return the detector that finds tilted heads too; `tells`: the least score of a returned detection."""
     least = config.detector.min_confidence
     detector = build_detector(config, min(UNSURE, least))
     return TiltedDetector(detector, refiner, least, least if tells is None else tells)
@@ -103,7 +103,7 @@ def build_quality_gate(config: Config) -> QualityGate:
 
 
 def build_schedule(config: Config, rates: Rates) -> LookSchedule:
-    """Return the schedule of looks at these rates; a still scene too is looked at as often as the floor promises."""
+    """Return the schedule of looks at these rates; a still scene gets the looks of the floor too."""
     return LookSchedule(rates, config.power.floor_look_s)
 
 

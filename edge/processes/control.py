@@ -1,7 +1,7 @@
 """Vision's end of the control socket: threads that read and write, and a loop that answers between frames.
 
-No client can keep the others out: each has a thread of its own, a message that was begun must be complete within a
-limit, and where all places are taken the client that has been silent for longest makes room.
+No client can lock the others out: each has a thread of its own, a message must be complete within a limit, and where
+all places are taken the client that has been silent for longest is disconnected.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
 _MAX_CLIENTS = 4  # provisioning needs one; each may hold the memory of one photo
-_MESSAGE_S = 20.0  # for the rest of a message, or for the client to take its answer
+_MESSAGE_S = 20.0  # for the rest of a message, or for the client to read its answer
 _CLOSED_POLL_S = 0.1
 _ACCEPT_RETRY_S = 1.0
 
-Handler = Callable[[ControlRequest | None], ControlReply]  # None: whoever began an enrolment has gone
+Handler = Callable[[ControlRequest | None], ControlReply]  # None: the client of a live enrolment has disconnected
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +70,7 @@ class _Bounded:
 class ControlServer:
     """Listens for clients of our own user, of root, and of the users in `allowed`. Use as a context.
 
-    Where it cannot listen it says so, and everything else goes on: recognition does not depend on it.
+    Where it cannot listen it logs this and continues: recognition does not depend on it.
     """
 
     def __init__(self, path: Path, allowed: Collection[int] = (), message_s: float = _MESSAGE_S) -> None:
@@ -108,7 +108,7 @@ class ControlServer:
             client.answers.put(_answer(handle, request))
 
     def close(self) -> None:
-        """Refuse everybody from now on."""
+        """Refuse all clients from now on."""
         self._closed = True
         if not self._thread.is_alive():
             return

@@ -1,4 +1,4 @@
-"""Check everything that recognition needs: each finding says what is well, weak or broken, and how to mend it."""
+"""Check everything that recognition needs: each finding is ok, weak or a fault, with its remedy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 
 
 def examine(config: Config, config_path: Path) -> list[Finding]:
-    """Look at everything once, and try the broker; never raises EdgeError: what is broken is a finding."""
+    """Check everything once, and try the broker; never raises EdgeError: a fault is a finding."""
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
         "device": lambda: checkup.device(config),
         "processes": lambda: checkup.processes(config),

@@ -1,4 +1,4 @@
-"""The frames of the configured source for as long as a process lives: a camera that is lost or ill is opened again."""
+"""The frames of the configured source while a process runs: a camera that is lost or faulty is opened again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ILLS: dict[Problem, tuple[str, str]] = {
 
 
 class CameraIllError(SourceError):
-    """A camera delivers nothing, or nothing that can be used."""
+    """A camera delivers no frames, or no usable ones."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(*_ILLS[problem])
@@ -48,7 +48,7 @@ class Feed:
         self._watch = self._new_watch(config.fps)
         self._fps = config.fps
         self._remarked = False  # whether it has been said that the camera repeats a picture
-        self.problem: Reason | None = None  # what ails a live source
+        self.problem: Reason | None = None  # the fault of a live source
         self.damaged = False  # parts of a finite source could not be read
 
     def _new_watch(self, fps: float) -> CameraWatch:
@@ -115,7 +115,7 @@ class Feed:
             yield frame
 
     def _remark_on_repetition(self) -> None:
-        """Say once that a network camera sends one picture again and again: it may hang, or nothing moves."""
+        """Log once that a network camera repeats one picture: it may hang, or nothing moves."""
         if not self._remarked and self._watch.repeats_itself(now_s()):
             self._remarked = True
             _log.warning("the camera sends one picture again and again: nothing moves before it, or it hangs")

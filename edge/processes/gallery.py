@@ -1,4 +1,4 @@
-"""The people to match against, kept up with the template store while it changes."""
+"""The people to match against, updated when the template store changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge.models.slots import Slots
 
 
 def load_cohort(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Cohort:
-    """Return the cohort by which a model's scores are normalised, its hash checked; raises ModelError."""
+    """Return the cohort that normalises a model's scores, its hash checked; raises ModelError."""
     entry, folder = _with_scoring(entry, folder)
     remedy = f"make one with: python -m tools.lab cohort --model {entry.name}"
     if entry.cohort is None:
@@ -61,7 +61,7 @@ def _with_scoring(entry: EmbedderEntry, folder: Path) -> tuple[EmbedderEntry, Pa
 
 
 class LiveGallery:
-    """The matcher for whoever is enrolled now. Without a store nobody is, and every face is unknown.
+    """The matcher for the people who are enrolled now. Without a store every face is unknown.
 
     The store is read at once, and EdgeError raised where that fails; with `read=False`, by `refresh` alone.
     """
@@ -77,13 +77,13 @@ class LiveGallery:
         self._store: Store | None = None
         self._people: dict[str, Person] = {}
         self.matcher = self._matcher(_nobody(self._dimension))
-        self.known = False  # whether it is known who is enrolled: the store was read, or there is none
+        self.known = False  # whether the enrolled people are known: the store was read, or there is none
         if read:
             self.refresh()
 
     @property
     def people_count(self) -> int:
-        """How many people are enrolled, ignored ones included."""
+        """Number of enrolled people, ignored ones included."""
         return len(self._people)
 
     @property
@@ -94,7 +94,7 @@ class LiveGallery:
     def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
         """Whether two means of unit embeddings, (D,) each, are of one person, at the configured false match rate.
 
-        The threshold is that of an encounter against a person's templates: it follows how much either mean knows.
+        The threshold is that of an encounter against a person's templates: it follows the norms of both means.
         """
         return self.operating_point.same_face(one, other, self.cohort)
 
@@ -108,7 +108,7 @@ class LiveGallery:
         return calibration.likeness(one, other, self.cohort)
 
     def people(self) -> list[Person]:
-        """Everybody, in the order of enrolment, as last read."""
+        """All people, in the order of enrolment, as last read."""
         return list(self._people.values())
 
     def recognises(self, person_id: str) -> float:
@@ -123,7 +123,7 @@ class LiveGallery:
         return tuple(f"'{self.name_of(person_id)}' ({person_id})" for person_id in person_ids)
 
     def refresh(self) -> bool:
-        """Read the store if it has changed; says whether `matcher` is another one now. Raises EdgeError."""
+        """Read the store if it has changed; return whether `matcher` was replaced. Raises EdgeError."""
         path = self._config.store_path
         if self._store is None:
             if not path.exists():

@@ -1,4 +1,4 @@
-"""Configuration → the liveness stage; where its model cannot be used, recognition goes on and everybody is told."""
+"""Configuration → the liveness stage. If its model cannot be used, recognition continues and the fault is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The stage, and what is wrong with it: empty where it does what the configuration says."""
+    """The stage, and its fault; empty: none."""
 
     stage: stages.Liveness
     problem: str = ""
@@ -41,8 +41,8 @@ def denied(config: Config) -> frozenset[bool | None]:
 def open_stage(config: Config) -> Opened:
     """Return the stage; raises ConfigError for a rate that the calibration does not hold.
 
-    A model that is missing or altered, or fails its self-test, does not stop recognition: every face is then one of
-    which it cannot be told whether it is live, and `problem` says why.
+    A model that is missing or altered, or fails its self-test, does not stop recognition: liveness is then unknown for
+    every face, and `problem` is the reason.
     """
     if config.liveness.mode == "off":
         return Opened(NoLiveness())

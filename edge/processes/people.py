@@ -90,7 +90,7 @@ def add(
     gallery = LiveGallery(config)
     target = whom(wish, gallery.people(), ask)
     stages = build_enrolment(config)
-    enrolment = enrol(pictures(files), stages, gallery.matcher.alike, config.store.templates_per_person)
+    enrolment = enrol(pictures(files), stages, gallery.matcher.similar_people, config.store.templates_per_person)
     return keep(config, gallery, wish, target, enrolment, ask=ask)
 
 

@@ -25,7 +25,7 @@ _MAX_CSV_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Somebody who was not enrolled."""
+    """A person who was not enrolled."""
 
     name: str
     error: EdgeError
@@ -40,10 +40,10 @@ class Refused:
 
 
 def add_all(config: Config, sources: Sequence[Path], *, ignored: bool = False) -> Iterator[Report | Refused]:
-    """Enrol everybody whom folders of folders and CSV files name; yields how it went, person by person.
+    """Enrol all people that folders of folders and CSV files name; yield the result of each person.
 
-    Each person is durable when yielded, or nothing of the person is kept. Raises SourceError, before anybody is
-    enrolled, where the sources name nobody.
+    Each person is durable when yielded, or nothing of the person is kept. Raises SourceError before the first enrolment
+    where the sources name no person.
     """
     people = listed(sources)
     gallery, stages = LiveGallery(config), build_enrolment(config)
@@ -52,7 +52,7 @@ def add_all(config: Config, sources: Sequence[Path], *, ignored: bool = False) -
             wish = Wish(name, ignored=ignored)
             target = whom(wish, gallery.people())
             shown = pictures(expand(files))
-            enrolment = enrol(shown, stages, gallery.matcher.alike, config.store.templates_per_person)
+            enrolment = enrol(shown, stages, gallery.matcher.similar_people, config.store.templates_per_person)
             yield keep(config, gallery, wish, target, enrolment)
         except EdgeError as e:
             yield Refused(name, e)

@@ -1,6 +1,6 @@
 """`edge-daemon watch`: the faces in view, in the local terminal. Vision's end and the terminal's end of one socket.
 
-Scores stand in it, so it is a socket of its own in a folder that only vision's user may enter, and root: neither the
+The messages hold scores, so the socket is separate, in a folder that only vision's user and root may enter: neither the
 process at the cable nor the one with the network can open it. Each message is one JSON object.
 """
 
@@ -33,7 +33,7 @@ _QUIET_S = 10.0  # vision says something at least so often, unless it is startin
 
 
 class SightServer:
-    """Shows what is in view to those who have connected; never waits for them. With nobody there it costs nothing."""
+    """Sends the faces in view to connected watchers and never waits for them. Without watchers it costs nothing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,7 +71,7 @@ class SightServer:
                 self._clients.remove(client)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for end in (self._listener, *self._clients):
             end.close()
         self._clients = []

@@ -12,8 +12,8 @@ class SignalEvent(threading.Event):
     """An event that may be set by a signal handler, at any moment and by several signals at once.
 
     A handler runs in the main thread, between any two of its instructions. `threading.Event` takes a lock in `wait` and
-    in `set`, so a signal that arrives inside of either leaves the thread waiting for itself. `SimpleQueue.put` is made
-    to be interrupted.
+    in `set`, so a signal that arrives inside one of them would deadlock the thread. `SimpleQueue.put` may be
+    interrupted.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class SignalEvent(threading.Event):
         self._wakes.put(None)
 
     def clear(self) -> None:
-        """Begin anew; only while nobody waits."""
+        """Clear the event. No thread may be waiting."""
         self._set, self._wakes = False, queue.SimpleQueue()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -58,7 +58,7 @@ def stop_on_signals() -> threading.Event:
 
 
 def reload_on_hangup() -> threading.Event:
-    """Return an event that each SIGHUP sets; whoever reads the settings anew clears it."""
+    """Return an event that each SIGHUP sets; the code that reads the settings again clears it."""
     hangup = SignalEvent()
     signal.signal(signal.SIGHUP, lambda *_: hangup.set())
     return hangup

@@ -1,4 +1,4 @@
-"""Why there is no event, as the log and the state say it."""
+"""Reasons for missing events, in the log and in the state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMES: dict[str, SilentReason] = {name.replace("_", " "): name for name in get_
 
 
 def counted(reasons: Reasons) -> dict[SilentReason, Silent]:
-    """Return the counts as the state has them."""
+    """Return the counts in the form of the state."""
     return {
         _NAMES[reason]: Silent(count=count.count, last_s=moment(count.last_s).wall_ms // 1000)
         for reason, count in sorted(reasons.counts.items())
@@ -32,14 +32,14 @@ def in_words(counts: Mapping[str, int]) -> str:
 
 
 class SilenceLog:
-    """Says in the log why faces gave no event. It names nobody."""
+    """Logs why faces gave no event, without names."""
 
     def __init__(self, least_embeddings: int) -> None:
         self._least = least_embeddings
         self._said: dict[str, int] = {}
 
     def over(self, silence: Silence) -> None:
-        """Say why an encounter that is over gave no event."""
+        """Log why an encounter ended without an event."""
         unfit = in_words(dict(silence.refused))
         _log.info(
             "no event for a face that %d looks showed: %s; %d of at least %d embeddings%s",
@@ -51,7 +51,7 @@ class SilenceLog:
         )
 
     def looks(self, counts: Mapping[str, Count]) -> None:
-        """Say, to those who want to know more, what was counted since the last call."""
+        """Log the counts since the last call, at level debug."""
         now = {reason: count.count for reason, count in counts.items()}
         news = {reason: count - self._said.get(reason, 0) for reason, count in now.items()}
         self._said = now
@@ -59,7 +59,7 @@ class SilenceLog:
             _log.debug("without use since the last time: %s", in_words(news))
 
     def total(self, counts: Mapping[str, Count], events: int) -> None:
-        """Say at the end what gave no event; of a run without any event, to everybody."""
+        """Log at the end what gave no event; at level info where the run had no event at all."""
         if counts:
             level = logging.DEBUG if events else logging.INFO
             _log.log(level, "looks and faces without an event: %s", in_words({r: c.count for r, c in counts.items()}))

@@ -1,4 +1,4 @@
-"""What the running processes last said of themselves, read from the outbox."""
+"""The last states of the running processes, read from the outbox."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LIVENESS = {
     "off": "off: a picture of a person counts as the person",
     "mark": "mark: events say whether the face was live",
     "deny": "deny: pictures of people give no event",
-    "broken": "broken: of no face it can be told whether it is live",
+    "broken": "broken: liveness is unknown for every face",
 }
 
 
 def status(config: Config) -> dict[str, Any]:
-    """Return one JSON-ready object: what vision and publisher last reported, and what waits.
+    """Return one JSON-ready object: the last reports of vision and publisher, and the number of waiting events.
 
     Raises OutboxError, and EventError where a report is damaged.
     """
@@ -55,7 +55,7 @@ def status(config: Config) -> dict[str, Any]:
 
 
 def _processes(config: Config, outbox: Outbox | None) -> dict[str, Any]:
-    """Return which processes run now, and when each last said something of itself (Unix time, s)."""
+    """Return which processes run now, and when each last wrote a report (Unix time, s)."""
     names: tuple[Process, ...] = ("vision", "publisher")
     return {
         name: {"running": running(config, name), "said_s": outbox.said_s(name) if outbox else None} for name in names
@@ -101,7 +101,7 @@ def _wish(found: Wish | None) -> list[str]:
 
 
 def _now_or_then(process: dict[str, Any], said: str) -> str:
-    """Return what a process said, with whether it still runs, and when it said it where it does not."""
+    """Return a process's report, with whether it still runs, and the report's time where it does not."""
     if process["running"]:
         return said
     when = f" since {_utc(process['said_s'])}" if process["said_s"] is not None else ""

@@ -294,14 +294,14 @@ def test_no_picture_at_all_is_an_error(stages: Stages) -> None:
 
 def test_enrolling_somebody_twice_is_told(stages: Stages) -> None:
     first = enrol(man(0, 30), stages, nobody)
-    again = enrol(man(1, 31), stages, enrolled(first).alike)
+    again = enrol(man(1, 31), stages, enrolled(first).similar_people)
     assert [c.person for c in again.collisions] == ["p-man"]
     assert again.collisions[0].score > 0.5
 
 
 def test_enrolling_somebody_else_is_not_called_a_collision(stages: Stages) -> None:
     known = enrolled(enrol(man(), stages, nobody))
-    assert enrol([("portrait", woman())], stages, known.alike).collisions == ()
+    assert enrol([("portrait", woman())], stages, known.similar_people).collisions == ()
 
 
 def test_the_man_is_recognized_in_frames_he_was_not_enrolled_from(stages: Stages) -> None:

@@ -145,7 +145,7 @@ def test_a_score_at_the_threshold_is_a_match() -> None:
 def test_with_nobody_enrolled_every_face_is_unknown() -> None:
     nobody = People(np.empty((0, 3), np.float32), np.empty(0, np.intp), (), np.empty(0, bool))
     assert matcher(nobody).match(X) == Match(None, None, -1.0, math.inf, math.inf)
-    assert matcher(nobody).alike([Embedding(X, MODEL)]) == []
+    assert matcher(nobody).similar_people([Embedding(X, MODEL)]) == []
 
 
 def test_between_two_unlike_people_it_is_not_clear_who_it_is() -> None:
@@ -201,7 +201,7 @@ def test_a_probe_that_is_no_embedding_is_refused(probe: Vectors, wrong: str) -> 
 
 def test_embeddings_of_another_model_are_refused() -> None:
     with pytest.raises(ModelError, match="of model cdcdcdcdcdcd"):
-        matcher(people(anna=X)).alike([Embedding(X, "cd" * 32)])
+        matcher(people(anna=X)).similar_people([Embedding(X, "cd" * 32)])
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_malformed_gallery_is_refused(change: dict[str, object], wrong: str) -
 
 
 def test_alike_names_everybody_who_would_be_matched_nearest_first() -> None:
-    near = matcher(people(anna=X, bob=unit(1, 1, 0), carl=Z)).alike([Embedding(unit(1, 0.7, 0), MODEL)])
+    near = matcher(people(anna=X, bob=unit(1, 1, 0), carl=Z)).similar_people([Embedding(unit(1, 0.7, 0), MODEL)])
     assert [person for person, _ in near] == ["bob", "anna"]
     assert near[0][1] > near[1][1] >= 0.5
 

@@ -70,7 +70,9 @@ class EnrolmentRequests:
         stages = self._stages(self._config)
         if request.source == "camera":
             stages = replace(stages, liveness=self._liveness())
-            self._live = LiveEnrolment(stages, self._gallery.matcher.alike, self._config.store.templates_per_person)
+            self._live = LiveEnrolment(
+                stages, self._gallery.matcher.similar_people, self._config.store.templates_per_person
+            )
             return self._progress()
         self._photos, self._decoder = Collection(stages), PictureDecoder()
         return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
@@ -95,7 +97,7 @@ class EnrolmentRequests:
             raise EnrolmentError(f"more than {_MAX_PHOTOS} photos", "choose fewer, and the most different ones")
         look = self._take(self._photos, request)
         vectors = self._photos.embeddings[-self._config.store.templates_per_person :]
-        near = tuple(person for person, _ in self._gallery.matcher.alike(vectors)) if vectors else ()
+        near = tuple(person for person, _ in self._gallery.matcher.similar_people(vectors)) if vectors else ()
         return Progress(
             hint=", ".join(look.refused),
             quality=0.0 if look.quality is None else float(np.clip(look.quality.score, 0, 1)),
@@ -151,7 +153,7 @@ class EnrolmentRequests:
         if self._live is not None:
             return self._live.finish()
         if self._photos is not None:
-            return self._photos.finish(self._gallery.matcher.alike, self._config.store.templates_per_person)
+            return self._photos.finish(self._gallery.matcher.similar_people, self._config.store.templates_per_person)
         raise _nothing_begun()
 
     def _progress(self) -> Progress:

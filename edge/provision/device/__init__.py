@@ -1,1 +1,1 @@
-"""The device's end of the cable: who may speak, and what each request does."""
+"""The device's end of the cable: access, and the handlers of requests."""

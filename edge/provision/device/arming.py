@@ -28,7 +28,7 @@ _MAX_FILE_BYTES = 4096
 class _Guesses(msgspec.Struct, forbid_unknown_fields=True):
     boot: str = ""
     armed_until_s: float = 0.0
-    under_way_until_s: float = 0.0  # what the arming was before its guess was spent
+    under_way_until_s: float = 0.0  # the arming before its guess was used
     failures: int = 0  # guesses since the last that was right
     wait_until_s: float = 0.0
 
@@ -113,7 +113,7 @@ class Arming:
 
 
 def wait_after_s(failures: int) -> float:
-    """Return how long a device stays deaf after so many wrong guesses: nothing up to five, then twice as long each."""
+    """Return the wait after a number of wrong guesses: none up to five, then it doubles each time."""
     if failures < FREE_GUESSES:
         return 0.0
     return min(_MOST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - FREE_GUESSES, 20))

@@ -24,7 +24,7 @@ from edge.wiping import wipe
 
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
 _LENGTH_BYTES = 4
-_CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models anew after a change of settings
+_CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models again after a change of settings
 _TRIES = 3  # on the connection to vision as it was, in the queue of a vision that is ending, and to the new one
 _POLL_S = 1.0
 _MAX_TEXT = 1000
@@ -47,7 +47,7 @@ class WholePhoto(Message, frozen=True, tag="whole-photo"):
 
 
 class Reload(Message, frozen=True, tag="reload"):
-    """Read the settings anew; vision answers, and closes the socket before it begins."""
+    """Read the settings again; vision answers, and closes the socket before it starts."""
 
 
 class Forget(Message, frozen=True, tag="forget"):
@@ -92,7 +92,7 @@ def decode_request(raw: bytearray) -> ControlRequest:
 
 
 def failed(error: EdgeError) -> Failed:
-    """Return an error as the reply that says it, and what the person may be asked."""
+    """Return the reply for an error, with a question for the person."""
     return Failed(what=error.what[:_MAX_TEXT], remedy=error.remedy[:_MAX_TEXT], asks=_ASKS.get(type(error), ""))
 
 
@@ -107,7 +107,7 @@ def address_of(path: Path) -> Iterator[str]:
 
 
 class Wire(Protocol):
-    """What a message goes over: a connected socket, or one that somebody waits for."""
+    """A channel for messages: a connected socket, or one with a timeout."""
 
     def sendall(self, data: bytearray, /) -> object:
         """Send all of it; raises OSError."""

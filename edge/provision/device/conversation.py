@@ -49,7 +49,7 @@ class Device:
         return self._session.state in {State.EXCHANGED, State.OPEN}
 
     def feed(self, data: bytes, write: Callable[[bytes], None]) -> None:
-        """Take what came over the cable, and write what follows; `write` may raise ProvisionError."""
+        """Take bytes from the cable, and write the answers; `write` may raise ProvisionError."""
         for payload in self._decoder.feed(data):
             began_busy = self.is_busy
             for output in self._session.receive(payload):
@@ -78,7 +78,7 @@ class Device:
             self.lost()
 
     def lost(self) -> None:
-        """Forget the keys and everything half done: the cable has gone, or the host has said goodbye."""
+        """Drop the keys and all unfinished work: the cable is unplugged, or the host has ended the conversation."""
         if self._session.state is not State.CLOSED:
             self._session.close()
             self._over(None)

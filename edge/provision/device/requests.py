@@ -47,7 +47,7 @@ class Clock:
 
 
 class _RefusedError(ProvisionError):
-    """Vision has refused, and `reply` says why."""
+    """Vision has refused; `reply` has the reason."""
 
     def __init__(self, reply: Failed) -> None:
         super().__init__(reply.what, reply.remedy)
@@ -75,7 +75,7 @@ class CableRequests:
         self._photo_filled = 0
 
     def answer(self, request: Message) -> Reply:
-        """Do what is asked; every error that can be told is a reply, in words."""
+        """Carry out a request; every expected error becomes a reply, in words."""
         try:
             return self.ANSWERS[type(request)](self, request)
         except _RefusedError as e:
@@ -86,7 +86,7 @@ class CableRequests:
             return Failed(what=f"the device's system refuses: {e.strerror}", remedy="check its medium")
 
     def forget_photo(self) -> None:
-        """Overwrite what has come of a photo."""
+        """Overwrite the received part of a photo."""
         wipe(self._photo)
         self._photo, self._photo_name, self._photo_filled = bytearray(), "", 0
 
@@ -221,7 +221,7 @@ class CableRequests:
     # ── diagnostics ──
 
     def _diagnostics(self) -> dict[str, tuple[str, str]]:
-        """Return name → (what it holds, text). No names of people, no addresses, no credentials."""
+        """Return name → (content, text). No names of people, no addresses, no credentials."""
         config = msgspec.to_builtins(self._settings.readable())
         config["device"] = {}
         told = {
@@ -274,7 +274,7 @@ class CableRequests:
         name = self._settings.readable().device.id
         if request.name != name:
             raise ProvisionError("that is not this device's name", f"it is called '{name}'")
-        self._ask(Forget())  # first the people, so that what fails half-way has forgotten them
+        self._ask(Forget())  # first the people: a reset that fails later has removed them
         self._staging.discard()
         self._settings.forget()
         self._reloaded()

@@ -90,7 +90,7 @@ class OwnerSettings:
         return request.public_bytes(serialization.Encoding.PEM).decode()
 
     def set_certificate(self, certificate: str | None, authority: str | None) -> dict[str, Any]:
-        """Keep what the broker's authority has issued; returns the keys of [mqtt] that now name it."""
+        """Keep the certificate of the broker's authority; return the keys of [mqtt] that now name it."""
         config = self.current()
         chosen: dict[str, Any] = {"tls": True}
         parts: list[tuple[str, str, str]] = []

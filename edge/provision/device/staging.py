@@ -52,7 +52,7 @@ class Staging:
         return have + len(data)
 
     def check(self) -> None:
-        """Hold the whole bundle against what was announced; raises ProvisionError, and then it is thrown away."""
+        """Compare the complete bundle with its announcement; on ProvisionError it is deleted."""
         announced = self._announced()
         if announced is None or self.size() < announced.size:
             raise ProvisionError("the update is not complete", "send the rest of it")
@@ -61,7 +61,7 @@ class Staging:
             raise ProvisionError("the update arrived damaged", "send it again")
 
     def discard(self) -> None:
-        """Throw away what is there."""
+        """Delete the received part."""
         self._meta.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What `edge-enroll` does, step by step, over one conversation: used by the commands and by the wizard alike."""
+"""The steps of `edge-enroll` over one conversation, used by the commands and by the wizard."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def photos_in(paths: Sequence[Path]) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Whom:
-    """Whom pictures are for: a new person called `name`, or one who is enrolled, `to`, by id or name."""
+    """The person of some pictures: a new one called `name`, or an enrolled one, `to`, by id or name."""
 
     name: str = ""
     to: str = ""
     ignored: bool = False
-    namesake: bool = False  # a new person even where somebody of the name is enrolled
+    namesake: bool = False  # a new person even if a person of this name is enrolled
 
 
 def begin(client: Client, whom: Whom, source: Literal["camera", "photos"], ask: Ask) -> None:

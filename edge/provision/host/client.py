@@ -29,14 +29,14 @@ class Pipe(Protocol):
     """Where bytes go through."""
 
     def read(self) -> bytes:
-        """Return what has come, nothing after a moment without; raises ProvisionError."""
+        """Return the bytes that have arrived, none after a short wait; raises ProvisionError."""
 
     def write(self, data: bytes) -> None:
         """Send all of it; raises ProvisionError."""
 
 
 class DeviceError(EdgeError):
-    """The device has refused, and says why; `asks`: what the person may be asked, as in `replies.Failed`."""
+    """The device has refused, with its reason; `asks`: a question for the person, as in `replies.Failed`."""
 
     def __init__(self, what: str, remedy: str = "", asks: str = "") -> None:
         super().__init__(what, remedy)
@@ -103,7 +103,7 @@ class Client:
             yield self._reply(object)  # type: ignore[misc]
 
     def close(self) -> None:
-        """Say goodbye, so that the device forgets what was begun; a cable that has gone has said it already."""
+        """End the conversation, so that the device drops unfinished work; an unplugged cable has the same effect."""
         if self._session.state is not State.OPEN:
             return
         with suppress(EdgeError):
@@ -111,7 +111,7 @@ class Client:
         self._session.close()
 
     def send_photo(self, name: str, data: bytes) -> Iterator[int | replies.Progress]:
-        """Send one photo in pieces; yields how many bytes are there, and at the end what the device makes of it."""
+        """Send one photo in pieces; yield the number of bytes that arrived, and at the end the device's result."""
         pieces = (
             messages.Photo(name=name, size=len(data), offset=at, data=memoryview(data)[at : at + CHUNK_BYTES])
             for at in range(0, len(data), CHUNK_BYTES)

@@ -27,13 +27,13 @@ result = Console(highlight=False)  # to whatever reads standard output
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Return what a device, a file or a person has named as plain text: no markup, no escape sequence."""
+    """Return a name from a device, a file or a person as plain text: no markup, no escape sequence."""
     return Text(printable(text), style=style)
 
 
 @contextmanager
 def transfer(label: str) -> Iterator[Counted]:
-    """Show a bar while bytes are under way; what is done in a moment shows none."""
+    """Show a bar while bytes are sent; short transfers show none."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
     bar = Progress(*columns, console=talk, transient=True)
@@ -97,7 +97,7 @@ def describe(info: replies.DeviceInfo) -> Table:
 
 
 def roster(people: Sequence[replies.Person]) -> Table | str:
-    """Return who is enrolled as a table."""
+    """Return the enrolled people as a table."""
     if not people:
         return "nobody is enrolled"
     table = Table("id", "name", "templates", "since", "", box=None, pad_edge=False)
@@ -113,6 +113,6 @@ def roster(people: Sequence[replies.Person]) -> Table | str:
 
 
 def enrolled(report: replies.Enrolled) -> str:
-    """Return how an enrolment went, as lines: refused pictures by reason, the outcome, what would make it better."""
+    """Return the result of an enrolment as lines: refused pictures by reason, the outcome, hints for a better one."""
     refused = [f"refused  {line}" for line in by_reason(report.pictures)]
     return printable("\n".join([*refused, *report.says]))

@@ -82,7 +82,7 @@ def device(video: Path, folder: Path | None = None, update_key: str = "") -> Ite
 
 @contextmanager
 def _silent_port() -> Iterator[int]:
-    """Yield a port that refuses connections: it is taken and never listened on, so nobody's broker can be there."""
+    """Yield a port that refuses connections: it is bound and never listened on, so no broker can be there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -134,5 +134,5 @@ def _finished(client: Client, ask: actions.Ask) -> replies.Enrolled:
 
 
 def asked(question: str) -> bool:
-    """Ask the person at the terminal; where nobody is there, the answer is no."""
+    """Ask the person at the terminal; without a terminal the answer is no."""
     return sys.stdin.isatty() and Confirm.ask(plain(question, "yellow"), default=False, console=talk)

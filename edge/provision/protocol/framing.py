@@ -19,7 +19,7 @@ _MAX_STUFFED_BYTES = cobs.max_encoded_length(MAX_PAYLOAD_BYTES + _CRC_BYTES)
 
 
 class Damage(Enum):
-    """Why what came is no frame."""
+    """Why bytes are no frame."""
 
     TOO_LONG = "longer than a frame may be"
     STUFFING = "not COBS"
@@ -43,7 +43,7 @@ class Decoder:
         self._overlong = False  # the rest of a frame that was given up is thrown away
 
     def feed(self, data: bytes) -> list[bytes | Damage]:
-        """Return what the bytes complete: payloads, and for each frame that is none, why. Empty frames are silent."""
+        """Return the completed payloads, and the fault of each damaged frame. Empty frames are ignored."""
         found: list[bytes | Damage] = []
         start = 0
         while (end := data.find(_DELIMITER, start)) >= 0:

@@ -152,7 +152,7 @@ class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
     name: Annotated[str, Meta(max_length=64)] = ""
     ignored: bool = False
     to: Annotated[str, Meta(max_length=64)] = ""
-    namesake: bool = False  # a new person even where somebody of the name is enrolled
+    namesake: bool = False  # a new person even if a person of this name is enrolled
 
 
 class EnrolLook(Message, frozen=True, tag="enrol-look"):

@@ -65,7 +65,7 @@ class State(IntEnum):
 
 
 class Alert(IntEnum):
-    """Why a conversation ended; sent in the clear where the other end can be told. Never proof of anything."""
+    """Why a conversation ended; sent in the clear if possible. It proves nothing."""
 
     UNEXPECTED = 1
     MALFORMED = 2
@@ -91,7 +91,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Received:
-    """A message of the other end; whoever takes it may wipe it."""
+    """A message of the other end; its receiver may wipe it."""
 
     message: bytearray = field(repr=False)
 
@@ -173,7 +173,7 @@ class Session:
         self._in: _Direction
 
     def receive(self, payload: bytes | Damage) -> list[Output]:
-        """Take what the framing found; return what follows."""
+        """Take a payload or a fault of the framing; return the outputs."""
         if isinstance(payload, Damage):
             # Before the exchange this is noise: a half frame of an earlier run, a modem manager's AT commands.
             return [] if self.state <= State.GREETED else self._end(Alert.DAMAGED)
@@ -234,7 +234,7 @@ class Session:
 
 
 class HostSession(Session):
-    """The end that knows the code because somebody typed it."""
+    """The end whose user typed the code."""
 
     def __init__(self, code: bytes, random: Random, versions: Sequence[int] = VERSIONS) -> None:
         super().__init__(code, random, versions)
@@ -251,7 +251,7 @@ class HostSession(Session):
         chosen, offered = body[:1], _offer(body[1:])
         if offered is None:
             return self._end(Alert.MALFORMED)
-        # The device's whole offer is signed for by the keys: nobody in the middle can talk both ends into an old one.
+        # The keys depend on the device's whole offer: an attacker in the middle cannot force an old version.
         if chosen != _newest(offered, self._versions):
             return self._end(Alert.VERSION)
         self._transcript.append(bytes([Kind.WELCOME]) + body)
@@ -281,7 +281,7 @@ class HostSession(Session):
 
 
 class DeviceSession(Session):
-    """The end whose code it is. `spend` takes the guess of this arming durably, or says why there is none."""
+    """The end that has the code. `spend` uses the guess of this arming durably, or returns why there is none."""
 
     def __init__(
         self,
@@ -297,7 +297,7 @@ class DeviceSession(Session):
         self._proven = proven
 
     def _greeted(self, body: bytes) -> list[Output]:
-        """Begin, or begin anew: the host was started again, and what it sealed before is over."""
+        """Start, or start again: the host was restarted, and its earlier sealed messages are invalid."""
         over: list[Output] = [] if self.state is State.CLOSED else [Ended(Alert.UNEXPECTED)]
         self.close()
         offered = _offer(body[len(_MAGIC) :]) if body.startswith(_MAGIC) else None
