@@ -56,6 +56,8 @@ data_dir = {data_dir}
 source = "video"
 paths = {paths}
 fps = 30.0
+[recognition]
+model = "{model}"
 [mqtt]
 port = {port}
 state_every_s = 1.0
@@ -88,7 +90,9 @@ class Inbox:
 
 def main() -> int:
     """Run the demo; 0 when everything was as it should be."""
-    argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
+    parser.add_argument("--model", default="lightcnn9", help="the embedder: lightcnn9 or sface")
+    model = parser.parse_args().model
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it speaks MQTT 3.1.1 only, and says so at each try of 5
     console = Console()
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as name:
@@ -97,7 +101,8 @@ def main() -> int:
         with broker() as port, subscriber(port) as inbox:
             config = folder / "edge.toml"
             paths, data_dir = json.dumps([str(c.path) for c in clips]), json.dumps(str(folder / "data"))
-            config.write_text(CONFIG.format(device=DEVICE, data_dir=data_dir, paths=paths, port=port), encoding="utf-8")
+            values = {"device": DEVICE, "data_dir": data_dir, "paths": paths, "port": port, "model": model}
+            config.write_text(CONFIG.format(**values), encoding="utf-8")
             person = enrol(config, folder / "enrolment", console)
             began = watch(config, folder / "daemon.log", clips, inbox, console)
     result = score(inbox, began, clips, person)

@@ -137,9 +137,12 @@ def check_config(config_path: Path, as_json: bool) -> None:
     from edge.models.slots import Slots
 
     try:
-        load_manifest(Slots(settings.models_dir).manifest).embedder(settings.recognition.model)
+        files = load_manifest(Slots(settings.models_dir).manifest).embedder(settings.recognition.model).files
     except ModelError as e:
         raise ConfigError(f"{config_path}: [recognition] model: {e.what}", e.remedy) from None
+    if (backend := settings.recognition.backend) not in files:
+        what = f"{config_path}: [recognition] backend: there is no file of {settings.recognition.model} for {backend}"
+        raise ConfigError(what, f'set backend = "{next(iter(files))}"')
     click.echo(json.dumps({"file": str(config_path), "good": True}) if as_json else f"{config_path}: good")
 
 

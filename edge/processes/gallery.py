@@ -52,7 +52,12 @@ def load_calibration(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Ca
 
 
 def _with_scoring(entry: EmbedderEntry, folder: Path) -> tuple[EmbedderEntry, Path]:
-    """Return the built-in entry of the same model where an update was made before there were cohorts."""
+    """Return the built-in entry of the same model where an update was made before there were cohorts.
+
+    An embedder that the update lacks is the built-in one, and its files lie beside the built-in manifest.
+    """
+    if entry.cohort is not None and entry.cohort.package is not None:
+        return entry, MANIFEST.parent
     if entry.cohort is None:
         for ours in load_manifest().models:
             if isinstance(ours, EmbedderEntry) and ours.id == entry.id:

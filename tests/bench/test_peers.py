@@ -51,7 +51,7 @@ def test_a_peer_that_is_not_installed_is_named_with_the_way_to_get_it(tmp_path: 
 
 def test_the_clip_has_two_visits_apart_by_more_than_an_encounter_lasts(tmp_path: Path) -> None:
     path_of("carphone")
-    first, second = peers._write_clip(tmp_path / "clip.avi")
+    first, second = peers.write_clip(tmp_path / "clip.avi")
     assert (first[1] - first[0] + 1, second[1] - second[0] + 1) == (75, 75)
     assert second[0] - first[1] > 4 * scenes.FPS
     capture = cv2.VideoCapture(str(tmp_path / "clip.avi"))

@@ -43,6 +43,16 @@ def peers_command(data: Path | None, pairs: int, output: Output) -> None:
     finish_measurement("peers", lambda: peers.measure(data or peers.DATA, pairs=pairs), output)
 
 
+@bench.command("embedders")
+@click.option("--rounds", default=40, show_default=True, help="Embeddings of each embedder, in turns.")
+@with_output
+def embedders_command(rounds: int, output: Output) -> None:
+    """Show one video to this runtime with each embedder that an owner can choose."""
+    from tools.bench import embedders  # noqa: PLC0415  # a command loads only what it needs
+
+    finish_measurement("embedders", lambda: embedders.measure(rounds), output)
+
+
 @bench.command("report")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(

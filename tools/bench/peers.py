@@ -37,7 +37,7 @@ def measure(data: Path = DATA, *, pairs: int = 600) -> dict[str, Any]:
     has_lfw = pairs > 0 and (data / "lfw-pairs.txt").is_file()
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name, progress.bar("peers", 2 * len(names)) as advance:
         folder = Path(name)
-        visits = _write_clip(folder / "clip.avi")
+        visits = write_clip(folder / "clip.avi")
         _enrol(folder)
         rows = []
         for system in names:
@@ -65,7 +65,7 @@ def _headlines(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"cpu_ms_per_recognized_encounter": ours, "peer_cpu_over_ours": ratios}
 
 
-def _write_clip(path: Path) -> list[list[int]]:
+def write_clip(path: Path) -> list[list[int]]:
     """Write the video; return the first and last frame of each visit."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH_PX, HEIGHT_PX))
     writer.set(cv2.VIDEOWRITER_PROP_QUALITY, 95)
@@ -90,12 +90,17 @@ def _views() -> Iterator[tuple[Image, int | None]]:
 
 def _enrol(folder: Path) -> None:
     """Enrol the man in a store of ours, and leave the same pictures for the others."""
-    pictures = folder / "pictures"
+    pictures = write_pictures(folder / "pictures")
+    config = Config()
+    config = msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=str(folder)))
+    people.add(config, "The man", [pictures], ignored=False)
+
+
+def write_pictures(pictures: Path) -> Path:
+    """Write the pictures that the man is enrolled with into a new folder; returns it."""
     pictures.mkdir()
     every = scenes.ENROLLED_FRAMES // _ENROLLED
     for i, image in enumerate(scenes.enrolment_pictures()[::every][:_ENROLLED]):
         large = cv2.resize(image, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(pictures / f"{i:02}.png"), large)
-    config = Config()
-    config = msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=str(folder)))
-    people.add(config, "The man", [pictures], ignored=False)
+    return pictures

@@ -1,0 +1,102 @@
+"""`python -m tools.bench embedders`: what an owner pays who chooses another embedder, on one video of two visits.
+
+The pipeline watches the video of `peers` once with each embedder, the man enrolled with it. Processor time is measured,
+decoding left out. Energy is an estimate: the frames, looks and embeddings of the run at a board's first-guess costs
+(`edge/power/costs.py`), with the cost of an embedding multiplied by the embedder's time over that of LightCNN-9, which
+those costs are for. Both embedders are timed in turns.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge.bench import progress, worker
+from edge.bench.timing import interleaved, ratio
+from edge.config import Config, DeviceConfig, RecognitionConfig
+from edge.models import golden
+from edge.models.manifest import MANIFEST, load_manifest
+from edge.pipeline import Pipeline
+from edge.power.costs import PRIORS
+from edge.processes import people
+from edge.processes.assembly import build_pipeline
+from edge.processes.gallery import LiveGallery
+from edge.records import Frame
+from edge.vision.embedder import load_embedder
+from tools.bench.peer_runs import FPS, frames_of, visits_at
+from tools.bench.peers import write_clip, write_pictures
+
+EMBEDDERS = ("lightcnn9", "sface")
+BOARD = "pi-4"
+_ROUNDS = 40
+
+
+def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
+    """Return a row for each embedder, and how many times the first one's the second one costs; raises EdgeError."""
+    times = _times(rounds)
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as name, progress.bar("embedders", 2) as advance:
+        folder, rows = Path(name), []
+        visits = write_clip(folder / "clip.avi")
+        pictures = write_pictures(folder / "pictures")
+        for model in EMBEDDERS:
+            arguments = {"clip": str(folder / "clip.avi"), "pictures": str(pictures), "visits": visits}
+            row = worker.call(__name__, "watch", model=model, data_dir=str(folder / model), **arguments)
+            rows.append({"model": model, **row, "embedding_over_first": times[model], **energy(row, times[model])})
+            advance()
+    first, second = rows
+    over = {key: round(second[key] / first[key], 2) for key in ("cpu_ms_a_visit", "joules_a_visit")}
+    return {"board": BOARD, "over": over, "rows": rows}
+
+
+def watch(model: str, clip: str, pictures: str, visits: list[list[int]], data_dir: str) -> dict[str, Any]:
+    """Enrol the man with this embedder, and let the pipeline watch the clip; for the worker."""
+    cv2.setNumThreads(1)
+    config = Config(device=DeviceConfig(data_dir=data_dir), recognition=RecognitionConfig(model=model))
+    config.data_dir.mkdir(parents=True)
+    people.add(config, "The man", [Path(pictures)], ignored=False)
+    pipeline: Pipeline = build_pipeline(config, LiveGallery(config))
+    recognised: set[int] = set()
+    cpu_s = 0.0
+    for i, image in enumerate(frames_of(clip)):
+        began_s = time.process_time()
+        decisions = pipeline.process(Frame(image, i / FPS, i))
+        cpu_s += time.process_time() - began_s
+        for decision in decisions:
+            if decision.event_type == "match":
+                recognised |= visits_at(round(decision.t_s * FPS), visits)
+    counters = pipeline.counters
+    return {
+        "recognised": len(recognised),
+        "visits": len(visits),
+        "cpu_ms_a_visit": round(1e3 * cpu_s / len(visits), 1),
+        "frames": counters.frames,
+        "looks": counters.looks,
+        "embeddings": counters.embeddings,
+    }
+
+
+def energy(row: dict[str, Any], embedding_over_first: float) -> dict[str, float]:
+    """Return the estimated energy of one visit on the board, beyond what the idle board draws, J."""
+    costs = PRIORS[BOARD].costs
+    embeddings_j = row["embeddings"] * costs.embed_j * embedding_over_first
+    joules = row["frames"] * costs.capture_j + row["looks"] * costs.look_j + embeddings_j
+    return {
+        "joules_a_visit": round(joules / row["visits"], 2),
+        "joules_of_embeddings_a_visit": round(embeddings_j / row["visits"], 2),
+    }
+
+
+def _times(rounds: int) -> dict[str, float]:
+    """Return the time of an embedding over that of the first embedder's, both on one thread, in turns."""
+    runs = {}
+    for name in EMBEDDERS:
+        entry = load_manifest().embedder(name)
+        embedder = load_embedder(entry, "onnxruntime", 1, MANIFEST.parent)
+        runs[name] = partial(embedder.embed, golden.crops(entry.contract)[0])
+    times = interleaved(runs, rounds)
+    return {name: round(ratio(times[name], times[EMBEDDERS[0]]), 2) for name in EMBEDDERS}
