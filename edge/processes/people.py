@@ -111,6 +111,8 @@ def whom(wish: Wish, people: Sequence[Person], ask: Ask = refuse) -> Person | No
         return None
     if len(taken) == 1 and not taken[0].templates:
         return taken[0]  # the model has changed: the person must be enrolled again
+    if len(taken) == 1 and not taken[0].templates:
+        return taken[0]  # to be enrolled again: the model has changed
     ids = ", ".join(f"{person.name} ({person.id})" for person in taken)
     if len(taken) == 1 and ask(f"{ids} is enrolled already. Add the pictures to that person?"):
         return taken[0]
@@ -168,7 +170,7 @@ def _extended(store: Store, target: Person, enrolment: Enrolment, most: int, ask
     dropped: list[int] = []
 
     def kept(old: NDArray[np.float32]) -> list[int]:
-        if enrolment.is_unlike(old):
+        if len(old) and enrolment.is_unlike(old):
             _have_confirmed(f"these pictures look like somebody else than {target.name} ({target.id})", ask)
         chosen = enrolment.beside(old, most)
         dropped.extend(i for i in range(len(enrolment.templates)) if i + len(old) not in chosen)

@@ -36,7 +36,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Config:
     config.data_dir.mkdir()
     man = people.add(config, "The man", [folder / "man"], ignored=False, keep_crops=True)
     assert man.person.crops == man.person.templates > 0
-    assert "crops, encrypted" in man.as_text()
+    assert "kept" in man.as_text() and "crop" in man.as_text()
     assert people.add(config, "The woman", [folder / "woman"], ignored=False).person.crops == 0
     return config
 
@@ -87,6 +87,18 @@ def test_an_update_brings_along_who_has_crops_and_going_back_everybody(config: C
     conversion.follow(config)
     assert recognised(config) == {"man": "The man", "woman": "The woman"}
     assert LiveGallery(config).missing == ()
+
+
+def test_who_is_missing_is_enrolled_again_by_name_and_keeps_the_id(
+    config: Config, enrolled: Config, tmp_path: Path
+) -> None:
+    before = {person["name"]: person["id"] for person in people.listing(config)}
+    update(config, tmp_path / "other")
+    conversion.follow(config)
+    again = people.add(config, "The woman", [enrolled.data_dir.parent / "woman"], keep_crops=True)
+    assert again.person.id == before["The woman"]
+    assert again.person.crops == again.person.templates == 1
+    assert recognised(config) == {"man": "The man", "woman": "The woman"}
 
 
 def test_a_model_of_another_name_is_followed_only_when_asked(config: Config, tmp_path: Path) -> None:
