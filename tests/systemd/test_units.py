@@ -196,7 +196,13 @@ def test_what_is_installed_is_locked_by_hash_to_the_versions_that_are_tested() -
     for name, requirements in wanted.items():
         there = {re.split(r"[<>=]", requirement)[0] for requirement in requirements}
         assert there <= set(locked["base"]) | set(locked[name]), f"run python -m tools.lock: {name}.txt lacks {there}"
-    for package, text in {**locked["base"], **locked["enroll"], **locked["gauge"], **locked["tflite"]}.items():
+    for package, text in {
+        **locked["base"],
+        **locked["enroll"],
+        **locked["gauge"],
+        **locked["sface"],
+        **locked["tflite"],
+    }.items():
         assert re.search(r"^    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE), package
         version = re.split(r"==|\s", text)[1]
         assert tested.get(package, version) == version, package
