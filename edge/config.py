@@ -1,7 +1,7 @@
 """TOML → frozen structs. Strict: an unknown key or a wrong type names file, line, key, value and the nearest known key.
 
-The defaults below are the documentation's single source; `config/edge.toml` shows every key with its comment, and a
-test holds the two together.
+The defaults below are the single source. `config/edge.toml` shows every key with its comment, and a test compares the
+two.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DeviceConfig(_Section, frozen=True):
 
 
 class CameraConfig(_Section, frozen=True):
-    """Where frames come from."""
+    """The source of frames."""
 
     source: Literal["picamera2", "v4l2", "video", "images", "mjpeg", "rtsp", "gstreamer"] = "picamera2"
     paths: list[str] = []
@@ -119,7 +119,7 @@ class LivenessConfig(_Section, frozen=True):
     deny_unknown: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a key that would do nothing where its owner thinks it does."""
+        """Refuse a key that would have no effect."""
         if not 0 < self.bpcer < 1:
             raise ValueError("bpcer is a share above 0 and below 1")
         if self.deny_unknown and self.mode != "deny":
@@ -210,7 +210,7 @@ class PeopleConfig(_Section, frozen=True):
 
 
 class PrivacyConfig(_Section, frozen=True):
-    """What the owner allows to leave beside the opaque id."""
+    """Data that may leave the device besides the opaque id."""
 
     publish_names: bool = False
     presence: Annotated[dict[PersonId, PublishedName], Meta(max_length=MAX_PRESENCE)] = {}
@@ -307,7 +307,7 @@ class Config(_Section, frozen=True):
         return self.data_dir / "models"
 
 
-# Keys of earlier versions, and what stands for them now.
+# Keys of earlier versions, and their replacements.
 REPLACED: Mapping[tuple[str, str], str] = {
     ("motion", "still_check_s"): "it is [power] floor_look_s now: a look at least so often, also where nothing moves",
     ("power", "device"): "it is [power] board now",

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: names lie, and phones leave suffixes out. Only bytes: no picture is decoded."""
+"""The type of a file by its first bytes, since suffixes may be wrong or missing. No picture is decoded."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def played_in(folder: Path) -> Iterator[Path]:
 
 
 def _of_brands(head: bytes) -> Kind:
-    """Tell pictures from films in a file of ISO boxes, by the brands that its first box names."""
+    """Distinguish pictures from films in a file of ISO boxes, by the brands in its first box."""
     brands = {head[8:12], *(head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4]), len(head)), 4))}
     if brands & _AVIF_BRANDS:
         return "picture"

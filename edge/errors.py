@@ -1,10 +1,10 @@
-"""The exception family of the runtime: what is wrong, and how to mend it."""
+"""The exceptions of the runtime: each has a fault and a remedy."""
 
 from __future__ import annotations
 
 
 class EdgeError(Exception):
-    """An error the user can act on. `what` names the fault, `remedy` the way out."""
+    """An error the user can act on. `what` names the fault, `remedy` its correction."""
 
     exit_code = 1
 
@@ -35,7 +35,7 @@ class SourceError(EdgeError):
 
 
 class ModelError(EdgeError):
-    """A model file is missing, altered, or computes something else than it should."""
+    """A model file is missing, altered, or computes wrong results."""
 
 
 class StoreKeyError(EdgeError):
@@ -47,7 +47,7 @@ class StoreError(EdgeError):
 
 
 class EnrolmentError(EdgeError):
-    """A person cannot be enrolled from what was given."""
+    """A person cannot be enrolled from the given pictures."""
 
 
 class NameTakenError(StoreError):
@@ -71,7 +71,7 @@ class PublisherError(EdgeError):
 
 
 class ProvisionError(EdgeError):
-    """The device, or the host, refuses what came over the cable, or the cable has gone."""
+    """The device or the host refuses a message over the cable, or the cable is unplugged."""
 
 
 class SensorError(EdgeError):

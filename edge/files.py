@@ -55,9 +55,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace(path: Path, content: bytes, *, shared: bool = False) -> None:
-    """Replace a file as a whole, durably, and wipe what it held; the caller holds `locked`.
+    """Replace a file atomically and durably, and wipe the old content; the caller holds `locked`.
 
-    Killed or out of space at any step, the old file or the new one stands under the name, never a mixture.
+    After a kill or a full disk at any step, the name has the old file or the new one, never a mixture.
     `shared`: the group of a shared folder may read it too.
     """
     temp = temp_of(path)
@@ -79,7 +79,7 @@ def temp_of(path: Path) -> Path:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, if it is there, and wipe what it held; OSError (ELOOP) for a symbolic link."""
+    """Remove a file, if it exists, and wipe its content; OSError (ELOOP) for a symbolic link."""
     with _kept_open(path) as old:
         if old is not None:
             path.unlink()

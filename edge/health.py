@@ -1,4 +1,4 @@
-"""Tell systemd how the process fares. Without systemd every call does nothing."""
+"""Report the state of the process to systemd. Without systemd every call does nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket  # AF_UNIX datagrams to the service manager only
 
 from edge.clock import now_s
 
-_ALIVE_EVERY_S = 0.5  # more often tells the manager nothing new
+_ALIVE_EVERY_S = 0.5  # more often is not needed
 
 
 class Notifier:
@@ -19,7 +19,7 @@ class Notifier:
         self._alive_s = float("-inf")
 
     def ready(self, status: str) -> None:
-        """Say that start-up is over."""
+        """Report the end of the start."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
@@ -30,7 +30,7 @@ class Notifier:
             self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self) -> None:
-        """Say that the process ends on purpose."""
+        """Report that the process ends on request."""
         self._send("STOPPING=1")
 
     def _send(self, message: str) -> None:

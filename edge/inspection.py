@@ -1,4 +1,4 @@
-"""Refuse other processes of our user a look inside: its own children, and on a workbench all of the runtime."""
+"""Refuse inspection by other processes of the same user: child processes, and on a workbench all of the runtime."""
 
 from __future__ import annotations
 

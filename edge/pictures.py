@@ -1,4 +1,4 @@
-"""Pictures that are no part of a moving view: each face is judged by itself, at once."""
+"""Single pictures, outside of a moving view: each face is judged by itself, at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.stages import Aligner, Detector, Embedder, FaceGate, Liveness, Matcher
 
 
 class Stages(Protocol):
-    """The stages that are asked; a pipeline has them."""
+    """The stages in use; a pipeline has them."""
 
     detector: Detector
     orientation: Orientation

@@ -3,8 +3,8 @@
     frame ─▶ motion gate ─▶ detector ─▶ confidence and size gate ─▶ tracker ─▶ refine landmarks ─▶ quality gate
           ─▶ align ─▶ best shot ─▶ embed ─▶ match ─▶ live? ─▶ decide ─▶ decision
 
-Every stage is handed in and known here only by its Protocol (`edge/stages.py`), so each can be replaced, measured and
-tested alone. `processes/vision.py` puts the real ones together and carries decisions to the outbox.
+Every stage is an argument, known here only by its Protocol (`edge/stages.py`), so each can be replaced, measured and
+tested alone. `processes/vision.py` builds the real ones and writes decisions to the outbox.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Pipeline:
     encounters: Encounters
     counters: Counters = field(default_factory=Counters)
     reasons: Reasons = field(default_factory=Reasons)  # why looks and encounters gave nothing
-    view: View = field(default_factory=View)  # what the last look has shown
-    undecided: frozenset[int] = frozenset()  # tracks of the last look that nobody has been recognised in
+    view: View = field(default_factory=View)  # the faces of the last look
+    undecided: frozenset[int] = frozenset()  # undecided tracks of the last look
 
     def process(self, frame: Frame) -> list[Decision]:
         """Take one frame through the stages that are due; returns the decisions that it completes."""
@@ -79,7 +79,7 @@ class Pipeline:
         return self._counted(self.encounters.finish())
 
     def silences(self) -> list[Silence]:
-        """Return, once, why encounters that are over since the last call gave no event."""
+        """Return, once, why encounters that ended since the last call gave no event."""
         silences = self.encounters.silences()
         for silence in silences:
             self.reasons.note([silence.reason], silence.t_s)
@@ -92,7 +92,7 @@ class Pipeline:
         self.shots.set_rate(rates.embeddings_hz)
 
     def _judge(self, frame: Frame) -> list[Decision]:
-        """Decide each face of a picture that is no part of a moving view."""
+        """Decide each face of a single picture."""
         self.counters.looks += 1
         findings = examine(self, frame)
         refused = [r for f in findings for r in f.refused]
@@ -129,7 +129,7 @@ class Pipeline:
                 self.shots.offer(track, shot, quality, frame, self.encounters.missing(track.id))
 
     def _admitted(self, frame: Frame, found: list[Face]) -> list[Face]:
-        """Return the finds that pass the confidence and size gate, and count why others do not."""
+        """Return the detections that pass the confidence and size gate, and count why others do not."""
         judged = [(face, self.face_gate.refusal(frame, face)) for face in found]
         refused = [(face, refusal) for face, refusal in judged if refusal is not None]
         absent = () if found else self.orientation.explain(frame, NO_FACE)

@@ -1,4 +1,4 @@
-"""Text of others as a person may see it: names, device strings and file names cannot drive a terminal."""
+"""Make foreign text safe to print: names, device strings and file names cannot control a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pipeline counts: its work, and why looks and encounters give no event, each reason with its last time."""
+"""Counters of a pipeline: its work, and the reasons why looks and encounters give no event, with their last times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Count:
-    """How often a reason was met, and when last."""
+    """Count of a reason, and its last time."""
 
     count: int = 0
     last_s: float = float("-inf")  # on the clock of the frames
@@ -30,7 +30,7 @@ class Reasons:
 
 @dataclass(slots=True)
 class Counters:
-    """What the pipeline has done so far."""
+    """The work of the pipeline so far."""
 
     frames: int = 0
     looks: int = 0  # runs of the detector

@@ -1,4 +1,4 @@
-"""What flows through the pipeline: frozen records, each array with its shape, dtype, range and unit.
+"""The records of the pipeline: frozen, each array with its shape, dtype, range and unit.
 
 Coordinates are pixels of the frame, origin at the top left, x to the right, y down. Times `t_s` are
 seconds of one monotonic clock; wall-clock time exists only in published events.
@@ -24,7 +24,7 @@ class Frame:
     image: NDArray[np.uint8]  # (H, W, 3) uint8, BGR, 0..255
     t_s: float  # capture time, monotonic
     index: int  # 0, 1, 2, … within one source
-    still: bool = False  # a picture of its own: what was in view before it is not in view any more, nor after it
+    still: bool = False  # a single picture: the frames before and after it show other views
 
     @property
     def height_px(self) -> int:
@@ -39,7 +39,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What moved between this frame and the background."""
+    """The motion between the background and this frame."""
 
     kind: MotionKind  # "ego": the camera moved; "scene": something in view moved (with or without the camera)
     shift_px: tuple[float, float]  # (dx, dy) of the image since the previous frame, px of the full frame
@@ -53,7 +53,7 @@ class Face:
     box_px: NDArray[np.float32]  # (4,) float32: x, y, width, height
     landmarks_px: NDArray[np.float32]  # (5, 2) float32: right eye, left eye, nose, right and left mouth corner
     score: float  # detector confidence, 0..1
-    trust: float = 1.0  # that the landmarks are right, 0..1; 1 as the detector, which does not know, finds them
+    trust: float = 1.0  # in the landmarks, 0..1; 1 from the detector, which does not estimate it
 
     @property
     def size_px(self) -> float:
@@ -63,7 +63,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How fit a face is for recognition."""
+    """Quality of a face for recognition."""
 
     sharpness: float  # see `edge.vision.gates.sharpness`; larger is sharper
     brightness: float  # mean gray of the face, 0..255
@@ -81,7 +81,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedFace:
-    """A face brought to the geometry that an embedder was trained on."""
+    """A face in the geometry that an embedder was trained on."""
 
     pixels: NDArray[np.uint8]  # (S, S) gray or (S, S, 3) BGR, uint8, 0..255; S from the model's manifest
 
@@ -93,7 +93,7 @@ class AlignedFace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceView:
-    """A face with its surroundings, as a liveness model reads it."""
+    """A face with its surroundings, the input of a liveness model."""
 
     pixels: NDArray[np.uint8]  # (S, S, 3) uint8, BGR, 0..255; S from the model's manifest
     kept: float  # 0..1, share of the wanted surroundings' side that the frame holds
@@ -101,7 +101,7 @@ class FaceView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shot:
-    """One face of a track at one moment: what the stages behind the best shot read."""
+    """One face of a track at one moment: the input of the stages after the best shot."""
 
     crop: AlignedFace
     view: FaceView | None  # None: the liveness model cannot judge this face
@@ -109,28 +109,28 @@ class Shot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """Where a face lies on the unit sphere of one model."""
+    """A face as a point on the unit sphere of one model."""
 
     vector: NDArray[np.float32]  # (D,) float32, Euclidean norm 1
-    model: str  # SHA-256 of the model file: embeddings of different models never meet
+    model: str  # id of the model: embeddings of different models are never compared
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The nearest identity of the gallery, whether or not it is near enough."""
+    """The nearest identity of the gallery, with or without a match."""
 
     person: str | None  # opaque id; None: the score is below the threshold, or the margin too small
     band: Band | None  # None where person is None
     score: float  # normalised cosine to the nearest person's mean template; never leaves the device
     threshold: float  # the score that this person needed
-    margin: float  # how much further above the threshold than the second person; inf with one person
+    margin: float  # difference to the second person's lead over the threshold; inf with one person
     ignored: bool = False  # the person is on the ignore list: neither match nor unknown is reported
-    rivals: tuple[str, ...] = ()  # who else it may be, nearest first; with no person: everybody it may be
+    rivals: tuple[str, ...] = ()  # other people it may be, nearest first; without a person: all people it may be
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """What became of one face of a picture that is judged by itself."""
+    """Result of one face of a single picture."""
 
     face: Face
     refused: tuple[str, ...] = ()  # why it was not embedded
@@ -142,25 +142,25 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the pipeline concludes; `processes/vision.py` turns it into a published event."""
+    """A decision of the pipeline; `processes/vision.py` turns it into a published event."""
 
     event_type: EventType
     encounter: int  # 1, 2, … within one run
     person: str | None  # opaque id; None for `unknown` and for the `end` of an unknown
     band: Band | None
     t_s: float  # capture time of the deciding frame
-    live: bool | None = None  # False: a picture of a face; None: the liveness model cannot tell; None in `end`
+    live: bool | None = None  # False: a picture of a face; None: unknown; None in `end`
     # (D,) float32, mean of unit embeddings on which it was decided, for corrections on the device; None in `end`
     evidence: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known so far of the face of a track."""
+    """Present state of a track's face."""
 
     verdict: str  # "gathering", "match", "unknown", "silent"
     embeddings: int
-    match: Match | None  # the matcher's last word; never leaves the device
+    match: Match | None  # the matcher's last result; never leaves the device
     live: bool | None = None  # whether the face is live; None: unknown, or not decided yet
 
 

@@ -1,4 +1,4 @@
-"""Why pictures are refused, as a person reads it: one line a reason, each file named once, and one remedy."""
+"""Refused pictures in text for a person: a line for each reason, with its files and one remedy."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ REMEDIES: Mapping[str, str] = {
     "a picture": "show the face itself to the camera",
     "not surely live": "leave some room round the face",
 }
-"""Reason → what whoever chooses the pictures can do. Live hints for the person before the camera are the gates'."""
+"""Reason → remedy for the person who chooses the pictures. Hints for a person in front of the camera: `HINTS`."""
 
 
 class Outcome(Protocol):
-    """What became of one picture (`enrolment.Outcome`)."""
+    """Result of one picture (`enrolment.Outcome`)."""
 
     @property
     def name(self) -> str:
-        """What the picture is called."""
+        """Name of the picture."""
 
     @property
     def refused(self) -> Sequence[str]:
@@ -44,7 +44,7 @@ class Outcome(Protocol):
 
     @property
     def remedy(self) -> str:
-        """The remedy of whoever could not read it; empty: it could be read."""
+        """Remedy for a picture that could not be read; empty: it could be read."""
 
 
 def by_reason(outcomes: Iterable[Outcome]) -> list[str]:

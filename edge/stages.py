@@ -1,4 +1,4 @@
-"""What the pipeline asks of each stage: one Protocol a stage, its docstring the contract."""
+"""Interfaces of the stages: one Protocol for each stage, its docstring is the contract."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from edge.records import (
 
 
 class MotionGate(Protocol):
-    """Tells what moved since the frames before."""
+    """Returns the motion since the frames before."""
 
     def observe(self, frame: Frame) -> Motion: ...
 
 
 class Schedule(Protocol):
-    """Tells which frames are worth a look."""
+    """Decides which frames the detector sees."""
 
     def due(self, motion: Motion, following: bool, t_s: float) -> bool: ...
     def set_rates(self, rates: Rates) -> None: ...
@@ -80,7 +80,7 @@ class Tracker(Protocol):
 
 
 class Refiner(Protocol):
-    """Finds the landmarks of a face again, whatever its tilt, and says how far they can be trusted."""
+    """Finds the landmarks of a face again, at any tilt, and returns the trust in them."""
 
     def refine(self, frame: Frame, face: Face) -> Face: ...
 
@@ -98,20 +98,20 @@ class Aligner(Protocol):
 
 
 class CropKeeper(Protocol):
-    """Encodes what is kept of a face, so that a later embedder can look at it again."""
+    """Encodes the crop of a face that is kept for a later embedder."""
 
     def keep(self, frame: Frame, face: Face) -> bytearray: ...
 
 
 class Liveness(Protocol):
-    """Tells a live face from a picture of one, asked once a decision; None: it cannot tell."""
+    """Decides whether a face is live or a picture, once for each decision; None: unknown."""
 
     def view(self, frame: Frame, face: Face, quality: Quality) -> FaceView | None: ...
     def judge(self, views: Sequence[FaceView]) -> bool | None: ...
 
 
 class BestShots(Protocol):
-    """Keeps the best shot of each track for the embedder, and hands out first what decides most."""
+    """Keeps the best shot of each track for the embedder, and orders the shots to decide the most people."""
 
     def wants(self, track_id: int, quality: Quality, t_s: float) -> bool: ...
     def offer(self, track: Track, shot: Shot, quality: Quality, frame: Frame, missing: int) -> None: ...

@@ -1,4 +1,4 @@
-"""What the last look has shown, for somebody who watches the device at work. It is kept in memory and replaced."""
+"""The faces of the last look, for `edge-daemon watch`. They are kept in memory and replaced by the next look."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Words that several rooms share, each defined once: forms of names, modes and reasons, file suffixes, bit masks.
 
-The rooms import nothing of each other; what they must agree on stands here. This module needs msgspec alone: the
+The rooms import nothing of each other; their common words are defined here. This module needs only msgspec, since the
 publisher and the laptop load it too.
 """
 
@@ -13,7 +13,7 @@ from msgspec import Meta
 # ── forms; \Z and not $: the latter would let a line break pass at the end ──
 
 WORDS: Final[dict[str, str]] = {}
-"""Pattern → what a person reads where a text does not fit it (`edge/forms.py`)."""
+"""Pattern → its description for a person whose text does not match it (`edge/forms.py`)."""
 
 
 def form(pattern: str, words: str, *, max_length: int | None = None) -> Meta:
@@ -50,7 +50,7 @@ PublishedName = Annotated[
         "a name as it is published, at most 40 characters on one line; empty: the id is published",
     ),
 ]
-"""What a person is called outside of the device, where the owner wants it."""
+"""A person's name outside of the device, if the owner sets one."""
 
 MAX_PRESENCE: Final = 16
 """People whose presence a device may publish: the state must stay small."""
@@ -74,10 +74,10 @@ Wish = Literal[
     "followed",
     "on_mains",  # it begins when the charger is left
     "no_battery",  # no battery is read
-    "wrong_cells",  # a voltage is read that is not that of so many cells
-    "gauge_unusable",  # a gauge is read that says what cannot be
+    "wrong_cells",  # the voltage does not fit the number of cells
+    "gauge_unusable",  # the gauge's values are impossible
 ]
-"""What becomes of `[power] run_time`."""
+"""State of `[power] run_time`."""
 
 PowerReason = Literal[
     "normal",
@@ -125,10 +125,10 @@ SilentReason = Literal[
     "misaligned",  # its landmarks do not fit a face
     "undecided",  # an encounter with fewer embeddings than a decision needs
     "nobody_near",  # an encounter that was reported as unknown
-    "margin",  # an encounter with somebody known, but not clear who
-    "twice_in_view",  # an encounter with the face of somebody in view: a mirror, a photo
+    "margin",  # an encounter with one of several enrolled people, but not clear which
+    "twice_in_view",  # an encounter with the face of a person in view: a mirror, a photo
     "picture",  # an encounter whose face was not live, and denied
-    "not_surely_live",  # an encounter of which that could not be told, and denied
+    "not_surely_live",  # an encounter of unknown liveness, and denied
     "paused",
     "no_energy",
 ]
