@@ -1,0 +1,166 @@
+"""N devices made of the real parts: vision's writing end fills outboxes, the real publisher empties them.
+
+    python -m tools.fleet.devices write FOLDER     the encounters of all devices into their outboxes
+    python -m tools.fleet.devices publish FOLDER N the publishers of group N, each in a thread
+
+`FOLDER/fleet.json` says what to do. A group is one process, which can be killed: its outboxes stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge import config
+from edge.config import Config
+from edge.events import publisher
+from edge.events.backlog import Backlog, new_boot
+from edge.events.clock import moment
+from edge.events.outbox import Outbox
+from edge.events.publisher import Publisher
+from edge.processes.signals import stop_on_signals
+from tools.days.world import draw_day
+
+_MODEL = "f1" * 8  # of no model: nothing was recognised here
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """What the devices do."""
+
+    devices: int
+    events: int  # of each device
+    seconds: float  # over which they are spread
+    seed: int
+    host: str
+    port: int
+    group: int  # devices in one process
+    user: str = ""
+
+    @property
+    def groups(self) -> int:
+        """How many processes publish."""
+        return -(-self.devices // self.group)
+
+    def members(self, group: int) -> range:
+        """Return the devices of a group."""
+        return range(group * self.group, min(self.devices, (group + 1) * self.group))
+
+
+def name_of(device: int) -> str:
+    """Return the id of a device."""
+    return f"device-{device:05d}"
+
+
+def configured(fleet: Fleet, folder: Path, device: int) -> Config:
+    """Return the configuration of one device, with acknowledgements and a folder of its own."""
+    place = folder / "devices" / name_of(device)
+    place.mkdir(parents=True, exist_ok=True)
+    login = f'username = "{fleet.user}"\npassword_file = "{folder / "password"}"\n' if fleet.user else ""
+    return config.parse(
+        f'[device]\nid = "{name_of(device)}"\ndata_dir = "{place}"\n'
+        f'[mqtt]\nhost = "{fleet.host}"\nport = {fleet.port}\nacks = true\ndiscovery = false\n{login}',
+        name_of(device),
+    )
+
+
+def stretch(seed: int, encounters: int, seconds: float) -> list[float]:
+    """Return when the encounters of a stretch of a simulated day begin, pressed into `seconds`."""
+    arrivals = np.sort(draw_day(np.random.default_rng(seed)).encounters.arrive_s)
+    chosen = arrivals[len(arrivals) // 3 :][:encounters]
+    chosen = np.resize(chosen, encounters) if len(chosen) else np.zeros(encounters)
+    span_s = max(float(chosen.max() - chosen.min()), 1.0)
+    return sorted(float(at_s) for at_s in (chosen - chosen.min()) / span_s * seconds)
+
+
+def write(fleet: Fleet, folder: Path) -> None:
+    """Write the events of all devices as time goes, and leave in `written.json` how many each device wrote."""
+    stop = stop_on_signals()
+    with contextlib.ExitStack() as stack:
+        backlogs = []
+        for device in range(fleet.devices):
+            path = configured(fleet, folder, device).outbox_path
+            backlog = Backlog(path, device=name_of(device), boot=new_boot(), max_events=100_000, max_age_s=1e6)
+            stack.callback(backlog.close)
+            backlogs.append(backlog)
+        due = sorted(
+            (at_s, device, number)
+            for device in range(fleet.devices)
+            for number, at_s in enumerate(stretch(fleet.seed + device, fleet.events // 2, fleet.seconds), 1)
+        )
+        began_s = time.monotonic()
+        for at_s, device, number in due:
+            if stop.wait(max(0.0, began_s + at_s - time.monotonic())):
+                break
+            _encounter(backlogs[device], number)
+        written = {name_of(d): {b.boot: b.appended - b.held} for d, b in enumerate(backlogs)}
+    (folder / "written.json").write_text(json.dumps(written), encoding="utf-8")
+
+
+def _encounter(backlog: Backlog, number: int) -> None:
+    """Write the two events of one encounter: somebody known, and the end."""
+    for kind in ("match", "end"):
+        backlog.append(
+            event_type="match" if kind == "match" else "end",
+            encounter=number,
+            person="p-aaaaaaaa",
+            band="certain",
+            model=_MODEL,
+            born=moment(),
+            live=None,
+        )
+
+
+def publish(fleet: Fleet, folder: Path, group: int) -> None:
+    """Run the publishers of one group until told to stop; then leave what they cost in `cost-GROUP.json`."""
+    stop = stop_on_signals()
+    # So many publishers on a few processors ask their outboxes less often; on a device it is every 0.2 s.
+    publisher._TICK_S = max(publisher._TICK_S, fleet.devices / 200.0)  # noqa: SLF001
+    members = [threading.Thread(target=_one, args=(fleet, folder, device, stop)) for device in fleet.members(group)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cost = {"cpu_s": used.ru_utime + used.ru_stime, "memory_mb": used.ru_maxrss / 1024, "devices": len(members)}
+    (folder / f"cost-{group}.json").write_text(json.dumps(cost), encoding="utf-8")
+
+
+def _one(fleet: Fleet, folder: Path, device: int, stop: threading.Event) -> None:
+    settings = configured(fleet, folder, device)
+    stop.wait(random.uniform(0.0, 2.0))  # noqa: S311 - they are not switched on in one instant
+    with contextlib.closing(Outbox.of(settings)) as outbox:
+        Publisher(settings, outbox).run(stop)
+
+
+def depths(fleet: Fleet, folder: Path) -> Iterator[int]:
+    """Yield how many events wait on each device."""
+    for device in range(fleet.devices):
+        with contextlib.closing(Outbox.of(configured(fleet, folder, device))) as outbox:
+            yield outbox.counts().depth
+
+
+def main() -> int:
+    """Run one process of the simulator."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    fleet = msgspec.json.decode((folder / "fleet.json").read_bytes(), type=Fleet)
+    if what == "write":
+        write(fleet, folder)
+    else:
+        publish(fleet, folder, int(sys.argv[3]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

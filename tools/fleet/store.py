@@ -1,0 +1,106 @@
+"""The consumer's store: each event once in PostgreSQL, by `(device, boot, seq)`, and what may be acknowledged.
+
+The primary key refuses what comes again, so an event counts once however often a broker or a device repeats it. What
+is acknowledged to a device is the highest `seq` without a gap below it, found in the transaction that stores the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import psycopg
+from msgspec import UNSET
+
+from edge.events.event import Event
+from edge.events.messages import Ack
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (
+    device text NOT NULL,
+    boot text NOT NULL,
+    seq bigint NOT NULL,
+    id uuid NOT NULL,
+    time timestamptz NOT NULL,
+    event_type text NOT NULL,
+    encounter bigint NOT NULL,
+    person text,
+    band text,
+    late boolean NOT NULL,
+    model text NOT NULL,
+    name text,
+    live text,
+    received timestamptz NOT NULL DEFAULT clock_timestamp(),
+    arrival bigserial NOT NULL,
+    PRIMARY KEY (device, boot, seq)
+);
+CREATE TABLE IF NOT EXISTS progress (
+    device text NOT NULL,
+    boot text NOT NULL,
+    up_to bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (device, boot)
+);
+"""
+
+_INSERT = """
+INSERT INTO event (device, boot, seq, id, time, event_type, encounter, person, band, late, model, name, live)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (device, boot, seq) DO NOTHING
+"""
+_KNOW = "INSERT INTO progress (device, boot) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+# In a run of numbers without a gap, a number minus its place is the same; from `up_to` on it is `up_to`.
+_ADVANCE = """
+UPDATE progress p SET up_to = greatest(up_to, coalesce((
+    SELECT max(seq) FROM (
+        SELECT seq, seq - row_number() OVER (ORDER BY seq) AS before
+        FROM event WHERE device = p.device AND boot = p.boot AND seq > p.up_to
+    ) AS beyond WHERE before = p.up_to
+), 0))
+WHERE device = %s AND boot = %s RETURNING up_to
+"""
+_SKIP = "UPDATE progress SET up_to = greatest(up_to, %s) WHERE device = %s AND boot = %s"
+
+
+class EventStore:
+    """One consumer's connection. Raises psycopg.Error where the database fails: then nothing may be acknowledged."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._connection = psycopg.connect(conninfo)
+        self.repeated = 0  # events that had been stored before
+
+    def keep(self, events: Sequence[Event], dropped: Iterable[tuple[str, Ack]] = ()) -> list[tuple[str, Ack]]:
+        """Store events in one transaction; returns what may be acknowledged to each device, once this returns.
+
+        `dropped`: devices with `publisher.oldest` of their state: what is below it and missing will not come.
+        """
+        skipped = list(dropped)
+        touched = sorted({(e.device, e.boot) for e in events} | {(device, ack.boot) for device, ack in skipped})
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            if events:
+                cursor.executemany(_INSERT, [_row(event) for event in events])
+                self.repeated += len(events) - max(cursor.rowcount, 0)
+            cursor.executemany(_KNOW, touched)
+            for device, ack in sorted(skipped, key=lambda item: (item[0], item[1].boot)):
+                cursor.execute(_SKIP, (ack.seq - 1, device, ack.boot))
+            return [(device, Ack(boot=boot, seq=_advanced(cursor, device, boot))) for device, boot in touched]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+def prepare(conninfo: str) -> None:
+    """Make the tables where they are not there."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+
+
+def _advanced(cursor: psycopg.Cursor[tuple[int]], device: str, boot: str) -> int:
+    row = cursor.execute(_ADVANCE, (device, boot)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    name = None if event.name is UNSET else event.name
+    live = None if event.live is UNSET else str(event.live).lower()
+    who = (event.device, event.boot, event.seq, event.id, event.time, event.event_type, event.encounter)
+    return (*who, event.person, event.band, event.late, event.model, name, live)
