@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.events import cloud
 
 MAX_INCOMING_BYTES = 4096  # asked of a v5 broker, and held against any: the longest valid request is far shorter
 _MAX_WAITING_PACKETS = 256  # of at most 2.5 KB each; 20 events, their answers and a greeting are far fewer
@@ -68,3 +72,11 @@ class BoundedClient(paho.Client):
         if len(self._out_packet) >= _MAX_WAITING_PACKETS:
             raise MisbehavedError(f"it reads nothing: {_MAX_WAITING_PACKETS} packets wait for it")
         return super()._packet_queue(*arguments, **named)
+
+
+def cloud_properties(attributes: cloud.Attributes) -> Properties:
+    """Return the properties of a PUBLISH that carries CloudEvents attributes."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = cloud.CONTENT_TYPE
+    properties.UserProperty = list(attributes)
+    return properties

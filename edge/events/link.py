@@ -33,9 +33,11 @@ from edge.events.client import (
     BoundedClient,
     LongPacketError,
     MisbehavedError,
+    cloud_properties,
     ended,
     words,
 )
+from edge.events.cloud import Attributes
 from edge.events.messages import Link
 from edge.events.refusals import UNSUPPORTED_PROTOCOL, Advice, advice, no_greeting, unreachable
 
@@ -328,15 +330,13 @@ class Connection:
         if code != paho.MQTT_ERR_SUCCESS:
             self._gone = self._gone or ended(code)
 
-    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Hand a QoS 1 message to the connection and return its id; a lost connection shows in the next `turn`.
-
-        Raises LinkError where the broker has left too many of ours unanswered.
-        """
+    def send(self, topic: str, payload: bytes, *, retain: bool = False, attributes: Attributes = ()) -> int:
+        """Hand over a QoS 1 message and return its id; raises LinkError where too many of ours are left unanswered."""
         try:
             if len(self._unanswered) >= _MAX_UNANSWERED:
                 raise MisbehavedError(f"it answers nothing: {_MAX_UNANSWERED} messages wait for it")
-            mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
+            properties = cloud_properties(attributes) if self.v5 and attributes else None
+            mid = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
         except MisbehavedError as e:
             self._gone = str(e)
             raise self._lost() from None

@@ -19,7 +19,7 @@ from msgspec import UNSET
 from edge.clock import now_s
 from edge.config import Config
 from edge.errors import EventError, OutboxError, PublisherError
-from edge.events import discovery
+from edge.events import cloud, discovery
 from edge.events.attempts import Attempts
 from edge.events.clock import moment
 from edge.events.event import UNREADABLE, Event, as_late, encode
@@ -353,7 +353,8 @@ class Publisher:
             self._answer_due_s = t_s + _STALL_S
         if not self._delivery.unacked:
             self._ack_due_s = t_s + self._ack_wait_s
-        mid = self._send(connection, self._topics.event, encode(event))
+        self._status.bytes_sent += len(self._topics.event.encode()) + len(payload := encode(event))
+        mid = connection.send(self._topics.event, payload, attributes=cloud.attributes(event, self._topics.base))
         self._status.resent += self._delivery.sent(mid, row)
 
     def _send_state(self, connection: Connection, t_s: float) -> None:

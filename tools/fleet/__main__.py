@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> int:
     asked.pop("command")
     if asked["devices"] < 1:
         parser.error("--devices: at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # engines and namespaces are taken away all the same
     plan = scenario.plan_of(asked.pop("devices"), **asked)
     try:
         with tempfile.TemporaryDirectory(prefix="edge-fleet-") as name:

@@ -69,6 +69,13 @@ class Batch:
             _log.warning("left out: %s", e)
 
 
+def prepare(host: str, user: str, password: str) -> None:
+    """Declare the queues on a node: what comes before they are there, no consumer gets, and devices send again."""
+    login = pika.PlainCredentials(user, password)
+    with contextlib.closing(pika.BlockingConnection(pika.ConnectionParameters(host, credentials=login))) as connection:
+        declare(connection.channel())
+
+
 class AmqpConsumer:
     """Consumes the quorum queues of a RabbitMQ cluster; any node will do."""
 

@@ -27,6 +27,7 @@ from edge.config import Config
 from edge.events import publisher
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
+from edge.events.messages import PublisherState, State, encode_state, parse_ack, parse_set
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.processes.signals import stop_on_signals
@@ -126,7 +127,9 @@ def publish(fleet: Fleet, folder: Path, group: int) -> None:
     stop = stop_on_signals()
     # So many publishers on a few processors ask their outboxes less often; on a device it is every 0.2 s.
     publisher._TICK_S = max(publisher._TICK_S, fleet.devices / 200.0)  # noqa: SLF001
-    members = [threading.Thread(target=_one, args=(fleet, folder, device, stop)) for device in fleet.members(group)]
+    _know_types()
+    settings = [configured(fleet, folder, device) for device in fleet.members(group)]
+    members = [threading.Thread(target=_one, args=(one, stop)) for one in settings]
     for member in members:
         member.start()
     for member in members:
@@ -136,8 +139,24 @@ def publish(fleet: Fleet, folder: Path, group: int) -> None:
     (folder / f"cost-{group}.json").write_text(json.dumps(cost), encoding="utf-8")
 
 
-def _one(fleet: Fleet, folder: Path, device: int, stop: threading.Event) -> None:
-    settings = configured(fleet, folder, device)
+def _know_types() -> None:
+    """Have msgspec learn every type before there are threads: two that teach it the same type at once crash it.
+
+    On a device a publisher has one thread.
+    """
+    publisher_state = PublisherState(
+        link="connecting", depth=0, oldest=None, published=0, resent=0, denied=0, dropped=0, damaged_files=0,
+        bytes_sent=0, rejected_sets=0,
+    )  # fmt: skip
+    state = State(device="one", time="2026-01-01T12:00:00.000Z", vision=None, publisher=publisher_state)
+    for known in (publisher_state, state):
+        encode_state(known)
+    parse_ack(b'{"boot":"5f0c1e9ab47d2236","seq":1}')
+    parse_set("recognition", b"true")
+    msgspec.json.decode(b"[]", type=list[str])
+
+
+def _one(settings: Config, stop: threading.Event) -> None:
     stop.wait(random.uniform(0.0, 2.0))  # noqa: S311 - they are not switched on in one instant
     with contextlib.closing(Outbox.of(settings)) as outbox:
         Publisher(settings, outbox).run(stop)

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from tools.fleet import consumer as consumer_of
 from tools.fleet import engines, store
 from tools.fleet.devices import Fleet, depths
 from tools.rig.brokers import Mosquitto
@@ -132,6 +133,7 @@ def _over_cluster(plan: Plan, folder: Path, conninfo: str, say: Callable[[str], 
             group=plan.group, user=engines.USER,
         )  # fmt: skip
         addresses = [node.address for node in nodes]
+        consumer_of.prepare(addresses[0], engines.USER, password)
         consumer = ["--to", conninfo, "amqp", *addresses]
         with _devices(fleet, folder, plan.consumers, login=password, consumer=consumer, nodes=addresses) as devices:
             began_s, began_wall_s = time.monotonic(), time.time()

@@ -1,0 +1,25 @@
+"""An event's attributes as CloudEvents 1.0 has them, for the user properties of MQTT 5 (binary content mode). Sans-IO.
+
+Brokers and bridges that know CloudEvents route by these without reading the payload, which stays as it is. They repeat
+what the event says and add nothing (MQTT Protocol Binding for CloudEvents 1.0.2, 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge.events.event import Event
+
+CONTENT_TYPE = "application/json"
+Attributes = Sequence[tuple[str, str]]
+
+
+def attributes(event: Event, source: str) -> Attributes:
+    """Return the attributes of an event; `source` is what its topics begin with, as `edge/glasses-7`."""
+    return [
+        ("specversion", "1.0"),
+        ("id", event.id),
+        ("source", source),
+        ("type", f"edge.{event.event_type}"),
+        ("time", event.time),
+    ]
