@@ -33,6 +33,7 @@ from edge.events.publisher import Publisher
 from edge.processes.signals import stop_on_signals
 from tools.days.world import draw_day
 
+BEGUN = "begun"  # a file that is there once events are written
 _MODEL = "f1" * 8  # of no model: nothing was recognised here
 
 
@@ -100,6 +101,7 @@ def write(fleet: Fleet, folder: Path) -> None:
             for number, at_s in enumerate(stretch(fleet.seed + device, fleet.events // 2, fleet.seconds), 1)
         )
         began_s = time.monotonic()
+        (folder / BEGUN).touch()
         for at_s, device, number in due:
             if stop.wait(max(0.0, began_s + at_s - time.monotonic())):
                 break

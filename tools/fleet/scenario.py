@@ -21,11 +21,12 @@ import psycopg
 
 from tools.fleet import consumer as consumer_of
 from tools.fleet import engines, store
-from tools.fleet.devices import Fleet, depths
-from tools.rig.brokers import Mosquitto
+from tools.fleet.devices import BEGUN, Fleet, depths
+from tools.rig.brokers import Mosquitto, until
 
 _HOST = "brokers.fleet"  # has the address of every node: a device that is refused by one takes the next
 _HOSTS_FILE = 'mount --bind "$0" /etc/hosts && exec "$@"'
+_BEGIN_S = 300.0  # a thousand outboxes are made before the first event
 _PROJECT = Path(__file__).parents[2]
 
 
@@ -136,8 +137,9 @@ def _over_cluster(plan: Plan, folder: Path, conninfo: str, say: Callable[[str], 
         consumer_of.prepare(addresses[0], engines.USER, password)
         consumer = ["--to", conninfo, "amqp", *addresses]
         with _devices(fleet, folder, plan.consumers, login=password, consumer=consumer, nodes=addresses) as devices:
-            began_s, began_wall_s = time.monotonic(), time.time()
             writer = devices.children.start("tools.fleet.devices", "write", str(folder))
+            until((folder / BEGUN).exists, "events are written", _BEGIN_S)
+            began_s, began_wall_s = time.monotonic(), time.time()
             say(f"calm for {plan.calm_s:.0f} s")
             time.sleep(plan.calm_s)
             calm = (began_wall_s, time.time())
@@ -181,8 +183,9 @@ def _over_mosquitto(plan: Plan, folder: Path, conninfo: str) -> dict[str, Any]:
         )  # fmt: skip
         consumer = ["--to", conninfo, "mqtt", f"127.0.0.1:{broker.port}"]
         with _devices(fleet, folder, plan.consumers, login="", consumer=consumer, nodes=[]) as devices:
-            began_s, began_wall_s = time.monotonic(), time.time()
             writer = devices.children.start("tools.fleet.devices", "write", str(folder))
+            until((folder / BEGUN).exists, "events are written", _BEGIN_S)
+            began_s, began_wall_s = time.monotonic(), time.time()
             writer.wait(seconds + 300)
             calm = (began_wall_s, time.time())
             _drained(plan, fleet, folder)
@@ -282,16 +285,19 @@ def counted(folder: Path, conninfo: str) -> dict[str, Any]:
     }
 
 
-def latency(conninfo: str, from_s: float, to_s: float) -> dict[str, float]:
-    """Return the time from the deciding frame to the row in PostgreSQL, of events in a span of Unix time, ms."""
+def latency(conninfo: str, from_s: float, to_s: float) -> dict[str, float | None]:
+    """Return the time from the deciding frame to the row in PostgreSQL, of events in a span of Unix time, ms.
+
+    Null where there is no event.
+    """
     query = """SELECT count(*), percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
         ORDER BY 1000 * extract(epoch FROM received - time))
         FROM event WHERE time BETWEEN to_timestamp(%s) AND to_timestamp(%s)"""
     with psycopg.connect(conninfo) as connection:
         row = connection.execute(query, (from_s, to_s)).fetchone()
     count, ranks = row or (0, None)
-    p50, p99 = ranks or (float("nan"), float("nan"))
-    return {"events": count, "p50_ms": round(float(p50), 1), "p99_ms": round(float(p99), 1)}
+    p50_ms, p99_ms = (round(float(rank), 1) for rank in ranks) if ranks else (None, None)
+    return {"events": count, "p50_ms": p50_ms, "p99_ms": p99_ms}
 
 
 def _per_device(costs: list[dict[str, float]], seconds: float) -> dict[str, float]:
