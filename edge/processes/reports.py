@@ -58,7 +58,8 @@ class Report:
         unproved = "" if self.live else ", which do not show that this person was there"
         if len(enrolment.outcomes) == 1:
             unproved = unproved.replace("do not", "does not")
-        repeats = f"; {enrolment.repeats} of them show what others show (near-duplicates)" if enrolment.repeats else ""
+        show = "shows" if enrolment.repeats == 1 else "show"
+        repeats = f"; {enrolment.repeats} {show} what others show (near-duplicates)" if enrolment.repeats else ""
         if self.extended:
             total = counted(person.templates, "template")
             return f"{person.name} ({person.id}) has {total} now, {used} of them from {source}{unproved}{repeats}"
