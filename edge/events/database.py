@@ -23,7 +23,7 @@ from pathlib import Path
 
 from edge import files
 from edge.errors import OutboxError
-from edge.events import salvage
+from edge.events import salvage, wal
 
 _log = logging.getLogger(__name__)
 
@@ -165,9 +165,14 @@ def _open_checked(path: Path, timeout_s: float) -> sqlite3.Connection:
         _check_header(path)
     else:
         os.close(files.create(path, shared=True))  # SQLite creates its other files with the same owner and mode
+    damaged = existed and wal.is_damaged(path)
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
         _prepare(db, path)
+        if damaged:
+            with transaction(db):
+                count(db, "damaged_files", 1)
+            _log.error("outbox: %s-wal is damaged: what was written after that place is lost", path.name)
     except BaseException:
         db.close()
         if not existed and path.exists() and path.stat().st_size == 0:
