@@ -142,7 +142,7 @@ def _mounted(disk: Path, log: Path) -> Iterator[Path]:
     if not os.access("/dev/fuse", os.W_OK):
         raise Missing("/dev/fuse cannot be used here")
     disk.mkdir()
-    code = f"from tools.proof.recording import serve; serve({str(disk)!r}, {str(log)!r})"
+    code = f"from tools.proof.recorder import serve; serve({str(disk)!r}, {str(log)!r})"
     server = subprocess.Popen([sys.executable, "-c", code])
     try:
         end_s = time.monotonic() + _MOUNT_S
