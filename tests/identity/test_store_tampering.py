@@ -146,7 +146,7 @@ def test_other_model_is_refused_with_both_named_and_the_way_out(path: Path) -> N
     assert MODEL[:12] in error.what
     assert OTHER_MODEL[:12] in error.what
     assert '[recognition] model = "lightcnn9"' in error.remedy
-    assert "enrol" in error.remedy
+    assert "edge-daemon people update" in error.remedy
 
 
 def test_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
