@@ -4,9 +4,9 @@ import os
 
 __version__ = "0.1.0"
 
-# OpenCV and OpenBLAS read these once, when they are loaded, and whichever module loads them first has passed here.
-# A picture is decoded whole, and copied to turn it upright, beside all that vision holds: so many pixels fit into the
-# memory of its unit. A JPEG that has more is decoded smaller (`edge.cameras.picture`).
+# OpenCV and OpenBLAS read these once, when they are loaded. Every module that loads them imports this package first.
+# A picture is decoded completely, and copied to turn it upright: this number of pixels fits into the memory of vision's
+# unit. A larger JPEG is decoded smaller (`edge.cameras.picture`).
 MAX_IMAGE_PIXELS = 12_600_000
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))
 # One thread for matrices of 256: waiting for each other costs several threads five times the work (opening a store).

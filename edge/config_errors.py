@@ -121,7 +121,7 @@ def _not_toml(said: str, source: Source) -> ConfigError:
         number, line = number - 1, lines[number - 2]
     if not line.replace("\t", "").isprintable():
         what = f"{source.name}:{number}: not TOML: characters that are no text"
-        return ConfigError(what, f"write line {number} anew, or restore the file")
+        return ConfigError(what, f"write line {number} again, or restore the file")
     what, remedy = _reason(said, line)
     return ConfigError(
         f"{source.name}:{number}: not TOML: {what}: {without_login(line.strip())[:120]}", f"{remedy} (line {number})"
@@ -157,7 +157,7 @@ def _bare(key: str, value: str) -> tuple[str, str]:
 
 
 def _line_of(text: str, section: str, key: str | None) -> int:
-    """Return the line (from 1) where a section, or a key of it, stands; 1 where it cannot be told."""
+    """Return the line (from 1) where a section, or a key of it, stands; 1 where it is unknown."""
     header = re.compile(rf"^\s*\[?\s*[\"']?{re.escape(section)}[\"']?\s*[\]=]")
     wanted = re.compile(rf"^\s*[\"']?{re.escape(key)}[\"']?\s*=") if key is not None else None
     inside, at = False, 1

@@ -170,7 +170,7 @@ class Silence:
 
     reason: (
         str  # "undecided": too few embeddings; "margin": near to several people; "twice in view": known, beside itself;
-        # "picture": not live, and denied; "not surely live": that it cannot be told is denied
+        # "picture": not live, and denied; "not surely live": unknown, and denied
     )
     t_s: float  # when the face was last in view
     looks: int  # in which it was seen

@@ -24,7 +24,7 @@ REMEDIES: Mapping[str, str] = {
     "upright after 270": "turn the picture counter-clockwise by a quarter",
     "misaligned": "use a picture on which eyes, nose and mouth are in plain view",
     "landmarks unusable": "use a picture on which eyes, nose and mouth are in plain view",
-    "not the same person": "leave it out, or look whom it shows",
+    "not the same person": "leave it out, or check which person it shows",
     "a picture": "show the face itself to the camera",
     "not surely live": "leave some room round the face",
 }

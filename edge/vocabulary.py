@@ -110,7 +110,7 @@ Reason = Literal[
 
 SilentReason = Literal[
     "no_face",  # a look that found none
-    "upright_after_90",  # a look that found a face only after the picture was turned clockwise by so many degrees
+    "upright_after_90",  # a look that found a face only after the picture was turned clockwise by these degrees
     "upright_after_180",
     "upright_after_270",
     "not_confident",  # a find that may be no face

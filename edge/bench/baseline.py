@@ -85,7 +85,7 @@ def check_form(report: Mapping[str, Any], path: Path) -> None:
         raise BenchError(what, "write one with: edge-bench COMMAND --json > FILE")
     if missing := [key for key, kind in _NEEDS[command].items() if not isinstance(report.get(key), kind)]:
         what = f"{path}: says it is a report of '{command}', but has no {', '.join(missing)}"
-        raise BenchError(what, f"write it anew with this version: edge-bench {command} --json > FILE")
+        raise BenchError(what, f"write it again with this version: edge-bench {command} --json > FILE")
 
 
 def compare(now: Mapping[str, Any], before: Mapping[str, Any], max_ratio: float) -> list[Worse]:

@@ -73,10 +73,10 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> str:
         above = len(lines[0]) - len(rows)
         beside = [f"  {note}" if note else "" for note in notes]
         return "\n".join((line + note).rstrip() for line, note in zip(lines[0], [""] * above + beside, strict=True))
-    told = [f"{named(row)}: {row['said']}" for row in rows if row.get("said")]
-    below = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in told]
+    notes = [f"{named(row)}: {row['said']}" for row in rows if row.get("said")]
+    below = [textwrap.fill(note, WIDTH, subsequent_indent="  ") for note in notes]
     return "\n\n".join(
-        ["\n".join(line.rstrip() for line in block) for block in lines] + (["\n".join(below)] if told else [])
+        ["\n".join(line.rstrip() for line in block) for block in lines] + (["\n".join(below)] if notes else [])
     )
 
 

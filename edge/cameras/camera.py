@@ -175,7 +175,7 @@ class FileSource:
                 return Frame(self._turn.apply(clip.retrieve()), t_s, self._index - 1, still=clip.still)
 
     def set_fps(self, fps: float) -> None:
-        """Deliver at most so many frames a second of media time."""
+        """Limit the rate, frames a second of media time."""
         self._due_s -= max(0.0, 1 / self._fps - 1 / fps)  # a faster rate need not wait out the slower one
         self._fps = fps
 

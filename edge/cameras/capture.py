@@ -118,8 +118,8 @@ class CapturedSource:
                 break
         return b"", []
 
-    def _picture(self, told: _Picture, fds: list[int]) -> Frame:
-        size = told.height * told.width * 3
+    def _picture(self, picture: _Picture, fds: list[int]) -> Frame:
+        size = picture.height * picture.width * 3
         for fd in fds:
             self._forget_memory()
             try:
@@ -128,9 +128,9 @@ class CapturedSource:
                 os.close(fd)
         if self._memory is None or len(self._memory) < size:
             raise SourceError(f"camera {self._name}: its process sent a frame without its memory", "report this")
-        image = np.frombuffer(self._memory, np.uint8, size).reshape(told.height, told.width, 3).copy()
+        image = np.frombuffer(self._memory, np.uint8, size).reshape(picture.height, picture.width, 3).copy()
         self._index += 1
-        return Frame(image, told.t_s, self._index - 1)
+        return Frame(image, picture.t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
         """Request another rate of the camera."""

@@ -88,11 +88,11 @@ class PictureDecoder:
         except TimeoutError:
             self._kill()
             what = f"{name}: takes longer than {self._limit_s:.0f} s to decode"
-            raise SourceError(what, "save it anew as a plain JPEG") from None
+            raise SourceError(what, "save it again as a plain JPEG") from None
         except (OSError, EOFError, ValueError):
             self._kill()
             what = f"{name}: cannot be decoded in {MEMORY_BYTES >> 20} MB, or its decoder failed"
-            raise SourceError(what, "save it anew as a plain JPEG") from None
+            raise SourceError(what, "save it again as a plain JPEG") from None
 
     def close(self) -> None:
         """End the child, which has nothing to finish; safe to call twice."""
@@ -207,7 +207,7 @@ def _decoded(fd: int, name: str) -> NDArray[np.uint8]:
         os.preadv(fd, [raw], 0)
         return decode_image(np.frombuffer(raw, np.uint8), name)
     except MemoryError:
-        raise SourceError(f"{name}: needs too much memory", "save it anew as a plain JPEG") from None
+        raise SourceError(f"{name}: needs too much memory", "save it again as a plain JPEG") from None
 
 
 def _show(parent: socket.socket, image: NDArray[np.uint8]) -> None:

@@ -81,7 +81,7 @@ class CaptureSource:
         return Frame(self._turn.apply(np.asarray(image, np.uint8)), t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
-        """Decode at most so many frames a second from now on; a device is slowed once that has lasted."""
+        """Limit the decoded frames a second from now on; a device is slowed once the rate has lasted."""
         self._fps = fps
         self._due_s = min(self._due_s, self._last_s + 1 / fps)  # a faster rate need not wait out the slower one
 

@@ -17,7 +17,7 @@ _SCALES = (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_COLO
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG's markers that begin a frame: SOF0 to SOF15
 _SCAN = 0xDA  # SOS
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # a stuffed zero, TEM, RST0 to RST7: nothing follows them
-# What is promised; OpenCV would decode much more. TIFF and WebP are told by two places.
+# The promised formats; OpenCV would decode many more. TIFF and WebP are recognised by two places.
 _KINDS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 _FORMATS = "give JPEG, PNG, WebP, BMP or TIFF"
 
@@ -59,7 +59,7 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
             except cv2.error as e:
                 if "CV_IO_MAX_IMAGE" in e.err:
                     continue  # said after a look at its head
-                raise SourceError(f"{name}: cannot be decoded: {e.err}", "save it anew as JPEG or PNG") from None
+                raise SourceError(f"{name}: cannot be decoded: {e.err}", "save it again as JPEG or PNG") from None
             if image is None:
                 raise SourceError(f"{name}: not a picture that can be decoded", _FORMATS)
             return np.asarray(image, np.uint8)

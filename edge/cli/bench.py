@@ -114,7 +114,7 @@ def match(name: str, most: int, rounds: int, output: Output) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @with_output
 def pad(folder: Path, output: Output) -> None:
-    """Measure how well pictures of people are told from people: FOLDER holds live/ and a folder for each attack."""
+    """Measure how well live people and pictures are distinguished: FOLDER holds live/ and a folder for each attack."""
     from edge.bench import pad as bench
 
     finish_measurement("pad", lambda: bench.measure(folder), output)

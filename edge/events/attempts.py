@@ -51,7 +51,7 @@ class Rivals:
         return self.known
 
     def calm(self, lasted_s: float) -> bool:
-        """Forget the other client once a connection has lasted; returns whether that is news."""
+        """Forget the other client once a connection has lasted; return whether the conflict has ended."""
         if not self.known or lasted_s < _CALM_S:
             return False
         self.known, self._losses = False, 0
@@ -87,11 +87,11 @@ class Attempts:
         self._backoff.reset()
 
     def calm(self, t_s: float) -> bool:
-        """Forget the other client once a connection has lasted; returns whether that is news."""
-        news = self._since_s is not None and self._rivals.calm(t_s - self._since_s)
-        if news:
+        """Forget the other client once a connection has lasted; return whether the conflict has ended."""
+        ended = self._since_s is not None and self._rivals.calm(t_s - self._since_s)
+        if ended:
             self._rival_backoff.reset()
-        return news
+        return ended
 
     def failed(self, error: PublisherError, t_s: float, uniform: float) -> Retry:
         """Return what to say and how long to wait; `uniform` is a random number, 0 ≤ it < 1."""

@@ -135,7 +135,7 @@ class Store:
 
     @classmethod
     def can_convert(cls, path: Path, key: StoreKey, model: str, dimension: int) -> tuple[list[Person], list[Person]]:
-        """Return whom `convert` would bring along, and who would have to be enrolled again."""
+        """Return the people whom `convert` would bring along, and those who would have to be enrolled again."""
         store = cls(path, key, model, _LOCK_TIMEOUT_S, None)
         _, image = store._read(any_model=True)
         with image:

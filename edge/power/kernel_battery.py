@@ -55,10 +55,10 @@ class KernelBattery:
                 notes.append(Note("foreign", f"{path.name} is the battery of something plugged in, and is left out"))
             else:
                 status = read_text(path / "status") or ""
-                told, note = judge(_pack(path, now_s, charging=status == "Charging"), path.name)
+                facts, note = judge(_pack(path, now_s, charging=status == "Charging"), path.name)
                 notes += [] if note is None else [note]
-                if told or note is None:
-                    packs.append(_Pack(path.name, status, told))
+                if facts or note is None:
+                    packs.append(_Pack(path.name, status, facts))
         packs, left_out = _feeding(packs)
         self.notes = (*notes, *left_out)
         supply = _supply([pack.status for pack in packs], plugged)
@@ -129,17 +129,17 @@ def _supply(statuses: Sequence[str], plugged: Sequence[bool]) -> Supply:
 
 def _together(packs: Sequence[Facts]) -> Facts:
     """Return several batteries as one: energies and powers are summed; a voltage of all of them does not exist."""
-    told = [pack for pack in packs if "percent" in pack]
-    if not told:
+    charged = [pack for pack in packs if "percent" in pack]
+    if not charged:
         return {}
-    sizes = [pack["full_wh"].value for pack in told if "full_wh" in pack]
-    known = len(sizes) == len(told)
-    weights = sizes if known else [1.0] * len(told)  # unknown sizes count as equal
-    percent = sum(w * pack["percent"].value for w, pack in zip(weights, told, strict=True)) / sum(weights)
-    facts = {"percent": _summed(percent, [pack["percent"] for pack in told])}
+    sizes = [pack["full_wh"].value for pack in charged if "full_wh" in pack]
+    known = len(sizes) == len(charged)
+    weights = sizes if known else [1.0] * len(charged)  # unknown sizes count as equal
+    percent = sum(w * pack["percent"].value for w, pack in zip(weights, charged, strict=True)) / sum(weights)
+    facts = {"percent": _summed(percent, [pack["percent"] for pack in charged])}
     if known:
-        facts["full_wh"] = _summed(sum(sizes), [pack["full_wh"] for pack in told])
-    powers = [pack["power_w"] for pack in told if "power_w" in pack]
+        facts["full_wh"] = _summed(sum(sizes), [pack["full_wh"] for pack in charged])
+    powers = [pack["power_w"] for pack in charged if "power_w" in pack]
     if powers:
         facts["power_w"] = _summed(sum(power.value for power in powers), powers)
     return facts

@@ -61,12 +61,12 @@ class Sensors:
         supply: Supply = "unknown"
         for source in self._sources:
             try:
-                told, known = source.sample(now_s)
+                given, known = source.sample(now_s)
             except SensorError as e:
                 self._say(logging.WARNING, f"unknown until it can be read: {e}")
                 continue
-            supply = told if supply == "unknown" else supply
-            if (supply, told) == ("mains", "battery"):  # what it takes for the load charges the battery
+            supply = given if supply == "unknown" else supply
+            if (supply, given) == ("mains", "battery"):  # what it takes for the load charges the battery
                 known = {name: fact for name, fact in known.items() if name != "power_w"}
             facts = known | facts
         for note in self.notes:

@@ -55,7 +55,7 @@ class Feed:
         return CameraWatch(now_s(), fps, repeats=self._config.source in NETWORKED)
 
     def set_fps(self, fps: float) -> None:
-        """Ask the source for so many frames a second, and those that are opened later."""
+        """Limit the rate of the source, and of sources that are opened later."""
         if fps != self._fps:
             self._fps = fps
             self._watch.set_fps(fps)

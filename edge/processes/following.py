@@ -42,7 +42,7 @@ def follow(
             watcher.join()
         if stop.is_set() or not (hangup.is_set() or _mark(config.settings_path) != mark):
             return
-        _log.info("the settings are read anew")
+        _log.info("the settings are read again")
 
 
 def repeat(

@@ -175,7 +175,7 @@ class PowerManager:
         percent, doubt = charge
         if self._is_kept and self._percent is not None and percent > self._percent + doubt:
             _log.info(
-                "power: charged from %.0f to %.0f %% meanwhile: the wanted time begins anew", self._percent, percent
+                "power: charged from %.0f to %.0f %% meanwhile: the wanted time starts again", self._percent, percent
             )
             self._began_s = None
         self._percent, self._is_kept, self._sensor = percent, False, self._config.sensor

@@ -53,10 +53,10 @@ class SilenceLog:
     def looks(self, counts: Mapping[str, Count]) -> None:
         """Log the counts since the last call, at level debug."""
         now = {reason: count.count for reason, count in counts.items()}
-        news = {reason: count - self._said.get(reason, 0) for reason, count in now.items()}
+        recent = {reason: count - self._said.get(reason, 0) for reason, count in now.items()}
         self._said = now
-        if news := {reason: count for reason, count in news.items() if count}:
-            _log.debug("without use since the last time: %s", in_words(news))
+        if recent := {reason: count for reason, count in recent.items() if count}:
+            _log.debug("without use since the last time: %s", in_words(recent))
 
     def total(self, counts: Mapping[str, Count], events: int) -> None:
         """Log at the end what gave no event; at level info where the run had no event at all."""

@@ -18,7 +18,7 @@ from edge.vocabulary import Wish
 
 SWITCHED_OFF = "recognition is switched off, over MQTT or by `edge-daemon recognition off`"
 
-_AILS = {
+_FAULTS = {
     "store": "the template store cannot be opened: edge-daemon doctor says why",
     "liveness": "the liveness model cannot be used: edge-daemon doctor says why",
     "settings": "the owner's settings cannot be read: edge-daemon check-config says why",
@@ -71,8 +71,8 @@ def as_text(report: dict[str, Any]) -> str:
     else:
         said = explain(vision, vision["mode"], vision["reason"])
         lines.append(f"vision     {_now_or_then(report['processes']['vision'], said)}")
-        if ail := _AILS.get(vision["reason"]):
-            lines.append(f"           {ail}")
+        if fault := _FAULTS.get(vision["reason"]):
+            lines.append(f"           {fault}")
         lines += _wish(vision["wish"])
         if not vision["recognition"]:
             lines.append(f"           {SWITCHED_OFF}; on: edge-daemon recognition on")

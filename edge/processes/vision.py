@@ -212,8 +212,8 @@ class _Vision:
         reason = self._reason_now(camera)
         self._note_rest(reason, now)
         self._silences.looks(self._pipeline.reasons.counts)
-        news = reason != self._reason or mode != self._power.orders.mode or self._presence_changed
-        if news or now - self._reported_s >= self._config.mqtt.state_every_s:
+        changed = reason != self._reason or mode != self._power.orders.mode or self._presence_changed
+        if changed or now - self._reported_s >= self._config.mqtt.state_every_s:
             self.report(reason)
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 

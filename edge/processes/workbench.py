@@ -23,13 +23,13 @@ _log = logging.getLogger(__name__)
 Name = Literal["vision", "publish"]
 _STOP_S = 10.0  # how long a process may take to end before it is killed
 _DRAIN_S = 10.0  # how long the publisher may take to send what a finished recording left behind
-_LAST_WORDS_S = 2.0  # how long it may take to send the last events of a vision process that was told to stop
+_LAST_WORDS_S = 2.0  # time to send the last events of a vision process that was stopped
 _POLL_S = 0.2
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 def run(config: Config, config_path: Path, stop: threading.Event) -> int:
-    """Run both until told to stop, until one fails, or until a finite source has ended and its events are sent.
+    """Run both until a stop is requested, until one fails, or until a finite source has ended and its events are sent.
 
     Returns the exit code of the process that failed, that of vision after a finite source, or 0. Raises
     SecondInstanceError where another daemon runs on this data folder.

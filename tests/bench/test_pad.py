@@ -52,7 +52,7 @@ def test_errors_bounds_and_the_whole_product_are_in_the_report(folder: Path) -> 
 def test_a_folder_without_attacks_is_refused_with_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "live").mkdir()
     cv2.imwrite(str(tmp_path / "live" / "1.png"), video("carphone", limit=1)[0])
-    with pytest.raises(SourceError, match=r"it holds live of pictures or clips\n.*one for each kind"):
+    with pytest.raises(SourceError, match=r"it holds live with pictures or clips\n.*one for each kind"):
         pad.measure(tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_a_wrong_code_costs_the_guess_and_learns_nothing_of_the_device() -> None
 @pytest.mark.parametrize("refusal", [Refusal(Alert.NOT_ARMED), Refusal(Alert.WAIT, 90)])
 def test_no_guess_is_taken_unarmed(refusal: Refusal) -> None:
     pair = Pair(refusal=refusal).connect()
-    assert Ended(refusal.alert, refusal.wait_s, told=True) in pair.of_host
+    assert Ended(refusal.alert, refusal.wait_s, by_peer=True) in pair.of_host
     assert pair.guesses == 0
 
 

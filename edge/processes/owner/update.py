@@ -66,7 +66,7 @@ class UpdateRequests:
         )
 
     def _again(self, slot: Slot) -> list[str]:
-        """Return the names of those whom the models of a slot cannot recognise; vision brings the others along."""
+        """Return the names of people whom the models of a slot cannot recognise; vision brings the others along."""
         if not self._config.store_path.exists():
             return []
         entry = load_manifest(self._slots.manifest_of(slot)).embedder(self._config.recognition.model)

@@ -224,7 +224,7 @@ class CableRequests:
         """Return name → (content, text). No names of people, no addresses, no credentials."""
         config = msgspec.to_builtins(self._settings.readable())
         config["device"] = {}
-        told = {
+        settings = {
             section: {key: value for key, value in values.items() if not _SECRET.search(key)}
             for section, values in config.items()
         }
@@ -238,7 +238,7 @@ class CableRequests:
         update = {"bytes_staged": self._staging.size(), "armed_s": int(self._arming.left_s())}
         parts = {
             "versions": ("versions of the program, of Python, of the system and of libraries", versions),
-            "settings": ("settings without addresses, users, paths and credentials", told),
+            "settings": ("settings without addresses, users, paths and credentials", settings),
             "vision": ("model, number of people, state of the camera", vision),
             "provisioning": ("update under way, time of arming left", update),
         }

@@ -64,9 +64,9 @@ def card(name: str, progress: replies.Progress) -> Panel:
     table.add_row("quality", ProgressBar(total=1.0, completed=progress.quality, width=30))
     table.add_row("pictures", _pictures(progress))
     table.add_row("angles", "  ".join(text if pose in progress.poses else "○" for pose, text in _POSES.items()))
-    if alike := progress.looks_like:
-        others = f" and {len(alike) - 1} others" if len(alike) > 1 else ""
-        table.add_row("[yellow]careful[/]", plain(f"looks like {alike[0]}{others}", "yellow"))
+    if similar := progress.looks_like:
+        others = f" and {len(similar) - 1} others" if len(similar) > 1 else ""
+        table.add_row("[yellow]careful[/]", plain(f"looks like {similar[0]}{others}", "yellow"))
     return Panel(table, title=plain(name), title_align="left", expand=False)
 
 

@@ -333,5 +333,5 @@ def _decode(decoder: msgspec.msgpack.Decoder[_M], raw: bytes | bytearray, what: 
     try:
         return decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        # What was wrong is told without the value: it may be a name.
+        # The error leaves out the value, which may be a name.
         raise ProvisionError(f"not a {what} of this protocol ({type(e).__name__})", "update both ends") from None

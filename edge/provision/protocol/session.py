@@ -11,10 +11,10 @@ Both ends are machines that take one payload of a frame at a time and return wha
               ◀─  knows the key              PROOF
     SEALED    ◀─────────────────────▶        SEALED
 
-`TABLE` says which kind is taken in which state; everything else ends the conversation. All keys come from the PAKE's
-secret and the hash of the first four payloads, so whoever changes one of those, the versions among them, ends up with
-other keys. Each direction has its own key and its own counter, which is the nonce and is never sent: a frame that is
-replayed, reflected, left out or moved does not open. Nothing that comes over the wire raises an exception.
+`TABLE` lists the kinds that each state accepts; everything else ends the conversation. All keys are derived from the
+PAKE's secret and the hash of the first four payloads. A change of one of these payloads, with the versions in them,
+gives other keys. Each direction has its own key and its own counter, which is the nonce and is never sent: a frame that
+is replayed, reflected, left out or moved does not open. No bytes from the wire raise an exception.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The conversation is over; `told` when the other end said so in the clear."""
+    """The conversation is over; `by_peer` where the other end ended it, in the clear."""
 
     alert: Alert
     wait_s: int = 0
-    told: bool = False
+    by_peer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Session:
         self.close()
         known = len(body) == 5 and body[0] in Alert.__members__.values()
         alert, wait_s = (Alert(body[0]), int.from_bytes(body[1:], "little")) if known else (Alert.MALFORMED, 0)
-        return [Ended(alert, wait_s, told=True)]
+        return [Ended(alert, wait_s, by_peer=True)]
 
     ANYONE: ClassVar[Table] = {
         (State.OPEN, Kind.SEALED): _opened,
