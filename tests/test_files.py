@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -130,3 +131,41 @@ def test_what_was_discarded_is_overwritten(folder: Path) -> None:
         left = still_open.read()
     assert len(left) == 600
     assert b"secret" not in left
+
+
+def test_what_is_replaced_is_on_the_disk_before_its_name_and_leaves_nothing_open(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int | str] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        status = os.fstat(fd)
+        synced.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    files.replace(folder / "store", b"x" * 1000)
+    assert synced == [1000, "folder"]
+    files.replace(folder / "store", b"y" * 2000)
+    assert synced[2:] == [2000, "folder", 1000]  # last the old content, overwritten
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_what_a_killed_writer_left_is_in_nobodys_way_and_a_failed_write_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "store"
+    files.temp_of(path).write_bytes(b"half")
+    files.replace(path, b"whole")
+    assert path.read_bytes() == b"whole"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        files.replace(path, b"another")
+    assert [entry.name for entry in folder.iterdir()] == ["store"]
+    assert path.read_bytes() == b"whole"
