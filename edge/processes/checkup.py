@@ -104,7 +104,7 @@ def broker(config: Config) -> Iterator[Finding]:
     if not denied and connection.v5:
         yield Finding("ok", "broker", f"{where} takes the device's login and its events (MQTT 5)")
     elif not denied:
-        said = f"{where} takes the device's login; with MQTT 3.1.1 it cannot be told whether it lets events through"
+        said = f"{where} takes the device's login; MQTT 3.1.1 does not show whether it accepts events"
         yield Finding("ok", "broker", said)
 
 

@@ -118,7 +118,7 @@ class LiveGallery:
 
     def recognises(self, person_id: str) -> float:
         """Return which share of a person's visits is to be expected to match, from the person's templates."""
-        assert self._store is not None  # noqa: S101 (whoever has an id has read the store)
+        assert self._store is not None  # noqa: S101 (an id comes from a store that was read)
         gallery = self._store.gallery()
         own = gallery.templates[gallery.owner == gallery.ids.index(person_id)]
         return self.operating_point.recognises(float(np.linalg.norm(own.mean(axis=0))))

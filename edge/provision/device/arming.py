@@ -1,7 +1,7 @@
 """Who may try the code, and how often: one guess an arming, five without success, then a growing wait.
 
 The count lies on the disk before a guess is answered, so that neither a pulled cable nor a restart gives it back. Times
-are of the clock that counts suspend and starts at each boot: an arming ends with its boot, a wait begins anew with the
+are of the clock that counts suspend and starts at each boot: an arming ends with its boot, a wait starts again with the
 next one.
 """
 
