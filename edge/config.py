@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge.config_checks import contradictions, unusable
+from edge.config_checks import contradictions
 from edge.config_errors import Source, explain, refuse_unknown, table_of, wrong
 from edge.errors import ConfigError
 from edge.vocabulary import MAX_PRESENCE, ArmedMinutes, PersonId, PublishedName, Slug, TopicPrefix, form
@@ -342,23 +342,6 @@ def load(path: Path) -> Config:
         remedy = "remove it and set up again, or: edge-enroll factory-reset"
         raise ConfigError(f"{config.settings_path}: cannot be read: {e}", remedy) from None
     return overlay(config, settings, str(config.settings_path))
-
-
-def check(path: Path) -> Config:
-    """Load a configuration and look whether this machine can run with it; raises ConfigError with all that is wrong."""
-    config = load(path)
-    found = list(unusable(config))
-    if not found:
-        return config
-    names = [path, *([config.settings_path] if config.settings_path.exists() else [])]
-    sources = [Source(name.read_text(encoding="utf-8"), str(name)) for name in names]
-    tables = [table_of(source) for source in sources]
-    said = []
-    for fault in found:
-        setting = [i for i, table in enumerate(tables) if fault.key in table.get(fault.section, {})]
-        at = setting[-1] if setting else 0
-        said.append(str(wrong(sources[at], tables[at], fault)))
-    raise ConfigError("\n".join(said))
 
 
 def load_without_owner(path: Path) -> Config:

@@ -42,7 +42,7 @@ def unusable(config: Config) -> Iterator[Fault]:
     """Yield what would fail at start on this machine, as far as it can be seen without starting anything."""
     yield from _data_dir(config.data_dir)
     for path in config.camera.paths if config.camera.source in {"video", "images"} else ():
-        if not Path(path).exists():
+        if _absent(Path(path)):
             yield Fault("camera", "paths", f"{path}: no such file or folder", "name one that exists")
     yield from _broker(config.mqtt)
 
@@ -81,12 +81,11 @@ def _split(address: str) -> tuple[str, str]:
 
 
 def _data_dir(folder: Path) -> Iterator[Fault]:
-    if folder.is_dir():
+    if not _absent(folder):
+        if os.access(folder, os.F_OK) and not folder.is_dir():
+            yield Fault("device", "data_dir", "is no folder", "name a folder")
         return
-    if folder.exists():
-        yield Fault("device", "data_dir", "is no folder", "name a folder")
-        return
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    above = next(parent for parent in folder.absolute().parents if not _absent(parent))
     if not os.access(above, os.W_OK | os.X_OK):
         what = f"the folder does not exist, and this user cannot make it in {above}"
         yield Fault("device", "data_dir", what, "set it to a folder of yours; `make install` makes it on a device")
@@ -100,10 +99,18 @@ def _broker(mqtt: MqttConfig) -> Iterator[Fault]:
         yield Fault("mqtt", "username", "has no password_file", remedy)
     for key in ("password_file", "ca_file", "cert_file", "key_file"):
         path = getattr(mqtt, key)
-        if path and not path.startswith(HANDED) and not Path(path).is_file():
+        if path and not path.startswith(HANDED) and _absent(Path(path)):
             yield Fault("mqtt", key, "no such file", "name a file that exists")
     if mqtt.cert_file and not mqtt.key_file and not _holds_key(mqtt.cert_file):
         yield Fault("mqtt", "cert_file", "has no key_file, and holds no key itself", "name its key in key_file")
+
+
+def _absent(path: Path) -> bool:
+    """Whether there is nothing; what this user may not look at may be there."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def _holds_key(path: str) -> bool:

@@ -132,7 +132,9 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check_config(config_path: Path, as_json: bool) -> None:
     """Check the configuration and say what is wrong with it."""
-    settings = config.check(config_path)
+    from edge.config_usable import check
+
+    settings = check(config_path)
     from edge.models.manifest import load_manifest
     from edge.models.slots import Slots
 
@@ -191,7 +193,7 @@ def watch(config_path: Path, once: bool, as_json: bool) -> None:
 @cli.command("try")
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @with_config
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def try_pictures(pictures: tuple[Path, ...], config_path: Path, as_json: bool) -> None:
     """Say of each face on PICTURES, files or folders, who it is or why that cannot be said. Nothing is sent or kept."""
     settings = config.load(config_path)
@@ -199,8 +201,12 @@ def try_pictures(pictures: tuple[Path, ...], config_path: Path, as_json: bool) -
     from edge.processes.gallery import LiveGallery
 
     gallery = LiveGallery(settings)
-    for picture in process.tried(settings, gallery, pictures):
-        click.echo(json.dumps(process.as_dict(picture, gallery)) if as_json else process.as_text(picture, gallery))
+    tried = process.tried(settings, gallery, pictures)
+    if as_json:
+        click.echo(json.dumps({"pictures": [process.as_dict(picture, gallery) for picture in tried]}))
+        return
+    for picture in tried:
+        click.echo(process.as_text(picture, gallery))
 
 
 @cli.command()

@@ -58,7 +58,7 @@ def ports(as_json: bool) -> None:
 
     found = port.find()
     if as_json:
-        click.echo(json.dumps([{"port": f.path, "description": f.description} for f in found]))
+        click.echo(json.dumps({"ports": [{"port": f.path, "description": f.description} for f in found]}))
     else:
         click.echo(printable("\n".join(f"{f.path}  {f.description}" for f in found) or "no device is plugged in"))
 
@@ -168,14 +168,14 @@ def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
     options.show(actions.plain(updated), "\n".join([text, *again, *([f"and {more} more"] if more > 0 else [])]))
 
 
-@cli.command()
+@cli.command("stay-armed")
 @click.option("--minutes", type=click.IntRange(*ARMED_MINUTES), default=15, show_default=True)
 @with_device
-def arm(options: Options, minutes: int) -> None:
-    """Keep the device ready for further conversations."""
+def stay_armed(options: Options, minutes: int) -> None:
+    """Keep the armed device ready for further conversations, with the same code."""
     from edge.provision.protocol.messages import Arm
 
-    done(options, Arm(minutes=minutes), "armed")
+    done(options, Arm(minutes=minutes), "it stays armed")
 
 
 @cli.command("factory-reset")

@@ -22,7 +22,7 @@ def people_list(options: Options) -> None:
 
     with options.device() as client:
         found = actions.everybody(client)
-    options.show([actions.plain(person) for person in found], console.roster(found))
+    options.show({"people": [actions.plain(person) for person in found]}, console.roster(found))
 
 
 @people.command("add")

@@ -49,8 +49,9 @@ def told(device: Simulated, *arguments: str | Path) -> object:
 
 def people(device: Simulated) -> list[dict[str, object]]:
     found = told(device, "people", "list")
-    assert isinstance(found, list)
-    return found
+    assert isinstance(found, dict)
+    listed: list[dict[str, object]] = found["people"]
+    return listed
 
 
 @pytest.fixture

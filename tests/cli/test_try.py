@@ -31,7 +31,8 @@ def test_try_says_who_or_why_not_for_each_face(man_bench: Bench, clips: Clips) -
     assert street == "d-street.png: no face"
     assert "HEIC pictures are not read here" in heic
     assert film.startswith("f.mp4: a video")
-    faces = [json.loads(line)["faces"] for line in man_bench.call("try", folder, "--json").output.splitlines()]
+    said = json.loads(man_bench.call("try", folder, "--json").output)
+    faces = [picture["faces"] for picture in said["pictures"]]
     assert [len(found) for found in faces] == [1, 1, 1, 0, 0, 0]
     assert faces[0][0]["match"]["person"] is not None
     assert faces[1][0]["match"]["person"] is None

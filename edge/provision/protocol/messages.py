@@ -281,7 +281,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(UpdateRollBack, (Updated,), _VISION, "update"),
     Command(ListDiagnostics, (Diagnostics,), _DEVICE, "diagnostics"),
     Command(ReadDiagnostics, (DiagnosticText,), _DEVICE, "diagnostics"),
-    Command(Arm, (Done,), _DEVICE, "arm"),
+    Command(Arm, (Done,), _DEVICE, "stay-armed"),
     Command(Disarm, (Done,), _DEVICE, "disarm", "disarmed"),
     Command(FactoryReset, (Done,), _DEVICE, "factory-reset"),
     Command(Bye, (Done,), _DEVICE),
