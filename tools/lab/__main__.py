@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -174,7 +173,7 @@ def train_command(run_file: Path, data_dir: Path, folder: Path | None, teacher: 
     from tools.lab.train import train  # noqa: PLC0415  # needs torch
 
     run = read(run_file)
-    os.nice(run.nice)
+    background.give_way(run.nice)
     teacher = teacher or data_dir.parent / "models/teacher.onnx"
     train(run, data_dir, folder or background.folder_of(run_file), teacher=teacher, device=device)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from edge.errors import EdgeError
@@ -56,6 +57,17 @@ def running(folder: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if b"tools.lab" in command else None
+
+
+def give_way(nice: int) -> None:
+    """Lower this process's priority, 0..19, among all processes.
+
+    Linux groups the processes of a session (autogroup) and shares the processors between groups: `nice` alone counts
+    only within the group, and a run in the background is a session of its own.
+    """
+    os.nice(nice)
+    with suppress(OSError):  # a kernel without autogroups
+        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def _start(run_file: Path, data_dir: Path, folder: Path) -> int:
