@@ -175,6 +175,22 @@ def status(config_path: Path, as_json: bool) -> None:
 
 @cli.command()
 @with_config
+@click.option("--to", type=click.Path(path_type=Path), help="File for node-exporter's textfile collector.")
+def metrics(config_path: Path, to: Path | None) -> None:
+    """Print the state of the device as Prometheus metrics, or write them to a file."""
+    from edge.processes import following, status
+    from edge.processes import metrics as process
+
+    settings, _ = following.settings_at_start(config_path)
+    text = process.render(status.status(settings))
+    if to is None:
+        click.echo(text, nl=False)
+    else:
+        process.write(text, to)
+
+
+@cli.command()
+@with_config
 @click.option("--once", is_flag=True, help="Show what is in view now, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at a time.")
 def watch(config_path: Path, once: bool, as_json: bool) -> None:
