@@ -169,3 +169,19 @@ def test_what_a_killed_writer_left_is_in_nobodys_way_and_a_failed_write_leaves_n
         files.replace(path, b"another")
     assert [entry.name for entry in folder.iterdir()] == ["store"]
     assert path.read_bytes() == b"whole"
+
+
+def test_a_lock_that_is_released_in_time_is_waited_for(folder: Path) -> None:
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with files.locked(folder / "lock", 1.0):
+            held.set()
+            over.wait(0.2)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10.0)
+    with files.locked(folder / "lock", 60.0):
+        assert not over.is_set()
+    thread.join()
