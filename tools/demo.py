@@ -59,6 +59,7 @@ fps = 30.0
 [recognition]
 model = "{model}"
 [mqtt]
+host = "127.0.0.1"
 port = {port}
 state_every_s = 1.0
 discovery = false

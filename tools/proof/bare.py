@@ -93,7 +93,7 @@ exec "$@"
     return figures
 
 
-def _unshared(command: Sequence[str], *options: str, limit_s: float = 900.0) -> subprocess.CompletedProcess[str]:
+def _unshared(command: Sequence[str], *options: str, limit_s: float = 1800.0) -> subprocess.CompletedProcess[str]:
     """Run a command in namespaces of its own: mounts, and a network of which there is only the loopback."""
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     whole = ["unshare", *rights, "--mount", "--net", "--propagation", "private", *options, *command]
