@@ -45,7 +45,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="edge-fleet-") as name:
             Path(name).chmod(0o755)  # PostgreSQL runs as a user of its own
             figures = scenario.run(plan, Path(name), lambda line: print(line, file=sys.stderr, flush=True))
-    except Missing as e:
+    except (Missing, AssertionError) as e:  # AssertionError: an engine did not come up in time
         print(f"error: {e}", file=sys.stderr)
         return 2
     if not as_json:

@@ -226,11 +226,11 @@ def _hosts(folder: Path, addresses: list[str]) -> Iterator[Path]:
 
 
 def _rough(plan: Plan, nodes: list[engines.Node], devices: _Publishers, say: Callable[[str], None]) -> int:
-    """Kill a node now and then, and start it again once the next is due; kill publishers evenly. Returns the kills."""
+    """Kill one node after another, each once all serve again; kill publishers evenly. Returns the killed nodes."""
     kills, began_s = 0, time.monotonic()
     killings = -(-plan.killed_publishers // plan.group)
     while (past_s := time.monotonic() - began_s) < plan.rough_s:
-        if past_s >= kills * plan.kill_node_every_s:
+        if past_s >= kills * plan.kill_node_every_s and all(node.serves() for node in nodes):
             node = nodes[kills % len(nodes)]
             say(f"node {node.address} is killed")
             node.kill()
@@ -244,6 +244,8 @@ def _rough(plan: Plan, nodes: list[engines.Node], devices: _Publishers, say: Cal
 
 def _outage(plan: Plan, nodes: list[engines.Node], say: Callable[[str], None]) -> float:
     """Kill all nodes, start them later; returns how long they then took to serve again, s."""
+    for node in nodes:
+        node.await_up()
     say(f"the whole cluster is killed, for {plan.outage_s:.0f} s")
     for node in nodes:
         node.kill()
