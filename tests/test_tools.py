@@ -24,7 +24,7 @@ def test_help_is_shown_and_nothing_is_done(module: str, tmp_path: Path) -> None:
     written = {path: path.stat().st_mtime_ns for path in (PROJECT / "docs").rglob("*")}
     done = call(tmp_path, module, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: python -m {module} [-h]\n")
+    assert done.stdout.startswith(f"usage: python -m {module} [-h]")
     assert {path: path.stat().st_mtime_ns for path in (PROJECT / "docs").rglob("*")} == written
 
 
