@@ -110,7 +110,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(bench: Bench) -> 
     answer = bench.call("check-config")
     assert (answer.code, answer.output) == (2, "")
     assert answer.complaint == (
-        f"error: {bench.path}: [recognition] model: no embedder is called 'facenet'\n  → known: lightcnn9\n"
+        f"error: {bench.path}: [recognition] model: no embedder is called 'facenet'\n  → known: lightcnn9, sface\n"
     )
 
 

@@ -82,9 +82,9 @@ def test_broker_and_password_change_in_one_step(table: OnTable, monkeypatch: pyt
         mqtt = configuration.load(table.path).mqtt
         seen.add((mqtt.host, Path(mqtt.password_file).read_text()))
 
-    def replace(path: Path, content: bytes) -> None:
+    def replace(path: Path, content: bytes, *, shared: bool = False) -> None:
         look()
-        real(path, content)
+        real(path, content, shared=shared)
         look()
 
     monkeypatch.setattr(files, "replace", replace)
