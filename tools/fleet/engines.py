@@ -91,9 +91,8 @@ class Node:
 
     def kill(self) -> None:
         """As a power failure would: every process of it, at once."""
+        _kill_all(self.namespace)
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(30)
             self._process = None
 
@@ -212,6 +211,14 @@ def _configuration(addresses: list[str], password: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _kill_all(namespace: str) -> None:
+    """Kill every process in a network namespace: epmd, which a node starts, has left the node's process group."""
+    listed = subprocess.run(["ip", "netns", "pids", namespace], check=False, capture_output=True, text=True)
+    for pid in listed.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def _network(net: int, addresses: list[str]) -> Iterator[list[str]]:
     """Make a bridge and a namespace for each address, and take them away."""
@@ -236,5 +243,6 @@ def _network(net: int, addresses: list[str]) -> Iterator[list[str]]:
         yield namespaces
     finally:
         for namespace in namespaces:
+            _kill_all(namespace)
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", bridge], check=False, capture_output=True)
