@@ -107,7 +107,7 @@ def test_picture_that_would_unpack_to_gigabytes_is_refused(bench: Bench, side_px
     path.write_bytes(bomb(side_px))
     answer = bench.call("people", "add", "Nobody", "--from", path)
     assert answer.code == 1
-    assert "bomb.png: has too many pixels" in answer.complaint
+    assert "has too many pixels: bomb.png" in answer.complaint
     assert not bench.data.exists()
 
 
@@ -153,7 +153,7 @@ def test_store_of_another_model_is_refused_with_the_way_out(man_bench: Bench, cl
         answer = man_bench.call(*arguments)
         assert answer.code == 1
         assert "made with model 5f5f5f5f5f5f, but the model in use is " in answer.complaint
-        assert '→ set [recognition] model = "other", or remove the store' in answer.complaint
+        assert '→ set [recognition] model = "other", or bring the people to the model in use' in answer.complaint
     assert store.read_bytes() == before
 
 

@@ -116,6 +116,9 @@ def test_the_log_tells_nobody_who_was_met(caplog: pytest.LogCaptureFixture) -> N
         _config=SimpleNamespace(privacy=SimpleNamespace(publish_names=False)),
         _backlog=SimpleNamespace(append=lambda **_: None),
         _gallery=SimpleNamespace(model="a" * 64),
+        _memory=SimpleNamespace(note=lambda _: None),
+        _presence=SimpleNamespace(note=lambda *_, **_given: False),
+        _presence_changed=False,
     )
     with caplog.at_level(logging.INFO):
         vision._Vision._publish(fake, decision)

@@ -103,9 +103,9 @@ def test_a_packet_to_anybody_else_is_noticed(stray: dict[str, int], tmp_path: Pa
 @pytest.mark.parametrize("version", [4, 5])
 def test_messages_of_both_versions_are_read(version: int) -> None:
     connect = b"\x10\x0a\x00\x04MQTT" + bytes([version, 2, 0, 30])
-    properties = b"\x00" if version == 5 else b""
+    properties = b"\x83\x01" + bytes(131) if version == 5 else b""  # their length takes two bytes
     body = b"\x00\x01t" + b"\x00\x07" + properties + b"payload" * 30
     stream = connect + b"\x33" + bytes([len(body) & 127 | 128, len(body) >> 7]) + body + b"\xc0\x00"
     counts: Counter[str] = Counter()
-    assert list(publishes(stream, counts)) == [Publish("t", b"payload" * 30, retain=True)]
+    assert list(publishes(stream, counts)) == [Publish("t", b"payload" * 30, retain=True, properties=properties)]
     assert counts == {"CONNECT": 1, "PUBLISH": 1, "PINGREQ": 1}

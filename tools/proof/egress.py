@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.events import discovery
+from edge.events.client import cloud_properties
+from edge.events.cloud import attributes
 from edge.events.event import MAX_BYTES, decode
 from edge.events.flow import Topics
 from edge.events.messages import State
@@ -210,6 +212,9 @@ def _interfaces(pid: int) -> list[str]:
 # ---- what left
 
 
+_NO_PROPERTIES = (b"", b"\0")  # MQTT 3.1.1, MQTT 5
+
+
 def judged(sent: Iterable[Publish], device: str = "bench") -> dict[str, int]:
     """Count messages by topic; raises AssertionError for one that is not allowed."""
     topics, counts = Topics("edge", device), Counter[str]()
@@ -217,9 +222,13 @@ def judged(sent: Iterable[Publish], device: str = "bench") -> dict[str, int]:
         if message.topic == topics.event:
             assert len(message.payload) <= MAX_BYTES
             assert not message.retain, "an event is retained"
-            decode(message.payload)
+            event = decode(message.payload)
+            documented = cloud_properties(attributes(event, topics.base)).pack()  # type: ignore[no-untyped-call]
+            assert message.properties in {*_NO_PROPERTIES, documented}, "other properties than the documented ones"
             counts["event"] += 1
-        elif message.topic == topics.state:
+            continue
+        assert message.properties in _NO_PROPERTIES, f"properties on {message.topic}"
+        if message.topic == topics.state:
             msgspec.json.decode(message.payload, type=State)
             counts["state"] += 1
         elif message.topic == topics.availability:

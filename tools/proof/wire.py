@@ -31,6 +31,7 @@ class Publish:
     topic: str
     payload: bytes
     retain: bool
+    properties: bytes = b""  # of MQTT 5, with their length
 
 
 def read(path: Path, sender: bytes, broker: bytes, port: int) -> Capture:
@@ -99,15 +100,8 @@ def packets(stream: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield (type, flags, body) of the MQTT packets of one direction; one that is cut off at the end is left out."""
     at = 0
     while at < len(stream):
-        first, length, shift = stream[at], 0, 0
-        at += 1
-        while at < len(stream):
-            byte = stream[at]
-            at += 1
-            length |= (byte & 127) << shift
-            shift += 7
-            if not byte & 128:
-                break
+        first = stream[at]
+        length, at = _variable(stream, at + 1)
         if at + length > len(stream):
             return
         yield first >> 4, first & 15, stream[at : at + length]
@@ -127,6 +121,21 @@ def publishes(stream: bytes, counts: Counter[str]) -> Iterator[Publish]:
         topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
         if flags & 6:  # QoS 1 and 2 have an identifier
             rest = rest[2:]
+        properties = b""
         if v5:
-            rest = rest[1 + rest[0] :]
-        yield Publish(topic, rest, bool(flags & 1))
+            size, begin = _variable(rest, 0)
+            properties, rest = rest[: begin + size], rest[begin + size :]
+        yield Publish(topic, rest, bool(flags & 1), properties)
+
+
+def _variable(data: bytes, at: int) -> tuple[int, int]:
+    """Read a variable byte integer (MQTT 5, 1.5.5); returns it and where it ends."""
+    value, shift = 0, 0
+    while at < len(data):
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if not byte & 128:
+            break
+    return value, at
