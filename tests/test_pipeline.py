@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -142,3 +143,39 @@ def test_a_picture_of_a_tilted_head_is_aligned_as_an_upright_one(settings: Confi
         assert finding.evidence is not None, finding.refused
         evidence.append(finding.evidence / np.linalg.norm(finding.evidence))
     assert min(float(tilted @ evidence[0]) for tilted in evidence[1:]) > 0.9
+
+
+def night(image: Image, rng: np.random.Generator) -> Image:
+    """As an infrared lamp shows it: gray, bright in the middle, dark and noisy around it."""
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    height, width = gray.shape
+    y, x = np.mgrid[:height, :width]
+    lamp = np.exp(-((x - width / 2) ** 2 + (y - height / 2) ** 2) / (2 * (0.28 * width) ** 2))
+    lit = np.repeat((gray * lamp)[..., None], 3, axis=2)
+    return np.clip(lit + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+
+
+def exposed(image: Image, gain: float, offset: float, noise: float, rng: np.random.Generator) -> Image:
+    return np.clip(gain * image.astype(np.float32) + offset + rng.normal(0, noise, image.shape), 0, 255).astype(
+        np.uint8
+    )
+
+
+@pytest.mark.parametrize(
+    ("light", "events", "reasons"),
+    [
+        (night, ["unknown", "end"], set()),
+        (partial(exposed, gain=0.25, offset=165, noise=2), ["unknown", "end"], {"too flat"}),  # haze
+        (partial(exposed, gain=0.12, offset=0, noise=4), [], {"too dark", "undecided"}),
+        (partial(exposed, gain=1.8, offset=80, noise=2), [], {"no face"}),
+    ],
+    ids=["night", "haze", "dim", "overexposed"],
+)
+def test_bad_light_gives_an_event_or_a_reason(
+    settings: Config, light: Callable[..., Image], events: list[str], reasons: set[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    pipeline, decisions = run(settings, (light(image, rng=rng) for image in moving_view(still("astronaut"))))
+    pipeline.silences()
+    assert kinds(decisions) == events
+    assert reasons <= set(pipeline.reasons.counts)
