@@ -111,6 +111,25 @@ def test_two_people_at_once_are_told_apart(settings: Config) -> None:
     assert sorted(kinds(decisions)) == ["end", "end", "match", "unknown"]
 
 
+def test_two_enrolled_people_side_by_side_are_two_matches(tmp_path: Path) -> None:
+    made = config.parse(f'[device]\ndata_dir = "{tmp_path}"\n[camera]\nfps = 30.0\n', "test")
+    man, woman = video("carphone"), list(moving_view(still("astronaut")))
+    for name, images in (("The man", man[MAN_ENROLLED]), ("The woman", woman[:60:6])):
+        pictures = tmp_path / name
+        pictures.mkdir()
+        for i, image in enumerate(images):
+            cv2.imwrite(str(pictures / f"{i:02}.png"), image)
+        people.add(made, name, [pictures], ignored=False)
+    enrolled = {one["id"] for one in people.listing(made)}
+    side_by_side = [
+        np.hstack([cv2.resize(image, (320, 240), interpolation=cv2.INTER_CUBIC), woman[i]])
+        for i, image in enumerate(man[MAN_LATER])
+    ]
+    _, decisions = run(made, side_by_side)
+    assert sorted(kinds(decisions)) == ["end", "end", "match", "match"]
+    assert {decision.person for decision in decisions} == enrolled
+
+
 def test_nothing_is_decided_from_a_blurred_face(settings: Config) -> None:
     blurred = [cv2.GaussianBlur(image, (0, 0), 4.0) for image in video("carphone")[MAN_LATER]]
     pipeline, decisions = run(settings, [np.asarray(b, np.uint8) for b in blurred])
