@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from edge.pictures import examine
 from edge.reasons import Counters, Reasons
-from edge.records import Decision, Face, Frame, Rates, Shot, Silence
+from edge.records import NO_FACE, Decision, Face, Frame, Rates, Shot, Silence
 from edge.stages import (
     Aligner,
     BestShots,
@@ -31,8 +31,6 @@ from edge.stages import (
     Tracker,
 )
 from edge.view import View
-
-NO_FACE = ("no face",)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,9 @@ MotionKind = Literal["still", "scene", "ego"]
 Band = Literal["certain", "likely"]
 EventType = Literal["match", "unknown", "end"]
 
+NO_FACE = ("no face",)
+"""The reasons of a look that found no face."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

@@ -13,11 +13,10 @@ from edge.config import Config
 from edge.content import kind_of
 from edge.errors import SourceError
 from edge.pictures import examine
-from edge.pipeline import NO_FACE
 from edge.processes import liveness
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
-from edge.records import Finding, Frame, Match
+from edge.records import NO_FACE, Finding, Frame, Match
 
 
 @dataclass(frozen=True, slots=True)

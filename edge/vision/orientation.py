@@ -13,10 +13,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from edge.records import Face, Frame, Quality
+from edge.records import NO_FACE, Face, Frame, Quality
 
 ROTATIONS_DEG = (90, 180, 270)  # clockwise
-NO_FACE = ("no face",)
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _NOT_UPRIGHT = frozenset({*NO_FACE, "tilted", "misaligned"})  # reasons that a turned picture may have
 EVERY = 60  # such looks for one that is repeated in three directions: at most 5 % more looks

@@ -20,10 +20,10 @@ from edge.processes.assembly import (
 )
 from edge.processes.gallery import LiveGallery
 from edge.processes.orientation import needed_rotation
-from edge.records import Face, Frame
+from edge.records import NO_FACE, Face, Frame
 from edge.vision import orientation as orientation_module
 from edge.vision.gates import HINTS
-from edge.vision.orientation import NO_FACE, ROTATIONS_DEG, Orientation, hints, setting_for
+from edge.vision.orientation import ROTATIONS_DEG, Orientation, hints, setting_for
 from tests.footage import Image, still, video
 from tools.demo import moving_view
 
