@@ -1,9 +1,9 @@
-"""Change security code one place at a time, and count the changes that a test notices: `python -m tools.mutants`.
+"""Mutation tests of security code: `python -m tools.mutants`.
 
-Each mutant is one change of the syntax tree: a comparison or a condition turned round, a `raise` or a call that nothing
-is made of left out, an `and` for an `or`, a flag less, a truth value changed. It runs against the tests named for its
-module, in a copy of the checkout. A sample, drawn by `--seed`, is tried; the last line is one JSON object. What
-survives is printed with its place; survivors that nobody could tell from the original are named in EQUIVALENT.
+Each mutant is one change of the syntax tree: a comparison or condition negated, a `raise` or a call without used result
+removed, `and` and `or` exchanged, an open flag removed, a truth value inverted. The tests of its module run against it
+in a copy of the checkout. `--seed` draws the sample of mutants. The last line is one JSON object. Surviving mutants are
+printed with their place. EQUIVALENT lists survivors that behave as the original does.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tools.lab.page import publish
 
 PROJECT = Path(__file__).parents[1]
 PAGE = PROJECT / "docs/VERIFY.md"
-_LIMIT_S = 240.0  # of one mutant's tests; what takes longer has noticed
+_LIMIT_S = 240.0  # limit for one mutant's tests; a mutant that exceeds it counts as caught
 
-# module → tests that look after it, the quickest first
+# module → its tests, the fastest first
 _STORE = ("tests/identity/test_store.py", "tests/identity/test_memory.py", "tests/identity/test_store_tampering.py")
 TESTS: dict[str, tuple[str, ...]] = {
     "edge/identity/sealed.py": _STORE,
@@ -50,7 +50,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "edge/files.py": ("tests/test_files.py", "tests/identity/test_store.py"),
     "edge/privileges.py": ("tests/test_privileges.py",),
 }
-# place of a mutant → why no test can tell it from the original
+# place of a mutant → why it behaves as the original does
 EQUIVALENT: dict[str, str] = {
     "edge/files.py: create: without os.O_NOFOLLOW": "with O_CREAT | O_EXCL the kernel follows no link anyway",
 }
@@ -67,7 +67,7 @@ class Mutant:
 
     @property
     def place(self) -> str:
-        """What names it in lists."""
+        """Return the mutant's name in lists."""
         return f"{self.module}:{self.line}: {self.what}"
 
 
@@ -101,12 +101,12 @@ _TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 
 
-_FLAGS = frozenset({"os.O_NOFOLLOW", "os.O_EXCL", "os.O_NONBLOCK"})  # O_CLOEXEC is what Python does by itself
+_FLAGS = frozenset({"os.O_NOFOLLOW", "os.O_EXCL", "os.O_NONBLOCK"})  # without O_CLOEXEC: Python sets it by default
 _OF_FORM = frozenset({"frozen", "slots", "eq", "kw_only", "exist_ok", "missing_ok", "parents", "strict"})
 
 
 def _changes(node: ast.AST) -> dict[str, Callable[[], None]]:
-    """Return what can be changed at a node: in words, and as what does it in place."""
+    """Return the possible changes of a node: description → function that applies it in place."""
     found: dict[str, Callable[[], None]] = {}
 
     def put(field: str, value: Any) -> Callable[[], None]:
@@ -131,7 +131,7 @@ def _changes(node: ast.AST) -> dict[str, Callable[[], None]]:
 
 
 def _left_out(node: ast.AST) -> dict[str, Callable[[], None]]:
-    """Return the statements that can be left out: a `raise`, and a call for its effect; not what only logs."""
+    """Return the removals of a node's statements: each `raise`, and each call without used result except logging."""
     found: dict[str, Callable[[], None]] = {}
     for statements in (getattr(node, field, None) for field in ("body", "orelse", "finalbody")):
         for i, statement in enumerate(statements if isinstance(statements, list) else ()):
@@ -143,7 +143,7 @@ def _left_out(node: ast.AST) -> dict[str, Callable[[], None]]:
 
 
 class Ground:
-    """A copy of the checkout in which mutants run; one at a time."""
+    """A copy of the checkout in which one mutant at a time runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -155,7 +155,7 @@ class Ground:
                 shutil.copy2(PROJECT / name, folder / name)
 
     def is_caught(self, mutant: Mutant) -> bool:
-        """Whether a test fails on it."""
+        """Whether a test fails on the mutant."""
         path = self.folder / mutant.module
         original = path.read_text(encoding="utf-8")
         path.write_text(mutant.text, encoding="utf-8")
@@ -184,7 +184,7 @@ class Ground:
 
     @property
     def log(self) -> Path:
-        """What the last tests said."""
+        """Return the path of the last test output."""
         return self.folder.with_suffix(".log")
 
 
@@ -207,7 +207,7 @@ def tried(most: int, seed: int, only: str, say: Callable[[str], None]) -> dict[s
     with tempfile.TemporaryDirectory(prefix="edge-mutants-") as name:
         ground = Ground(Path(name) / "edge")
         for tests in {TESTS[mutant.module] for mutant in sample}:
-            passed = ground.passes(tests)  # else each mutant would be caught
+            passed = ground.passes(tests)  # failing tests would catch every mutant
             assert passed, f"{tests} fail without a mutant: {ground.log.read_text()[-3000:]}"  # noqa: S101
         for number, mutant in enumerate(sample, 1):
             if not ground.is_caught(mutant):
@@ -230,13 +230,13 @@ def tried(most: int, seed: int, only: str, say: Callable[[str], None]) -> dict[s
 
 
 def _key(place: str) -> str:
-    """Return the place without its line, which moves."""
+    """Return the place without its line number, which changes with edits."""
     module, _, what = place.split(":", 2)
     return f"{module}:{what}"
 
 
 def main() -> int:
-    """Try, and print; returns the exit code."""
+    """Try a sample of mutants and print the figures; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     parser.add_argument("--most", type=int, default=150, help="how many mutants to try")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,1 +1,4 @@
-"""Many devices: their events into one PostgreSQL, exactly once, over a broker cluster that fails. docs/fleet.md."""
+"""Simulate many devices whose events reach one PostgreSQL exactly once, over a broker cluster with faults.
+
+docs/fleet.md describes it.
+"""

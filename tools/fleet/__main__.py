@@ -1,7 +1,8 @@
 """Run a fleet of simulated devices: `python -m tools.fleet run --devices N --json`. The last line is one JSON object.
 
-`lost` counts events that devices had on their disk and PostgreSQL has not, `duplicates` rows for one event. Needs root
-(network namespaces), and rabbitmq-server, postgresql and mosquitto from apt; `pip install '.[fleet]'`.
+`lost` counts events that a device wrote to its disk and PostgreSQL does not have. `duplicates` counts surplus rows of
+one event. It needs root (network namespaces), rabbitmq-server, postgresql and mosquitto from apt, and the extra
+`fleet`.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ def main() -> int:
     asked.pop("command")
     if asked["devices"] < 1:
         parser.error("--devices: at least 1")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # engines and namespaces are taken away all the same
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # sys.exit runs the clean-up: engines and namespaces end
     plan = scenario.plan_of(asked.pop("devices"), **asked)
     try:
         with tempfile.TemporaryDirectory(prefix="edge-fleet-") as name:
-            Path(name).chmod(0o755)  # PostgreSQL runs as a user of its own
+            Path(name).chmod(0o755)  # PostgreSQL runs as another user
             figures = scenario.run(plan, Path(name), lambda line: print(line, file=sys.stderr, flush=True))
     except (Missing, AssertionError) as e:  # AssertionError: an engine did not come up in time
         print(f"error: {e}", file=sys.stderr)

@@ -1,14 +1,15 @@
-"""The reference consumer of many devices: broker → PostgreSQL → acknowledgement, in this order.
+"""Reference consumer of many devices: broker → PostgreSQL → acknowledgement, in this order.
 
     python -m tools.fleet.consumer --to postgresql://… amqp HOST…      a RabbitMQ cluster, through its quorum queues
     python -m tools.fleet.consumer --to postgresql://… mqtt HOST:PORT  any MQTT 5 broker, by a shared subscription
 
-Several of them share the work. A message is acknowledged to the broker once PostgreSQL has committed its event, and so
-is the event to its device. A consumer that dies between the two gets the message again, and the key refuses it. With
-RabbitMQ each device belongs to one of the queues, and each queue has one active consumer, so the order of a device is
-kept. A shared MQTT subscription spreads one device over all consumers: order is then that of `seq`, in the table.
+Several consumers share the work. After PostgreSQL has committed an event, the consumer acknowledges the message to the
+broker and the event to its device. A consumer that dies between commit and acknowledgement gets the message again; the
+primary key refuses the second row. With RabbitMQ each device belongs to one queue, and each queue has one active
+consumer, so events of a device are stored in order. A shared MQTT subscription distributes the messages of one device
+over all consumers: the order of events is then that of `seq` in the table.
 
-The login stands in the environment: FLEET_USER, FLEET_PASSWORD.
+Login: the environment variables FLEET_USER and FLEET_PASSWORD.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ _HEARTBEAT_S = 10
 
 @dataclass(slots=True)
 class Batch:
-    """Messages that are not stored yet, in the order of their arrival."""
+    """Messages that are not yet stored, in order of arrival."""
 
     events: list[Event] = field(default_factory=list)
     oldest: list[tuple[str, Ack]] = field(default_factory=list)
-    tags: list[int] = field(default_factory=list)  # what is acknowledged to the broker
+    tags: list[int] = field(default_factory=list)  # delivery tags to acknowledge to the broker
 
     def take(self, kind: str, payload: bytes, tag: int) -> None:
-        """Add one message; what is no event and no state is logged, and acknowledged: it would come for ever."""
+        """Add one message. An invalid message is logged and acknowledged; otherwise the broker would repeat it."""
         self.tags.append(tag)
         try:
             if kind == "event":
@@ -70,20 +71,23 @@ class Batch:
 
 
 def prepare(host: str, user: str, password: str) -> None:
-    """Declare the queues on a node: what comes before they are there, no consumer gets, and devices send again."""
+    """Declare the queues on a node.
+
+    The broker drops messages that arrive before the queues exist. Devices then send their events again.
+    """
     login = pika.PlainCredentials(user, password)
     with contextlib.closing(pika.BlockingConnection(pika.ConnectionParameters(host, credentials=login))) as connection:
         declare(connection.channel())
 
 
 class AmqpConsumer:
-    """Consumes the quorum queues of a RabbitMQ cluster; any node will do."""
+    """Consumes the quorum queues of a RabbitMQ cluster, connected to any node."""
 
     def __init__(self, hosts: list[str], store: EventStore) -> None:
         self._hosts, self._store = hosts, store
 
     def serve(self, stop: threading.Event) -> None:
-        """Consume until told to stop or the connection fails (AMQPError)."""
+        """Consume until `stop` is set. Raises AMQPError where the connection fails."""
         login = pika.PlainCredentials(os.environ["FLEET_USER"], os.environ["FLEET_PASSWORD"])
         hosts = random.sample(self._hosts, len(self._hosts))
         given = [
@@ -111,7 +115,7 @@ class AmqpConsumer:
 
 
 def declare(channel: BlockingChannel) -> None:
-    """Declare the queues: a device's messages go to one of them, which three nodes hold and one consumer reads."""
+    """Declare the queues. Each device maps to one queue, replicated on three nodes and read by one consumer."""
     channel.exchange_declare(EXCHANGE, "x-consistent-hash", durable=True)
     for key in ("edge.*.event", "edge.*.state"):
         channel.exchange_bind(EXCHANGE, "amq.topic", key)
@@ -123,7 +127,7 @@ def declare(channel: BlockingChannel) -> None:
 
 
 class MqttConsumer:
-    """Consumes by a shared subscription of MQTT 5; the broker keeps what comes while it is away."""
+    """Consumes through a shared subscription of MQTT 5. The broker stores messages while the consumer is away."""
 
     def __init__(self, host: str, port: int, store: EventStore, name: str) -> None:
         self._store, self._batch, self._lock = store, Batch(), threading.Lock()
@@ -138,7 +142,7 @@ class MqttConsumer:
 
     def _connected(self, client: paho.Client, *_: Any) -> None:
         with self._lock:
-            self._batch = Batch()  # message ids of the old connection mean nothing now; they come again
+            self._batch = Batch()  # message ids are valid within one connection; the broker sends these messages again
         client.subscribe([("$share/fleet/edge/+/event", 1), ("$share/fleet/edge/+/state", 1)])
 
     def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
@@ -146,7 +150,7 @@ class MqttConsumer:
             self._batch.take(message.topic.rpartition("/")[2], bytes(message.payload), message.mid)
 
     def serve(self, stop: threading.Event) -> None:
-        """Consume until told to stop; paho connects again by itself."""
+        """Consume until `stop` is set; paho reconnects by itself."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 3600
         properties.ReceiveMaximum = BATCH
@@ -182,7 +186,7 @@ def _waits() -> Iterator[float]:
 
 
 def main() -> int:
-    """Consume until told to stop; an absent broker or database is waited for."""
+    """Consume until a signal; wait for a broker or database that is away."""
     asked, stop = _asked(), stop_on_signals()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("pika").setLevel(logging.CRITICAL)

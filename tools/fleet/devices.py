@@ -1,9 +1,9 @@
-"""N devices made of the real parts: vision's writing end fills outboxes, the real publisher empties them.
+"""N simulated devices: the code that vision writes events with fills outboxes, and the real publisher empties them.
 
-    python -m tools.fleet.devices write FOLDER     the encounters of all devices into their outboxes
-    python -m tools.fleet.devices publish FOLDER N the publishers of group N, each in a thread
+    python -m tools.fleet.devices write FOLDER     write the encounters of all devices into their outboxes
+    python -m tools.fleet.devices publish FOLDER N run the publishers of group N, each in a thread
 
-`FOLDER/fleet.json` says what to do. A group is one process, which can be killed: its outboxes stay.
+`FOLDER/fleet.json` is the configuration (`Fleet`). A group of devices is one process. Its outboxes survive a kill.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from edge.events.publisher import Publisher
 from edge.processes.signals import stop_on_signals
 from tools.days.world import draw_day
 
-BEGUN = "begun"  # a file that is there once events are written
-_MODEL = "f1" * 8  # of no model: nothing was recognised here
+BEGUN = "begun"  # file that exists as soon as events are written
+_MODEL = "f1" * 8  # a made-up model id: no model runs here
 
 
 class Fleet(msgspec.Struct, frozen=True):
-    """What the devices do."""
+    """Configuration of the simulated devices."""
 
     devices: int
     events: int  # of each device
@@ -51,7 +51,7 @@ class Fleet(msgspec.Struct, frozen=True):
 
     @property
     def groups(self) -> int:
-        """How many processes publish."""
+        """Return the number of publishing processes."""
         return -(-self.devices // self.group)
 
     def members(self, group: int) -> range:
@@ -65,7 +65,7 @@ def name_of(device: int) -> str:
 
 
 def configured(fleet: Fleet, folder: Path, device: int) -> Config:
-    """Return the configuration of one device, with acknowledgements and a folder of its own."""
+    """Return the configuration of one device, with acknowledgements and its own folder."""
     place = folder / "devices" / name_of(device)
     place.mkdir(parents=True, exist_ok=True)
     login = f'username = "{fleet.user}"\npassword_file = "{folder / "password"}"\n' if fleet.user else ""
@@ -77,7 +77,7 @@ def configured(fleet: Fleet, folder: Path, device: int) -> Config:
 
 
 def stretch(seed: int, encounters: int, seconds: float) -> list[float]:
-    """Return when the encounters of a stretch of a simulated day begin, pressed into `seconds`."""
+    """Return the begin times, s, of `encounters` consecutive encounters of a simulated day, compressed to `seconds`."""
     arrivals = np.sort(draw_day(np.random.default_rng(seed)).encounters.arrive_s)
     chosen = arrivals[len(arrivals) // 3 :][:encounters]
     chosen = np.resize(chosen, encounters) if len(chosen) else np.zeros(encounters)
@@ -86,7 +86,7 @@ def stretch(seed: int, encounters: int, seconds: float) -> list[float]:
 
 
 def write(fleet: Fleet, folder: Path) -> None:
-    """Write the events of all devices as time goes, and leave in `written.json` how many each device wrote."""
+    """Write the events of all devices in real time, then the number of each device's events to `written.json`."""
     stop = stop_on_signals()
     with contextlib.ExitStack() as stack:
         backlogs = []
@@ -111,7 +111,7 @@ def write(fleet: Fleet, folder: Path) -> None:
 
 
 def _encounter(backlog: Backlog, number: int) -> None:
-    """Write the two events of one encounter: somebody known, and the end."""
+    """Write the two events of one encounter: `match` and `end`."""
     for kind in ("match", "end"):
         backlog.append(
             event_type="match" if kind == "match" else "end",
@@ -125,9 +125,9 @@ def _encounter(backlog: Backlog, number: int) -> None:
 
 
 def publish(fleet: Fleet, folder: Path, group: int) -> None:
-    """Run the publishers of one group until told to stop; then leave what they cost in `cost-GROUP.json`."""
+    """Run the publishers of one group until a signal, then write their resource use to `cost-GROUP.json`."""
     stop = stop_on_signals()
-    # So many publishers on a few processors ask their outboxes less often; on a device it is every 0.2 s.
+    # A device polls its outbox every 0.2 s. Many publishers on few processors poll less often.
     publisher._TICK_S = max(publisher._TICK_S, fleet.devices / 200.0)  # noqa: SLF001
     _know_types()
     settings = [configured(fleet, folder, device) for device in fleet.members(group)]
@@ -142,7 +142,7 @@ def publish(fleet: Fleet, folder: Path, group: int) -> None:
 
 
 def _know_types() -> None:
-    """Have msgspec learn every type before there are threads: two that teach it the same type at once crash it.
+    """Encode and decode every type once before threads start: msgspec crashes where two threads first use one type.
 
     On a device a publisher has one thread.
     """
@@ -165,7 +165,7 @@ def _one(settings: Config, stop: threading.Event) -> None:
 
 
 def depths(fleet: Fleet, folder: Path) -> Iterator[int]:
-    """Yield how many events wait on each device."""
+    """Yield the number of waiting events of each device."""
     for device in range(fleet.devices):
         with contextlib.closing(Outbox.of(configured(fleet, folder, device))) as outbox:
             yield outbox.counts().depth

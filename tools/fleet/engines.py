@@ -1,4 +1,4 @@
-"""The engines, from apt: PostgreSQL in a folder of its own, and three RabbitMQ nodes, each in its network namespace."""
+"""Start PostgreSQL in a temporary folder, and three RabbitMQ nodes in network namespaces; both come from apt."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tools.rig import Missing
 from tools.rig.brokers import free_port, until
 
 _RABBIT = Path("/usr/lib/rabbitmq/bin")
-_UP_S = 600.0  # after an outage nodes wait for each other, and this machine may be slow and busy
+_UP_S = 600.0  # nodes wait for each other after an outage; the machine may be slow
 USER = "fleet"
 
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL server of its own; yields its connection string."""
+    """Run a PostgreSQL server; yields its connection string. Raises Missing where it cannot run."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         raise Missing("postgresql is not installed (apt install postgresql)")
     data, port = folder / "postgres", free_port()
     data.mkdir()
     as_user: list[str] = []
-    if os.geteuid() == 0:  # it refuses to run as root
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(data, "postgres", "postgres")
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
     make = [*as_user, programs[-1] / "initdb", "-D", data / "data", "-A", "trust", "-U", USER, "-E", "UTF8"]
@@ -68,7 +68,7 @@ class Node:
         self._inside = ["ip", "netns", "exec", namespace]
         self._environ = {
             **environ,
-            "HOME": str(folder.parent),  # where the cookie lies that the nodes share
+            "HOME": str(folder.parent),  # holds the Erlang cookie that the nodes share
             "RABBITMQ_NODENAME": f"rabbit@{address}",
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
             "RABBITMQ_LOG_BASE": str(folder / "log"),
@@ -78,7 +78,7 @@ class Node:
         folder.mkdir()
 
     def start(self) -> None:
-        """Start it; `await_up` says when it serves."""
+        """Start the node; `await_up` waits until it serves."""
         with (self._folder / "console.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._inside, str(_RABBIT / "rabbitmq-server")],
@@ -90,7 +90,7 @@ class Node:
             )
 
     def kill(self) -> None:
-        """As a power failure would: every process of it, at once."""
+        """Kill all processes of the node at once, like a power failure."""
         _kill_all(self.namespace)
         if self._process is not None:
             self._process.wait(30)
@@ -98,11 +98,11 @@ class Node:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended by itself."""
+        """Whether the node's process has ended."""
         return self._process is not None and self._process.poll() is not None
 
     def serves(self) -> bool:
-        """Whether it takes MQTT and AMQP connections."""
+        """Whether the node accepts MQTT and AMQP connections. Raises Missing where its process has ended."""
         if self.has_ended:
             raise Missing(f"RabbitMQ has ended: {(self._folder / 'console.log').read_text()[-1500:]}")
         for port in (1883, 5672):
@@ -113,13 +113,13 @@ class Node:
         return True
 
     def await_up(self) -> float:
-        """Wait until it serves; returns how long that took, s."""
+        """Wait until the node serves; returns the waiting time, s."""
         began_s = time.monotonic()
         until(self.serves, f"RabbitMQ at {self.address} serves", _UP_S)
         return time.monotonic() - began_s
 
     def control(self, *arguments: str) -> str:
-        """Run rabbitmqctl on it; returns what it prints."""
+        """Run rabbitmqctl on the node; returns its output. Raises Missing where it fails."""
         command = [*self._inside, str(_RABBIT / "rabbitmqctl"), "--longnames", *arguments]
         done = subprocess.run(command, env=self._environ, capture_output=True, text=True, check=False, cwd="/")
         if done.returncode:
@@ -128,7 +128,7 @@ class Node:
 
     @property
     def memory_mb(self) -> float:
-        """Resident memory of its processes, MB."""
+        """Return the resident memory of the node's processes, MB."""
         return 0.0 if self._process is None else sum(_resident_mb(pid) for pid in _session(self._process.pid))
 
 
@@ -147,7 +147,7 @@ def _resident_mb(pid: int) -> float:
 
 @contextlib.contextmanager
 def rabbitmq(folder: Path, password: str) -> Iterator[list[Node]]:
-    """Run a cluster of three nodes, each in a network namespace of its own on one bridge."""
+    """Run a cluster of three nodes, each in its own network namespace on one bridge."""
     if os.geteuid() != 0:
         raise Missing("network namespaces need root")
     if not (_RABBIT / "rabbitmq-server").exists():
@@ -168,7 +168,7 @@ def rabbitmq(folder: Path, password: str) -> Iterator[list[Node]]:
         "RABBITMQ_USE_LONGNAME": "true",
         "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
-        # small machines: one scheduler a node, which sleeps when it has nothing to do
+        # One scheduler per node, without busy waiting: the machine may have two processors.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
     }
     with _network(net, addresses) as namespaces:
@@ -212,7 +212,7 @@ def _configuration(addresses: list[str], password: str) -> str:
 
 
 def _kill_all(namespace: str) -> None:
-    """Kill every process in a network namespace: epmd, which a node starts, has left the node's process group."""
+    """Kill every process in a network namespace. epmd, started by a node, is not in the node's process group."""
     listed = subprocess.run(["ip", "netns", "pids", namespace], check=False, capture_output=True, text=True)
     for pid in listed.stdout.split():
         with contextlib.suppress(ProcessLookupError):
@@ -221,7 +221,7 @@ def _kill_all(namespace: str) -> None:
 
 @contextlib.contextmanager
 def _network(net: int, addresses: list[str]) -> Iterator[list[str]]:
-    """Make a bridge and a namespace for each address, and take them away."""
+    """Create a bridge and one namespace per address; remove them at the end."""
     bridge = f"edgefl{net}"
     namespaces = [f"{bridge}-{n}" for n in range(len(addresses))]
 

@@ -1,4 +1,4 @@
-"""A day of the fleet in minutes: calm first, then nodes that die, publishers that die, and no cluster at all."""
+"""Run the fleet's scenario: a calm phase, a phase with killed nodes and publishers, then an outage of the cluster."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tools.fleet import engines, store
 from tools.fleet.devices import BEGUN, Fleet, depths
 from tools.rig.brokers import Mosquitto, until
 
-_HOST = "brokers.fleet"  # has the address of every node: a device that is refused by one takes the next
+_HOST = "brokers.fleet"  # resolves to every node: a device that one node refuses tries the next
 _HOSTS_FILE = 'mount --bind "$0" /etc/hosts && exec "$@"'
-_BEGIN_S = 300.0  # a thousand outboxes are made before the first event
+_BEGIN_S = 300.0  # a thousand outboxes are created before the first event
 _PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is done, and what goes wrong when."""
+    """Size and phases of a run."""
 
     devices: int
     events: int  # of each device
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Over which events are written."""
+        """Return the time over which events are written, s."""
         return self.calm_s + self.rough_s + self.outage_s
 
 
@@ -70,7 +70,7 @@ class _Children:
         return child
 
     def end(self) -> None:
-        """Tell all to end, and kill those that do not."""
+        """Terminate all processes; kill those that do not end in time."""
         for child in self.running:
             child.terminate()
         for child in self.running:
@@ -83,7 +83,7 @@ class _Children:
 
 @dataclass(slots=True)
 class _Publishers:
-    """The groups of publishers; one that is killed is started again."""
+    """The publisher processes, one per group. A killed process is started again."""
 
     children: _Children
     fleet: Fleet
@@ -109,7 +109,7 @@ class _Publishers:
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the cluster with its faults, then a single broker without; returns the figures of both."""
+    """Run the cluster with faults, then a single broker without faults; returns the figures of both."""
     with engines.postgres(folder) as conninfo:
         say("cluster: three RabbitMQ nodes start, each in a network namespace")
         figures = _over_cluster(plan, _made(folder / "cluster"), conninfo, say)
@@ -217,7 +217,7 @@ def _devices(
 
 
 def _hosts(folder: Path, addresses: list[str]) -> Iterator[Path]:
-    """Yield a hosts file for each node, with that node first: so devices spread over the nodes."""
+    """Yield one hosts file per node, with that node first, to distribute the devices over the nodes."""
     for turn in range(len(addresses)):
         path = folder / f"hosts-{turn}"
         lines = ["127.0.0.1 localhost", *(f"{a} {_HOST}" for a in addresses[turn:] + addresses[:turn])]
@@ -226,7 +226,10 @@ def _hosts(folder: Path, addresses: list[str]) -> Iterator[Path]:
 
 
 def _rough(plan: Plan, nodes: list[engines.Node], devices: _Publishers, say: Callable[[str], None]) -> int:
-    """Kill one node after another, each once all serve again; kill publishers evenly. Returns the killed nodes."""
+    """Kill nodes one by one, and publishers at even intervals; returns the number of killed nodes.
+
+    A node is killed only while all nodes serve.
+    """
     kills, began_s = 0, time.monotonic()
     killings = -(-plan.killed_publishers // plan.group)
     while (past_s := time.monotonic() - began_s) < plan.rough_s:
@@ -243,7 +246,7 @@ def _rough(plan: Plan, nodes: list[engines.Node], devices: _Publishers, say: Cal
 
 
 def _outage(plan: Plan, nodes: list[engines.Node], say: Callable[[str], None]) -> float:
-    """Kill all nodes, start them later; returns how long they then took to serve again, s."""
+    """Kill all nodes and start them after the outage; returns the time until all serve again, s."""
     for node in nodes:
         node.await_up()
     say(f"the whole cluster is killed, for {plan.outage_s:.0f} s")
@@ -259,9 +262,9 @@ def _outage(plan: Plan, nodes: list[engines.Node], say: Callable[[str], None]) -
 
 
 def _drained(plan: Plan, fleet: Fleet, folder: Path) -> float:
-    """Wait until no device has an event that waits; returns how long it took, s."""
+    """Wait until all outboxes are empty, at most `drain_s`; returns the waiting time, s."""
     began_s = time.monotonic()
-    while any(depths(fleet, folder)) and time.monotonic() - began_s < plan.drain_s:  # what is left shows in `lost`
+    while any(depths(fleet, folder)) and time.monotonic() - began_s < plan.drain_s:  # `lost` counts the rest
         time.sleep(1.0)
     return time.monotonic() - began_s
 
@@ -288,9 +291,9 @@ def counted(folder: Path, conninfo: str) -> dict[str, Any]:
 
 
 def latency(conninfo: str, from_s: float, to_s: float) -> dict[str, float | None]:
-    """Return the time from the deciding frame to the row in PostgreSQL, of events in a span of Unix time, ms.
+    """Return median and 99th percentile of the time from deciding frame to PostgreSQL row, ms.
 
-    Null where there is no event.
+    Events from `from_s` to `to_s` (Unix time, s) count. A value is None where there is no event.
     """
     query = """SELECT count(*), percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
         ORDER BY 1000 * extract(epoch FROM received - time))
@@ -303,7 +306,7 @@ def latency(conninfo: str, from_s: float, to_s: float) -> dict[str, float | None
 
 
 def _per_device(costs: list[dict[str, float]], seconds: float) -> dict[str, float]:
-    """Return what one publisher costs in a process that holds a group of them; killed processes are not counted."""
+    """Return the cost of one publisher within a process of a group. Killed processes are not counted."""
     devices = sum(cost["devices"] for cost in costs) or 1
     return {
         "cpu_ms_a_second": round(1000 * sum(cost["cpu_s"] for cost in costs) / devices / seconds, 2),
@@ -312,13 +315,13 @@ def _per_device(costs: list[dict[str, float]], seconds: float) -> dict[str, floa
 
 
 def _repeated(folder: Path) -> int:
-    """Return how many deliveries the consumers had stored before."""
+    """Return the number of deliveries whose event a consumer had already stored."""
     lines = (folder / "children.log").read_text(encoding="utf-8", errors="replace").splitlines()
     return sum(json.loads(line)["repeated"] for line in lines if line.startswith('{"repeated"'))
 
 
 def plan_of(devices: int, **chosen: Any) -> Plan:
-    """Return the plan for so many devices; what is not chosen is the full form from 1,000 devices on, or short."""
+    """Return the plan for a number of devices. Defaults: the full form from 1,000 devices on, else the short form."""
     full = devices >= 1000
     default: dict[str, Any] = {
         "events": 40 if full else 20,
@@ -333,5 +336,5 @@ def plan_of(devices: int, **chosen: Any) -> Plan:
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """Return a plan JSON-ready."""
+    """Return a plan as a dict for JSON."""
     return asdict(plan)

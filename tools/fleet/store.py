@@ -1,7 +1,7 @@
-"""The consumer's store: each event once in PostgreSQL, by `(device, boot, seq)`, and what may be acknowledged.
+"""The consumer's store: one row per event in PostgreSQL, and the acknowledgement of each device.
 
-The primary key refuses what comes again, so an event counts once however often a broker or a device repeats it. What
-is acknowledged to a device is the highest `seq` without a gap below it, found in the transaction that stores the event.
+The primary key `(device, boot, seq)` refuses repeated events. The acknowledged number of a device is the highest `seq`
+without a gap below it. The transaction that stores the events computes it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (device, boot, seq) DO NOTHING
 """
 _KNOW = "INSERT INTO progress (device, boot) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-# In a run of numbers without a gap, a number minus its place is the same; from `up_to` on it is `up_to`.
+# In a sequence without a gap, number minus position is constant. Directly after `up_to` this constant is `up_to`.
 _ADVANCE = """
 UPDATE progress p SET up_to = greatest(up_to, coalesce((
     SELECT max(seq) FROM (
@@ -61,16 +61,16 @@ _SKIP = "UPDATE progress SET up_to = greatest(up_to, %s) WHERE device = %s AND b
 
 
 class EventStore:
-    """One consumer's connection. Raises psycopg.Error where the database fails: then nothing may be acknowledged."""
+    """One consumer's connection. Raises psycopg.Error where the database fails; nothing may be acknowledged then."""
 
     def __init__(self, conninfo: str) -> None:
         self._connection = psycopg.connect(conninfo)
         self.repeated = 0  # events that had been stored before
 
     def keep(self, events: Sequence[Event], dropped: Iterable[tuple[str, Ack]] = ()) -> list[tuple[str, Ack]]:
-        """Store events in one transaction; returns what may be acknowledged to each device, once this returns.
+        """Store events in one transaction; returns the acknowledgement of each device.
 
-        `dropped`: devices with `publisher.oldest` of their state: what is below it and missing will not come.
+        `dropped`: devices with `publisher.oldest` of their state. Missing events below that number will not arrive.
         """
         skipped = list(dropped)
         touched = sorted({(e.device, e.boot) for e in events} | {(device, ack.boot) for device, ack in skipped})
@@ -84,12 +84,12 @@ class EventStore:
             return [(device, Ack(boot=boot, seq=_advanced(cursor, device, boot))) for device, boot in touched]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
 
 def prepare(conninfo: str) -> None:
-    """Make the tables where they are not there."""
+    """Create the tables where they do not exist."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(SCHEMA)
 

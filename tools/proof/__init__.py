@@ -1,5 +1,6 @@
-"""What the project promises, shown by command: `python -m tools.proof NAME`, documented in docs/VERIFY.md.
+"""Proofs of the project's claims: `python -m tools.proof NAME`, documented in docs/VERIFY.md.
 
-Each proof is one module of this folder with `CLAIM`, a sentence, and `prove(short, say)`, which returns its figures or
-raises AssertionError saying what did not hold. The tests run the short forms, `make proof` the full ones.
+Each proof is one module of this folder. It has `CLAIM`, a sentence, and `prove(short, say)`, which returns figures.
+`prove` raises AssertionError where the claim does not hold, and Missing where the machine lacks what the proof needs.
+The tests run the short forms, `make proof` the full ones.
 """

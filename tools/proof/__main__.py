@@ -1,7 +1,7 @@
 """Run proofs: `python -m tools.proof NAME… | all [--short] [--write]`. The last line is one JSON object.
 
-Exit code 0: all held. 1: one did not hold, or could not be tried here. `--write` puts the figures into docs/VERIFY.md
-and docs/VERIFY/NAME.json; only a full form that held is written.
+Exit code 0: all claims held. Exit code 1: a claim did not hold, or a proof could not run here. `--write` puts the
+figures into docs/VERIFY.md and docs/VERIFY/NAME.json. Only a full form whose claim held is written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The product on aarch64: it installs from wheels only, computes the expected results, and recognises.
+"""The product on aarch64: it installs from wheels only, passes the golden self-test, and recognises an enrolled man.
 
-A Python for arm64 runs under qemu-user as the processors of three boards, for which the engines choose different int8
-kernels. The proof shows results, not times.
+An arm64 Python runs under qemu-user, which emulates the processors of three boards. The inference engines choose
+different int8 kernels for them. The proof checks results, not times.
 """
 
 from __future__ import annotations

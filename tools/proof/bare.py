@@ -1,10 +1,10 @@
-"""`make demo` and `make test` where only Python, pip, make and packages are, and no broker but their own.
+"""`make demo` and `make test` on a system that has only Python, pip, make and packages.
 
-The full form makes a bare Debian of each release, without /sys, mosquitto, FUSE, systemd and a compiler, fetches the
-wheels here, and runs both commands there as an ordinary user, with a loopback of its own and nothing else. The short
-form, which the gate runs, hides those tools on this machine, and runs the tests that reach for them; all others are
-imported. In both, something listens on the ports of MQTT on the loopback: no test may ever connect to it.
-Needs root, or a kernel that gives users namespaces; the full form also debootstrap.
+The full form creates a bare Debian of each release, without /sys, mosquitto, FUSE, systemd and a compiler. It fetches
+the wheels on this machine and runs both commands in that Debian, as an ordinary user whose only network is a loopback.
+The short form hides the same tools on this machine, runs the tests that use them, and imports all other tests. In both
+forms the proof listens on the MQTT ports of the loopback and counts connections: no test may connect to a broker that
+it did not start. The proof needs root, or a kernel with user namespaces; the full form also needs debootstrap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROJECT = Path(__file__).parents[2]
 RELEASES = {"bookworm": "3.11", "trixie": "3.13"}
 _PACKAGES = "python3,python3-venv,python3-pip,make,libgomp1,ca-certificates"
 _BUILD = ("setuptools>=77", "wheel", "pip")
-# What the short form hides, and the tests that reach for it.
+# What the short form hides, and the tests that use it.
 _TOOLS = (
     *("mosquitto", "mosquitto_passwd", "mosquitto_sub", "umockdev-run", "systemd-analyze", "fusermount3", "tcpdump"),
     *(
@@ -68,7 +68,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _hidden(say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the tests that reach for tools, without the tools, and import all others."""
+    """Hide the tools, run the tests that use them, and import all other tests."""
     say("hiding what a bare system has not")
     hide = "\n".join(
         f"for d in /usr/bin /usr/sbin /usr/local/bin /usr/local/sbin; do "
@@ -94,14 +94,14 @@ exec "$@"
 
 
 def _unshared(command: Sequence[str], *options: str, limit_s: float = 1800.0) -> subprocess.CompletedProcess[str]:
-    """Run a command in namespaces of its own: mounts, and a network of which there is only the loopback."""
+    """Run a command in its own mount and network namespaces; the network has only a loopback."""
     rights = [] if os.geteuid() == 0 else ["--map-root-user"]
     whole = ["unshare", *rights, "--mount", "--net", "--propagation", "private", *options, *command]
     return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=limit_s, cwd=PROJECT)
 
 
 def _outcome(done: subprocess.CompletedProcess[str], what: str) -> dict[str, Any]:
-    """Return how a command ended inside; raises AssertionError with its last words where it failed."""
+    """Return the outcome of a command; raises AssertionError with the end of its output where it failed."""
     lines = done.stdout.strip().splitlines()
     said = f"{what}{done.stdout[-3000:]}{done.stderr[-2000:]}"
     assert lines, said
@@ -121,7 +121,7 @@ def _in_a_tree(release: str, say: Callable[[str], None]) -> dict[str, Any]:
             say(f"{release}: make {target}")
             as_user = "su anna -s /bin/sh -c"
             command = f"cd /home/anna/edge && python3 tools/proof/bare_inside.py make {target}"
-            # `su` keeps the environment: pip finds the wheels, and asks no index.
+            # `su` keeps the environment, so pip uses the wheels and asks no index.
             up = f"{sys.executable} -c 'from tools.proof.bare_inside import loopback_up; loopback_up()'"
             script = (
                 f'{up}; mount -t proc proc {root}/proc; exec chroot {root} env -i {_ENVIRONMENT} {as_user} "{command}"'
@@ -139,7 +139,7 @@ _ENVIRONMENT = (
 
 @contextmanager
 def _system(folder: Path, tree: Path, wheels: Path) -> Iterator[Path]:
-    """Hold a bare Debian with the checkout in an ordinary user's home."""
+    """Yield the root of a bare Debian with the checkout in an ordinary user's home."""
     root = laid_over(folder, tree)
     try:
         (root / "wheels").mkdir()
@@ -165,7 +165,7 @@ def _mount(*arguments: str | Path) -> None:
 
 
 def _checkout(folder: Path) -> None:
-    """Copy what git knows of this checkout, as it stands."""
+    """Copy the tracked files of this checkout, with their uncommitted changes."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
         if (PROJECT / name).is_file():
@@ -183,7 +183,7 @@ def _tree(release: str, say: Callable[[str], None]) -> Path:
 
 
 def _wheels(release: str, say: Callable[[str], None]) -> Path:
-    """Return a folder with the wheels of everything that `make demo` and `make test` install."""
+    """Return a folder with wheels of all packages that `make demo` and `make test` install."""
     say(f"{release}: fetching wheels")
     folder = CACHE / f"wheels-{release}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def _wheels(release: str, say: Callable[[str], None]) -> Path:
     version = RELEASES[release]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--find-links", str(folder)]
     binary = ["--only-binary=:all:", f"--python-version={version}"]
-    pure = {**os.environ, "CC": "false"}  # what has no wheel is built in pure Python
+    pure = {**os.environ, "CC": "false"}  # packages without a wheel are built without their C parts
     if not list(folder.glob("cobs-*.whl")):
         build = [
             sys.executable,

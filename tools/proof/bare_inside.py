@@ -1,7 +1,7 @@
-"""Runs one command while something listens where foreign brokers are: `python -m tools.proof.bare_inside COMMAND…`.
+"""Run one command while listening on the MQTT ports of the loopback: `python -m tools.proof.bare_inside COMMAND…`.
 
-It brings the loopback of its network namespace up. The last line is a JSON object: exit code, and how often something
-connected to the ports of MQTT. It needs the standard library alone, as it runs before anything is installed.
+The module brings up the loopback of its network namespace. Its last line is a JSON object: the exit code and the number
+of connections to the MQTT ports. It uses the standard library only, since it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1  # netdevice(7)
 
 
 def loopback_up() -> None:
-    """Bring `lo` up, where it is not and this user may; without iproute2, which a bare system has not."""
+    """Bring `lo` up where this user may. An ioctl does it, since a bare system has no iproute2."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("16sH14x", b"lo", 0)
         flags = struct.unpack("16sH14x", fcntl.ioctl(probe, _SIOCGIFFLAGS, request))[1]
@@ -29,7 +29,7 @@ def loopback_up() -> None:
 
 
 def count_contacts(port: int, contacts: list[int]) -> None:
-    """Note each connection to a port of the loopback, in the background."""
+    """Append `port` to `contacts` for each connection to it, in a background thread."""
     listener = socket.create_server(("127.0.0.1", port))
 
     def accept() -> None:

@@ -26,12 +26,12 @@ CLAIM = (
     "A real systemd boots the installed product, restarts what hangs or crashes, and keeps each process in its box:"
     " no other process reaches anything of vision's."
 )
-_CONSOLE = "/run/edge-console"  # this machine has no console; what edge-arm.service shows there lies in a file
+_CONSOLE = "/run/edge-console"  # the machine has no console: the output of edge-arm.service goes to this file
 
 PROJECT = Path(__file__).parents[2]
-UNITS = {"edge-vision": 1.2, "edge-publisher": 1.5, "edge-provision": 1.5}  # the exposure that each may have
+UNITS = {"edge-vision": 1.2, "edge-publisher": 1.5, "edge-provision": 1.5}  # highest allowed exposure of each unit
 _ATTACKED_STARTS = 100
-_START_S, _EVENT_S = 120.0, 120.0  # this machine may be slow, and busy; what is reached is among the figures
+_START_S, _EVENT_S = 120.0, 120.0  # generous, for a slow machine; the figures hold the measured times
 _CONFIG = """
 [device]
 id = "proof"
@@ -87,7 +87,7 @@ def exposure(folder: Path = PROJECT / "systemd") -> dict[str, float]:
 
 
 def wheels(say: Callable[[str], None]) -> Path:
-    """Return a folder with wheels of the product and of all that it needs."""
+    """Return a folder with wheels of the product and its dependencies."""
     say("building wheels")
     folder = CACHE / "wheels"
     wanted = [f"{PROJECT}[enroll]", "setuptools>=77", "wheel"]
@@ -97,7 +97,7 @@ def wheels(say: Callable[[str], None]) -> Path:
 
 
 def _locked(folder: Path, say: Callable[[str], None]) -> Path:
-    """Fill a folder with the files that an installation fetches: the locked ones, and no other."""
+    """Fill a folder with the locked files, the only ones that an installation fetches."""
     say("fetching what is locked")
     locked = [f"--requirement={PROJECT}/systemd/locked/{name}.txt" for name in ("base", "enroll", "build")]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", str(folder)]
@@ -106,7 +106,7 @@ def _locked(folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def _layer(layer: Path, say: Callable[[str], None]) -> Path:
-    """Return a folder with the project's source, wheels of what it needs, footage, and a broker's configuration."""
+    """Return a folder with the project's source, wheels of its dependencies, footage, and a broker configuration."""
     _locked(layer / "wheels", say)
     files = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, files.split("\0")):
@@ -125,7 +125,7 @@ def _layer(layer: Path, say: Callable[[str], None]) -> Path:
 
 
 def _installed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
-    """Install, seal a store key, enrol with it, and start: the key is never on the disk in clear."""
+    """Install, seal a store key, enrol a person and start. The key is never on the disk in clear."""
     say("installing")
     _make(machine, "install")
     theirs = machine.do("find", "/opt/edge", "!", "-user", "root").split()
@@ -153,7 +153,7 @@ def _installed(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _at_work(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
-    """Watch what a subscriber receives while processes hang and crash."""
+    """Check what a subscriber receives while processes hang and crash."""
     machine.until(lambda: _active(machine), "the target comes up at boot", _START_S)
     figures: dict[str, Any] = {}
     with _subscriber(machine) as events:
@@ -177,7 +177,7 @@ def _at_work(machine: Machine, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _armings(machine: Machine) -> str:
-    """Look at a machine that was armed before it was booted again; returns when it is armed."""
+    """Check that the second boot does not arm the device; returns a description of when it is armed."""
     held_back = machine.do("systemctl", "show", "--value", "--property=ConditionResult", "edge-first-start.service")
     assert held_back.strip() == "no", f"edge-first-start.service ran at the second boot: {held_back}"
     assert not _is_active(machine, "edge-provision"), "the cable is served at the second boot"
@@ -189,12 +189,12 @@ def _armings(machine: Machine) -> str:
 
 
 def _shown(machine: Machine) -> str:
-    """Return what edge-arm.service has shown since the boot."""
+    """Return the console output of edge-arm.service since the boot."""
     return machine.call("cat", _CONSOLE).stdout
 
 
 def _boxes(machine: Machine) -> dict[str, Any]:
-    """Look at the processes from inside: what each can reach."""
+    """Check from inside each process what it can reach."""
     vision, publisher = machine.main_pid("edge-vision"), machine.main_pid("edge-publisher")
     devices = machine.do("nsenter", f"--target={vision}", "--net", "cat", "/proc/net/dev").splitlines()[2:]
     interfaces = [line.split(":")[0].strip() for line in devices]
@@ -219,7 +219,7 @@ def _boxes(machine: Machine) -> dict[str, Any]:
 
 
 def _after(machine: Machine, unit: str, number: str) -> float:
-    """Send a signal to a unit's main process; return the time until another one is ready, s."""
+    """Send a signal to a unit's main process; returns the time until its successor is ready, s."""
     old = machine.main_pid(unit)
     assert old
     machine.do("kill", f"-{number}", str(old))
@@ -230,7 +230,7 @@ def _after(machine: Machine, unit: str, number: str) -> float:
 
 
 def _forgotten(machine: Machine, unit: str) -> list[int]:
-    """Return how often a running unit was restarted, before and after the timer's service has forgotten it."""
+    """Return a running unit's restart count before and after edge-steady.service has reset it."""
 
     def restarts() -> int:
         return int(machine.do("systemctl", "show", "--property=NRestarts", "--value", unit))
@@ -244,7 +244,7 @@ def _forgotten(machine: Machine, unit: str) -> list[int]:
 
 
 def _gauged(machine: Machine) -> str:
-    """Give vision access to a battery gauge, as in docs/install.md; return the devices that it may open then."""
+    """Give vision access to a battery gauge, as in docs/install.md; returns the devices that it may then open."""
     source, target = "/usr/share/edge/edge-gauge-serial.conf", "/etc/systemd/system/edge-vision.service.d/gauge.conf"
     machine.do("install", "-D", "-m", "0644", source, target)
     machine.do("systemctl", "daemon-reload")

@@ -1,7 +1,7 @@
-"""Events on their way to a broker that dies, a publisher that dies, a full disk, an outage of days, a wrong clock.
+"""Event delivery through killed brokers and publishers, a full disk, an outage of days, and a wrong clock.
 
-Real mosquitto, the real publisher in a process of its own, and a consumer that acknowledges. Events are numbered by the
-process that sees (device, boot, seq), so what is missing or doubled shows.
+A real mosquitto, the real publisher in its own process, and a consumer that acknowledges take part. Every event has a
+number (device, boot, seq), which shows lost and repeated events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLAIM = "With a consumer that acknowledges, no event is lost; what a full outbox
 _HOUR_MS = 3_600_000
 _YEAR_MS = 365 * 24 * _HOUR_MS
 _WAIT_S = 120.0
-_BEHIND = 40  # events that may be on their way when the next part dies: so that it dies under load
+_BEHIND = 40  # events still in flight at the next kill, so that it happens under load
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _kills(folder: Path, kills: int, say: Callable[[str], None]) -> dict[str, in
     try:
         with Consumer(broker.port, acks=True) as consumer, vision(settings) as backlog:
             for round_ in range(kills):
-                with publisher_process(folder):  # its end is a kill
+                with publisher_process(folder):  # killed at the end of the block
                     add(backlog, 25)
                     until(lambda: len(consumer.new) > backlog.appended - _BEHIND, "events of this round", _WAIT_S)
                     broker.kill()
@@ -78,7 +78,7 @@ def _kills(folder: Path, kills: int, say: Callable[[str], None]) -> dict[str, in
 
 
 def _outage(folder: Path, events: int) -> dict[str, int]:
-    """Let events wait for three days; then with a limit of two days for their age."""
+    """Deliver events that have waited for three days, without and with an age limit of two days."""
     born = [_ago(72 * _HOUR_MS * (events - i) // events) for i in range(events)]
     with _consumed(folder / "kept", "acks = true", "[outbox]\nmax_age_h = 168.0", born) as (consumer, settings):
         _all_arrive(consumer, settings, events)
@@ -94,7 +94,7 @@ def _outage(folder: Path, events: int) -> dict[str, int]:
 
 
 def _wrong_clock(folder: Path) -> dict[str, int]:
-    """Let events be born while the wall clock is decades early or late, as without a clock of its own."""
+    """Append events while the wall clock is wrong by decades, as on a board without a real-time clock."""
     now = moment()
     steps = [-50 * _YEAR_MS, -_YEAR_MS, 0, _YEAR_MS, 15 * _YEAR_MS]
     born = [Moment(now.wall_ms + step, now.uptime_ms, now.kernel_boot) for step in steps for _ in range(10)]
@@ -119,7 +119,7 @@ def _overflow(folder: Path) -> dict[str, int]:
 
 
 def _full_disk(folder: Path) -> dict[str, int]:
-    """Have somebody else fill the disk of the outbox; what it does not take waits in memory until he cleans up."""
+    """Fill the disk of the outbox: events wait in memory until the disk has room again."""
     data = folder / "outbox"
     data.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(data)]
@@ -152,7 +152,7 @@ def _full_disk(folder: Path) -> dict[str, int]:
 def _consumed(
     folder: Path, mqtt: str, rest: str, born: list[Moment], most: int = 10_000
 ) -> Iterator[tuple[Consumer, Config]]:
-    """Append events of these moments while the broker is away; then start it, a consumer and the publisher."""
+    """Append events of these moments while the broker is away; then start broker, consumer and publisher."""
     folder.mkdir(exist_ok=True)
     broker = Mosquitto(folder)
     settings = configured(folder, broker.port, mqtt, rest)

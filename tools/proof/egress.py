@@ -1,9 +1,10 @@
-"""All traffic that leaves the device, captured, decoded, and compared with all pictures that it saw.
+"""Capture and decode all traffic that leaves the device, and compare it with every frame, crop and embedding.
 
-Vision and publisher run in one network namespace, a real mosquitto and a consumer in another. A virtual wire connects
-them, and tcpdump listens on it. Real footage of an enrolled man, a stranger and a street is played repeatedly. Every
-packet must belong to the connection to the broker. Every MQTT message must be allowed by the schema. No 16 bytes of the
-traffic may be 16 bytes of a frame, a crop or an embedding: plain, in hexadecimal, or in base64.
+Vision and publisher run in one network namespace, a real mosquitto and a consumer in another. A virtual Ethernet pair
+connects them, and tcpdump captures its traffic. Real footage of an enrolled man, a stranger and a street is played
+repeatedly. Every packet must belong to the connection to the broker. Every MQTT message must be allowed by the schema.
+No 16 consecutive bytes of the traffic may equal 16 consecutive bytes of a frame, a crop or an embedding: plain, in
+hexadecimal, or in base64.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ CLAIM = "Nothing leaves but messages of the allow-listed schema; no part of a fr
 
 PROJECT = Path(__file__).parents[2]
 WINDOW = 16  # bytes
-_FEWEST_DISTINCT = 4  # bytes of a window that says something: a black edge is 16 times 0
+_FEWEST_CHANGES = 4  # between neighbouring bytes of a compared window; a black edge has none
 _DEVICE, _BROKER = "10.213.77.1", "10.213.77.2"
 _OURS, _THEIRS = "edge-proof-a", "edge-proof-b"
 _STATE_S = 5.0
-_GAUGES = ((), ("temperature",), ("battery",), discovery.GAUGES)  # that the machine may have
-_FPS = 30.0  # of the footage, which is played as fast as it goes
+_GAUGES = ((), ("temperature",), ("battery",), discovery.GAUGES)  # sets of sensors that a machine may have
+_FPS = 30.0  # of the footage; it is played at full speed
 _FOOTAGE_S, _SHORT_FOOTAGE_S = 2 * 3600.0, 10.0
-_SHORT_BYTES = 4 << 20  # of what was seen, a kind, are compared in the short form
+_SHORT_BYTES = 4 << 20  # of each kind are compared in the short form
 _MOST_PER_ENCOUNTER = 2  # events: match or unknown, and end
 _ODD = np.array([0x9E3779B97F4A7C15, 0x632BE59BD9B4E019, 0xC2B2AE3D27D4EB4F], np.uint64)  # mix the bits of a window
 
@@ -95,7 +96,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-# ---- the device at work
+# ---- run the device
 
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -103,7 +104,7 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 @contextlib.contextmanager
 def _wire() -> Iterator[None]:
-    """Lay a wire between two network namespaces."""
+    """Connect two network namespaces by a virtual Ethernet pair."""
     _ip(f"netns del {_OURS}", f"netns del {_THEIRS}", check=False)
     try:
         _ip(f"netns add {_OURS}", f"netns add {_THEIRS}")
@@ -128,7 +129,7 @@ def _inside(namespace: str, *command: str) -> list[str]:
 
 
 def _watch(folder: Path, footage_s: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the device through some footage with everything captured; return its own counts."""
+    """Run the device on footage, capture its traffic, and return the device's own counts."""
     bench = Bench(folder)
     broker = Mosquitto(folder, "allow_anonymous true")
     configuration = folder / "mosquitto.conf"
@@ -197,7 +198,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _family(pid: int) -> list[int]:
-    """Return a process, its only child, and so on: `ip` becomes strace, strace starts Python."""
+    """Return a process and its chain of only children: `ip` executes strace, strace starts Python."""
     family = [pid]
     while children := Path(f"/proc/{family[-1]}/task/{family[-1]}/children").read_text().split():
         family.append(int(children[0]))
@@ -209,7 +210,7 @@ def _interfaces(pid: int) -> list[str]:
     return sorted(line.split(":")[0].strip() for line in lines)
 
 
-# ---- what left
+# ---- judge the traffic
 
 
 _NO_PROPERTIES = (b"", b"\0")  # MQTT 3.1.1, MQTT 5
@@ -243,7 +244,7 @@ def judged(sent: Iterable[Publish], device: str = "bench") -> dict[str, int]:
 
 
 def forms(kind: str, raw: bytes) -> Iterator[bytes]:
-    """Yield what was seen in each form in which it could be sent."""
+    """Yield an array's bytes in every encoding that is searched for."""
     yield raw
     if kind == "embeddings":
         vectors = np.frombuffer(raw, "<f4")
@@ -253,7 +254,7 @@ def forms(kind: str, raw: bytes) -> Iterator[bytes]:
 
 
 def shared_windows(streams: Iterable[bytes], seen: bytes) -> tuple[int, int]:
-    """Return how many windows of what was seen were compared, and how many of them have left in any form."""
+    """Return the number of compared windows of `seen`, and the number of them found in the traffic."""
     left = np.unique(np.concatenate([_hashes(text) for stream in streams for text in _readings(stream)]))
     compared = found = 0
     for at in range(0, max(len(seen) - WINDOW + 1, 0), 1 << 22):
@@ -265,7 +266,7 @@ def shared_windows(streams: Iterable[bytes], seen: bytes) -> tuple[int, int]:
 
 
 def _readings(stream: bytes) -> Iterator[bytes]:
-    """Yield a stream as it is, and what its hexadecimal and base64 passages stand for, however they are cut."""
+    """Yield a stream, and its hexadecimal and base64 passages decoded at every alignment."""
     yield stream
     for run in re.findall(rb"[0-9a-fA-F]{32,}", stream):
         for start in (0, 1):
@@ -279,15 +280,15 @@ def _readings(stream: bytes) -> Iterator[bytes]:
 
 
 def _hashes(content: bytes) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of each window that has enough distinct bytes to say something."""
+    """Return a 64-bit hash, uint64, of each window with `_FEWEST_CHANGES` changes between neighbours or more."""
     if len(content) < WINDOW:
         return np.empty(0, np.uint64)
     windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(content, np.uint8), WINDOW)
     varied = np.zeros(len(windows), np.uint8)
     for i in range(1, WINDOW):
         varied += windows[:, i] != windows[:, i - 1]
-    distinct = windows[varied >= _FEWEST_DISTINCT]
-    halves = np.ascontiguousarray(distinct).view("<u8")
+    varying = windows[varied >= _FEWEST_CHANGES]
+    halves = np.ascontiguousarray(varying).view("<u8")
     with np.errstate(over="ignore"):
         mixed = halves[:, 0] * _ODD[0] ^ (halves[:, 1] + _ODD[1]) * _ODD[2]
     return np.asarray(mixed, np.uint64)

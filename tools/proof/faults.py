@@ -1,8 +1,8 @@
-"""Hangs and crashes in every stage and every process, one after the other, under what systemd does for the units.
+"""Inject hangs and crashes into every stage and process, under a supervisor that follows the unit files.
 
-Devices run beside each other: the real commands, with a fault built in from outside (`tools/proof/faulty.py`), kept up
-by `tools/rig/supervisor.py` as the unit files say. A process is back when it has said that it is ready and has then fed
-its watchdog, which vision does only where frames have gone through the pipeline.
+Several devices run in parallel. Each runs the real commands with an injected fault (`tools/proof/faulty.py`) under
+`tools/rig/supervisor.py`, which restarts processes as the unit files say. A process is back in service when it has
+reported readiness and then fed its watchdog. Vision feeds its watchdog only after frames have passed the pipeline.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tools.rig.workbench import Bench, write_clip
 CLAIM = "After a hang or a crash anywhere, the device is back in service within 15 s, and nothing acknowledged is lost."
 
 LIMIT_S = 15.0
-_LIMIT_SHORT_S = 45.0  # beside other tests, on a machine that is busy
+_LIMIT_SHORT_S = 45.0  # for the short form, on a busy machine
 _EACH = 200  # faults a stage or process
-_LANES = 7  # vision processes beside each other: two cores start no more of them in time
+_LANES = 7  # parallel vision processes: two cores cannot start more of them in time
 _SEED = 20_261_125
 _WAIT_S = 60.0
 _IN_VISION = [stage for stage in STAGES if stage not in {"publisher", "provision"}]
 _UNITS = {"vision": "edge-vision", "publish": "edge-publisher", "provision": "edge-provision"}
-_CAMERA = {"sleep": signal.SIGSTOP, "crash": signal.SIGKILL}  # what befalls the camera's process, from outside
+_CAMERA = {"sleep": signal.SIGSTOP, "crash": signal.SIGKILL}  # signal for the camera's process
 
 Faults = list[tuple[str, str]]  # (stage, kind)
 
@@ -87,7 +87,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 @dataclass
 class _Results:
-    """What the lanes found out."""
+    """Results of all lanes."""
 
     wanted: int
     say: Callable[[str], None]
@@ -109,7 +109,7 @@ class _Results:
             self.watchdogs += watchdogs
 
     def judge(self, limit_s: float) -> None:
-        """Raise AssertionError where one took longer."""
+        """Raise AssertionError where a recovery took longer than the limit."""
         for (stage, kind), took_s in self.back_s.items():
             assert max(took_s) <= limit_s, f"{stage}: back {max(took_s):.1f} s after a {kind}; {self.figures()}"
 
@@ -137,7 +137,7 @@ class _Results:
 
 
 def _enrolled(folder: Path) -> Bench:
-    """Return a device that knows a man, and whose camera sees him come and go."""
+    """Return a device with an enrolled man, whose camera shows him come and go."""
     folder.mkdir()
     bench = Bench(folder)
     bench.configure()
@@ -164,7 +164,7 @@ def _device(folder: Path, enrolled: Bench, camera: dict[str, Any]) -> Bench:
 
 
 def _vision(folder: Path, enrolled: Bench, waiting: queue.SimpleQueue[tuple[str, str]], results: _Results) -> None:
-    """Have faults strike in the stages of one vision process until none waits."""
+    """Inject the waiting faults into the stages of one vision process."""
     camera = {"source": "video", "paths": [str(enrolled.folder / "visits.avi")], "loop": True}
     bench = _device(folder, enrolled, camera)
     with _supervised(folder, "vision", _IN_VISION) as running, contextlib.suppress(queue.Empty):
@@ -180,7 +180,7 @@ def _vision(folder: Path, enrolled: Bench, waiting: queue.SimpleQueue[tuple[str,
 
 
 def _publisher(folder: Path, plan: Faults, results: _Results) -> None:
-    """Have faults strike in the publisher while events come and a consumer acknowledges them."""
+    """Inject faults into the publisher while events arrive and a consumer acknowledges them."""
     broker = Mosquitto(folder)
     settings = configured(folder, broker.port, "acks = true")
     broker.start()
@@ -211,7 +211,7 @@ def _publisher(folder: Path, plan: Faults, results: _Results) -> None:
 
 
 def _provision(folder: Path, plan: Faults, results: _Results) -> None:
-    """Have faults strike in the process at the cable."""
+    """Inject faults into the provisioning process."""
     bench = Bench(folder)
     bench.configure()
     with _supervised(folder, "provision", ["provision"], "--pty", str(folder / "cable")) as running:
@@ -221,7 +221,7 @@ def _provision(folder: Path, plan: Faults, results: _Results) -> None:
 
 
 def _camera(folder: Path, enrolled: Bench, plan: Faults, results: _Results) -> None:
-    """Stop or kill the camera's process: vision goes on, and opens the camera again."""
+    """Stop or kill the camera's process. Vision must continue and open the camera again."""
     with Stream(list(read_frames(enrolled.folder / "visits.avi"))) as stream:
         _device(folder, enrolled, {"source": "mjpeg", "url": stream.url})
         with _supervised(folder, "vision", ["embedder"]) as running:
@@ -241,7 +241,7 @@ def _camera(folder: Path, enrolled: Bench, plan: Faults, results: _Results) -> N
 
 @contextlib.contextmanager
 def _supervised(folder: Path, command: str, stages: list[str], *more: str) -> Iterator[Supervisor]:
-    """Run a command of the device in a folder, with faults in these stages."""
+    """Run a device's command in a folder, with fault injection in these stages."""
     faulty = [sys.executable, "-m", "tools.proof.faulty", str(folder), ",".join(stages)]
     environ = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     whole = [*faulty, command, "--config", str(folder / "edge.toml"), *more]
@@ -251,7 +251,7 @@ def _supervised(folder: Path, command: str, stages: list[str], *more: str) -> It
 
 
 def _strike(running: Supervisor, folder: Path, stage: str, kind: str, results: _Results) -> None:
-    """Have one fault strike, and wait until the process is back."""
+    """Inject one fault, and wait until the process is back."""
     starts = running.starts
     after = random.Random(f"{_SEED}{stage}{kind}{starts}").randrange(4)
     (folder / "plan.new").write_text(f"{stage},{kind},{after}", encoding="ascii")
@@ -264,7 +264,7 @@ def _strike(running: Supervisor, folder: Path, stage: str, kind: str, results: _
 
 
 def _frames(running: Supervisor) -> int:
-    """Return how many frames vision says that it has seen: "normal, 123 frames, 4 events"."""
+    """Return the frame count of vision's status line, "normal, 123 frames, 4 events"."""
     words = running.status.split()
     return int(words[words.index("frames,") - 1]) if "frames," in words else 0
 

@@ -1,8 +1,8 @@
-"""Run `edge-daemon` with a fault that strikes where and when a file says: `python -m tools.proof.faulty FOLDER …`.
+"""Run `edge-daemon` with one injected fault that a file describes: `python -m tools.proof.faulty FOLDER …`.
 
-FOLDER/plan names a stage, a kind of fault and how many calls of that stage come before it. The process that meets it
-puts FOLDER/struck in its place, with the time, so that it strikes once; then it hangs or crashes. FOLDER/acknowledged
-gets a line for each event that the outbox took.
+FOLDER/plan names a stage, a kind of fault, and the number of that stage's calls before it. The process that reaches the
+fault replaces FOLDER/plan by FOLDER/struck, which holds the time, and then hangs or crashes. A fault therefore happens
+once. FOLDER/acknowledged gets one line per event that the outbox has stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# What is called in each stage: module, class, method.
+# The method that a fault replaces in each stage: module, class, method.
 STAGES = {
     "motion gate": ("edge.vision.motion", "MotionGate", "observe"),
     "schedule": ("edge.schedule", "LookSchedule", "due"),
@@ -39,18 +39,18 @@ _PR_SET_DUMPABLE = 4  # include/uapi/linux/prctl.h
 
 
 def _hang() -> None:
-    """Never return and let no other thread of Python run: a driver or a library that is stuck."""
+    """Never return, and block all other Python threads, like a driver call that hangs with the GIL held."""
     ctypes.PyDLL(None).pause()
 
 
 def _sleep() -> None:
-    """Never return, while other threads go on."""
+    """Never return; other threads continue."""
     while True:
         time.sleep(3600)
 
 
 def _crash() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # the units set LimitCORE=0
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # no core dump, as LimitCORE=0 in the units
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
@@ -62,7 +62,7 @@ KINDS: dict[str, Callable[[], None]] = {"hang": _hang, "sleep": _sleep, "crash":
 
 
 def _spoil(folder: Path, stage: str) -> None:
-    """Have a stage strike when the plan says so."""
+    """Replace a stage's method by one that executes the planned fault."""
     module, kind_of, name = STAGES[stage]
     cls = getattr(import_module(module), kind_of)
     sound = getattr(cls, name)
@@ -85,7 +85,7 @@ def _spoil(folder: Path, stage: str) -> None:
 
 
 def _record(folder: Path) -> None:
-    """Record what was acknowledged: the process and the number."""
+    """Record the process and number of each event that the outbox has stored."""
     backlog = import_module("edge.events.backlog").Backlog
     sound = backlog.append
 
@@ -102,7 +102,7 @@ def _record(folder: Path) -> None:
 
 
 def main() -> None:
-    """Spoil what the command uses, then run it."""
+    """Inject the faults, then run the command."""
     folder, stages, *arguments = sys.argv[1:]
     for stage in stages.split(","):
         _spoil(Path(folder), stage)

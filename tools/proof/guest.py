@@ -1,8 +1,8 @@
-"""A machine of its own in QEMU: a real USB gadget and host, a real V4L2 device, a cable that is really pulled.
+"""A QEMU guest with USB gadget, USB host and V4L2 camera: set-up over the cable, an unplugged cable, recognition.
 
-The guest is Debian's stock kernel with everything in its initial RAM file system: the bare tree that
-`tools/rig/machine.py` makes, and the product as pip installs it. dummy_hcd is a USB controller whose other end is the
-same machine; vivid is a camera. Without hardware virtualization a boot takes a minute, and times mean nothing.
+The guest runs Debian's stock kernel. Its initial RAM file system holds the bare Debian of `tools/rig/machine.py` and
+the product as pip installs it. dummy_hcd connects a USB gadget with a USB host on the same machine; vivid is a virtual
+V4L2 camera. Without hardware virtualization a boot takes a minute, and measured times are meaningless.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _built(folder: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
         depends = _inside(root, "apt-cache", "depends", "--important", "linux-image-amd64")
         package = depends.rpartition("Depends:")[2].split()[0]
         _inside(root, "sh", "-c", f"cd /tmp && apt-get download -qq {package} && dpkg -x {package}_*.deb kernel")
-        unpacked = root / "tmp/kernel"  # not to /: its /lib would take the place of the link to /usr/lib
+        unpacked = root / "tmp/kernel"  # not into /: the package's /lib would replace the link to /usr/lib
         (kernel,) = (unpacked / "boot").glob("vmlinuz-*")
         shutil.copy(kernel, folder / "kernel")
         shutil.copytree(unpacked / "lib/modules", root / "usr/lib/modules")

@@ -1,7 +1,7 @@
-"""A real Home Assistant finds the device, shows it, switches it, and forgets it.
+"""A real Home Assistant discovers the device, shows its state, switches it, and removes it.
 
-Home Assistant's core and its MQTT integration run from the PyPI package in an environment of their own, with a real
-mosquitto between them and the real publisher. Vision's part is its own writing end of the outbox.
+Home Assistant's core and its MQTT integration run from the PyPI package in their own environment. A real mosquitto
+connects them with the real publisher. The proof writes to the outbox with the code that vision uses.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _AUTOMATIONS = """
     input: { presence: binary_sensor.edge_glasses_anna, away_s: 0, arrived: [{ event: edge_arrived }] }
 - alias: at the door
 """
-_QUIET = ("Detected code that calls async_forward_entry_setups",)  # it is how tools/rig/hass.py sets it up
+_QUIET = ("Detected code that calls async_forward_entry_setups",)  # a warning about tools/rig/hass.py
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def installed(say: Callable[[str], None], *, only_if_there: bool) -> Path:
-    """Return the Python that has Home Assistant, installed into the cache first; raises Missing where it cannot be."""
+    """Return a Python with Home Assistant, installed into the cache where needed; raises Missing where that fails."""
     python = _FOLDER / "bin/python"
     if not (_FOLDER / "complete").exists():
         base = shutil.which(PYTHON)
@@ -91,7 +91,7 @@ def _lived(home: _Home, settings: Config, broker: Mosquitto) -> dict[str, Any]:
     wanted = json.loads(discovery.payload(topics, settings.privacy.presence))["cmps"]
     ids = {component["unique_id"] for component in wanted.values()}
     with vision(settings) as backlog, publishing(settings):
-        assert backlog.put_state(_state(backlog, here=False))  # with it the gauges are known
+        assert backlog.put_state(_state(backlog, here=False))  # its readings decide which sensors are announced
         home.shows(lambda: set(home.entities) == ids, "all entities")
         expected = {"Edge glasses": {"ids": [_NODE], "model": "Edge Face Runtime"}}
         assert home.answer["devices"] == expected, home.answer["devices"]
@@ -120,7 +120,7 @@ def _lived(home: _Home, settings: Config, broker: Mosquitto) -> dict[str, Any]:
 
 
 def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
-    """Show a state, an event, and a switch that is turned."""
+    """Check a state, an event, and the recognition switch."""
     assert backlog.put_state(_state(backlog, here=False, mode="saver", reason="battery_low"))
     shown = {"mode": "saver", "reason": "battery_low", "temperature": "48.5", "battery": "71.0", "outbox": "0"}
     for key, value in shown.items():
@@ -140,7 +140,7 @@ def _followed(home: _Home, settings: Config, backlog: Backlog) -> None:
 
 
 def _visited(home: _Home, backlog: Backlog, broker: Mosquitto) -> None:
-    """Show a visit in which the broker goes and comes back, and the next visit."""
+    """Check a visit during which the broker restarts, and the next visit."""
     presence = f"presence_{_ANNA}"
     home.shows(lambda: home.state(presence) == "off", "nobody here")
     assert not home.triggered("arrives")
@@ -168,7 +168,7 @@ def _state(backlog: Backlog, *, here: bool, **changes: Any) -> VisionState:
 
 
 def _automations(folder: Path) -> None:
-    """Lay the blueprints of config/ and the automation of the page where Home Assistant finds them."""
+    """Install the blueprints of config/ and the automation of docs/home-assistant.md for Home Assistant."""
     blueprints = folder / "blueprints/automation/edge"
     blueprints.mkdir(parents=True)
     for path in (_ROOT / "config/home-assistant").glob("*.yaml"):
@@ -180,7 +180,7 @@ def _automations(folder: Path) -> None:
 
 
 class _Home:
-    """Home Assistant in a process of its own, and its last answer."""
+    """A Home Assistant process and its last answer."""
 
     def __init__(self, python: Path, folder: Path, port: int) -> None:
         (folder / "hass").mkdir()
@@ -221,7 +221,7 @@ class _Home:
             raise AssertionError(f"Home Assistant does not answer: {self._log.read_text()[-2000:]}") from None
 
     def shows(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until it shows something."""
+        """Wait until `condition` holds; `what` names it in the error."""
 
         def asked() -> object:
             self.ask("tell")
@@ -243,11 +243,11 @@ class _Home:
         return str(self.attributes(key).get("state"))
 
     def triggered(self, automation: str) -> str | None:
-        """Return when an automation has last run; None: never."""
+        """Return the time of an automation's last run, None where it never ran."""
         when: str | None = self.answer["states"][f"automation.{automation}"]["last_triggered"]
         return when
 
     def complaints(self) -> list[str]:
-        """Return what it logged as a warning or worse, but for what is said of this test's own start."""
+        """Return its log lines of level warning or higher, without those that `_QUIET` lists."""
         lines = self._log.read_text(encoding="utf-8").splitlines()
         return [line for line in lines if line.startswith(("WARNING", "ERROR")) and not any(q in line for q in _QUIET)]

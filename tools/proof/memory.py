@@ -1,11 +1,11 @@
-"""What is left of a removed person: in the memory of vision and on the disk, while vision goes on.
+"""Search the memory of a running vision process and its disk for data of a removed person.
 
-A person is enrolled in each way there is: by the command, which writes the store beside vision, and through vision,
-from photos and from the camera. The needles are taken from the store before the removal, with its key: the data key of
-the person, and the templates as they are stored (rotated) and as they were before (plain), in float16, float32 and
-float64. Vision must hold templates while the person is enrolled, and plain ones while it enrols, or the search proves
-nothing. The short form looks for two templates of each person. On the disk the name is looked for too; in memory it is
-not, as Python's strings cannot be overwritten.
+A person is enrolled in each of three ways: by the command, which writes the store while vision runs; through vision,
+from photos; through vision, from the camera. Before the removal the proof reads the search patterns ("needles") from
+the store with its key: the person's data key, and the templates as stored (rotated) and before rotation (plain), in
+float16, float32 and float64. As a control, the search must find templates while the person is enrolled, and plain
+templates during enrolment. The short form searches for two templates of each person. The name is searched for on the
+disk only, since Python cannot overwrite strings in memory.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from tools.rig.workbench import Bench
 CLAIM = "After a person is removed, neither the running vision process nor the data folder holds key or template."
 
 _NAME = "Wilhelmina Featherstonehaugh"
-_PIECE = slice(64, 112)  # bytes of a template that are looked for
+_PIECE = slice(64, 112)  # bytes of a template that are searched for
 _WAIT_S = 60.0
-_SETTLED_S = 5.0  # after vision has logged that it has read the store again
+_SETTLED_S = 5.0  # waiting time after vision has logged that it has read the store again
 
 _PHOTOS, _LOOKS, _MOST = 6, 3, 12
-_ROUNDING = 1e-6  # of a stored template whose rotation is taken back, an element
+_ROUNDING = 1e-6  # tolerance per element of a template whose rotation was inverted
 
 R = TypeVar("R")
 Needles = dict[str, list[bytes]]
@@ -82,7 +82,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _enrolled_and_removed(bench: Bench, pid: int, way: str, looked_for: int, settled_s: float) -> dict[str, int]:
-    """Enrol a person and remove that person again; returns what vision held meanwhile."""
+    """Enrol and remove a person; returns the number of needles, by kind, that vision held meanwhile."""
     control = ControlClient(bench.settings.control_path, now_s, time.sleep)
     try:
         person, during = _WAYS[way](bench, pid, control)
@@ -90,7 +90,7 @@ def _enrolled_and_removed(bench: Bench, pid: int, way: str, looked_for: int, set
         until(lambda: _found(pid, needles)["rotated"], "vision holds the templates", _WAIT_S)
         held = _found(pid, needles)
         if during:
-            held["plain_while_enrolling"] = _alike(during, plain)
+            held["plain_while_enrolling"] = _near_copies(during, plain)
             assert held["plain_while_enrolling"], f"{way}: plain templates are not found where there are some"
             during.clear()
         if way == "command":
@@ -101,7 +101,7 @@ def _enrolled_and_removed(bench: Bench, pid: int, way: str, looked_for: int, set
         control.close()
     until(lambda: not any(_found(pid, needles).values()), f"{way}: nothing is left", _WAIT_S)
     time.sleep(settled_s)
-    left = _found(pid, needles) | {"plain": _alike(memory_of(pid), plain)}
+    left = _found(pid, needles) | {"plain": _near_copies(memory_of(pid), plain)}
     assert not any(left.values()), f"{way}: left in memory: {left}"
     files = _in_files(bench.data, needles | {"name": [_NAME.encode()]})
     assert not files, f"{way}: left on the disk: {files}"
@@ -109,14 +109,14 @@ def _enrolled_and_removed(bench: Bench, pid: int, way: str, looked_for: int, set
 
 
 def _by_command(bench: Bench, _: int, __: ControlClient) -> tuple[str, list[bytes]]:
-    """Enrol by the command, beside vision; returns the person, and nothing of vision's memory."""
+    """Enrol by the command while vision runs; returns the person, and an empty list: vision enrolled nobody."""
     added = bench.call("people", "add", _NAME, "--from", bench.folder / "enrolment", "--json")
     assert added.code == 0, added.errors
     return json.loads(added.output)["id"], []
 
 
 def _from_photos(bench: Bench, pid: int, control: ControlClient) -> tuple[str, list[bytes]]:
-    """Enrol through vision; returns the person, and vision's memory as it was before the end of it."""
+    """Enrol through vision from photos; returns the person, and vision's memory before the end of the enrolment."""
     _asked(control, EnrolBegin(name=_NAME, source="photos"), Progress)
     for path in sorted((bench.folder / "enrolment").iterdir())[:_PHOTOS]:
         _asked(control, WholePhoto(name=path.name, data=memoryview(path.read_bytes())), Progress)
@@ -125,7 +125,7 @@ def _from_photos(bench: Bench, pid: int, control: ControlClient) -> tuple[str, l
 
 
 def _from_camera(_: Bench, pid: int, control: ControlClient) -> tuple[str, list[bytes]]:
-    """Enrol who is before vision's camera; returns as `_from_photos` does."""
+    """Enrol the person in front of vision's camera; returns as `_from_photos` does."""
     _asked(control, EnrolBegin(name=_NAME, source="camera"), Progress)
     until(lambda: _asked(control, EnrolLook(), Progress).accepted >= _LOOKS, "the camera sees the person", _WAIT_S)
     during = list(memory_of(pid))
@@ -142,7 +142,7 @@ def _asked(control: ControlClient, request: ControlRequest, wanted: type[R]) -> 
 
 
 def _needles(bench: Bench, person: str, most: int) -> tuple[Needles, Vectors]:
-    """Open the store with its key; returns what must be gone later, and the plain templates, (K, D) float64."""
+    """Open the store with its key; returns the needles of a person, and the plain templates, (K, D) float64."""
     settings = bench.settings
     key = load_key(settings.store.key, settings.data_dir, os.environ)
     gallery = Store.open(settings.store_path, key, load_manifest(MANIFEST).embedder("lightcnn9").id).gallery()
@@ -161,10 +161,11 @@ def _needles(bench: Bench, person: str, most: int) -> tuple[Needles, Vectors]:
     return needles, plain
 
 
-def _alike(areas: Iterable[bytes], templates: Vectors) -> int:
-    """Count the places that hold a template, but for rounding, as float32 or float64.
+def _near_copies(areas: Iterable[bytes], templates: Vectors) -> int:
+    """Count the places in memory that hold a template as float32 or float64, within rounding.
 
-    A rotation that is taken back gives no number bit by bit: three elements in a row must be nearly a template's.
+    Inverting a rotation does not restore the bits of a template. A place counts where three consecutive elements equal
+    the first three of a template within `_ROUNDING`.
     """
     begins: list[list[float]] = templates[:, :3].tolist()  # (K, 3)
     return sum(
@@ -176,7 +177,7 @@ def _alike(areas: Iterable[bytes], templates: Vectors) -> int:
 
 
 def _places(values: NDArray[Any], begin: list[float]) -> int:
-    """Count where such elements follow each other in (N,) numbers, which may be anything."""
+    """Count the positions in (N,) `values`, arbitrary numbers, where the elements `begin` follow each other."""
     with np.errstate(invalid="ignore", over="ignore"):
         near = np.flatnonzero(np.abs(values[:-2] - begin[0]) < _ROUNDING)
         for step in (1, 2):
@@ -185,7 +186,7 @@ def _places(values: NDArray[Any], begin: list[float]) -> int:
 
 
 def _found(pid: int, needles: Needles) -> dict[str, int]:
-    """Count the needles that are in a process's memory, by kind."""
+    """Count the needles in a process's memory, by kind."""
     areas = list(memory_of(pid))
     return {kind: sum(needle in area for area in areas for needle in these) for kind, these in needles.items()}
 

@@ -1,7 +1,7 @@
 """The Debian package on a booted Debian of each release: installed, at work, upgraded, removed, purged.
 
-The full form makes two revisions of the package for each release (amd64) and installs them with dpkg in a Debian of its
-own under a real systemd (`tools/rig/machine.py`), without a network. The packages for arm64 are made and looked into.
+The full form builds two revisions of the package for each release (amd64). It installs them with dpkg in a booted
+Debian under a real systemd (`tools/rig/machine.py`), without a network. The packages for arm64 are built and inspected.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def looked_into(package: Path, release: Release, arch: str) -> int:
-    """Return how many compiled modules a package has; AssertionError where one is for another machine or Python."""
+    """Return a package's number of compiled modules; AssertionError where one is for another machine or Python."""
     with tempfile.TemporaryDirectory(prefix="edge-look-") as name:
         subprocess.run(["dpkg-deb", "--raw-extract", package, name], check=True)
         root = Path(name)
@@ -119,7 +119,7 @@ def _active(machine: Machine) -> bool:
 
 
 def _files(machine: Machine) -> set[str]:
-    """Return what a package could leave behind; the state of dpkg and systemd is not looked at."""
+    """Return the files that a package could leave behind, without the state of dpkg and systemd."""
     places = ["/etc", "/opt", "/usr", "/var/lib"]
     skipped = ["/var/lib/dpkg", "/var/lib/systemd", "/etc/.pwd.lock"]
     found = machine.do("find", *places, "-xdev", "-not", "-name", "__pycache__", "-not", "-name", "*.pyc").splitlines()

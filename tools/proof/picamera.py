@@ -1,9 +1,9 @@
-"""The Raspberry Pi camera's way through real libcamera and real picamera2, into recognition.
+"""Recognition through real libcamera and real picamera2, as with a Raspberry Pi camera.
 
-In a Debian that has libcamera's Python binding, libcamera's Virtual camera plays pictures of an enrolled man. picamera2
-comes from PyPI, the product from its wheel; `edge-daemon vision` opens the camera as on a Raspberry Pi, in a child
-process. What a Raspberry Pi has and this has not: a sensor, an ISP, and the dma_heap of its kernel, for which
-`tools/rig/dmabuf_shim.c` stands in.
+In a Debian with libcamera's Python binding, libcamera's Virtual camera plays pictures of an enrolled man. picamera2
+comes from PyPI, the product from its wheel. `edge-daemon vision` opens the camera in a child process, as on a Raspberry
+Pi. Three parts of a Raspberry Pi are absent: the sensor, the ISP, and its kernel's dma_heap, which
+`tools/rig/dmabuf_shim.c` replaces.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CAMERA = """\
 
 
 def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return what the camera gave; raises AssertionError where it fails, Missing where it cannot be tried."""
+    """Return the camera's figures; raises AssertionError where it fails, Missing where the proof cannot run."""
     if short or shutil.which("cc") is None:
         raise Missing("this needs root, debootstrap and a C compiler, and takes minutes: it has no short form")
     with tempfile.TemporaryDirectory(prefix="edge-picamera-") as name, _system(Path(name), say) as root:
@@ -70,7 +70,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 @contextmanager
 def _system(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Lay a folder over the tree, with what a process expects of its system."""
+    """Yield an overlay over the Debian tree, with /proc, /dev and the like mounted."""
     root = laid_over(folder, tree(say, _RELEASE, _PACKAGES))
     try:
         subprocess.run(["mount", "-t", "proc", "proc", root / "proc"], check=True)
@@ -103,7 +103,7 @@ def _install(root: Path) -> None:
     shutil.copy(_RIG / "picamera_inside.py", root / "srv/inside.py")
     shutil.copy(_RIG / "picamera_virtual.py", packages)
     (packages / "picamera_virtual.pth").write_text("import picamera_virtual\n")
-    # For a display, which is not there, but picamera2 reads the names of pixel formats when it is loaded.
+    # picamera2 imports pykms for displays and reads its pixel formats at import. There is no display here.
     (packages / "pykms.py").write_text("from unittest.mock import MagicMock\n\nPixelFormat = MagicMock()\n")
 
 

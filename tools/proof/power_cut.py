@@ -1,12 +1,12 @@
-"""A power cut at every write and fsync: what was acknowledged is there afterwards, and every file opens.
+"""Simulate a power cut at every write and fsync: acknowledged data is present afterwards, and every file opens.
 
-A workload enrols, renames and removes people, appends events and trims them, on a file system that records all that is
-done to it (`tools/proof/recorder.py`). Then, for every record, and for several ways to lose what was not synced, the
-disk that a cut at that moment could have left is made, and the product's own code opens it.
+A workload enrols, renames and removes people, appends and trims events. Its file system records every change
+(`tools/proof/recorder.py`). For every record the proof builds the disks that a cut at that moment could leave, and
+opens each with the product's own code.
 
-Ways to lose: nothing unsynced is there; all of it; a part, in sectors of 512 bytes, so that pages are torn, and names
-up to some moment (a journal keeps their order). What was synced is always there, and nothing else is promised: a file
-whose folder was not synced has no name.
+Synced data always survives. Of the unsynced data one of three things survives: nothing; everything; or a random part,
+in sectors of 512 bytes (so pages are torn), with names up to a random moment, because a journal keeps the order of
+names. A file whose folder was not synced has no name.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-# ---- the workload, in a process of its own
+# ---- the workload, run in its own process
 
 
 def work(folder: Path, people: int, events: int) -> None:
-    """Do what the product does, marking what it acknowledges, and what it begins to take back."""
+    """Run the workload. Marks record each acknowledgement, and the begin of each removal and trim."""
 
     def mark(*what: object) -> None:
         (folder / f"{MARK}{json.dumps(what)}").exists()
@@ -156,7 +156,7 @@ def _mounted(disk: Path, log: Path) -> Iterator[Path]:
         server.wait(_MOUNT_S)
 
 
-# ---- what a cut leaves
+# ---- the disk after a cut
 
 
 @dataclass(slots=True)
@@ -164,9 +164,9 @@ class Disk:
     """The disk at the moment of a cut."""
 
     records: list[Record]
-    safe: dict[int, bytearray] = field(default_factory=lambda: defaultdict(bytearray))  # content that was synced
+    safe: dict[int, bytearray] = field(default_factory=lambda: defaultdict(bytearray))  # synced content by node
     unsynced: dict[int, list[Record]] = field(default_factory=lambda: defaultdict(list))
-    names: dict[int, dict[str, int]] = field(default_factory=lambda: {ROOT: {}})  # names that are safe
+    names: dict[int, dict[str, int]] = field(default_factory=lambda: {ROOT: {}})  # synced names by folder
     unsynced_names: list[Record] = field(default_factory=list)
     folders: set[int] = field(default_factory=lambda: {ROOT})
 
@@ -185,14 +185,14 @@ class Disk:
                 self._sync_names(r.node)
 
     def _sync_names(self, folder: int) -> None:
-        """Make the names of a folder safe, and what came before them: a journal keeps their order."""
+        """Mark the names of a folder and all earlier name changes as synced: a journal keeps their order."""
         last = max((i for i, r in enumerate(self.unsynced_names) if folder in {r.node, r.other[0]}), default=-1)
         for r in self.unsynced_names[: last + 1]:
             _name(self.names, r)
         del self.unsynced_names[: last + 1]
 
     def lay_out(self, root: Path, model: str, rng: random.Random) -> None:
-        """Make the files that are left, where unsynced changes are lost in this way."""
+        """Write the surviving files below `root`; `model` says which unsynced changes are lost."""
         names = {folder: dict(entries) for folder, entries in self.names.items()}
         most = len(self.unsynced_names)
         kept = {"nothing": 0, "everything": most}.get(model, rng.randint(0, most))
@@ -240,12 +240,12 @@ def _name(names: dict[int, dict[str, int]], r: Record) -> None:
         names.setdefault(r.other[0], {})[r.other[1]] = folder.pop(r.name)
 
 
-# ---- what must hold
+# ---- the promises
 
 
 @dataclass(slots=True)
 class Promises:
-    """What had been acknowledged, and what was under way, at the moment of a cut."""
+    """Acknowledged and unfinished operations at the moment of a cut."""
 
     store: bool = False
     people: dict[str, set[str]] = field(default_factory=dict)  # id → names that it may have
@@ -257,7 +257,7 @@ class Promises:
 
 
 def promises(records: list[Record]) -> Promises:
-    """Return what the marks so far say."""
+    """Return the promises that the marks in `records` state."""
     promises = Promises()
     for what, *rest in (json.loads(r.name) for r in records if r.what == "mark"):
         if what == "store":
@@ -282,7 +282,7 @@ def promises(records: list[Record]) -> Promises:
 
 
 def broken(disk: Path, promised: Promises) -> list[str]:
-    """Open what a cut left with the product's code; return which promises do not hold."""
+    """Open the disk after a cut with the product's code; returns the broken promises."""
     return _broken_store(disk, promised) + _broken_outbox(disk, promised)
 
 
@@ -308,10 +308,10 @@ def _broken_outbox(disk: Path, promised: Promises) -> list[str]:
     except EdgeError as e:
         return [f"the outbox does not open: {e}"]
     problems = [f"event {seq} is lost" for seq in promised.events if seq not in found and seq not in promised.leaving]
-    in_use = promised.events or promised.trimmed  # a cut while the file is created leaves nothing that was promised
+    in_use = promised.events or promised.trimmed  # before its first acknowledged event the outbox may be damaged
     return problems + (["the outbox was damaged"] if damaged and in_use else [])
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, where there is one: what is laid out here needs no disk."""
+    """Return a folder in memory where there is one: the built disks are short-lived."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108

@@ -1,9 +1,8 @@
-"""A file system in memory that writes down what was done to it.
+"""A FUSE file system in memory that records every change and every fsync, in order.
 
-It is a FUSE file system. Programs use it as any other; each change becomes one record, in order, as does each fsync.
-A program that looks for a file called `.mark:TEXT` leaves a mark: so it says what it has acknowledged, and when.
-The log is written when the file system is taken away. From it `tools/proof/power_cut.py` makes what a power cut at any
-moment could have left.
+Programs use it like any file system. A program that looks up a file called `.mark:TEXT` adds a mark to the log; the
+workload marks its acknowledgements this way. The log is written at unmount. `tools/proof/power_cut.py` builds from it
+the disks that a power cut could leave.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import mfusepy as fuse  # needs libfuse, already to be imported
+import mfusepy as fuse  # the import fails without libfuse
 
 from tools.proof.recording import MARK, ROOT, Record, apply_truncate, apply_write
 
@@ -44,10 +43,10 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
         self._log = log
         self.nodes: dict[int, Node] = {ROOT: Node(stat.S_IFDIR | 0o755)}
         self.records: list[Record] = []
-        self._lost: tuple[int, str] | None = None  # a name that an open file has just lost
+        self._lost: tuple[int, str] | None = None  # the name that an open file has just lost
 
     def _note(self, record: Record) -> None:
-        """Write a record down, and before it that a name was taken away, unless this very rename has replaced it."""
+        """Append a record, preceded by the unlink of a lost name unless this record is the rename over it."""
         if self._lost is not None and not (record.what == "rename" and record.other == self._lost):
             self.records.append(Record("unlink", *self._lost))
         self._lost = None
@@ -77,10 +76,10 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
         self._note(Record("link", folder, name, (number, kind)))
         return number
 
-    # ---- what programs ask
+    # ---- FUSE operations
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
-        """Attributes; a mark where the name is one."""
+        """Return attributes; record a mark where the name is one."""
         name = PurePosixPath(path).name
         if name.startswith(MARK):
             self._note(Record("mark", name=name.removeprefix(MARK)))
@@ -112,7 +111,7 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
         return 0
 
     def create(self, path: str, mode: int, _fi: Any = None) -> int:
-        """Make a file and open it; its handle is its number."""
+        """Create and open a file; its handle is its node number."""
         return self._add(path, stat.S_IFREG | mode)
 
     def open(self, path: str, flags: int) -> int:
@@ -135,24 +134,24 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
         return len(data)
 
     def truncate(self, path: str, length: int, fh: int | None = None) -> int:
-        """Cut or grow."""
+        """Truncate or extend a file."""
         number = fh or self._find(path)
         apply_truncate(self.nodes[number].data, length)
         self._note(Record("truncate", number, at=length))
         return 0
 
     def fsync(self, _path: str, _datasync: bool, fh: int) -> int:
-        """Note that the file's content is safe from here on."""
+        """Record that the file's content is synced."""
         self._note(Record("sync", fh))
         return 0
 
     def fsyncdir(self, _path: str, _datasync: bool, fh: int) -> int:
-        """Note that the folder's names are safe from here on."""
+        """Record that the folder's names are synced."""
         self._note(Record("syncdir", fh))
         return 0
 
     def unlink(self, path: str) -> int:
-        """Take a name away."""
+        """Remove a name."""
         folder, name = self._place(path)
         del self.nodes[folder].names[name]
         if not name.startswith(_HIDDEN):
@@ -160,10 +159,10 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
         return 0
 
     def rename(self, old: str, new: str, _flags: int = 0) -> int:
-        """Give a file another name, in place of what had it.
+        """Rename a file, replacing the target.
 
-        Who has a file open keeps it when its name goes: libfuse then hides it under a name of its own first. What that
-        was for, an unlink or a rename over it, the next record tells.
+        Before an unlink, or a rename over it, libfuse renames an open file to a hidden name. The next record shows
+        which of the two it was.
         """
         folder, name = self._place(old)
         to = self._place(new)
@@ -175,18 +174,18 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
         return 0
 
     def chmod(self, path: str, mode: int) -> int:
-        """Rights are not part of the proof."""
+        """Ignored: the proof does not cover access rights."""
         node = self.nodes[self._find(path)]
         node.mode = stat.S_IFMT(node.mode) | mode
         return 0
 
     def chown(self, path: str, uid: int, gid: int) -> int:
-        """Neither are owners."""
+        """Ignored: the proof does not cover owners."""
         self.nodes[self._find(path)].owner = (uid, gid)
         return 0
 
     def utimens(self, _path: str, _times: Any = None) -> int:
-        """Nor times."""
+        """Ignored: the proof does not cover times."""
         return 0
 
     def destroy(self, _path: str) -> None:
@@ -198,5 +197,5 @@ class Recorder(fuse.Operations):  # type: ignore[misc]
 
 
 def serve(mount: str, log: str) -> None:
-    """Serve until the file system is taken away."""
+    """Serve until unmount."""
     fuse.FUSE(Recorder(log), mount, foreground=True, nothreads=True, use_ino=True)

@@ -1,4 +1,4 @@
-"""What a recording file system writes down, one record a change; needs no FUSE to be read."""
+"""The records of the recording file system, one per change. Reading them needs no FUSE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing that happened. `node` is a file or, for names and `syncdir`, the folder that holds the name."""
+    """One change. `node` is a file or, for names and `syncdir`, the folder that holds the name."""
 
     what: str  # make, write, truncate, sync, link, unlink, rename, syncdir, mark
     node: int = 0
@@ -21,14 +21,14 @@ class Record:
 
 
 def apply_write(data: bytearray, offset: int, content: bytes) -> None:
-    """Do one write; what lies between the end and it is zeros."""
+    """Apply one write in place; a gap between the end of `data` and `offset` becomes zeros."""
     if len(data) < offset:
         data.extend(bytes(offset - len(data)))
     data[offset : offset + len(content)] = content
 
 
 def apply_truncate(data: bytearray, length: int) -> None:
-    """Do one truncation."""
+    """Apply one truncation in place."""
     if length < len(data):
         del data[length:]
     else:

@@ -1,9 +1,8 @@
-"""A day of footage through vision and publisher, at full speed: memory and other resources must not grow.
+"""Play a day of footage through vision and publisher at full speed: memory and other resources must not grow.
 
-The day is a recording of five minutes, played 288 times: a room with a camera's noise, an enrolled man and a stranger
-who stop by, and a street that passes. Vision, a real mosquitto, the publisher and a consumer that acknowledges run
-throughout. Memory, open files, threads and the outbox are sampled. The last part of the day is compared with an early
-part.
+The day is a recording of five minutes, played 288 times: a room with camera noise, visits of an enrolled man and of a
+stranger, and a moving street. Vision, a real mosquitto, the publisher and a consumer that acknowledges run throughout.
+The proof samples memory, open files, threads and the outbox, and compares the end of the day with an early part.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ CLAIM = "A day of footage leaves memory, open files, threads and the outbox's fi
 
 FPS = 15
 _DAY_S = 24 * 3600
-_PART_S = 300  # of the day, recorded; it is played over and over
+_PART_S = 300  # length of the recording, which is repeated
 _SHORT_S = 240
 _WIDTH, _HEIGHT = 320, 240
-_NOISE = 3.0  # standard deviation, of 255
-_MOST_KIB = {"vision": 4096, "publisher": 2048}  # by which the resident memory may differ
-_MOST_WAL_BYTES = 5 << 20  # SQLite takes it back into the database at 1,000 pages of 4 KiB
+_NOISE = 3.0  # standard deviation of the pixel noise, of 255
+_MOST_KIB = {"vision": 4096, "publisher": 2048}  # allowed growth of the resident memory
+_MOST_WAL_BYTES = 5 << 20  # SQLite checkpoints the log at 1,000 pages of 4 KiB
 _EARLY, _LATE = (0.15, 0.4), (0.75, 1.1)  # shares of the day whose medians are compared
 _WAIT_S = 120.0
 

@@ -1,8 +1,7 @@
-"""Every change of a store's file is refused with an error and never gives another gallery.
+"""Every change of a store's file is refused with an error. No changed file opens as another gallery.
 
-An attacker with the card flips bits and truncates the file. An attacker with the store key too moves records and seals
-the result again. The header's generation counter distinguishes an older file from a newer one for a reader that has
-seen the newer one.
+An attacker with the memory card flips bits and truncates the file. An attacker who also has the store key moves records
+and seals the result again. A reader that has seen a newer file refuses an older one by the header's generation counter.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def small_store(path: Path) -> Path:
 
 
 def refused(path: Path, key: StoreKey = KEY, model: str = MODEL) -> bool:
-    """Whether a store is refused by its declared errors; any other exception is a fault and passes."""
+    """Whether a store is refused with a declared error. Any other exception is a fault and propagates."""
     try:
         Store.open(path, key, model)
     except (StoreError, StoreKeyError):
@@ -88,7 +87,7 @@ def refused(path: Path, key: StoreKey = KEY, model: str = MODEL) -> bool:
 
 
 def flipped(raw: bytes, bits: list[int]) -> list[str]:
-    """Flip each bit alone; returns those with which the file is taken."""
+    """Flip each bit alone; returns descriptions of the changes with which the file opens."""
     altered, taken = bytearray(raw), []
     for bit in bits:
         altered[bit // 8] ^= 1 << bit % 8
@@ -96,12 +95,12 @@ def flipped(raw: bytes, bits: list[int]) -> list[str]:
             sealed.unseal(bytes(altered), KEY)
             taken.append(f"bit {bit}")
         altered[bit // 8] ^= 1 << bit % 8
-    sealed.unseal(bytes(altered), KEY)  # it was the flips that were refused
+    sealed.unseal(bytes(altered), KEY)  # control: the unchanged file opens
     return taken
 
 
 def cut(raw: bytes, lengths: list[int]) -> list[str]:
-    """Cut the file to each length; returns those at which it is taken."""
+    """Truncate the file to each length; returns descriptions of the lengths at which it opens."""
     taken = []
     for length in lengths:
         with contextlib.suppress(StoreError, StoreKeyError):
@@ -111,7 +110,7 @@ def cut(raw: bytes, lengths: list[int]) -> list[str]:
 
 
 def _moved_between_devices_and_models(path: Path, raw: bytes) -> int:
-    """Bring a file, its body, and its image to another device; open it under another model."""
+    """Move a file, its body, and its image to another device; open it under another model. Returns the attempts."""
     with tempfile.TemporaryDirectory(prefix="edge-tamper-") as name:
         other = Path(name) / "templates.edge"
         Store.create(other, OTHER_KEY, MODEL, DIMENSION).add("Eve", unit_rows(2, 7))
@@ -144,7 +143,7 @@ def forge(path: Path, alter: Alteration) -> None:
 
 
 def swap(table: str, column: str, one: str, other: str) -> Alteration:
-    """Exchange a value of two rows."""
+    """Return an alteration that exchanges a value of two rows."""
 
     def alter(db: sqlite3.Connection) -> None:
         values = [db.execute(f"SELECT {column} FROM {table} WHERE {row}").fetchone()[0] for row in (one, other)]  # noqa: S608
@@ -155,7 +154,7 @@ def swap(table: str, column: str, one: str, other: str) -> Alteration:
 
 
 def run(*statements: str) -> Alteration:
-    """Run SQL on the image."""
+    """Return an alteration that runs SQL on the image."""
     return lambda db: [db.execute(statement) for statement in statements]
 
 

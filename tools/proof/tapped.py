@@ -1,6 +1,6 @@
-"""Vision as it is, with its frames, crops and embeddings written down: `python -m tools.proof.tapped FOLDER CONFIG`.
+"""Run vision and write its frames, crops and embeddings to files: `python -m tools.proof.tapped FOLDER CONFIG`.
 
-For the proof of what leaves, and only there: the product has no such tap. Each picture that is new is kept once.
+Only the egress proof uses it: the product has no such tap. Equal arrays are written once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge.records import AlignedFace, Embedding, Frame
 
 
 class Tap:
-    """Keeps each array once, in one file a kind."""
+    """Writes each distinct array once, to one file per kind."""
 
     def __init__(self, folder: Path) -> None:
         self._files = {kind: (folder / kind).open("ab") for kind in ("frames", "crops", "embeddings")}
@@ -38,7 +38,7 @@ class Tap:
 
 
 def main(folder: Path, path: Path) -> int:
-    """Run vision, tapped, to its end."""
+    """Run vision with taps to the end of its footage; returns the exit code."""
     logging.basicConfig(level=logging.INFO)
     settings = config.load(path)
     sandbox.leave_network()
@@ -70,7 +70,7 @@ def main(folder: Path, path: Path) -> int:
 
     vision.__dict__["build_pipeline"] = tapped
     code = vision.run(settings, signals.stop_on_signals(), signals.reload_on_hangup(), Notifier())
-    return 1 if code is None else code  # nothing may change the settings meanwhile
+    return 1 if code is None else code  # None asks for a reload; the settings must not change here
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Whether somebody with two opened stores can link the templates of the same people in them.
+"""Measure whether an attacker with two decrypted stores can link the templates of the same person.
 
 Linkability D_sys: Gomez-Barrero, Galbally, Rathgeb, Busch, "General Framework to Evaluate Unlinkability in Biometric
 Template Protection Systems", IEEE TIFS 2018. With the densities p = p(s|mated) and q = p(s|other) of a score s, and
-equal priors, D(s) = max(0, 2·LR / (1 + LR) − 1) with LR = p / q, which is (p − q) / (p + q), and D_sys is its mean over
-mated scores: 0 is unlinkable, 1 is fully linkable. The densities are histograms, which give a small value even without
-linkability. The same is therefore computed with shuffled pairs, and both are reported.
+equal priors, D(s) = max(0, 2·LR / (1 + LR) − 1) with LR = p / q, which equals max(0, (p − q) / (p + q)). D_sys is the
+mean of D over mated scores: 0 is unlinkable, 1 is fully linkable. Histograms estimate the densities and give a small
+positive value even without linkability. D_sys of shuffled pairs is therefore reported as a baseline.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLAIM = "Templates of the same people on two devices cannot be linked by compari
 
 MODEL = "5f" * 32
 MOST = 0.01
-MOST_SHORT = 0.1  # 10 pairs of devices: the histogram alone finds 0.035 ± 0.008 (120 draws); without rotation it is 0.6
+MOST_SHORT = 0.1  # with 10 pairs of devices the baseline is 0.035 ± 0.008 (120 draws); without rotation D_sys is 0.6
 _BINS = 20
 _EACH = 6  # templates a person and device
 _RENEWED = 1000  # templates whose renewal is timed
@@ -129,7 +129,7 @@ def _store(path: Path, number: int, people: NDArray[np.float32]) -> Store:
 
 
 def _compare(one: Vectors, other: Vectors, rng: np.random.Generator, mated: _Pool, strangers: _Pool) -> None:
-    """Add the cosines of all templates of one person on two devices, and as many of two persons."""
+    """Add the cosines of all templates of one person on two devices, and as many cosines of two persons."""
     count = len(one) // _EACH
     scores = (one.astype(np.float64) @ other.T).reshape(count, _EACH, count, _EACH)
     same = np.arange(count)
@@ -164,9 +164,10 @@ def _renewal(path: Path, people: NDArray[np.float32], repeats: int) -> float:
 
 
 def _by_shape(people: NDArray[np.float32], rng: np.random.Generator) -> dict[str, float]:
-    """Return the linkability of what no rotation can hide: how one person's templates lie to each other.
+    """Return the linkability by the angles between one person's templates, which a rotation does not change.
 
-    The score of two people is the distance of the eigenvalues of their templates' cosines. Not part of the claim.
+    The score of two template sets is the distance of the eigenvalues of their cosine matrices. It is not part of the
+    claim.
     """
 
     def shape(vectors: NDArray[np.float32]) -> Scores:

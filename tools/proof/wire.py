@@ -1,4 +1,4 @@
-"""Traffic on a wire: packets of a capture, the bytes of its TCP connections, the MQTT messages in them."""
+"""Decode captured traffic: Ethernet packets, TCP streams, and the MQTT messages in them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ class Publish:
 def read(path: Path, sender: bytes, broker: bytes, port: int) -> Capture:
     """Read a pcap file of Ethernet frames; `sender` and `broker` are IPv4 addresses of 4 bytes.
 
-    Only frames from the sender count. A TCP connection to the broker's port is of kind `broker`, ARP and ICMPv6 are
-    what they are, and everything else is `other`.
+    Only frames from the sender count. The kinds are `broker` (TCP to the broker's port), `arp`, `icmpv6` and `other`.
     """
     capture, pieces = Capture(), dict[tuple[int, int], dict[int, bytes]]()
     initial: dict[int, int] = {}
@@ -79,11 +78,11 @@ def _ipv4(
     own, to, number = struct.unpack(">HHI", tcp[:8])
     if to != port:
         return "other"
-    if tcp[13] & 2:  # SYN: another connection, whose first byte has the next number
+    if tcp[13] & 2:  # SYN: a new connection; its first byte has the next sequence number
         initial[own] = number + 1
     key = own, initial[own]
     data = tcp[(tcp[12] >> 4) * 4 :]
-    if data:  # sent again: the same bytes at the same place
+    if data:  # a retransmission overwrites the same bytes
         pieces.setdefault(key, {})[(number - initial[own]) % 2**32] = data
     return "broker"
 
@@ -97,7 +96,7 @@ def _joined(parts: dict[int, bytes]) -> bytes:
 
 
 def packets(stream: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (type, flags, body) of the MQTT packets of one direction; one that is cut off at the end is left out."""
+    """Yield (type, flags, body) of the MQTT packets of one direction, without a truncated last packet."""
     at = 0
     while at < len(stream):
         first = stream[at]
@@ -109,7 +108,7 @@ def packets(stream: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def publishes(stream: bytes, counts: Counter[str]) -> Iterator[Publish]:
-    """Yield the PUBLISH packets of a connection; count all packets. The version of MQTT is that of its CONNECT."""
+    """Yield the PUBLISH packets of a connection, and count all packets. CONNECT gives the version of MQTT."""
     v5 = False
     for kind, flags, body in packets(stream):
         counts[_NAMES.get(kind, f"type {kind}")] += 1
@@ -129,7 +128,7 @@ def publishes(stream: bytes, counts: Counter[str]) -> Iterator[Publish]:
 
 
 def _variable(data: bytes, at: int) -> tuple[int, int]:
-    """Read a variable byte integer (MQTT 5, 1.5.5); returns it and where it ends."""
+    """Read a variable byte integer (MQTT 5, 1.5.5); returns the value and the offset of its end."""
     value, shift = 0, 0
     while at < len(data):
         byte = data[at]
