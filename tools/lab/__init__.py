@@ -1,1 +1,1 @@
-"""The lab: from trained weights and the face crops of ../shared/data to the model files that the runtime ships."""
+"""The lab: makes the shipped model files from trained weights and the face crops of ../shared/data."""

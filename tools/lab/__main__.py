@@ -26,7 +26,7 @@ from tools.lab.run import read
 
 
 class _Lab(click.Group):
-    """The commands of this module, and those of the research, which are loaded only when one is called or listed."""
+    """The commands of this module and of the research. The research is imported when a command is called or listed."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name."""
@@ -58,14 +58,14 @@ def make_model_command(weights: Path, data_dir: Path) -> None:
 
 @lab.command("finish")
 def finish_command() -> None:
-    """Write the detector and the probe of int8 products as a device runs them, and their hashes."""
+    """Write the finished detector and the finished probe of int8 products, and their hashes."""
     click.echo(json.dumps(finish.finish()))
 
 
 @lab.command("golden")
 @EMBEDDER
 def golden_command(model: str) -> None:
-    """Record what an embedder answers to the golden crops, for its self-test at every start."""
+    """Record an embedder's embeddings of the golden crops, for the self-test at every start."""
     network = shipped(model)
     click.echo(json.dumps({"model": model, "golden": record_golden(network.entry, network.folder).golden.sha256}))
 
@@ -73,7 +73,7 @@ def golden_command(model: str) -> None:
 @lab.command("evaluate")
 @MODEL_FILE
 @DATA
-@click.option("--weights", type=EXISTING, help="weights that the model was made from; found by themselves at hand")
+@click.option("--weights", type=EXISTING, help="weights that the model was made from  [found by itself]")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of tables")
 @click.option("--report", type=click.Path(path_type=Path), help="folder for evaluation.json, .md and .png")
 @click.option("--cache/--no-cache", default=True, help="keep embeddings in ~/.cache/edge-face-lab", show_default=True)
@@ -110,7 +110,7 @@ def colour_command(model: str, data_dir: Path, **roots: Path | None) -> None:
 @lab.command("card")
 @DATA
 def card_command(data_dir: Path) -> None:
-    """Measure the model in place again, and rewrite the figures of docs/model-card.md."""
+    """Measure the shipped model again, and rewrite the figures of docs/model-card.md."""
     click.echo(json.dumps(write_card(data_dir)))
 
 
@@ -144,7 +144,7 @@ def groups_command(*, model: str, data_dir: Path, as_json: bool) -> None:
 @click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
 @click.option("--confidence/--no-confidence", default=True, help="run the detector on every labelled crop")
 def clean_command(data_dir: Path, split: str, confidence: bool) -> None:
-    """Say which labelled crops to drop and which identities to merge, as one JSON object."""
+    """Print the labelled crops to drop and the identities to merge, as one JSON object."""
     _, cleaned = cleaning.clean_split(data_dir, split, measured=confidence)
     click.echo(json.dumps(cleaned.report()))
 
@@ -154,7 +154,7 @@ def clean_command(data_dir: Path, split: str, confidence: bool) -> None:
 @click.option("--steps", type=click.IntRange(1), default=1250, show_default=True, help="of 128 views")
 @click.option("--folder", type=EXISTING, default=MANIFEST.parent, help="of the manifest that gets the model")
 def train_aligner_command(*, data_dir: Path, steps: int, folder: Path) -> None:
-    """Train the network that finds landmarks, and put it into the manifest; 20 minutes of one core."""
+    """Train the aligner's network and enter it in the manifest; takes 20 minutes of one core."""
     need_torch()
     from tools.lab import train_aligner  # noqa: PLC0415  # needs torch
 
@@ -168,7 +168,7 @@ def train_aligner_command(*, data_dir: Path, steps: int, folder: Path) -> None:
 @click.option("--teacher", type=click.Path(path_type=Path), help="teacher.onnx  [../models beside the data]")
 @click.option("--device", default="cpu", help="cpu, cuda or another device of torch", show_default=True)
 def train_command(run_file: Path, data_dir: Path, folder: Path | None, teacher: Path | None, device: str) -> None:
-    """Train as the TOML file RUN_FILE says; goes on where it was stopped or killed."""
+    """Train as the TOML file RUN_FILE says; a stopped or killed run continues."""
     need_torch()
     from tools.lab.train import train  # noqa: PLC0415  # needs torch
 
@@ -183,7 +183,7 @@ def train_command(run_file: Path, data_dir: Path, folder: Path | None, teacher: 
 @click.argument("run_file", type=EXISTING, default=background.LONG)
 @DATA
 def background_command(action: str, run_file: Path, data_dir: Path) -> None:
-    """Start, pause, continue or stop a training run in the background, or say how far it is."""
+    """Start, pause, continue or stop a training run in the background, or show its progress."""
     need_torch()
     click.echo(background.do(action, run_file, data_dir))
 
@@ -193,7 +193,7 @@ def background_command(action: str, run_file: Path, data_dir: Path) -> None:
 @DATA
 @click.argument("target", type=click.Path(path_type=Path))
 def head_command(weights: Path, data_dir: Path, target: Path) -> None:
-    """Solve the last layer for these weights, write all of them to TARGET (.pt, float16), and say what it brought."""
+    """Solve the last layer of these weights, write them to TARGET (.pt, float16), and print the accuracy of both."""
     need_torch()
     from tools.lab.train import save_weights  # noqa: PLC0415  # needs torch
 
@@ -220,7 +220,7 @@ def export_command(weights: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Run, and show an error of ours as text instead of a traceback."""
+    """Run the command line; print an EdgeError as text instead of a traceback."""
     try:
         lab()
     except EdgeError as e:

@@ -1,8 +1,9 @@
-"""Views of faces with known landmarks: what the aligner's network learns from. Labels cost nothing: we move the faces.
+"""Training views for the aligner's network: faces with known landmarks.
 
-Each view is a square of gray levels as the runtime cuts it around a find: a stored crop laid turned, moved and scaled
-into another picture, as an oval, as a square, or with its rim drawn on to the view's own; then spoiled by light, blur,
-noise and few pixels. Some views show no face, or one far off the middle: there an alignment is never right.
+A view is a square gray picture, cut as the runtime cuts it around a detection. A similarity places a stored crop in a
+background: as an oval, as a square, or with its border pixels extended to the whole view. The similarity also moves the
+landmarks, so no view is labelled by hand. Then light, blur, noise and a low resolution degrade the view. Some views
+show no face, or a face far from the centre; their label is "not aligned".
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from numpy.typing import NDArray
 
 from edge.vision.landmarks import FACES_A_VIEW, VIEW_PX
 
-STORED_EYES_PX, STORED_MOUTH_PX = (72.0, 48.0), (72.0, 96.0)  # the midpoints in a stored crop of 144 px
-_SPAN_PX = VIEW_PX / FACES_A_VIEW  # eyes to mouth in a view that is cut right
-_MIRRORED = (1, 0, 2, 4, 3)  # the landmarks of a mirrored face
+STORED_EYES_PX, STORED_MOUTH_PX = (72.0, 48.0), (72.0, 96.0)  # midpoints of eyes and mouth in a stored crop of 144 px
+_SPAN_PX = VIEW_PX / FACES_A_VIEW  # eyes-to-mouth distance in a correctly cut view
+_MIRRORED = (1, 0, 2, 4, 3)  # order of the landmarks in a mirrored face
 
-Gray = Any  # NDArray[np.uint8]; OpenCV's signatures promise less
+Gray = Any  # NDArray[np.uint8]; OpenCV's type hints are wider
 Points = NDArray[np.float32]
 Move = NDArray[np.float64]  # (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far a view may be from one that is cut right: standard deviations, but for `roll_deg`, the half range."""
+    """Deviation of views from the correct cut: standard deviations of shift and scale, half the range of the roll."""
 
     roll_deg: float
     log_scale: float
     shift: float  # in eyes-to-mouth distances
 
 
-FIRST, SECOND = Spread(55.0, 0.2, 0.22), Spread(14.0, 0.08, 0.07)  # cut by the detector's box; by an alignment
+FIRST, SECOND = Spread(55.0, 0.2, 0.22), Spread(14.0, 0.08, 0.07)  # cut by a detector's box; by an alignment
 _ANY_ROLL_SHARE, _SECOND_SHARE, _NO_FACE_SHARE, _FAR_SHARE = 0.12, 0.4, 0.05, 0.05
 
 
 class Views:
-    """An endless source of views of these (N, 144, 144) crops with (N, 5, 2) landmarks, by a seed."""
+    """Draws random views of (N, 144, 144) uint8 crops with (N, 5, 2) landmarks in px, by a seed, without end."""
 
     def __init__(self, crops: Gray, points: Points, seed: int) -> None:
         self._crops, self._points = crops, points
@@ -48,7 +49,7 @@ class Views:
         self._masks = _masks(crops.shape[1])
 
     def batch(self, count: int) -> tuple[NDArray[np.float32], Points, NDArray[np.bool_]]:
-        """Return (B, 1, S, S) float32 0..255, (B, 5, 2) px of the view, and (B,) whether a face is there to align."""
+        """Return views (B, 1, S, S) float32 0..255, landmarks (B, 5, 2) in px of the view, (B,) "can be aligned"."""
         views, points, there = zip(*(self._one() for _ in range(count)), strict=True)
         return np.stack(views)[:, None].astype(np.float32), np.stack(points), np.array(there)
 
@@ -87,7 +88,7 @@ class Views:
         return _move(rng.uniform(-60, 60), scale, rng.normal(0, 0.3, 2))
 
     def _ground(self) -> Gray:
-        """Return what is behind a face: a part of another picture, a soft pattern, a plain wall, or a second face."""
+        """Return a background: a part of another crop, a smooth pattern, a uniform gray, or another face."""
         rng, kind = self._rng, self._rng.random()
         other = self._crops[int(rng.integers(len(self._crops)))]
         if kind < 0.4:
@@ -105,7 +106,7 @@ class Views:
 
     def _laid(self, view: Gray, crop: Gray, move: NDArray[np.float64]) -> Gray:
         rng = self._rng
-        if np.hypot(*move[:, 0]) < 0.7 and rng.random() < 0.7:  # less alias, as the runtime shrinks large faces first
+        if np.hypot(*move[:, 0]) < 0.7 and rng.random() < 0.7:  # less aliasing: the runtime halves large faces too
             crop = cv2.resize(crop, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             move = move @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]])
         kind, size = rng.random(), (VIEW_PX, VIEW_PX)
@@ -113,13 +114,13 @@ class Views:
             border = cv2.BORDER_REPLICATE if kind < 0.15 else cv2.BORDER_REFLECT_101
             return np.asarray(cv2.warpAffine(crop, move, size, borderMode=border), np.uint8)
         mask = self._masks[len(crop)][int(rng.integers(3)) if kind < 0.85 else 3]
-        turned = self._turned(move) if rng.random() < 0.6 else move  # the rim must not betray the roll
+        turned = self._turned(move) if rng.random() < 0.6 else move  # else the border would show the roll
         share = cv2.warpAffine(mask, turned, size)
         laid = cv2.warpAffine(crop, move, size, borderMode=cv2.BORDER_REPLICATE)
         return (view + share * (laid.astype(np.float32) - view)).astype(np.uint8)
 
     def _turned(self, move: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the same move with another roll about the middle of the face."""
+        """Return the similarity with another roll, around the centre of the face."""
         middle = move @ np.array([STORED_EYES_PX[0], (STORED_EYES_PX[1] + STORED_MOUTH_PX[1]) / 2, 1.0])
         about = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), self._rng.uniform(-50, 50), 1.0)
         return np.asarray(about @ np.vstack([move, [0, 0, 1.0]]), np.float64)
@@ -150,7 +151,7 @@ class Views:
 
 
 def corrected(points: Points) -> Points:
-    """Return the detector's landmarks in stored crops, (N, 5, 2), moved so that the midpoints are where they belong."""
+    """Return the detector's landmarks in stored crops, (N, 5, 2) px, moved so that both midpoints fit."""
     z = points.astype(np.float64) @ np.array([1, 1j])  # (N, 5)
     eyes, mouth = z[:, :2].mean(axis=1, keepdims=True), z[:, 3:].mean(axis=1, keepdims=True)
     wanted_eyes, wanted_mouth = complex(*STORED_EYES_PX), complex(*STORED_MOUTH_PX)
@@ -168,7 +169,7 @@ def _move(turned_deg: float, scale: float, shift: Sequence[float] | NDArray[np.f
 
 
 def _masks(side: int) -> dict[int, list[NDArray[Any]]]:
-    """Return, for whole and halved crops, three ovals and the square."""
+    """Return side → blending masks, float32 0..1, for whole and halved crops: three ovals and the square."""
     masks: list[NDArray[Any]] = []
     for width, height in ((0.46, 0.49), (0.38, 0.47), (0.5, 0.5)):
         oval = np.zeros((side, side), np.float32)

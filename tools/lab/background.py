@@ -1,7 +1,7 @@
-"""A training run in the background: it starts, pauses for a benchmark, continues, and resumes by itself.
+"""A training run in the background: start, pause (for a benchmark), continue, stop.
 
-The run is a process of its own, at the lowest priority, that outlives the terminal. Its folder holds its process number
-(`pid`) and what it prints (`output.txt`). A pause stops the process where it is (SIGSTOP) and keeps its memory.
+The run is a separate process at the lowest priority. It does not end with the terminal. Its folder holds its process id
+(`pid`) and its output (`output.txt`). A pause suspends the process (SIGSTOP) and keeps its memory.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from tools.lab.page import FOLDER
 ACTIONS = ("start", "pause", "continue", "stop", "status")
 LONG = Path(__file__).parent / "runs/long.toml"
 _ROOT = FOLDER.parents[1]
-# glibc gives each freed activation map back to the kernel, which clears its pages again in the next step. Kept instead,
-# they take no time: 0.21 for 0.30 CPU seconds a picture (128 px, batch 64, a processor without AVX-512).
+# By default glibc returns each freed activation map to the kernel, which must clear the pages again in the next step.
+# Keeping them saves 30 % CPU time: 0.21 s instead of 0.30 s a picture (128 px, batch 64, a processor without AVX-512).
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 
 
 class BackgroundError(EdgeError):
-    """There is no such run to act on."""
+    """The action needs a run in the background, and there is none."""
 
 
 def folder_of(run_file: Path) -> Path:
-    """Return where a run keeps its state."""
+    """Return the folder of a run's state."""
     return Path.home() / ".cache/edge-train" / run_file.stem
 
 
 def do(action: str, run_file: Path, data_dir: Path) -> str:
-    """Act, and return what to say; raises BackgroundError where nothing runs that could be paused or stopped."""
+    """Do an action, and return the message to print; raises BackgroundError where no run can be paused or stopped."""
     folder = folder_of(run_file)
     pid = running(folder)
     if action == "status":
@@ -43,14 +43,14 @@ def do(action: str, run_file: Path, data_dir: Path) -> str:
         return f"process {pid} is training already" if pid else f"process {_start(run_file, data_dir, folder)} trains"
     if pid is None:
         raise BackgroundError(f"{folder}: no run is in the background", "python -m tools.lab background start")
-    if action == "stop":  # a process that is paused must run to save its state
+    if action == "stop":  # a paused process must continue to save its state
         os.kill(pid, signal.SIGTERM)
     os.kill(pid, signal.SIGSTOP if action == "pause" else signal.SIGCONT)
     return {"pause": "paused", "continue": "goes on", "stop": "saves its state and ends"}[action]
 
 
 def running(folder: Path) -> int | None:
-    """Return the process number of the run, None where none runs."""
+    """Return the process id of the run, None where none runs."""
     try:
         pid = int((folder / "pid").read_text(encoding="ascii"))
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -62,8 +62,8 @@ def running(folder: Path) -> int | None:
 def give_way(nice: int) -> None:
     """Lower this process's priority, 0..19, among all processes.
 
-    Linux groups the processes of a session (autogroup) and shares the processors between groups: `nice` alone counts
-    only within the group, and a run in the background is a session of its own.
+    Linux schedules the processes of a session as one group (autogroup). `nice` has effect only within the group, and a
+    run in the background is its own session. The group's nice value is therefore set too.
     """
     os.nice(nice)
     with suppress(OSError):  # a kernel without autogroups

@@ -1,9 +1,9 @@
 """Thresholds of one model, by group: python -m tools.lab.calibrate --data DIR --model NAME.
 
-Embeds the validation crops, gray or in colour as the model reads them, with the runtime's own model, as they are and
-mirrored, makes encounters of them, and decides each against every other person with 1, 2, 4, 8 and 12 templates. Does
-the same within each group of people, with one template and one picture. Writes `edge/models/NAME-calibration.json`:
-tables and counts, no score and no embedding. LFW is never read.
+The command embeds the validation crops and their mirror images with the runtime's embedder, gray or in colour as the
+model reads them. It forms encounters from the embeddings and decides each encounter against every other person, with 1,
+2, 4, 8 and 12 templates. It repeats this within each group of people, with one template and one picture. It writes
+tables and counts to `edge/models/NAME-calibration.json`, no score and no embedding. LFW is never read.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def calibrate(data_dir: Path, model_name: str, manifest: Path = MANIFEST) -> dic
 
 
 def cosine_thresholds(network: Shipped, folder: Path) -> Calibration:
-    """Return thresholds for cosines that are not normalised, by the validation people alone: to compare with."""
+    """Return thresholds for cosines without normalisation, from the validation people alone, for comparison."""
     kind = kind_of(network.entry)
     _, faces = embedded(network, folder, kind=kind)
     rng = np.random.default_rng(_SEED)
@@ -77,7 +77,7 @@ def cosine_thresholds(network: Shipped, folder: Path) -> Calibration:
 
 
 def strangers(network: Subject, kind: Kind, folder: Path, cohort: Cohort) -> dict[str, Trials]:
-    """Return the trials within every group of which the calibration has enough people, by name."""
+    """Return group → trials within it, for every group with enough people in the calibration part."""
     chosen = groups(kind.populations(folder), "calibration")
     prepare(network, folder, chosen)
     found = {}
@@ -99,7 +99,7 @@ def embedded(network: Subject, folder: Path, cache: Path | None = CACHE, kind: K
 
 
 def draw(faces: Faces, templates: int, rng: np.random.Generator, cohort: Cohort | None = None) -> Trials:
-    """Draw `templates` pictures of each person who has more, and score encounters of everybody against these people."""
+    """Draw `templates` templates of each person with more pictures; score all encounters against these people."""
     means, gallery, held_out = [], [], np.ones(len(faces.person), bool)
     vectors = faces.templates
     for person in np.unique(faces.person):
@@ -125,10 +125,10 @@ def draw(faces: Faces, templates: int, rng: np.random.Generator, cohort: Cohort 
 
 
 def encounters(labels: Labels, held_out: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return (N, LAST): pictures of one person in the order seen, one encounter that begins with each picture.
+    """Return encounters (N, LAST): each row holds indices of one person's pictures in the order seen.
 
-    The others are drawn from the person's pictures that are no templates, if there are enough. People with fewer than
-    LAST pictures have none.
+    One encounter begins with each picture. Its other pictures are drawn from the person's pictures that are no
+    templates, where these suffice. People with fewer than LAST pictures have no encounter.
     """
     members = []
     for person in np.unique(labels):
@@ -142,7 +142,7 @@ def encounters(labels: Labels, held_out: NDArray[np.bool_], rng: np.random.Gener
 
 
 def table(calibration: Calibration) -> list[dict[str, float]]:
-    """Return one flat record for each number of templates and rate."""
+    """Return one flat record per number of templates and rate."""
     return [
         {
             "templates": row.templates,

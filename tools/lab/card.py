@@ -1,4 +1,4 @@
-"""The figures of docs/model-card.md, rewritten between two markers: never typed by hand."""
+"""Write the figures of docs/model-card.md between their two markers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CardError(EdgeError):
 
 
 def rewrite(figures: Mapping[str, Any], path: Path = CARD) -> None:
-    """Put the figures of one evaluation between the card's markers; raises CardError where they are missing."""
+    """Write the figures of one evaluation between the card's markers; raises CardError where a marker is missing."""
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -31,7 +31,7 @@ def rewrite(figures: Mapping[str, Any], path: Path = CARD) -> None:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """Return the Markdown of one evaluation; times are left out, they belong to the machine."""
+    """Return the Markdown of one evaluation, without times, which depend on the machine."""
     exports = figures["exports"]
     cosines = [
         [engines, f"{c['mean']:.4f}", f"{c['p01']:.4f}", f"{c['least']:.4f}", str(c["crops"])]
@@ -52,7 +52,7 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def encounters(calibration: Calibration) -> str:
-    """Return what share of the enrolled people's encounters the device recognises, by templates and rate."""
+    """Return the Markdown of the share of enrolled people's encounters that are recognised, by templates and rate."""
     rates = [level.fmr for level in calibration.rows[0].levels]
     head = [
         "Encounters recognised (3 to 8 unlike pictures), by templates a person",

@@ -1,7 +1,7 @@
 """Read the weights of a PyTorch checkpoint without PyTorch.
 
-A checkpoint is a ZIP archive: `*/data.pkl` describes the tensors, `*/data/N` holds their bytes. The pickle is read
-by an unpickler that knows four harmless names and refuses every other, so that a weights file can never run code.
+A checkpoint is a ZIP archive: `*/data.pkl` describes the tensors, `*/data/N` holds their bytes. The unpickler accepts
+four harmless names and refuses all others, so a weights file cannot run code.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _DTYPES = {"HalfStorage": np.dtype("<f2"), "FloatStorage": np.dtype("<f4")}
 
 
 def load_weights(path: Path, prefix: str = "net.") -> Weights:
-    """Return the tensors named `prefix`…, as float32 under the rest of their name; raises ModelError.
+    """Return the tensors named `prefix`…, float32, keyed by name without the prefix; raises ModelError.
 
-    The projection into the teacher's space, `proj.…`, comes with the network's: it is the network's last layer.
+    `proj.…`, the projection into the teacher's space, is included: it is the network's last layer.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,10 +1,11 @@
-"""The cohort of a model: embeddings of no real person that normalise scores: python -m tools.lab cohort.
+"""Make the cohort of a model, synthetic embeddings that normalise scores: python -m tools.lab cohort.
 
-A member is the direction of the mean of two people's embeddings. Both are of one cell (`populations`), so a member
-looks like that cell's people and like neither of the two. Only faces of a group say how high faces of that group score,
-so every cell has members. How many is measured: a group whose strangers match more often than those among the
-validation people gets more, the others get fewer, in a few rounds (docs/adr/0016-normalised-scores.md). People whose
-faces are averaged take no part in calibration and measurement; the balance is found on the people of the calibration.
+A member is the normalised mean of two people's embeddings. Both people are of one cell (`populations`). The member
+resembles the people of that cell, and is no real person's embedding. The impostor scores of a group depend on the
+group, so every cell has members. Their number per cell is found in a few rounds: a group whose strangers match more
+often than strangers among the validation people gets more members, the others get fewer
+(docs/adr/0016-normalised-scores.md). Nobody in the cohort takes part in calibration or measurement. The numbers are
+found on the people of the calibration part.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from tools.lab.grouped import FEWEST, People, embedded, people, prepare, validat
 from tools.lab.kinds import Kind, kind_of
 from tools.lab.populations import CELEBRITIES, Population, groups, groups_of
 
-NEAREST = 100  # K
-_FIRST, _LEAST, _MOST = 67, 7, 1000  # members of a cell: to begin with, and within what limits
-_CELEBRITIES = 600  # members of the cell by which the others are measured; it keeps them
-_ROUNDS, _STEP = 8, 0.5  # of the balance; a step is this power of the ratio of rates
-_RATES = (3e-3, 1e-3)  # at which groups are brought together
-_SMOOTHING = 0.2  # of a rate, added to what is counted: few comparisons may show no error
-_FEWEST = 30  # people, of a cell that gives members
+NEAREST = 100  # K: the number of nearest members that normalise a score
+_FIRST, _LEAST, _MOST = 67, 7, 1000  # members of a cell: initial number, lowest, highest
+_CELEBRITIES = 600  # members of the reference cell, constant
+_ROUNDS, _STEP = 8, 0.5  # a round multiplies a group's members by the ratio of rates to this power
+_RATES = (3e-3, 1e-3)  # false match rates at which groups are balanced
+_SMOOTHING = 0.2  # share of a rate, added to both rates of a ratio: few comparisons may show no error
+_FEWEST = 30  # lowest number of people of a cell with members
 _SEED = 20_240_317
 
 Counts = dict[str, int]  # cell → members
@@ -44,11 +45,11 @@ Counts = dict[str, int]  # cell → members
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strangers:
-    """People of a group, each with the direction of one picture looked at both ways."""
+    """People of a group, with the normalised mean embedding of a picture and its mirror image."""
 
     directions: Vectors  # (N, D)
-    pairs: NDArray[np.bool_]  # (N, N) which are of different people
-    same: NDArray[np.bool_]  # (N, N) which are two pictures of one person
+    pairs: NDArray[np.bool_]  # (N, N) whether the two are different people
+    same: NDArray[np.bool_]  # (N, N) whether the two are pictures of one person
 
 
 def make(network: Shipped, folder: Path, cache: Path | None = CACHE) -> tuple[Cohort, Counts]:
@@ -61,7 +62,7 @@ def make(network: Shipped, folder: Path, cache: Path | None = CACHE) -> tuple[Co
 def prepared(
     network: Subject, kind: Kind, folder: Path, cache: Path | None = CACHE
 ) -> tuple[dict[str, Vectors], dict[str, Strangers]]:
-    """Return the members that each cell could give, and the groups by which they are balanced."""
+    """Return cell → candidate members (_MOST, D), and group → its people, for the balance."""
     rng = np.random.default_rng(_SEED)
     everybody = kind.populations(folder)
     cells = [cell for cell in (p.of("cohort") for p in everybody) if _people(cell) >= _FEWEST]
@@ -76,7 +77,7 @@ def prepared(
 
 
 def balanced(pool: Mapping[str, Vectors], strangers: Mapping[str, Strangers], nearest: int = NEAREST) -> Counts:
-    """Return how many members of each cell bring the groups' false match rates nearest to the validation people's."""
+    """Return the members per cell that bring the groups' false match rates nearest to the validation people's rate."""
     counts = {cell: float(_CELEBRITIES if cell == CELEBRITIES else _FIRST) for cell in pool}
     groups_with = {cell: [g for g in strangers if g in (*groups_of(cell), cell)] for cell in pool}
     cosines = {
@@ -97,7 +98,7 @@ def _excess(
     counts: Mapping[str, float],
     nearest: int,
 ) -> dict[str, float]:
-    """Return the logarithm of each group's false match rate over the validation people's, mean over the rates."""
+    """Return group → ln(its false match rate / the validation people's), mean over `_RATES`."""
     scores = {}
     for name, s in strangers.items():
         of_all = np.concatenate([c[:, : int(counts[cell])] for cell, c in cosines[name].items()], axis=1)
@@ -124,7 +125,7 @@ def bind(made: Cohort, entry: EmbedderEntry, manifest: Path = MANIFEST) -> Embed
 
 
 def report(made: Cohort, counts: Counts) -> dict[str, Any]:
-    """Return the cohort's figures, JSON-ready."""
+    """Return the cohort's figures, ready for JSON."""
     return {
         "model": made.model,
         "members": len(made.vectors),
@@ -136,7 +137,7 @@ def report(made: Cohort, counts: Counts) -> dict[str, Any]:
 
 
 def _strangers(group: People, *, every: bool = False) -> Strangers:
-    """Return a group's people, the first picture of each or `every` one."""
+    """Return a group's people, with the first picture of each, or with `every` picture."""
     first = np.unique(group.faces.person, return_index=True)[1]
     chosen = np.arange(len(group.faces.person)) if every else first
     judged, person = group.judged[chosen], group.faces.person[chosen]
@@ -154,7 +155,7 @@ def _joined(pool: Mapping[str, Vectors], counts: Counts) -> Vectors:
 
 
 def _members(network: Subject, folder: Path, cell: Population, rng: np.random.Generator, cache: Path | None) -> Vectors:
-    """Return _MOST renormalised means of two people's embeddings, (_MOST, D); no pair of people twice in a row."""
+    """Return normalised means of two people's embeddings, (_MOST, D); consecutive members are of different pairs."""
     first = {picture.person: picture for picture in cell.pictures}
     faces = embedded(network, folder, list(first.values()), mirrored=False, cache=cache)
     order = np.concatenate([rng.permutation(len(faces)) for _ in range(-(-_MOST // len(faces)) + 1)])[: _MOST + 1]

@@ -1,14 +1,15 @@
-"""Faces in colour for an embedder that reads colour: cut from public sets by the product's own detector and aligner.
+"""Colour crops for an embedder that reads colour, cut from public sets by the product's detector and aligner.
 
-The crops that come with the face data are gray. `python -m tools.lab colour` cuts others from whole pictures: the
-largest face that the device's detector finds, landmarks refined, aligned as the embedder's entry in the manifest says.
-They are kept in the cache, never in the project. Names of the files say who is on them:
+The crops of the face data are gray. `python -m tools.lab colour` cuts colour crops from whole pictures. It takes the
+largest face that the detector finds, refines its landmarks, and aligns it as the embedder's manifest entry says. The
+crops go to the cache, never into the project. The names of the files identify the people:
 
     colour-utk     AGE_SEX_ORIGIN_DATE      UTKFace: sex 0 men, 1 women; origin 0 to 4
     colour-aaf     NUMBERAage               All-Age-Faces: women up to number 07380
     colour-celeba  IDENTITY_NUMBER          CelebA: the validation people of the face data, and others for the cohort
 
-Everybody is in one part (`populations`), as among the gray crops: nobody of the cohort is calibrated or measured on.
+Each person belongs to one part (`populations`), as among the gray crops: people of the cohort are not used for
+calibration or measurement.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from tools.lab.populations import CELEBRITIES, Part, Picture, Population, cell_o
 
 VALIDATION_SPLIT = "colour-celeba"
 _ORIGINS = ("white", "black", "asian", "indian", "other")
-_LAST_WOMAN = 7380  # of All-Age-Faces, by its lists of women and men
-_VALIDATION_PICTURES = 20  # a person: 12 templates and the longest visit
-_VALIDATION_SHARE = 0.4  # of the validation people, by their identity: about 80
+_LAST_WOMAN = 7380  # highest number of a woman in All-Age-Faces, by its lists of women and men
+_VALIDATION_PICTURES = 20  # per person: 12 templates and the longest visit
+_VALIDATION_SHARE = 0.4  # share of the validation people that is used, about 80 people
 _AGAIN = "make the crops again: python -m tools.lab colour"
 _IDENTITIES = "identity_CelebA.txt"
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -50,8 +51,8 @@ _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 class Set:
     """A public set of whole pictures."""
 
-    pattern: str  # of the paths; the first group is the name of the picture
-    source: str  # where it was found: repository, commit
+    pattern: str  # regular expression of the paths; its first group is the picture's name
+    source: str  # origin: repository and commit
 
 
 SETS: Mapping[str, Set] = {
@@ -68,7 +69,7 @@ SETS: Mapping[str, Set] = {
 
 
 class Cutter:
-    """Cuts the largest face out of whole pictures as the device would, for one embedder."""
+    """Cuts the main face out of whole pictures as the device does, for one embedder."""
 
     def __init__(self, contract: FaceContract) -> None:
         config = Config()
@@ -77,7 +78,7 @@ class Cutter:
         self._aligner = Aligner(contract.size_px, contract.template, contract.channels)
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """Return the crop of the face nearest to the middle among those half as large as the largest; None: no face."""
+        """Return the crop of the most central face of at least half the largest face's size; None without a face."""
         frame = Frame(image, 0.0, 0)
         faces = self._detector.detect(frame)
         if not faces:
@@ -95,9 +96,9 @@ class Cutter:
 
 
 def make(entry: EmbedderEntry, folder: Path, roots: Mapping[str, Path], target: Path = data.COLOUR) -> dict[str, int]:
-    """Cut the sets at `roots` into tar files of `target`; returns how many crops each has.
+    """Cut the sets at `roots` into tar files in `target`; returns set → number of crops.
 
-    `folder` holds the face data, which says who the validation people are. Raises DataError.
+    `folder` holds the face data, which lists the validation people. Raises DataError.
     """
     cutter, made = Cutter(entry.contract), {}
     for name, root in roots.items():
@@ -113,7 +114,7 @@ def make(entry: EmbedderEntry, folder: Path, roots: Mapping[str, Path], target: 
 
 
 def populations(folder: Path) -> list[Population]:
-    """Return the cells of people in colour; raises DataError where the crops are not made."""
+    """Return the cells of people with colour crops; raises DataError where the crops do not exist."""
     known = _validation_identities(folder)
     found: dict[str, list[Picture]] = defaultdict(list)
     for name in SETS:
@@ -125,7 +126,7 @@ def populations(folder: Path) -> list[Population]:
 
 
 def validation(folder: Path) -> tuple[list[str], Labels]:
-    """Return keys and people of the validation pictures in colour, in file order."""
+    """Return keys and people of the colour validation pictures, in file order."""
     known = _validation_identities(folder)
     rows = [(key, int(key.partition("_")[0])) for key in data.keys(folder, VALIDATION_SPLIT)]
     rows = [(key, who) for key, who in rows if who in known and _is_measured(who)]
@@ -133,7 +134,7 @@ def validation(folder: Path) -> tuple[list[str], Labels]:
 
 
 def labelled(name: str, key: str, validation_people: frozenset[int]) -> tuple[str | None, str]:
-    """Return the cell and the person that a picture's name says; no cell for validation people. Raises DataError."""
+    """Return cell and person by a picture's name; validation people have no cell. Raises DataError."""
     if name == "celeba":
         person = key.partition("_")[0]
         return (None if int(person) in validation_people else CELEBRITIES), person
@@ -148,7 +149,7 @@ def labelled(name: str, key: str, validation_people: frozenset[int]) -> tuple[st
 
 
 def _chosen(name: str, keys: list[str], folder: Path) -> set[str]:
-    """Return the pictures that some part uses."""
+    """Return the keys of the pictures that a part uses."""
     known = _validation_identities(folder)
     cells: dict[str, list[Picture]] = defaultdict(list)
     own: dict[str, list[str]] = defaultdict(list)
@@ -167,7 +168,7 @@ def _chosen(name: str, keys: list[str], folder: Path) -> set[str]:
     parts: tuple[Part, ...] = get_args(Part)
     for cell, found in cells.items():
         used = [p for part in parts for p in Population(cell, tuple(found), "children" in cell).of(part).pictures]
-        one = {picture.person: picture.key for picture in used}  # one picture a person
+        one = {picture.person: picture.key for picture in used}  # one picture per person
         chosen |= set(one.values())
     return chosen
 
@@ -207,5 +208,5 @@ def _validation_identities(folder: Path) -> frozenset[int]:
 
 
 def _is_measured(identity: int) -> bool:
-    """Whether a validation person is one of those whose pictures are used: the others would cost time alone."""
+    """Whether a validation person's pictures are used. The share keeps the computing time low."""
     return place_of(str(identity)) < _VALIDATION_SHARE

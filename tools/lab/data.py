@@ -14,16 +14,19 @@ from numpy.typing import NDArray
 from edge.errors import EdgeError
 
 DEFAULT = Path(__file__).parents[2] / "../shared/data"
-STORED_PX, BORDER_PX = 144, 8  # side of the stored crops, and their margin: training moves in it, evaluation cuts it
-COLOUR = Path.home() / ".cache/edge-face-lab/colour"  # where tools/lab/colour.py keeps the crops that it makes
-SMALL_PX = 112  # side of the crops of `more-*.tar`: the same geometry, stored smaller
+STORED_PX, BORDER_PX = (
+    144,
+    8,
+)  # side and margin of the stored crops: training shifts crops within the margin, evaluation cuts it off
+COLOUR = Path.home() / ".cache/edge-face-lab/colour"  # cache of the crops that tools/lab/colour.py makes
+SMALL_PX = 112  # side of the crops of `more-*.tar`, which have the same geometry
 
 Crop = NDArray[np.uint8]  # (128, 128) uint8, gray, 0..255; in colour (S, S, 3) BGR
-_IN_COLOUR = "colour-"  # splits whose names begin so
+_IN_COLOUR = "colour-"  # prefix of the splits in colour
 
 
 class DataError(EdgeError):
-    """The face data is missing or not what its README says."""
+    """The face data is missing, or differs from its README."""
 
 
 def keys(data: Path, split: str) -> list[str]:
@@ -54,13 +57,13 @@ def is_colour(split: str) -> bool:
 
 
 def stored(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield what `crops` yields with its margin: (key, (144, 144) uint8)."""
+    """Yield crops with their margin: (key, (144, 144) uint8)."""
     for key, content in files(data, split, wanted):
         yield key, decode(content, key)
 
 
 def files(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, compressed image): all of train is 120 MB, and one crop is decoded in 0.2 ms."""
+    """Yield (key, compressed image). The whole training split has 120 MB; decoding takes 0.2 ms per crop."""
     only = None if wanted is None else frozenset(wanted)
     for path in tars(data, split):
         with tarfile.open(path) as tar:
@@ -71,7 +74,7 @@ def files(data: Path, split: str, wanted: Sequence[str] | None = None) -> Iterat
 
 
 def decode(content: bytes, key: str) -> NDArray[np.uint8]:
-    """Return (144, 144) uint8 gray, of a picture of this size or of 112×112; raises DataError for anything else."""
+    """Return (144, 144) uint8 gray from an image of 144×144 or 112×112 px; raises DataError for any other image."""
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
     if image is not None and image.shape == (SMALL_PX, SMALL_PX):
         image = cv2.resize(image, (STORED_PX, STORED_PX), interpolation=cv2.INTER_CUBIC)
@@ -91,7 +94,7 @@ def teacher(data: Path, wanted: Sequence[str]) -> NDArray[np.float32]:
 
 
 def sample(data: Path, split: str, count: int) -> list[Crop]:
-    """Return `count` crops at even steps through the split: the same ones at every run."""
+    """Return `count` crops at even steps through the split, the same at every run. Raises DataError for too few."""
     names = keys(data, split)
     if len(names) < count:
         raise DataError(f"{data}: {split} holds {len(names)} crops, {count} are needed", "fetch the whole set")
@@ -99,12 +102,12 @@ def sample(data: Path, split: str, count: int) -> list[Crop]:
 
 
 def evenly(names: Sequence[str], count: int) -> list[str]:
-    """Return `count` of the names, which must be that many, at even steps: the same ones at every run."""
+    """Return `count` names at even steps, the same at every run. There must be at least `count` names."""
     return [names[i * len(names) // count] for i in range(count)]
 
 
 def identities(data: Path) -> dict[str, int]:
-    """Return key → identity for every crop of `index.csv` whose person is known."""
+    """Return key → identity for every crop of `index.csv` with a known person."""
     with _existing(data / "index.csv").open(newline="", encoding="utf-8") as f:
         return {row["key"]: int(row["identity"]) for row in csv.DictReader(f) if int(row["identity"]) >= 0}
 
@@ -122,7 +125,7 @@ def _pair(fields: list[str]) -> tuple[str, str, bool]:
 
 
 def tars(data: Path, split: str) -> list[Path]:
-    """Return the files of a split; those in colour lie in the cache. Raises DataError where there are none."""
+    """Return the tar files of a split; colour splits are in the cache. Raises DataError where there are none."""
     folder = COLOUR if is_colour(split) else data
     paths = sorted(folder.glob(f"{split}-*.tar"))
     if not paths and is_colour(split):

@@ -1,4 +1,4 @@
-"""Embeddings of the face crops, computed in several processes and kept by the hash of the model."""
+"""Embeddings of the face crops, computed in several processes and cached by the hash of the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tools.lab.engines import Subject
 from tools.lab.figures import Vectors
 
 CACHE = Path.home() / ".cache/edge-face-lab"
-_CHUNK = 500  # crops a task: some ten tasks a process, so that both end at about the same time
+_CHUNK = 500  # crops per task: about ten tasks per process, so that both processes end at about the same time
 
 Table = dict[str, Vectors]  # key → (D,) float32, norm 1
 
 
-def embed_split(  # what, of what, and how
+def embed_split(
     subject: Subject,
     folder: Path,
     split: str,
@@ -37,10 +37,10 @@ def embed_split(  # what, of what, and how
     cache: Path | None = CACHE,
     workers: int = 2,
 ) -> Table:
-    """Return the embeddings of these crops of one split; computes what the cache does not hold, and keeps it there.
+    """Return key → embedding of the `wanted` crops of one split; missing embeddings are computed and cached.
 
-    `mirrored`: of the crops with left and right exchanged. What is done is kept at once: a measurement that was stopped
-    goes on where it was.
+    `mirrored`: embed the mirror images of the crops. Results are cached as they are computed, so an interrupted
+    measurement continues.
     """
     path = None if cache is None else cache / f"{_name(subject, folder, split)}{'-mirrored' * mirrored}.npz"
     known = {} if path is None else read(path)
@@ -76,13 +76,13 @@ def _embed(subject: Subject, folder: Path, split: str, keys: Sequence[str], mirr
 
 
 def _name(subject: Subject, folder: Path, split: str) -> str:
-    """Return what changes with the model, and with the files of the split."""
+    """Return the cache name, which depends on the model and on the files of the split."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in data.tars(folder, split)]
     return f"{subject.digest[:16]}-{split}-{hashlib.sha256(repr(files).encode()).hexdigest()[:8]}"
 
 
 def read(path: Path) -> Table:
-    """Return the embeddings in a file of the cache, none where there is no file; raises ModelError."""
+    """Return the embeddings of a cache file, empty where there is no file; raises ModelError for an invalid file."""
     if not path.is_file():
         return {}
     try:
@@ -93,7 +93,7 @@ def read(path: Path) -> Table:
 
 
 def write(path: Path, table: Table) -> None:
-    """Write embeddings to a file of the cache, whole or not at all."""
+    """Write embeddings to a cache file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as f:
         np.savez(f, keys=np.array(list(table)), vectors=np.stack(list(table.values())))

@@ -1,4 +1,4 @@
-"""Networks to be measured: a file that the runtime ships, or any ONNX file of the lab; each can go to a process."""
+"""Networks to measure: an embedder of the manifest, or any ONNX file of the lab. They can be sent to a process."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ class Subject(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file, which names its embeddings in the cache."""
+        """SHA-256 of the network's file, the key of its embeddings in the cache."""
 
     def open(self) -> Embed:
-        """Return an engine on one thread."""
+        """Return an engine that uses one thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A file of the manifest, run by the runtime's own embedder."""
+    """An embedder of the manifest, run by the runtime's own code."""
 
     entry: EmbedderEntry
     backend: str
-    folder: Path  # where the manifest lies
+    folder: Path  # of the manifest
 
     @property
     def digest(self) -> str:
-        """Of the network before it was finished for a device: a finished file gives the same embeddings."""
+        """The manifest's id, a hash of the network before finishing: finishing does not change the embeddings."""
         file = self.entry.files[self.backend]
         return file.made_from or file.sha256
 
     def open(self) -> Embed:
-        """Return the runtime's embedder; raises ModelError for an altered file or another kind of crop."""
+        """Return the runtime's embedder. Raises ModelError for an altered file or another shape of crop."""
         embedder = load_embedder(self.entry, self.backend, 1, self.folder)
 
         def embed(crop: Crop) -> Vectors:
@@ -69,17 +69,17 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An ONNX file as the lab writes it: (1, 1, S, S) float32 in 0..1 → (1, D)."""
+    """An ONNX file of the lab: (1, 1, S, S) float32 in 0..1 → (1, D) float32."""
 
     content: bytes
 
     @property
     def digest(self) -> str:
-        """Of these bytes."""
+        """SHA-256 of the file's content."""
         return hashlib.sha256(self.content).hexdigest()
 
     def open(self) -> Embed:
-        """Return an onnxruntime session as an engine; raises ModelError for other bytes."""
+        """Return an onnxruntime session as an engine; raises ModelError where the content is no ONNX model."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         multiply_exactly(ort, options)
@@ -102,7 +102,7 @@ def float_engine(model: onnx.ModelProto) -> Embed:
 
 
 def subject(path: Path) -> Subject:
-    """Return the network in this file: through the manifest where one beside it lists the file; raises ModelError."""
+    """Return the network of a file, as an embedder where a manifest beside it lists the file; raises ModelError."""
     entry = listed(path)
     if entry is not None:
         return Shipped(entry, _SUFFIX[path.suffix], path.parent)
@@ -115,7 +115,7 @@ def subject(path: Path) -> Subject:
 
 
 def shipped(model: str) -> Shipped:
-    """Return an embedder of the manifest by its name, or by its file beside a manifest; raises ModelError."""
+    """Return an embedder by its name in the shipped manifest, or by a file beside its manifest; raises ModelError."""
     path = Path(model)
     entry = listed(path) if path.suffix in _SUFFIX else None
     if entry is not None:

@@ -1,7 +1,7 @@
 """Measurements of a model: LFW's pairs, identification among many, open-set search, distance of int8 to float32.
 
-LFW is reported and never used to choose anything. The validation people (CelebA, none of them in training) are what
-thresholds and choices are made on.
+LFW is reported only; no choice depends on it. Thresholds and choices are made on the validation people (CelebA), none
+of whom is in the training data.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tools.lab.provenance import Source, candidates, source_of
 from tools.lab.unroll import rolled
 
 FARS = (1e-2, 1e-3, 1e-4)
-MANY_PICTURES = 20  # least number of pictures of an LFW person who is searched for
-VAL_PEOPLE = 70  # the same people that show the progress of training
+MANY_PICTURES = 20  # lowest number of pictures of an LFW person in identification
+VAL_PEOPLE = 70  # number of validation people; the progress of training uses the same people
 
 Figures = dict[str, Any]  # flat: name → number
 
@@ -31,10 +31,10 @@ Figures = dict[str, Any]  # flat: name → number
 def evaluate(
     model: Path, folder: Path, weights: Path | None = None, *, cache: Path | None = CACHE, workers: int = 2
 ) -> Figures:
-    """Return every figure of a model file, beside the float32 network that it was made from where that is at hand.
+    """Return every figure of a model file, and those of its float32 network where the weights are found.
 
-    `weights`: where to look for that network; without it, in the project and beside the data. Weights that the model is
-    not the rounding of are never compared. Raises ModelError and DataError.
+    `weights`: the weights file; without it, the project and the folder beside the data are searched. Weights count only
+    where the int8 model is their rounding. Raises ModelError and DataError.
     """
     measured, source = subject(model), origin(model, folder, weights)
     pairs, val_keys, person = data.lfw_pairs(folder), *val_people(folder)
@@ -64,7 +64,7 @@ def evaluate(
 
 
 def origin(model: Path, folder: Path, weights: Path | None) -> Source | None:
-    """Return the float32 network behind an int8 ONNX file; a TFLite file has the one of the ONNX file beside it."""
+    """Return the float32 network of an int8 ONNX file; for a TFLite file, that of the ONNX file beside it."""
     entry = listed(model)
     path = model if entry is None else entry.files["onnxruntime"].locate(model.parent)
     if path.suffix != ".onnx":
@@ -75,7 +75,7 @@ def origin(model: Path, folder: Path, weights: Path | None) -> Source | None:
 
 
 def verification(lfw: Table, pairs: Sequence[tuple[str, str, bool]], in_pairs: Sequence[str]) -> Figures:
-    """Return LFW's accuracy on the official pairs, and true accepts over all pairs of the pictures in them."""
+    """Return LFW's accuracy on the official pairs, and true accept rates over all pairs of their pictures."""
     accuracy = lfw_accuracy(lfw, pairs)
     tars = tars_at_fars(stacked(lfw, in_pairs), people(in_pairs), FARS)
     return {
@@ -86,7 +86,7 @@ def verification(lfw: Table, pairs: Sequence[tuple[str, str, bool]], in_pairs: S
 
 
 def identification(lfw: Vectors, lfw_person: Labels, val: Vectors, val_person: Labels) -> Figures:
-    """Return closed and open search among the validation people, and among LFW's people with many pictures."""
+    """Return figures of closed and open search among the validation people, and LFW's people with many pictures."""
     on_val = {**closed_set(val, val_person), **open_set(val, val_person)}
     on_lfw = {**closed_set(lfw, lfw_person, MANY_PICTURES), **open_set(lfw, lfw_person, MANY_PICTURES)}
     tars = tars_at_fars(val, val_person, FARS)
@@ -99,18 +99,18 @@ def identification(lfw: Vectors, lfw_person: Labels, val: Vectors, val_person: L
 
 
 def lfw_accuracy(vectors: Table, pairs: Sequence[tuple[str, str, bool]]) -> dict[str, float]:
-    """Return LFW's figure: mean and standard deviation over ten folds."""
+    """Return LFW's accuracy: mean and standard deviation over ten folds, shares of 1."""
     scores = np.array([vectors[a] @ vectors[b] for a, b, _ in pairs], np.float64)
     return ten_fold(scores, np.array([same for _, _, same in pairs]))
 
 
 def people(keys: Iterable[str]) -> Labels:
-    """Return a number for the person in each LFW picture: `Some_Name_0001` is of Some_Name."""
+    """Return (N,) person numbers of LFW pictures: `Some_Name_0001` shows Some_Name."""
     return np.unique([key.rpartition("_")[0] for key in keys], return_inverse=True)[1]
 
 
 def of_many(keys: Sequence[str]) -> list[str]:
-    """Return the LFW pictures of people with enough pictures to be enrolled and searched for."""
+    """Return the LFW pictures of people with at least `MANY_PICTURES` pictures."""
     person = people(keys)
     enough = np.isin(person, people_with(person, MANY_PICTURES))
     return [key for key, kept in zip(keys, enough, strict=True) if kept]

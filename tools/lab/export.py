@@ -1,4 +1,4 @@
-"""Weights → float32 ONNX, written node by node: the graph needs no framework and no tracing."""
+"""Weights → float32 ONNX, written node by node, without a training framework and without tracing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _OPSET, _IR_VERSION = 17, 8  # old enough for every onnxruntime that the project
 def export(network: Network, weights: Mapping[str, Array]) -> onnx.ModelProto:
     """Return the network as ONNX: `face` (1, 1, S, S) float32 in 0..1 → `embedding` (1, D) float32, not normalized.
 
-    The batch is fixed to one: the runtime embeds one face at a time, and a fixed shape lets an engine plan its memory.
-    Normalization is left to the caller so that it is done once, in float, for every back end. Weights that hold a
-    projection (`proj.weight`, `proj.bias`) end in it: D is its outputs then. Raises ModelError where the weights do not
-    fit.
+    The batch size is fixed to one: the runtime embeds one face at a time, and a fixed shape lets an engine plan its
+    memory. The caller normalizes, in float, so all back ends share that code. With a projection in the weights
+    (`proj.weight`, `proj.bias`) it is the last layer, and D is its number of outputs. Raises ModelError where the
+    weights do not fit the network.
     """
     graph = _Graph()
     x, dimension = INPUT, network.dimension
@@ -48,7 +48,7 @@ class _Graph:
         self.tensors: list[onnx.TensorProto] = []
 
     def max_feature_map(self, x: str, layer: Layer, weights: Mapping[str, Array]) -> str:
-        """Append b + relu(a − b), and the pooling where the layer has one; return the name of the result."""
+        """Append b + relu(a − b), and the layer's pooling where it has one; returns the name of the result."""
         difference, second = halves(layer, weights)
         excess = self.add("Relu", f"{layer.name}.excess", self._conv(f"{layer.name}.difference", x, layer, *difference))
         x = self.add("Add", f"{layer.name}.max", excess, self._conv(f"{layer.name}.second", x, layer, *second))

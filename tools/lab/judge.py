@@ -1,4 +1,7 @@
-"""The teacher network as judge of whether two crops may show one person: it is better than what it judges."""
+"""Embeddings of the teacher network, which decide whether two crops may show one person.
+
+The teacher is more accurate than the networks that are measured.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from tools.lab.figures import Vectors, unit
 
 _WITH_TEACHER = {"train", "val"}  # splits whose crops came with the teacher's embeddings
 _FILE = "../models/teacher.onnx"  # from the folder of the crops
-# From the 144 px crop, by the README of the models; moved by its border, for a crop that has lost it.
-# From a crop of 112 px by five points: the least-squares similarity between that template and the teacher's.
+# _WARP: from the 144 px crop to the teacher's input (README of the models), shifted for a crop without its border.
+# _COLOUR_WARP: from a 112 px crop by five landmarks, the least-squares similarity between both templates.
 _COLOUR_WARP = np.array([[1.2167, 0.0, -4.147], [0.0, 1.2167, -5.302]], np.float32)
 _WARP = np.array([[1.0313, 0.0, -10.26 + 1.0313 * 8], [0.0, 1.0313, 7.99 + 1.0313 * 8]], np.float32)
 
@@ -31,7 +34,7 @@ class Teacher:
     digest: str
 
     def open(self) -> Embed:
-        """Return an engine on one thread for gray crops of 128 px, or crops in colour of 112 px by five points."""
+        """Return an engine on one thread for gray crops of 128 px, or colour crops of 112 px by five landmarks."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(self.path.read_bytes(), options, providers=["CPUExecutionProvider"])
@@ -48,9 +51,9 @@ class Teacher:
 
 
 def judged(folder: Path, split: str, keys: list[str], cache: Path | None = CACHE) -> Vectors:
-    """Return the teacher's embeddings, (N, D) float32 unit rows: those that came with the crops, else asked now.
+    """Return the teacher's embeddings, (N, D) float32 unit rows: stored ones where the split has them, else computed.
 
-    The two kinds were made from different pictures and must not be compared with each other. Raises DataError.
+    Stored and computed embeddings are of different pictures and must not be compared with each other. Raises DataError.
     """
     if split in _WITH_TEACHER:
         return data.teacher(folder, keys)

@@ -1,4 +1,4 @@
-"""Which pictures of people a model is measured on: the gray crops of the face data, or those cut in colour for it."""
+"""The pictures that a model is measured on: the gray crops of the face data, or the colour crops of `colour`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tools.lab.populations import Population
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Pictures of one kind, and who is on them."""
+    """Pictures of one kind, and the people on them."""
 
     validation_split: str
     validation: Callable[[Path], tuple[list[str], Labels]]  # folder of the face data → keys and people
-    populations: Callable[[Path], list[Population]]  # cells of people; none is a validation person
-    faces: str  # what a calibration says of them
+    populations: Callable[[Path], list[Population]]  # the same → cells of people, without validation people
+    faces: str  # description in the calibration file
 
 
 GRAY = Kind(
@@ -43,7 +43,7 @@ _BY_INPUT = {(128, 1, "midpoints"): GRAY, (112, 3, "five"): COLOUR}
 
 
 def kind_of(entry: EmbedderEntry) -> Kind:
-    """Return what a model is measured on; raises ModelError for one that reads another kind of picture."""
+    """Return the kind of pictures for a model; raises ModelError where there is none for its input."""
     contract = entry.contract
     kind = _BY_INPUT.get((contract.size_px, contract.channels, contract.landmarks))
     if kind is None:

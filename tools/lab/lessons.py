@@ -1,4 +1,4 @@
-"""What one step teaches: the student's pictures and the teacher's answers, made on the device that trains."""
+"""The material of a training step: the student's pictures and the teacher's embeddings, computed on the same device."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tools.lab.student import TrainingError
 from tools.lab.teacher import Teacher
 
 TEACHER = data.DEFAULT.parent / "models/teacher.onnx"
-_MEAN_CROPS = 2048  # on which the teacher's mean is measured
+_MEAN_CROPS = 2048  # crops for the teacher's mean embedding
 _ASKED_AT_ONCE = 64
 
 
 @dataclass(slots=True)
 class Lesson:
-    """One step's material."""
+    """The material of one step."""
 
-    crops: Tensor  # (B,) which crops they are
+    crops: Tensor  # (B,) indices of the crops
     pictures: Tensor  # (B, 1, S, S) in 0..1
     answers: Tensor  # (B, D) unit rows less the teacher's mean
 
@@ -37,7 +37,7 @@ class Lessons:
     keys: list[str]
     crops: Tensor  # (N, 144, 144) uint8
     teacher: Teacher
-    mean: Tensor = field(init=False)  # (D,): the part that all faces share distinguishes no people
+    mean: Tensor = field(init=False)  # (D,) the teacher's mean embedding, common to all faces; it is subtracted
 
     def __post_init__(self) -> None:
         at = torch.arange(0, len(self.keys), max(1, len(self.keys) // _MEAN_CROPS))
@@ -45,9 +45,9 @@ class Lessons:
 
     @staticmethod
     def read(folder: Path, teacher: Path, device: torch.device, *, more: bool) -> Lessons:
-        """Decode the training crops, without anybody who is like a validation person; raises DataError.
+        """Decode the training crops that resemble no validation person; raises DataError.
 
-        The crops of `more-*.tar` were compared with the validation people when the set was made.
+        The crops of `more-*.tar` were filtered the same way when the set was made.
         """
         keys = data.keys(folder, "train")
         kept = unlike_validation(folder, data.teacher(folder, keys))
@@ -63,7 +63,7 @@ class Lessons:
         return Lessons(found, crops, Teacher(teacher).to(device).eval())
 
     def answers(self, crops: Tensor) -> Tensor:
-        """Return the teacher's unit embeddings (N, D) of stored crops (N, 144, 144) uint8 as they are."""
+        """Return the teacher's unit embeddings (N, D) of stored crops (N, 144, 144) uint8, without augmentation."""
         found = []
         for part in crops.split(_ASKED_AT_ONCE):
             sources = part[:, None].float() / 255
@@ -72,9 +72,9 @@ class Lessons:
 
     @torch.no_grad()
     def lesson(self, run: Run, step: int, side_px: int, again: Tensor, agreement: Tensor) -> Lesson:
-        """Return the material of one step: the same one for the same step, `again` and `agreement`.
+        """Return the material of one step, a function of step, `again` and `agreement`.
 
-        `again` (K,) names crops to see once more, `agreement` (N,) is the last cosine to the teacher of each crop.
+        `again` (K,): crops to repeat. `agreement` (N,): the last cosine between student and teacher of each crop.
         """
         device = self.crops.device
         at = torch.cat([again.cpu(), self._next(run, step, run.batch - len(again))])
@@ -90,15 +90,15 @@ class Lessons:
         return Lesson(at, views.with_faults(pictures, d), answers)
 
     def _next(self, run: Run, step: int, count: int) -> Tensor:
-        """Return (count,) crops of a pass over all of them in random order; every pass shows each crop once."""
-        fresh = run.batch - round(run.hardest * run.batch)  # number of pictures that a step takes from the pass
+        """Return (count,) indices of the next crops. Each epoch takes every crop once, in random order."""
+        fresh = run.batch - round(run.hardest * run.batch)  # new crops per step
         a_pass = len(self.keys) // fresh
         if a_pass == 0 or fresh == 0:
             raise TrainingError(f"{len(self.keys)} crops are fewer than a batch of {run.batch}", "lower `batch`")
         order = torch.randperm(len(self.keys), generator=_seeded(run.seed, step // a_pass))
         start = step % a_pass * fresh
         chosen = order[start : start + fresh]
-        if count > fresh:  # nothing to see again yet
+        if count > fresh:  # no crops to repeat yet: fill the batch evenly
             chosen = torch.cat([chosen, order[:: max(1, len(order) // (count - fresh))][: count - fresh]])
         return chosen
 
@@ -109,14 +109,14 @@ def _seeded(seed: int, a_pass: int) -> torch.Generator:
 
 @dataclass(slots=True)
 class Bank:
-    """The teacher's last answers: a ring of at most `size` rows."""
+    """The teacher's latest embeddings: a ring buffer of at most `size` rows."""
 
     rows: Tensor  # (M, D)
     size: int
     at: int = 0
 
     def add(self, answers: Tensor) -> None:
-        """Put answers in; a full bank loses its oldest ones."""
+        """Add embeddings; a full bank overwrites its oldest rows."""
         missing = min(self.size, self.at + len(answers)) - len(self.rows)
         if missing > 0:
             self.rows = torch.cat([self.rows, answers.new_zeros((missing, answers.shape[1]))])

@@ -1,8 +1,8 @@
 """LFW's official pairs from whole pictures, through the product's own detector and aligner, for any embedder.
 
-`python -m tools.lab evaluate` takes the crops of the face data, which another aligner has cut. Here each picture is
-given to the detector as the device has it, landmarks are refined, and the face nearest to the middle is aligned for the
-embedder, whatever its quality. A pair with a picture in which no face is found counts as two different people.
+`python -m tools.lab evaluate` measures on the crops of the face data, which another aligner cut. Here the device's
+detector finds the faces of each picture and refines their landmarks. The most central face is aligned for the embedder,
+without quality gates. A pair with a picture without a detected face counts as two different people.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tools.lab.engines import Shipped
 from tools.lab.figures import ten_fold
 
 _PATTERN = r"(?:.*/)?(\w[\w.-]*_\d{4})\.jpg"
-_NOBODY = -1.0  # the score of a pair of which a face was not found
+_NOBODY = -1.0  # score of a pair with an undetected face
 _SAVED_EVERY = 500  # pictures
 
 
@@ -45,7 +45,7 @@ def measure(network: Shipped, folder: Path, root: Path, cache: Path | None = CAC
 
 
 def embedded(network: Shipped, root: Path, keys: list[str], cache: Path | None = CACHE) -> Table:
-    """Return the embeddings of these pictures, of those in which a face is found; what is done is kept at once."""
+    """Return key → embedding of the pictures with a detected face; results are cached as they are computed."""
     paths = {Path(name).stem: name for name in pictures.names(root, _PATTERN)}
     if missing := [key for key in keys if key not in paths]:
         raise data.DataError(f"{root}: {missing[0]} and {len(missing) - 1} more are missing", "name LFW's pictures")
@@ -53,7 +53,7 @@ def embedded(network: Shipped, root: Path, keys: list[str], cache: Path | None =
     known = {} if path is None else embeddings.read(path)
     todo = [key for key in keys if key not in known]
     cutter, embed, started_s = Cutter(network.entry.contract), network.open(), time.monotonic()
-    none = np.zeros(network.entry.dimension, np.float32)  # no face
+    none = np.zeros(network.entry.dimension, np.float32)  # cached for a picture without a face
     for i, (_, image) in enumerate(pictures.images(root, [paths[key] for key in todo]), 1):
         crop = cutter.cut(image)
         known[todo[i - 1]] = none if crop is None else embed(crop)

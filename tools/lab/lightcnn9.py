@@ -1,13 +1,13 @@
-"""LightCNN-9: the network as a table.
+"""LightCNN-9 as a table of layers.
 
 Source: Wu, He, Sun and Tan, "A Light CNN for Deep Face Representation with Noisy Labels" (2018), the nine-layer
 network, for 128×128 gray crops. Every layer is followed by Max-Feature-Map: a layer computes two halves of `outputs`
 channels each and keeps the larger one, element by element. 5,480,864 weights.
 
-Max-Feature-Map is computed here as  max(a, b) = b + relu(a − b).  The difference costs nothing: a and b come from the
-same input by linear maps, so the weights of a − b are the difference of their weights. What is left is a convolution
-with relu, a convolution and an addition, which every int8 engine has; an int8 maximum few have. Measured on one x86-64
-core with onnxruntime: 5.6 ms, against 7.8 ms for split and maximum (the same noisy run).
+Max-Feature-Map is computed as  max(a, b) = b + relu(a − b).  a and b are linear maps of the same input, so a − b is one
+convolution whose weights are the difference of both. This form uses two convolutions, relu and an addition, which every
+int8 engine has; few have an int8 maximum. `python -m tools.lab rivals` compares its time with that of split and
+maximum.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Array = NDArray[np.float32]
 class Layer:
     """One convolution to 2 × `outputs` channels with Max-Feature-Map after it.
 
-    A fully connected layer is a convolution whose kernel covers all that is left of the picture (`padded` False).
+    A fully connected layer is a convolution whose kernel covers the whole remaining picture (`padded` False).
     """
 
-    name: str  # of its tensors in the checkpoint
+    name: str  # prefix of its tensors in the checkpoint
     inputs: int
     outputs: int
     kernel_px: int
@@ -39,7 +39,7 @@ class Layer:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
-        """Both halves together: (2·O, I, K, K)."""
+        """Return the shape of both halves together, (2·O, I, K, K)."""
         return (2 * self.outputs, self.inputs, self.kernel_px, self.kernel_px)
 
 
@@ -93,10 +93,10 @@ def halves(layer: Layer, weights: Mapping[str, Array]) -> tuple[tuple[Array, Arr
 
 
 def projection(network: Network, weights: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return weight (D, dimension, 1, 1) and bias (D,) of the layer that leads into the teacher's space.
+    """Return weight (D, dimension, 1, 1) and bias (D,) of the projection into the teacher's space.
 
-    Distillation trains it beside the network. It is linear: no Max-Feature-Map follows. Raises ModelError where it does
-    not fit.
+    Distillation trains it together with the network. It is linear, without Max-Feature-Map. Raises ModelError where it
+    does not fit.
     """
     weight = _tensor(weights, "proj.weight")
     bias = _tensor(weights, "proj.bias") if "proj.bias" in weights else np.zeros(len(weight), np.float32)

@@ -1,8 +1,8 @@
-"""What the liveness model is bound to: its golden file, its thresholds, its entry in the manifest.
+"""Make the liveness model's golden file, thresholds and manifest entry.
 
-The thresholds come from folders `live/PERSON/` and `SPECIES/PERSON/` of pictures. A picture's face is cut as the
-product cuts it, once as it is, and from the picture cut and enlarged so that the face fills much of the frame: the
-bands of the table. One picture counts once in each band.
+The thresholds come from folders `live/PERSON/` and `SPECIES/PERSON/` of pictures. Each picture is scored at its own
+size, and enlarged so that the face fills much of the frame. Each size of face is a band of the table. A picture counts
+once in each band.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ from edge.vision.detector import YuNetDetector
 from edge.vision.liveness import LivenessModel, load_liveness
 from edge.vision.liveness_calibration import Band, Calibration, Level, Species
 
-LIVE = "live"  # the folder of live faces; every other one is a species of attack
+LIVE = "live"  # folder of live faces; every other folder is a species of attack
 RATES = (0.005, 0.01, 0.02, 0.05)
 MIN_FACE_PX, MIN_SHARPNESS = 40.0, 150.0
 FRAME_PX = (640, 480)
-NEAR_PX = ((280, 300, 320, 340, 360, 380), (420, 445, 470))  # heights of a face in FRAME_PX, taken in turn; a band each
-KEPT_FROM = (0.65, 0.44, 0.37)  # of the wanted surroundings, for the pictures as they are and for the bands above
-# Between the lowest live score and the highest that is called a picture, log-odds: large faces must not be denied, and
-# the enlarged pictures say less of true large faces than pictures as they are.
+NEAR_PX = (
+    (280, 300, 320, 340, 360, 380),
+    (420, 445, 470),
+)  # px, heights of the face, used in turns; one tuple per band
+KEPT_FROM = (0.65, 0.44, 0.37)  # lowest visible share of the model's crop: original pictures, then one per band
+# Distance from the lowest live score down to the threshold "picture", log-odds. Live large faces must not be denied,
+# and enlarged pictures represent real large faces less well than original pictures represent small ones.
 MARGINS = (0.0, 2.0, None)
-# Share of live faces that may at least be unknown: the closer a face, the less the model knows; "live" must be sure.
+# Accepted share of live faces with result "unknown". The model is less certain about close faces, and "live" must be
+# safe.
 UNSURE = (0.0, 0.02, 0.05)
 COHORT = (
     "NUAA Photograph Imposter Database, people 1 to 8: 256 pictures of live faces, 280 of printed photographs held "
@@ -68,7 +72,7 @@ def main_face(detector: YuNetDetector, frame: Frame) -> Face | None:
 
 
 def enlarged(image: NDArray[np.uint8], face: Face, height_px: float) -> NDArray[np.uint8]:
-    """Return the part of a picture round a face, enlarged so that the face has this height in FRAME_PX."""
+    """Return the part of a picture around a face, enlarged so that the face has this height in a frame of FRAME_PX."""
     x, y, width, height = (float(v) for v in face.box_px)
     scale = height_px / height
     sides = [min(wanted / scale, side) for wanted, side in zip(FRAME_PX, image.shape[1::-1], strict=True)]
@@ -83,7 +87,7 @@ def enlarged(image: NDArray[np.uint8], face: Face, height_px: float) -> NDArray[
 
 
 def score(model: LivenessModel, folder: Path) -> list[list[Scored]]:
-    """Return the scores of all pictures: as they are, and with the face enlarged to each of NEAR_PX."""
+    """Return the scores of all pictures by band: at original size, then enlarged to the heights of NEAR_PX."""
     detector = build_detector(Config())
     bands: list[list[Scored]] = [[] for _ in range(1 + len(NEAR_PX))]
     for i, (species, person, image) in enumerate(pictures(folder)):
@@ -101,14 +105,15 @@ def score(model: LivenessModel, folder: Path) -> list[list[Scored]]:
 
 
 def level(scored: Sequence[Scored], bpcer: float, margin: float | None, unsure: float = 0.0) -> Level:
-    """Return the thresholds that deny no more than this share of the live faces.
+    """Return the thresholds that deny at most a share `bpcer` of the live faces.
 
-    `margin`: how far below the live faces' lowest score a picture begins, log-odds; 0: where live faces end; None: no
-    score is a picture's. `unsure`: the share of live faces that may lie below `live_from` where that is more.
+    `margin`: distance from the lowest live score down to `picture_below`, log-odds. 0: `picture_below` equals
+    `live_from`. None: no score counts as a picture. `unsure`: share of live faces below `live_from`, where larger than
+    `bpcer`.
     """
     live = np.sort([s.log_odds for s in scored if s.species == LIVE])
     below = int(max(bpcer, unsure) * len(live))
-    # midway between the last face that is not live and the first one that is
+    # midway between the last face below the threshold and the first one above it
     live_from = math.floor(500 * float(live[below] + live[max(below - 1, 0)])) / 1000
     picture_below = live_from if margin == 0 else None if margin is None else round(float(live[0]) - margin, 3)
     denied, unknown, _ = _shares(live, live_from, picture_below)
@@ -131,7 +136,7 @@ def level(scored: Sequence[Scored], bpcer: float, margin: float | None, unsure: 
 
 
 def _shares(odds: NDArray[np.float64], live_from: float, picture_below: float | None) -> tuple[int, int, int]:
-    """Return how many scores are a picture's, unknown, a live face's."""
+    """Return the number of scores with result picture, unknown, live."""
     live = int((odds >= live_from).sum())
     pictures = 0 if picture_below is None else int((odds < picture_below).sum())
     return pictures, len(odds) - live - pictures, live
@@ -154,7 +159,7 @@ def calibrate(entry: LivenessEntry, model: LivenessModel, folder: Path) -> Calib
 
 
 def write_files(name: str, folder: Path, models: Path = MANIFEST.parent) -> Calibration:
-    """Bind golden file, calibration and the manifest's entry to the model file that lies beside the manifest."""
+    """Write golden file, calibration and manifest entry of the model beside the manifest; returns the thresholds."""
     manifest = load_manifest(models / MANIFEST.name)
     entry = manifest.liveness(name)
     file = _hashed(entry.files["onnxruntime"], models)

@@ -1,4 +1,4 @@
-"""Losses by which a face network may be trained; every one takes a batch and returns a scalar to be minimized.
+"""Losses for training face networks. Each takes a batch and returns a scalar to minimize.
 
 Embeddings are (B, D) float and need not be normalized: each loss normalizes where its paper does. Labels are (B,)
 integers from 0.
@@ -28,10 +28,10 @@ def arcface(
     margin_rad: float = ARCFACE_MARGIN_RAD,
     scale: float = ARCFACE_SCALE,
 ) -> Tensor:
-    """Return softmax over scaled cosines, with the angle to the sample's own class made larger by a margin.
+    """Return the softmax loss over scaled cosines, with a margin added to the angle to the sample's own class.
 
-    Source: Deng, Guo, Xue and Zafeiriou, "ArcFace" (2019). Beyond π − margin, where the cosine would rise again, it
-    goes on falling in a straight line, as the paper's own code has it.
+    Source: Deng, Guo, Xue and Zafeiriou, "ArcFace" (2019). For angles above π − margin the cosine would rise again;
+    there it is continued linearly, as in the paper's code.
     """
     cosine = F.normalize(embeddings, dim=1) @ F.normalize(classes, dim=1).T  # (B, K)
     own = cosine.gather(1, labels[:, None])
@@ -45,9 +45,9 @@ def arcface(
 def triplet(embeddings: Tensor, labels: Tensor, margin: float = TRIPLET_MARGIN) -> Tensor:
     """Return the mean of d(anchor, positive) − d(anchor, negative) + margin over the batch's semi-hard triplets.
 
-    Source: Schroff, Kalenichenko and Philbin, "FaceNet" (2015): each pair of one person takes the nearest stranger who
-    is farther than the positive, but by less than the margin. Pairs without one have nothing to teach and are left
-    out; a batch without any gives 0. Distances are squared Euclidean on the unit sphere.
+    Source: Schroff, Kalenichenko and Philbin, "FaceNet" (2015). Each pair of one person takes the nearest negative that
+    is farther than the positive by less than the margin. Pairs without such a negative are left out; a batch without
+    triplets gives 0. Distances are squared Euclidean on the unit sphere.
     """
     unit = F.normalize(embeddings, dim=1)
     distance = 2 - 2 * unit @ unit.T  # (B, B)
@@ -69,10 +69,10 @@ def cosine_distillation(projected: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relational_distillation(embeddings: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of the batch's two matrices of cosines; their diagonals do not count.
+    """Return the mean squared difference between both cosine matrices of the batch, without their diagonals.
 
-    It shapes the embeddings themselves, whatever their dimension, because only how the samples lie to each other
-    is compared. Source: Park, Kim, Lu and Cho, "Relational Knowledge Distillation" (2019), with cosines for distances.
+    The loss compares cosines between samples, so both embeddings may have different dimensions. Source: Park, Kim, Lu
+    and Cho, "Relational Knowledge Distillation" (2019), with cosines instead of distances.
     """
     student, wanted = F.normalize(embeddings, dim=1), F.normalize(teacher, dim=1)
     difference = student @ student.T - wanted @ wanted.T
@@ -81,17 +81,17 @@ def relational_distillation(embeddings: Tensor, teacher: Tensor) -> Tensor:
 
 
 def distillation(embeddings: Tensor, projected: Tensor, teacher: Tensor, relational_weight: float = 20.0) -> Tensor:
-    """Return what the lab trains by: the cosine to the teacher plus the weighted relational loss."""
+    """Return the distillation loss: 1 − cosine to the teacher, plus the weighted relational loss."""
     return cosine_distillation(projected, teacher) + relational_weight * relational_distillation(embeddings, teacher)
 
 
 def bank_distillation(projected: Tensor, teacher: Tensor, bank: Tensor, hardest: int = 32) -> tuple[Tensor, Tensor]:
-    """Return how the cosines to a bank of teacher embeddings differ, squared: over all, and over each sample's hardest.
+    """Return the mean squared difference of the cosines to a bank: over all pairs, and over each sample's hardest ones.
 
-    `projected` and `teacher` (B, D), `bank` (M, D). The student is compared where it is used: by cosine, in the
-    teacher's space, with thousands of other faces instead of those of one batch. The hardest pairs differ most. Source:
-    as `relational_distillation`, with a bank as in He and others, "Momentum Contrast" (2020); the bank holds answers of
-    the teacher, which does not change, so no entry is out of date.
+    `projected` and `teacher` (B, D), `bank` (M, D) of teacher embeddings. Each sample is compared with thousands of
+    faces instead of one batch, in the space and by the measure that matching uses. The hardest pairs have the largest
+    difference. Source: `relational_distillation`, with a bank as in He and others, "Momentum Contrast" (2020). The
+    teacher is constant, so its bank entries stay valid.
     """
     bank = F.normalize(bank, dim=1)
     difference = ((F.normalize(projected, dim=1) - F.normalize(teacher, dim=1)) @ bank.T) ** 2

@@ -1,4 +1,4 @@
-"""The whole chain: weights → float32 → int8 → TFLite → finished files → golden file → cohort → calibration → card."""
+"""Make a model: weights → float32 → int8 → TFLite → finished files → golden file → cohort → calibration → card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODEL = "lightcnn9"
 
 
 def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
-    """Make every file of the model and return its figures; the same input gives the same files."""
+    """Make every file of the model and return its figures. Equal input gives equal files."""
     weights = load_weights(weights_path)
     int8 = quantize(export(LIGHTCNN9, weights), data.sample(data_dir, "train", CALIBRATION_CROPS))
     finish.finish()
@@ -39,9 +39,9 @@ def make_model(weights_path: Path, data_dir: Path) -> dict[str, object]:
 
 
 def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, object]:
-    """Measure the model that is in place, and rewrite the model card's figures; raises ModelError without its weights.
+    """Measure the shipped model and rewrite the model card's figures; raises ModelError without its weights.
 
-    The weights are looked for in the project and beside the data where none are named.
+    Without `weights_path`, the project and the folder beside the data are searched for the weights.
     """
     path = MANIFEST.parent / f"{MODEL}-int8.onnx"
     source = origin(path, data_dir, weights_path)
@@ -55,16 +55,16 @@ def write_card(data_dir: Path, weights_path: Path | None = None) -> dict[str, ob
 
 
 def write_files(onnx_model: bytes, tflite_model: bytes, folder: Path) -> EmbedderEntry:
-    """Write the finished model files, record their golden embeddings, and bind the manifest's entry to them.
+    """Write the finished model files and their golden embeddings; returns the manifest's new entry.
 
-    `onnx_model`: the quantized network, not finished. See `finish.embedder` for the id.
+    `onnx_model`: the quantized network before finishing. `finish.embedder` defines the id.
     """
     entry = finish.embedder(load_manifest(folder / MANIFEST.name).embedder(MODEL), onnx_model, tflite_model, folder)
     return record_golden(entry, folder)
 
 
 def record_golden(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> EmbedderEntry:
-    """Record what a model answers to the golden crops on each back end, and bind the manifest's entry to that file."""
+    """Record a model's embeddings of the golden crops on each back end; returns the manifest's new entry."""
     embeddings = {}
     for backend in entry.files:
         embedder = load_embedder(entry, backend, 1, folder)

@@ -1,8 +1,8 @@
-"""Max-Feature-Map and what may stand in its place: every operator turns two halves of a layer into one.
+"""Max-Feature-Map and alternatives: each operator reduces the two halves of a layer's output to one.
 
-Wu, He, Sun and Tan, "A Light CNN for Deep Face Representation with Noisy Labels" (2018), keep the larger of two
-competing responses. Every operator here takes the halves a and b, both (B, C, H, W) or (B, C), and returns their form.
-All of them are a few whole-tensor operations: none has a loop over maps or positions.
+Wu, He, Sun and Tan, "A Light CNN for Deep Face Representation with Noisy Labels" (2018), take the elementwise maximum.
+Each operator takes the halves a and b, both (B, C, H, W) or (B, C), and returns a tensor of the same shape. All are
+vectorized.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Operator = Callable[[Tensor, Tensor], Tensor]
 
 
 def mean(a: Tensor, b: Tensor) -> Tensor:
-    """Return (a + b) / 2: no competition at all, the control of the comparison."""
+    """Return (a + b) / 2, the linear baseline of the comparison."""
     return (a + b) / 2
 
 
@@ -28,9 +28,9 @@ def softmax_pair(a: Tensor, b: Tensor) -> Tensor:
 
 
 def softmax_map(a: Tensor, b: Tensor) -> Tensor:
-    """Return the pair's sum weighted by one softmax over both whole maps, all 2·H·W responses.
+    """Return the weighted sum of the pair, with weights from one softmax over all 2·H·W values of both maps.
 
-    The weights are multiplied by H·W, so that those of a pair are one half each on average, whatever the map's size.
+    The weights are multiplied by H·W. Their mean is then one half, independent of the map's size.
     """
     both = torch.stack((a, b), 2).flatten(3) if a.ndim == 4 else torch.stack((a, b), 2)[..., None]  # (B, C, 2, H·W)
     weights = torch.softmax(both.flatten(2), 2).view_as(both) * both.shape[3]
@@ -38,27 +38,27 @@ def softmax_map(a: Tensor, b: Tensor) -> Tensor:
 
 
 def logsumexp(a: Tensor, b: Tensor, k: float) -> Tensor:
-    """Return ln(eᵏᵃ + eᵏᵇ) / k: the maximum, smoothed over a distance of 1/k.
+    """Return ln(eᵏᵃ + eᵏᵇ) / k, a maximum smoothed on the scale 1/k.
 
-    Computed as b + softplus(a − b): nothing overflows for any k, because only the difference is raised.
+    The formula b + softplus(k·(a − b)) / k avoids overflow.
     """
     return b + F.softplus(a - b, beta=k)
 
 
 def top_half(a: Tensor, b: Tensor) -> Tensor:
-    """Return, at each position, the C largest of the 2·C responses in falling order: channels lose their names."""
+    """Return, at each position, the C largest of the 2·C values in falling order; channels lose their identity."""
     return torch.cat((a, b), 1).topk(a.shape[1], 1).values
 
 
 def larger_map(a: Tensor, b: Tensor) -> Tensor:
-    """Return, for each pair of maps, the whole map with the larger sum of responses; a where they are equal."""
+    """Return, for each pair of maps, the map with the larger sum; a where the sums are equal."""
     if a.ndim == 2:
         return torch.maximum(a, b)  # a map of one position
     return torch.where((a - b).sum((2, 3), keepdim=True) >= 0, a, b)
 
 
 def larger_stack(a: Tensor, b: Tensor) -> Tensor:
-    """Return, for each sample, the whole half with the larger sum of responses; a where they are equal."""
+    """Return, for each sample, the half with the larger sum; a where the sums are equal."""
     dimensions = tuple(range(1, a.ndim))
     return torch.where((a - b).sum(dimensions, keepdim=True) >= 0, a, b)
 

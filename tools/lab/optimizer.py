@@ -1,12 +1,12 @@
 """The optimizer of a run: AdamW, or Muon for the kernels and AdamW for the biases.
 
-Muon steps along the orthogonalized momentum: all directions of a kernel move by the same length, not only the few that
-every gradient has. Source: Jordan and others, "Muon: An optimizer for hidden layers in neural networks" (2024). The
-scale that makes its steps as long as those of AdamW, so that one rate serves both: Liu and others, "Muon is Scalable
-for LLM Training" (2025). A convolution's kernel is one matrix (outputs × all inputs).
+Muon orthogonalizes the momentum, so a step has the same length in all singular directions of a kernel. Source: Jordan
+and others, "Muon: An optimizer for hidden layers in neural networks" (2024). Its steps are scaled to the length of
+AdamW's steps, so both use the same learning rate: Liu and others, "Muon is Scalable for LLM Training" (2025). A
+convolution's kernel is one matrix (outputs × all inputs).
 
-`torch.optim.Muon` is not used: it multiplies in bfloat16, which is emulated on a processor without AVX-512, and it
-multiplies the whole matrix ten times, where this form needs two such products.
+`torch.optim.Muon` is slower here: it multiplies in bfloat16, which a processor without AVX-512 emulates, and it needs
+ten products with the whole matrix where this form needs two.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ import torch
 from torch import Tensor, nn
 
 _BETAS, _MOMENTUM = (0.9, 0.98), 0.95
-_QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 5  # the polynomial of the source: singular values end in 0.7 … 1.2
-_AS_LONG_AS_ADAMW = 0.2  # root mean square of a step of AdamW, in rates
+_QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 5  # polynomial of the source; singular values converge to 0.7 … 1.2
+_AS_LONG_AS_ADAMW = 0.2  # root mean square of an AdamW step, relative to the rate
 
 
 class Optimizer(Protocol):
-    """What a training step needs of an optimizer."""
+    """The optimizer interface of a training step."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups, whose rate `lr` may be set."""
+        """Parameter groups with a settable rate `lr`."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
 
     def step(self) -> Any:
-        """Move the weights."""
+        """Update the weights."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` goes on from."""
+        """Return the state for `load_state_dict`."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a saved state."""
 
 
 def adamw(model: nn.Module, rate: float, weight_decay: float) -> Optimizer:
-    """Return AdamW for all weights; biases do not decay."""
+    """Return AdamW for all weights, without weight decay for biases."""
     kernels, biases = _parted(model)
     groups = [{"params": kernels, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
     optimizer: Optimizer = torch.optim.AdamW(groups, lr=rate, betas=_BETAS)
@@ -57,7 +57,7 @@ class _Kernels(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:  # noqa: ARG002  # the signature of every optimizer of torch
-        """Move the kernels."""
+        """Update the kernels."""
         for group in self.param_groups:
             for kernel in group["params"]:
                 if kernel.grad is None:
@@ -82,35 +82,36 @@ class Muon:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups, whose rate `lr` may be set."""
+        """Parameter groups with a settable rate `lr`."""
         groups: list[dict[str, Any]] = self._kernels.param_groups + self._biases.param_groups
         return groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
+        """Reset the gradients."""
         self._kernels.zero_grad(set_to_none)
         self._biases.zero_grad(set_to_none)
 
     def step(self) -> None:
-        """Move the weights."""
+        """Update the weights."""
         self._kernels.step()
         self._biases.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` goes on from."""
+        """Return the state for `load_state_dict`."""
         return {"kernels": self._kernels.state_dict(), "biases": self._biases.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a saved state."""
         self._kernels.load_state_dict(state_dict["kernels"])
         self._biases.load_state_dict(state_dict["biases"])
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Return the nearest matrix (M, N) whose singular values are all about 1; computed in float32.
+    """Return the nearest matrix (M, N) with all singular values about 1, computed in float32.
 
-    Newton–Schulz: X ← a·X + b·(XXᵀ)X + c·(XXᵀ)²X. Each round multiplies the first X by a polynomial of G = XXᵀ, so only
-    that polynomial, of the smaller side, is kept: the matrix itself is multiplied twice instead of ten times.
+    Newton–Schulz iteration: X ← a·X + b·(XXᵀ)X + c·(XXᵀ)²X. All rounds together multiply the initial X by one
+    polynomial of G = XXᵀ. The polynomial is computed on the smaller side, so the whole matrix is multiplied twice
+    instead of ten times.
     """
     x = matrix.float()
     wide = x.shape[0] <= x.shape[1]

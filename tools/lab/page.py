@@ -1,4 +1,4 @@
-"""Tables of docs/lab.md and docs/VERIFY.md, rewritten between markers, their JSON beside them: never typed by hand."""
+"""Write the tables of docs/lab.md and docs/VERIFY.md between their markers, and their JSON files beside the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from tools.lab.card import CardError
 
 PAGE = Path(__file__).parents[2] / "docs/lab.md"
-FOLDER = PAGE.with_suffix("")  # docs/lab: what the page shows
+FOLDER = PAGE.with_suffix("")  # docs/lab: JSON files and plots of the page
 
 
 def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE, command: str = "") -> None:
@@ -22,9 +22,9 @@ def publish(name: str, figures: Mapping[str, Any], text: str, page: Path = PAGE,
 
 
 def rewrite(name: str, text: str, page: Path = PAGE, command: str = "") -> None:
-    """Put `text` between the page's markers of this name; raises CardError where they are missing.
+    """Write `text` between the page's markers of this name; raises CardError where they are missing.
 
-    The markers name the command that writes it: the lab's command of this name, where no other is given.
+    The markers name the command that writes the text, by default the lab's command of this name.
     """
     begin = f"<!-- {name}: begin, written by `{command or f'python -m tools.lab {name}'}` -->"
     end = f"<!-- {name}: end -->"

@@ -1,4 +1,4 @@
-"""Whole pictures of public face sets: a folder, or a git directory, of which HEAD's tree is read without a checkout."""
+"""Read whole pictures of public face sets from a folder, or from HEAD of a git directory without a checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REMEDY = "name a folder of pictures, or a git directory that has them in its HE
 
 
 def names(root: Path, pattern: str) -> list[str]:
-    """Return the paths below `root` that match a regular expression as a whole, sorted; raises DataError for none."""
+    """Return the paths below `root` that fully match a regular expression, sorted; raises DataError for none."""
     wanted = re.compile(pattern)
     found = sorted(name for name in _tree(root) if wanted.fullmatch(name))
     if not found:
@@ -26,7 +26,7 @@ def names(root: Path, pattern: str) -> list[str]:
 
 
 def images(root: Path, wanted: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield (path, (H, W, 3) uint8 BGR) in the order asked for; raises DataError for a file that is no picture."""
+    """Yield (path, (H, W, 3) uint8 BGR) in the order of `wanted`; raises DataError for a file that is no picture."""
     for name, content in _contents(root, wanted):
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
         if image is None:
@@ -35,7 +35,7 @@ def images(root: Path, wanted: Sequence[str]) -> Iterator[tuple[str, NDArray[np.
 
 
 def text(root: Path, name: str) -> str:
-    """Return one text file."""
+    """Return the content of a text file."""
     ((_, content),) = _contents(root, [name])
     return content.decode("utf-8")
 

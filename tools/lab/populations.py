@@ -1,12 +1,11 @@
-"""Groups of people: labels of `groups.csv` and `more.csv`, and three parts without common people.
+"""Groups of people by the labels of `groups.csv` and `more.csv`, and their division into three disjoint parts.
 
-Groups are of origin, sex and age as the sets label them (GROUPS.md and MORE.md beside the data say what the labels are
-worth). They serve to measure a false match rate for different people. The runtime knows no groups.
+Groups are defined by origin, sex and age as the sets label them. GROUPS.md and MORE.md beside the data describe the
+quality of the labels. Groups serve to measure false match rates for different people; the runtime has no groups.
 
-Everybody belongs to one of three parts, by a hash of the key or identity: `cohort` gives the faces from which the
-normalisation cohort is made, `calibration` those for which thresholds are found, `measurement` those on which they are
-tried. So nobody is measured who had a part in what is measured. All of them but the validation people are in the
-training data of the network: a rate measured on them may be too good.
+A hash of key or identity assigns each person to one part: `cohort` (faces of the normalisation cohort), `calibration`
+(thresholds) or `measurement`. People who are measured therefore took no part in cohort and calibration. All except the
+validation people are in the training data of the network, so a rate measured on them may be too good.
 """
 
 from __future__ import annotations
@@ -23,39 +22,43 @@ from tools.lab.data import DataError
 
 Part = Literal["cohort", "calibration", "measurement"]
 _SHARES: dict[Part, float] = {"cohort": 0.34, "calibration": 0.33, "measurement": 0.33}
-_MOST: dict[Part, int] = {"cohort": 100, "calibration": 120, "measurement": 150}  # people a cell: time, not principle
-_CELEBRITIES = 300  # of the cohort: the validation people differ more from each other than any group's
-_OF_SEVERAL = 2  # where two cells or more form a group, the number from each is divided by this
-_PICTURES = 4  # a person, at most
+_MOST: dict[Part, int] = {
+    "cohort": 100,
+    "calibration": 120,
+    "measurement": 150,
+}  # people per cell, limited by computing time
+_CELEBRITIES = 300  # people in the cohort; validation people differ more from each other than people of one group
+_OF_SEVERAL = 2  # divisor of the people per cell where several cells form a group
+_PICTURES = 4  # highest number per person
 _ADULT, _OLD, _CHILD = 18, 60, 10
 _ORIGINS = {"white": "white", "black": "black", "asian": "Asian", "indian": "Indian", "other": "other origin"}
 _SEXES = {"f": "women", "m": "men"}
 _SOURCES = {"utk": "UTKFace", "aaf": "All-Age-Faces"}
 _CELEBA = {"celeba", "matush"}
-CELEBRITIES = "CelebA, training"  # in the cohort only: the validation people stand for them where rates are measured
+CELEBRITIES = "CelebA, training"  # in the cohort only; rates are measured on the validation people instead
 _OLDEST = 130
 _REMEDY = "fetch it again with the crops it belongs to; GROUPS.md and MORE.md beside it say what it must hold"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A crop, and who is on it."""
+    """A crop and the person on it."""
 
     split: str  # `train`, `more`, or one in colour
     key: str
-    person: str  # within the group
+    person: str  # unique within the group
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """The people of one cell: of one origin and sex, of one age, or of one set."""
+    """The people of one cell: one origin and sex, one age, or one set."""
 
     name: str
     pictures: tuple[Picture, ...]
-    children: bool  # whether most of them are younger than ten: to networks they look much the same
+    children: bool  # whether most are younger than ten; networks distinguish young children less well
 
     def of(self, part: Part) -> Population:
-        """Return the people of one part, about a hundred at most, with a few pictures each."""
+        """Return the people of one part, at most `_MOST`, with at most `_PICTURES` pictures each."""
         if self.name == CELEBRITIES and part != "cohort":
             return Population(self.name, (), self.children)
         most = (
@@ -72,7 +75,7 @@ class Population:
 
 
 def groups(cells: Sequence[Population], part: Part) -> list[Population]:
-    """Return the groups for which a rate is measured: single cells, and all cells of one origin or sex."""
+    """Return the groups of a part: single cells, and the unions of cells of one origin or sex."""
     found: dict[str, list[Population]] = defaultdict(list)
     for cell in cells:
         chosen = cell.of(part)
@@ -83,7 +86,7 @@ def groups(cells: Sequence[Population], part: Part) -> list[Population]:
 
 
 def groups_of(cell: str) -> tuple[str, ...]:
-    """Return the groups that are made of this cell and others; none for a cell that is a group."""
+    """Return the groups that contain this cell and others; none for a cell that is itself a group."""
     source, _, rest = cell.partition(": ")
     sex, _, origin = rest.partition(", ")
     if sex not in _SEXES.values():
@@ -104,7 +107,7 @@ def populations(folder: Path) -> list[Population]:
 
 
 def _labelled(path: Path) -> Iterator[tuple[str, Picture]]:
-    """Yield (group, picture) of `groups.csv`: it names no people, so each picture counts as a person."""
+    """Yield (cell, picture) of `groups.csv`. The file has no identities, so each picture counts as a person."""
     for line, row in _rows(path, ("key", "source", "age", "sex", "origin")):
         fits = row["key"].isdigit() and row["source"] in _SOURCES and row["sex"] in _SEXES and row["age"].isdigit()
         origin_fits = row["origin"] in _ORIGINS if row["source"] == "utk" else not row["origin"]
@@ -129,7 +132,7 @@ def cell_of(source: str, age: int, sex: str, origin: str) -> str:
 
 
 def _named(path: Path) -> Iterator[tuple[str, Picture]]:
-    """Yield (group, picture) of `more.csv`, of the sources that say who their people are."""
+    """Yield (cell, picture) of `more.csv`, from the sources with identities."""
     for line, row in _rows(path, ("key", "source", "identity", "group")):
         if not row["key"].isdigit() or not row["identity"].lstrip("-").isdigit():
             raise DataError(f"{path}: line {line}: key and identity must be numbers", _REMEDY)
@@ -138,7 +141,7 @@ def _named(path: Path) -> Iterator[tuple[str, Picture]]:
 
 
 def _celebrities(path: Path) -> Iterator[tuple[str, Picture]]:
-    """Yield (group, picture) of CelebA's people in the training split; the validation people are others."""
+    """Yield (cell, picture) of CelebA's people in the training split, who are not validation people."""
     for line, row in _rows(path, ("key", "split", "source", "identity")):
         if not row["key"].isdigit() or not row["identity"].lstrip("-").isdigit():
             raise DataError(f"{path}: line {line}: key and identity must be numbers", _REMEDY)
@@ -172,5 +175,5 @@ def _part(who: str) -> Part:
 
 
 def place_of(who: str) -> float:
-    """Return a number in 0..1 that only the name decides: the same people at every run."""
+    """Return a hash of the name as a number in 0..1, so that every run selects the same people."""
     return int.from_bytes(hashlib.sha256(who.encode()).digest()[:6], "big") / 2.0**48

@@ -1,4 +1,4 @@
-"""How a training run is doing: a line with images a second and time left, a log, validation figures, a curve."""
+"""Progress of a training run: a line with images per second and remaining time, a log, validation figures, a plot."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _BATCH = 64
 
 
 class Progress:
-    """Writes `log.jsonl` and `curve.png`, and one line a log interval to the terminal."""
+    """Writes `log.jsonl` and `curve.png`, and one line per log interval to the terminal."""
 
     def __init__(self, run: Run, folder: Path, step: int) -> None:
         self._run, self._folder = run, folder
         self._path = folder / "log.jsonl"
         self._started_s, self._first_step = time.monotonic(), step
-        self._entries = [e for e in entries(self._path) if e["step"] <= step]  # later ones are done again
+        self._entries = [e for e in entries(self._path) if e["step"] <= step]  # later steps are repeated
         self._path.write_text("".join(json.dumps(e) + "\n" for e in self._entries), encoding="utf-8")
 
     def losses(self, step: int, mean: list[float]) -> None:
-        """Note the mean losses since the last note, and say how fast it goes."""
+        """Log the mean losses since the last entry, and print them with speed and remaining time."""
         number, inside = self._run.place(step - 1)
         stage = self._run.stages[number]
         entry = {"step": step, "pictures": step * self._run.batch, "side_px": stage.side_px}
@@ -52,7 +52,7 @@ class Progress:
         )
 
     def validated(self, step: int, figures: Mapping[str, float]) -> None:
-        """Record the validation people's figures, and draw the curve again."""
+        """Log the validation figures, and update the plot."""
         self._note({"step": step, **figures})
         print(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in figures.items()), flush=True)
         try:
@@ -67,7 +67,7 @@ class Progress:
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
-    """Return the log's entries; a last line that was cut off by a kill is left out."""
+    """Return the log's entries, without an incomplete last line (after a kill)."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -88,7 +88,7 @@ def draw(log: list[dict[str, Any]], batch: int, path: Path) -> None:
 
 @dataclass(slots=True)
 class Validation:
-    """The validation people's pictures, and what the teacher answers to them."""
+    """The validation people's pictures, and the teacher's embeddings of them."""
 
     crops: Tensor  # (N, 1, 128, 128) uint8
     answers: Tensor  # (N, D) unit rows less the teacher's mean over these people
@@ -96,7 +96,7 @@ class Validation:
 
     @staticmethod
     def read(data_dir: Path, lessons: Lessons) -> Validation:
-        """Read the pictures and ask the teacher about each, unchanged."""
+        """Read the pictures and compute the teacher's embeddings of them, without augmentation."""
         keys, person = val_people(data_dir, VAL_PEOPLE)
         device = lessons.crops.device
         stored = torch.from_numpy(np.stack([crop for _, crop in data.stored(data_dir, "val", keys)])).to(device)
@@ -106,7 +106,7 @@ class Validation:
 
     @torch.no_grad()
     def figures(self, weights: Mapping[str, Tensor], width: float, side_px: int) -> dict[str, float]:
-        """Return the mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs, both behind the projection."""
+        """Return the mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs, both after the projection."""
         net = LightCNN9(width=width, side_px=side_px).to(self.crops.device).eval()
         net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")})
         found = [

@@ -1,4 +1,4 @@
-"""Which weights is this int8 model made from? Answered by the weights themselves, so that no record can be wrong."""
+"""Find the weights that an int8 model was made from, by comparing the weights instead of a record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.lab.export import export
 from tools.lab.lightcnn9 import LIGHTCNN9
 
 COMMITTED = Path(__file__).parent / "weights"
-_ROUNDING = 0.51  # of one step: half, and what float32 loses in the division
+_ROUNDING = 0.51  # of one quantization step: one half, plus the rounding of a float32 division
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,16 +29,16 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Of the weights file."""
+        """SHA-256 of the weights file."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
 def source_of(int8: onnx.ModelProto, candidates: Iterable[Path]) -> Source | None:
-    """Return the first of these weights that the int8 model is the rounding of; None where there is none."""
+    """Return the first candidate whose rounding is the int8 model; None where there is none."""
     for path in candidates:
         try:
             model = export(LIGHTCNN9, load_weights(path))
-        except ModelError:  # of another network
+        except ModelError:  # weights of another network
             continue
         if is_rounding_of(int8, model):
             return Source(path, model)
@@ -46,12 +46,12 @@ def source_of(int8: onnx.ModelProto, candidates: Iterable[Path]) -> Source | Non
 
 
 def candidates(data_dir: Path) -> list[Path]:
-    """Return the weights files that are at hand: those of the project, then those that came with the data."""
+    """Return the available weights files: those of the project, then those beside the data."""
     return [p for folder in (COMMITTED, data_dir / "weights") for p in sorted(folder.glob("*.pt"))]
 
 
 def is_rounding_of(int8: onnx.ModelProto, model: onnx.ModelProto) -> bool:
-    """Return whether every int8 weight times its scale lies within half a step of the float32 weight."""
+    """Return whether every int8 weight times its scale is within half a step of the float32 weight."""
     stored = {t.name: t for t in int8.graph.initializer}
     weights = [t for t in model.graph.initializer if len(t.dims) == 4]
     return bool(weights) and all(_rounds(stored, t) for t in weights)

@@ -17,43 +17,45 @@ from onnxruntime.quantization.calibrate import create_calibrator
 
 from tools.lab.export import INPUT
 
-CALIBRATION_CROPS = 64  # onnxruntime keeps every activation of all of them in memory: 2.6 GB at the peak
+CALIBRATION_CROPS = 64  # onnxruntime keeps all activations of all crops in memory: 2.6 GB at the peak
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """How the range of each activation is found from what it took on the calibration crops."""
+    """A method to find the range of each activation from its values on the calibration crops."""
 
     method: CalibrationMethod
     options: Mapping[str, float] = field(default_factory=dict)
 
 
-# Percentile: that share of an activation's values lies within its grid. The few beyond it saturate, the others get
-# finer steps. Entropy: the range that loses least information about the distribution (Kullback–Leibler).
+# Percentile: this share of an activation's values is within its range; the others saturate, and the steps are finer.
+# Entropy: the range with the smallest Kullback–Leibler divergence between the original and the quantized distribution.
 RANGES = {
     "min-max": Ranges(CalibrationMethod.MinMax),
     "percentile 99.99": Ranges(CalibrationMethod.Percentile, {"CalibPercentile": 99.99}),
     "percentile 99.9": Ranges(CalibrationMethod.Percentile, {"CalibPercentile": 99.9}),
     "entropy": Ranges(CalibrationMethod.Entropy),
 }
-_ENTROPY_BINS = 2048  # the range is searched among these; `quantize_static` has 128, as many as grid points: no choice
-# Chosen among six settings on 400 validation crops, docs/model-card.md lists them all; `calibrations` compares again.
+_ENTROPY_BINS = 2048  # candidate ranges; the default of `quantize_static`, 128, equals the levels: one candidate
+# Chosen among six settings on validation crops; `python -m tools.lab calibrations` compares them.
 SHIPPED = RANGES["percentile 99.99"]
 
 
 def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges: Ranges = SHIPPED) -> onnx.ModelProto:
     """Return the int8 form of `model`; the ranges of the activations come from `crops`, (S, S) uint8 each.
 
-    The same model and crops give the same bytes. Pixels enter exactly: the input's scale is 1/255.
+    Equal model and crops give equal bytes. The input's scale is 1/255, so pixels are represented exactly.
     """
-    # onnxruntime reports its progress on stdout, which belongs to the figures
+    # onnxruntime prints progress to stdout, which is reserved for the figures.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         path = Path(folder) / "int8.onnx"
         found, method = {}, ranges.method
         if method is CalibrationMethod.Entropy:
             crops = list(crops)
             found, method = _entropy_ranges(model, crops, Path(folder)), CalibrationMethod.MinMax  # overridden
-        copy = onnx.ModelProto.FromString(model.SerializeToString())  # a large one loses its weights to a file there
+        copy = onnx.ModelProto.FromString(
+            model.SerializeToString()
+        )  # quantizing a large model moves its weights to a file
         quantize_static(
             copy,
             path,
@@ -72,7 +74,7 @@ def quantize(model: onnx.ModelProto, crops: Iterable[NDArray[np.uint8]], ranges:
 
 
 def as_input(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what the networks of the lab read: (1, 1, S, S) float32 in 0..1."""
+    """Return a crop as network input, (1, 1, S, S) float32 in 0..1."""
     return crop[None, None].astype(np.float32) / np.float32(255)
 
 

@@ -13,7 +13,7 @@ Row = Sequence[str]
 
 
 def evaluation(figures: Mapping[str, Any]) -> str:
-    """Return the Markdown of one evaluation: tables without times, which belong to the machine."""
+    """Return the Markdown tables of one evaluation, without times, which depend on the machine."""
     return "\n\n".join([_verification(figures), _identification(figures)])
 
 
@@ -37,7 +37,7 @@ def markdown(head: Row, rows: Sequence[Row]) -> str:
 
 
 def percent(value: float | None, std: float | None = None) -> str:
-    """Return a share as the tables spell it: 97.03 % ± 0.20."""
+    """Return a share as text: 97.03 % ± 0.20."""
     if value is None:
         return "not measured"
     return f"{value:.2%}".replace("%", " %") + ("" if std is None else f" ± {std * 100:.2f}")

@@ -1,4 +1,4 @@
-"""One training run as one TOML file: everything that its weights depend on."""
+"""A training run's TOML file: all settings that its weights depend on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Stage(_Table, frozen=True):
-    """A part of the run with one input size: the rate rises, stays, and falls to nothing."""
+    """A part of the run with one input size. The learning rate rises, stays constant, and falls linearly to zero."""
 
     side_px: Annotated[int, Meta(ge=16, le=128, multiple_of=16)]  # four poolings
     steps: Count
@@ -34,28 +34,34 @@ class Stage(_Table, frozen=True):
         return self.rate * min(1.0, (step + 1) / max(self.warmup_steps, 1)) * self.left_at(step)
 
     def left_at(self, step: int) -> float:
-        """Return 1 before the cool-down, then the share of it that is left."""
+        """Return 1 before the cool-down, then the remaining share of the cool-down."""
         return min(1.0, (self.steps - step) / max(self.cooldown_steps, 1))
 
 
 class Run(_Table, frozen=True):
-    """What is trained, on what, for how long, and how often it is looked at."""
+    """The network, its data, the length of the training, and the intervals of logs and validation."""
 
     stages: Annotated[tuple[Stage, ...], Meta(min_length=1)]
     seed: int = 1
     start: str | None = None  # weights to start from, relative to the file; without them, LSUV
     width: Annotated[float, Meta(gt=0, le=1)] = 1.0  # share of LightCNN-9's channels
     batch: Annotated[int, Meta(ge=2)] = 64
-    more: bool = True  # the crops of `more-*.tar` too
-    asked: bool = True  # the teacher sees the student's geometry and blends; otherwise the crops as they are stored
-    blended: Share = 0.0  # of a batch's pictures with another face laid over them
-    hardest: Share = 0.0  # of a batch: the crops on which student and teacher agreed least in the batch before
-    bank: Annotated[int, Meta(ge=0)] = 4096  # the teacher's last answers, with which each answer is compared
-    relational_weight: float = 20.0  # of the cosines to the bank; it doubles over a cool-down
-    hardest_weight: float = 0.5  # of each picture's hardest pairs with the bank; it doubles over a cool-down
+    more: bool = True  # train on `more-*.tar` too
+    asked: bool = True  # teacher input: the student's geometry and blends, or (false) the stored crops
+    blended: Share = 0.0  # share of a batch's pictures that are blended with another face
+    hardest: Share = (
+        0.0  # share of a batch: the previous batch's crops with the lowest agreement of student and teacher
+    )
+    bank: Annotated[int, Meta(ge=0)] = (
+        4096  # size of the bank of teacher embeddings that each embedding is compared with
+    )
+    relational_weight: float = 20.0  # weight of the loss over cosines to the bank; it doubles during a cool-down
+    hardest_weight: float = 0.5  # weight of the loss over each picture's hardest pairs; it doubles during a cool-down
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.02
-    average: Annotated[float, Meta(ge=0, lt=1)] = 0.999  # of the weights, a step: the moving average is what is used
+    average: Annotated[float, Meta(ge=0, lt=1)] = (
+        0.999  # decay per step of the moving average of the weights, which is the result
+    )
     largest_gradient: Positive = 5.0
     compiled: bool = False  # fuse what lies between the convolutions: needs a C++ compiler
     threads: Count = 2
@@ -66,7 +72,7 @@ class Run(_Table, frozen=True):
 
     @property
     def steps(self) -> int:
-        """Of all stages."""
+        """Number of steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     def place(self, step: int) -> tuple[int, int]:

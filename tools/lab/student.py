@@ -1,4 +1,4 @@
-"""The network that is trained, and where its first weights come from."""
+"""The network that is trained, and its initial weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LSUV_SAMPLES, _LSUV_ROUNDS = 64, 3
 
 
 class TrainingError(EdgeError):
-    """A run cannot start or go on."""
+    """A run cannot start or continue."""
 
 
 class Student(nn.Module):
@@ -26,20 +26,20 @@ class Student(nn.Module):
     def __init__(self, width: float, side_px: int, teacher_dimension: int) -> None:
         super().__init__()
         self.net = LightCNN9(width=width, side_px=side_px)
-        self.left_px = side_px // 16  # side of what the convolutions leave of the picture
+        self.left_px = side_px // 16  # side of the last convolution's output
         self.proj = nn.Linear(256, teacher_dimension)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, S, S) → where the embeddings point in the teacher's space (B, D), not normalized."""
+        """(B, 1, S, S) → embeddings in the teacher's space (B, D), not normalized."""
         y: Tensor = self.proj(self.net(x))
         return y
 
 
 def scale_layers(net: nn.Module, pictures: Tensor) -> None:
-    """Scale each layer until what follows its operator has unit variance, first to last.
+    """Scale the layers, first to last, so that each operator's output has unit variance (LSUV).
 
-    Source: Mishkin and Matas, "All you need is a good init" (2016). It trains without batch normalization, which would
-    double the time of a step here.
+    Source: Mishkin and Matas, "All you need is a good init" (2016). It replaces batch normalization, which would double
+    the time of a step here.
     """
     seen: dict[str, Tensor] = {}
     for name, layer in net.named_modules():
@@ -59,11 +59,11 @@ def scale_layers(net: nn.Module, pictures: Tensor) -> None:
 def adopt(model: Student, weights: Mapping[str, Tensor]) -> None:
     """Load weights into a model of the same or another input size; raises TrainingError where they do not fit.
 
-    After the convolutions the picture is r × r; for another input the next layer's kernel is stretched, and divided
-    by the growth of its area, so that it answers as before.
+    The convolutions' output is r × r. For another input size the next layer's kernel is resized to the new r and
+    divided by the growth of its area, which keeps the scale of the outputs.
     """
     weights, wanted = dict(weights), model.state_dict()
-    weights.setdefault("proj.bias", torch.zeros_like(wanted["proj.bias"]))  # older weights have none
+    weights.setdefault("proj.bias", torch.zeros_like(wanted["proj.bias"]))  # older weights have no bias
     name = "net.fc.f.weight"
     have, want = weights.get(name, torch.empty(0)), wanted[name]
     if have.shape != want.shape and have.ndim == 2 and have.shape[0] == want.shape[0]:

@@ -1,7 +1,7 @@
-"""The teacher as a torch module, so that it answers on the device that trains.
+"""The teacher network as a torch module, which runs on the training device.
 
 The file is `teacher.onnx` of the model folder: face-reidentification-retail-0095 (Intel Open Model Zoo, Apache-2.0).
-It uses seven ONNX operators. This module runs these and refuses every other.
+The file uses seven ONNX operators. This module implements these and refuses all others.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, faces: Tensor) -> Tensor:
-        """Return the unit embeddings; gray is given to all three channels, in 0..255."""
+        """Return the unit embeddings. All three input channels get the gray picture, in 0..255."""
         values = {name: self.get_buffer(_buffer(name)) for name in self._names}
         values[self._input] = (faces * 255).expand(-1, 3, -1, -1)
         for (run, inputs, output), spent in zip(self._nodes, self._spent, strict=True):
             values[output] = run(*(values[name] for name in inputs))
-            for name in spent:  # keeps the memory of one layer instead of all
+            for name in spent:  # frees activations that no later layer reads
                 values.pop(name, None)
         return F.normalize(values[self._output].float(), dim=1)
 

@@ -1,8 +1,8 @@
 """Int8 QDQ ONNX → full-integer TFLite flatbuffer, integer for integer, without TensorFlow.
 
-Both formats describe the same arithmetic: int32 sums of int8 products, rescaled. So nothing is quantized again here;
-weights, biases, scales and zero points are carried over. What differs: TFLite keeps channels last (NHWC), its
-activations are signed (the zero point moves by 128), and relu is the saturation at the output's zero point.
+Both formats describe the same arithmetic: rescaled int32 sums of int8 products. The conversion copies weights, biases,
+scales and zero points without a second quantization. Three things differ in TFLite: channels are last (NHWC),
+activations are signed (zero points shift by 128), and relu is the saturation at the output's zero point.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ from onnx import helper, numpy_helper
 
 from edge.errors import ModelError
 
-_ALIGNMENT = 16  # bytes; the runtime reads weights in place and asks for this alignment
+_ALIGNMENT = 16  # bytes; the runtime reads weights in place and requires this alignment
 _SIGNED = 128  # unsigned − signed zero point
-_VERSIONS = {"CONV_2D": 3, "ADD": 2, "MAX_POOL_2D": 2, "QUANTIZE": 1, "DEQUANTIZE": 2, "RESHAPE": 1}  # int8 since then
+_VERSIONS = {
+    "CONV_2D": 3,
+    "ADD": 2,
+    "MAX_POOL_2D": 2,
+    "QUANTIZE": 1,
+    "DEQUANTIZE": 2,
+    "RESHAPE": 1,
+}  # first versions with int8
 
 
 def convert(model: onnx.ModelProto) -> bytes:
@@ -42,7 +49,7 @@ def convert(model: onnx.ModelProto) -> bytes:
 
 
 class _Emitter:
-    """Tensors are known by their ONNX name; quantize/dequantize pairs only give a tensor its grid."""
+    """Builds the flatbuffer. Tensors keep their ONNX names; quantize/dequantize pairs define a tensor's scale."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = onnx.shape_inference.infer_shapes(model).graph
@@ -50,11 +57,11 @@ class _Emitter:
         self._constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         self._shapes = {v.name: _shape(v) for v in (*graph.input, *graph.value_info, *graph.output)}
         self._grids = self._grids_of(graph)
-        self._same: dict[str, str] = {}  # name in ONNX → name of the tensor that carries its values
-        self._weights: dict[str, tuple[str, str]] = {}  # dequantized constant → its integers, its scales
+        self._same: dict[str, str] = {}  # ONNX name → name of the tensor with its values
+        self._weights: dict[str, tuple[str, str]] = {}  # dequantized constant → names of integers and scales
         self._tensors: list[Any] = []
         self._index: dict[str, int] = {}
-        self._buffers: list[Any] = [_Buffer()]  # by rule the first one is empty
+        self._buffers: list[Any] = [_Buffer()]  # the format requires an empty first buffer
         self._codes: list[Any] = []
         self._operators: list[Any] = []
 
@@ -68,7 +75,7 @@ class _Emitter:
         return grids
 
     def quantize(self, node: onnx.NodeProto) -> None:
-        """Turn the quantization of the graph's input into an operation, an inner one into another name."""
+        """Add an operation for the quantization of the graph's input; an inner quantization only renames a tensor."""
         x, y = node.input[0], node.output[0]
         if x == self._face:
             quantized = self._activation(y, self._grids[x], self._channels_last(x))
@@ -77,7 +84,7 @@ class _Emitter:
             self._same[y] = self._name(x)
 
     def dequantize(self, node: onnx.NodeProto) -> None:
-        """Remember a constant with its scales; give an activation another name."""
+        """Record a constant with its scales; rename an activation."""
         x, scale, _ = node.input
         if x in self._constants:
             self._weights[node.output[0]] = (x, scale)
@@ -85,7 +92,7 @@ class _Emitter:
             self._same[node.output[0]] = self._name(x)
 
     def conv(self, node: onnx.NodeProto) -> None:
-        """Bring weights from (O, I, K, K) to (O, K, K, I), one scale per output channel."""
+        """Add a convolution; weights change from (O, I, K, K) to (O, K, K, I), with one scale per output channel."""
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         x, weight, bias = node.input
         same = attributes["pads"] == [side // 2 for side in attributes["kernel_shape"]] * 2
@@ -101,24 +108,24 @@ class _Emitter:
         self._compute("CONV_2D", node, inputs, ("Conv2DOptions", options))
 
     def relu(self, node: onnx.NodeProto) -> None:
-        """Leave relu to the saturation at the zero point: right if the grid begins at zero, which is checked."""
+        """Implement relu by the saturation at the zero point; raises ModelError where the range includes negatives."""
         scale, zero_point = self._grids[node.output[0]]
         if zero_point != -_SIGNED:
             raise ModelError(f"{node.name}: its grid of scale {scale} reaches below zero", "quantize again")
         self._same[node.output[0]] = self._name(node.input[0])
 
     def add(self, node: onnx.NodeProto) -> None:
-        """Add two activations, each on its own grid."""
+        """Add an addition of two activations with different scales."""
         inputs = [self._index[self._name(x)] for x in node.input]
         self._compute("ADD", node, inputs, ("AddOptions", schema.AddOptionsT(potScaleInt16=False)))
 
     def max_pool(self, node: onnx.NodeProto) -> None:
-        """Take the largest of 2×2; the grid stays."""
+        """Add a 2×2 max pooling; the scale stays."""
         options = schema.Pool2DOptionsT(schema.Padding.VALID, 2, 2, 2, 2)
         self._compute("MAX_POOL_2D", node, [self._index[self._name(node.input[0])]], ("Pool2DOptions", options))
 
     def flatten(self, node: onnx.NodeProto) -> None:
-        """Flatten (1, C, 1, 1) only: anything larger would come out in another order here."""
+        """Flatten (1, C, 1, 1); for a larger picture, NHWC would change the order, so it raises ModelError."""
         shape = self._shapes[node.output[0]]
         if self._channels_last(self._name(node.input[0]))[1:3] != [1, 1]:
             raise ModelError(
@@ -131,7 +138,7 @@ class _Emitter:
         )
 
     def flatbuffer(self, graph: onnx.GraphProto) -> bytes:
-        """Return the finished model, its output back in float32."""
+        """Return the finished model with a float32 output."""
         embedding = graph.output[0].name
         result = self._floating(embedding, self._shapes[embedding])
         self._operator("DEQUANTIZE", [self._index[self._name(embedding)]], result)
@@ -186,7 +193,7 @@ class _Emitter:
         shape: list[int],
         kind: int,
         value: NDArray[Any] | None = None,
-        grid: tuple[list[float], list[int]] | None = None,  # scales and zero points, one or one a channel
+        grid: tuple[list[float], list[int]] | None = None,  # scales and zero points, one or per channel
     ) -> int:
         tensor = schema.TensorT(shape, kind, name=name, hasRank=True)
         if grid is not None:
@@ -200,7 +207,7 @@ class _Emitter:
 
 
 class _Buffer(schema.BufferT):
-    """A buffer whose bytes lie aligned in the file: the generated writer would leave that to chance."""
+    """A buffer with aligned bytes in the file; the generated writer does not align them."""
 
     def __init__(self, value: NDArray[Any] | None = None) -> None:
         super().__init__()

@@ -1,12 +1,12 @@
-"""Strangers' encounters → threshold at a stated false match rate (FMR), with the bound that this many people support.
+"""Compute thresholds at a stated false match rate (FMR) from strangers' encounters, and an upper bound of the rate.
 
-Encounters are decided as the runtime decides: on each running mean, with the thresholds at its norm. Thresholds are
-lowered until just the stated share of strangers' encounters matches somebody else. Then they are raised, all by the
-same step, until no group of people has a higher rate than the stated one.
+Encounters are decided as the runtime does: each running mean is compared with the threshold at its norm. The thresholds
+are the lowest at which the stated share of strangers' encounters matches. Then all are raised by the same amount until
+no group of people has a higher rate than the stated one.
 
-The bound counts people, not comparisons. 800,000 comparisons of 200 people share their faces, and a binomial bound that
-takes them for independent is far too narrow. Here whole people are drawn anew, each with one weight in both roles,
-probe and gallery: the bootstrap of a two-way array (Owen 2007), of a graph's vertices (Snijders and Borgatti 1999).
+The upper bound uses people, not comparisons, as the sample. 800,000 comparisons of 200 people are dependent, so a
+binomial bound is far too narrow. The bootstrap resamples people; each has the same weight as probe and in the gallery.
+It is the bootstrap of a two-way array (Owen 2007) and of a graph's vertices (Snijders and Borgatti 1999).
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from edge.errors import ModelError
 from edge.identity.calibration import EXPECTED_ERRORS, REMEDY, Calibration, Group, GroupLevel, Level, Row, shares_of
 
 TEMPLATE_COUNTS = (1, 2, 4, 8, 12)
-SHOT_COUNTS = (1, 2, 3, 4, 6, 8)  # embeddings of one encounter
-RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # of 5e-5 the bound was twenty times the rate: 200 people cannot vouch for it
-MIN_ERRORS = 30  # fewer false matches than this say too little about a rate: Doddington's rule of 30 (2000)
+SHOT_COUNTS = (1, 2, 3, 4, 6, 8)  # numbers of embeddings with a threshold each
+RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # at 5e-5 the bound of 200 people is twenty times the rate
+MIN_ERRORS = 30  # lowest number of false matches for a rate: Doddington's rule of 30 (2000)
 CONFIDENCE = 0.95  # of the one-sided upper bounds
 _MIN_PEOPLE = 20
 _RESAMPLES = 2000
 _BISECTIONS = 14
 _NORM_STEP = 1e-3
-_STEPS_PER_UNIT = 10_000  # thresholds are rounded up to this grid: never laxer than computed
+_STEPS_PER_UNIT = 10_000  # thresholds are rounded up to this grid, to be no laxer than computed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """How an encounter is decided: on which running means, and where their thresholds lie."""
+    """The decision rule of an encounter: the deciding running means, and the norms of the thresholds."""
 
     shot_norms: NDArray[np.float32]  # (S,) falling
     first: int
     last: int
 
     def means(self, of: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what trials have of the means that decide, (J, …) of (all means, …)."""
+        """Return the rows of the deciding means, (J, …) of (all means, …)."""
         return of[self.first - 1 : self.last]
 
     def matches(self, trials: Trials, thresholds: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return (N, G): whether an encounter reaches the thresholds, (S,), at any mean that decides."""
+        """Return (N, G): whether an encounter reaches the thresholds, (S,), at any deciding mean."""
         shares = np.stack([shares_of(norms, self.shot_norms) for norms in self.means(trials.shot_norms)])
         hit = self.means(trials.scores) >= (shares @ thresholds)[:, :, None]
         return np.asarray(hit.any(axis=0), np.bool_)
@@ -55,14 +55,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trials:
-    """Scores of encounters against people with k templates each. Equal labels are one person, all else is impostors."""
+    """Scores of encounters against people with k templates each. Equal labels mean one person, others are impostors."""
 
     scores: NDArray[np.float32]  # (J, N, G) score of the mean of the first 1 … J embeddings against each person
     shot_norms: NDArray[np.float32]  # (J, N) norms of these means
     probes: NDArray[np.intp]  # (N,) label of the person of each encounter
     gallery: NDArray[np.intp]  # (G,) label of each gallery person
     norms: NDArray[np.float32]  # (G,) norm of each mean template
-    held_out: NDArray[np.bool_]  # (N,) whether no picture of it is a template; only these count as genuine
+    held_out: NDArray[np.bool_]  # (N,) whether none of its pictures is a template; only these count as genuine
     templates: int  # k
     doubtful: NDArray[np.bool_] | None = None  # (N, G) pairs that may show one person under two labels: not counted
 
@@ -74,12 +74,12 @@ class Trials:
 
     @property
     def genuine(self) -> NDArray[np.bool_]:
-        """(N, G): whether the encounter is of the gallery person, in pictures that are no templates."""
+        """(N, G): whether the encounter shows the gallery person, in pictures that are no templates."""
         return np.asarray(np.equal.outer(self.probes, self.gallery) & self.held_out[:, None], np.bool_)
 
     @property
     def people(self) -> int:
-        """How many people take part."""
+        """Return the number of people."""
         return len(np.union1d(self.probes, self.gallery))
 
 
@@ -94,10 +94,10 @@ def calibrate(
     decided: tuple[int, int] = (3, 8),
     rates: Sequence[float] = RATES,
 ) -> Calibration:
-    """Compute the table from the trials for each number of templates; rates with too few errors are left out.
+    """Compute the table from trials, one per number of templates; rates with too few errors are left out.
 
-    `groups`: trials within groups of people, one template each; none of them may exceed the stated rate. `decided`: the
-    first and the last running mean that decides. Raises ModelError where no rate is supported.
+    `groups`: trials within groups of people, one template each; thresholds are raised until no group exceeds the stated
+    rate. `decided`: the first and last deciding mean. Raises ModelError where no rate has enough errors.
     """
     fewest = min(int(t.impostor.sum()) for t in trials)
     supported = sorted((r for r in rates if r * fewest >= MIN_ERRORS), reverse=True)
@@ -111,11 +111,9 @@ def calibrate(
     strangers = {name: _of_one_row(t, rule, t.impostor) for name, t in (groups or {}).items()}
     steps = [[_needed(s, table[0, i], rate) for s in strangers.values()] for i, rate in enumerate(supported)]
     table += np.array([max([0.0, *step]) for step in steps], np.float32)[None, :, None]
-    table = np.maximum.accumulate(table, axis=1)  # a smaller rate is nowhere laxer
+    table = np.maximum.accumulate(table, axis=1)  # a smaller rate has no lower threshold
     norms: list[float] = []
-    for (
-        one
-    ) in trials:  # a norm falls with the number of templates, but the median of a few other people may not show it
+    for one in trials:  # norms fall with the number of templates; the median of other people may not show it
         norms.append(min([float(np.median(one.norms)), *(n - _NORM_STEP for n in norms[-1:])]))
     return Calibration(
         model=model,
@@ -138,9 +136,9 @@ def calibrate(
 
 
 def _table(trials: Sequence[Trials], rule: Rule, rates: Sequence[float]) -> NDArray[np.float32]:
-    """Return thresholds (R, rates, S): nowhere lower than those of a larger rate, or of fewer templates.
+    """Return thresholds (R, rates, S), each at least as high as for a larger rate and for fewer templates.
 
-    Noise would otherwise make a table that is laxer where it was asked to be stricter.
+    Without this rule, noise could give a stricter rate a lower threshold.
     """
     table = np.full((len(trials), len(rates), len(rule.shot_norms)), -1, np.float32)
     for r, one in enumerate(trials):
@@ -152,9 +150,10 @@ def _table(trials: Sequence[Trials], rule: Rule, rates: Sequence[float]) -> NDAr
 
 
 def _needed(strangers: Decided, thresholds: NDArray[np.float32], rate: float) -> float:
-    """Return by how much these thresholds must be raised so that at most a share `rate` of these strangers match.
+    """Return the amount by which the thresholds must rise so that at most a share `rate` of these strangers match.
 
-    Nothing where that share is a few comparisons: one pair that looks alike would else decide for everybody.
+    It is zero where that share is only a few comparisons; otherwise one pair of similar people would set the threshold
+    for everybody.
     """
     if rate * len(strangers.n) < EXPECTED_ERRORS:
         return 0.0
@@ -169,7 +168,7 @@ def _of_one_row(trials: Trials, rule: Rule, pairs: NDArray[np.bool_]) -> Decided
 def group_level(
     trials: Trials, rule: Rule, rate: float, thresholds: NDArray[np.float32], rng: np.random.Generator
 ) -> GroupLevel:
-    """Return how often strangers of one group match at these thresholds, (S,), with the bound that people give."""
+    """Return the false matches of one group at these thresholds, (S,), with the bootstrap bound of the rate."""
     errors, comparisons, upper = measured(trials, rule, thresholds, rng)
     return GroupLevel(fmr=rate, errors=errors, measured=_rounded(errors / comparisons), upper=_rounded(upper))
 
@@ -181,7 +180,7 @@ def measured(
     rng: np.random.Generator,
     confidence: float = CONFIDENCE,
 ) -> tuple[int, int, float]:
-    """Return false matches, comparisons, and the one-sided upper bound of the rate when people are the sample."""
+    """Return false matches, comparisons, and the one-sided upper bound of the rate by the bootstrap over people."""
     n, g = Decided(trials, rule, *np.nonzero(trials.impostor)).matched(thresholds)
     labels, index = np.unique(np.concatenate([trials.probes, trials.gallery]), return_inverse=True)
     probes, gallery = np.split(index, [len(trials.probes)])
@@ -196,7 +195,7 @@ def measured(
 
 
 def binomial_upper(errors: int, trials: int, confidence: float = CONFIDENCE) -> float:
-    """Return the Clopper–Pearson upper bound of a rate: where `errors` or fewer has probability 1 − confidence."""
+    """Return the Clopper–Pearson upper bound: the rate at which `errors` or fewer have probability 1 − confidence."""
     if errors >= trials:
         return 1.0
     i = np.arange(errors + 1, dtype=np.float64)
@@ -210,10 +209,10 @@ def binomial_upper(errors: int, trials: int, confidence: float = CONFIDENCE) -> 
 
 
 def threshold_at(falling: NDArray[np.float32], allowed: int) -> float:
-    """Return the lowest threshold on the grid that at most this number of impostor scores, highest first, reach."""
+    """Return the lowest threshold on the grid that at most `allowed` impostor scores (falling order) reach."""
     highest_refused = falling[allowed]
     step = math.floor(float(highest_refused) * _STEPS_PER_UNIT) + 1
-    while np.float32(step / _STEPS_PER_UNIT) <= highest_refused:  # scores are float32, and so is the comparison
+    while np.float32(step / _STEPS_PER_UNIT) <= highest_refused:  # compare in float32, the type of the scores
         step += 1
     return step / _STEPS_PER_UNIT
 
@@ -226,7 +225,7 @@ def _row(  # noqa: PLR0917  # the parts of one row
     norm: float,
     rng: np.random.Generator,
 ) -> Row:
-    """Return the row of one number of templates: thresholds (rates, S), and what they let through."""
+    """Return the row of one number of templates: thresholds (rates, S), and their error counts."""
     genuine = Decided(trials, rule, *np.nonzero(trials.genuine))
     levels = []
     for rate, limits in zip(rates, thresholds, strict=True):
@@ -251,7 +250,7 @@ def _row(  # noqa: PLR0917  # the parts of one row
 
 
 class Decided:
-    """Some pairs (encounter n, person g) of trials, and which of them a set of thresholds matches at any mean."""
+    """A subset of pairs (encounter n, person g) of trials, for repeated decisions with other thresholds."""
 
     def __init__(self, trials: Trials, rule: Rule, n: NDArray[np.intp], g: NDArray[np.intp]) -> None:
         self.n, self.g = n, g
@@ -264,12 +263,12 @@ class Decided:
         return self.n[hit], self.g[hit]
 
     def excess(self, thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (M,): by how much each pair is above the thresholds at its highest mean."""
+        """Return (M,): the largest difference between score and threshold over the means of each pair."""
         return np.asarray((self._scores - (self._shares @ thresholds)[:, self.n]).max(axis=0), np.float32)
 
 
 class _Tail:
-    """The highest impostor scores of trials, by which thresholds are found."""
+    """The highest impostor scores of trials, from which thresholds are found."""
 
     def __init__(self, trials: Trials, rule: Rule, impostor: NDArray[np.bool_], share: float) -> None:
         self._comparisons = int(impostor.sum())
@@ -282,7 +281,8 @@ class _Tail:
     def thresholds(self, fmr: float, least: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (S,) thresholds, not below `least`, that at most a share `fmr` of strangers' encounters reaches.
 
-        Each running mean gets the same share of the chances; how large, the encounters' own decisions tell.
+        All running means have the same false match rate. Bisection finds the rate at which the encounters' decisions
+        reach `fmr`.
         """
         low, high = math.log(fmr) - 5.0, math.log(fmr)
         best = self._at(math.exp(low), least)
@@ -307,14 +307,14 @@ def clustered_upper(
     weights: NDArray[np.float64],
     confidence: float = CONFIDENCE,
 ) -> float:
-    """Return the upper bound of errors / comparisons when people, not comparisons, are the sample.
+    """Return the upper bound of errors / comparisons by a bootstrap over people.
 
-    `errors` and `comparisons` are (L, L) counts, probe person × gallery person; `weights` are (B, L): how often each of
-    B resamples draws each person. The rate is taken as log-normal over the resamples: of the bounds compared on
-    simulated cohorts it came nearest to its promise (ADR 0004).
+    `errors` and `comparisons` are (L, L) counts, probe person × gallery person. `weights` (B, L): how often each of B
+    resamples draws each person. The bound assumes a log-normal rate over the resamples; of the bounds compared on
+    simulated cohorts its coverage was nearest to `confidence` (docs/adr/0004-threshold.md).
     """
     drawn_errors, drawn = (((weights @ table) * weights).sum(axis=1) for table in (errors, comparisons))
-    log_rates = np.log(np.maximum(drawn_errors, 0.5) / np.maximum(drawn, 1.0))  # half an error stands for none
+    log_rates = np.log(np.maximum(drawn_errors, 0.5) / np.maximum(drawn, 1.0))  # zero errors count as one half
     rate = max(float(errors.sum()), 0.5) / float(comparisons.sum())
     return min(1.0, rate * math.exp(NormalDist().inv_cdf(confidence) * float(log_rates.std())))
 

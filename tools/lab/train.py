@@ -1,13 +1,12 @@
-"""Distil LightCNN-9 from the teacher: a run that can be killed at any moment and goes on as if it had not.
+"""Distil LightCNN-9 from the teacher. A run may be killed at any moment and continues with the same result.
 
-A step is a function of the run's state and its number: the order of the crops comes from (seed, pass over the data),
-every strength of its pictures from (seed, step). So a checkpoint needs no random state, and after a kill the steps
-since the last checkpoint are done again, exactly. The log is cut back to the checkpoint first.
+A step is a function of the run's state and its number. (seed, epoch) determines the order of the crops; (seed, step)
+determines all augmentation of a step. A checkpoint therefore holds no random state. After a kill the steps since the
+last checkpoint are repeated exactly, and the log is truncated to the checkpoint.
 
-A checkpoint of one device continues on another: on a GPU the sums are rounded otherwise, so only there the steps differ
-in their last bits.
+A checkpoint can continue on another device. A GPU rounds sums differently, so its steps differ in the last bits.
 
-Files of a run's folder: `state.pt` (to go on), `ema.pt` (moving average of the weights, float16: the ones to use),
+Files of a run's folder: `state.pt` (checkpoint), `ema.pt` (the result: moving average of the weights, float16),
 `log.jsonl` (pictures seen, losses and validation figures), `curve.png`.
 """
 
@@ -37,12 +36,12 @@ from tools.lab.run import Run
 from tools.lab.student import LSUV_SAMPLES, Student, TrainingError, adopt, scale_layers
 from tools.lab.teacher import DIMENSION
 
-_FIRST_AGREEMENT = 0.6  # of a crop that was not seen yet
+_FIRST_AGREEMENT = 0.6  # assumed for a crop that was not yet seen
 
 
 @dataclass(slots=True)
 class State:
-    """All that a run has become."""
+    """The state of a run."""
 
     step: int
     model: Student
@@ -50,8 +49,8 @@ class State:
     average: dict[str, Tensor]
     bank: Bank
     agreement: Tensor  # (N,) float32: the last cosine of student and teacher on each crop
-    again: Tensor  # (K,) int64: crops of the batch before with the least agreement
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the losses since the last line of the log
+    again: Tensor  # (K,) int64: crops of the previous batch with the lowest agreement
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # of the losses since the last log entry
 
 
 def start(run: Run, lessons: Lessons) -> State:
@@ -69,9 +68,9 @@ def start(run: Run, lessons: Lessons) -> State:
 
 
 def train(run: Run, data_dir: Path, folder: Path, *, teacher: Path = TEACHER, device: str = "cpu") -> None:
-    """Train from the folder's state, or from the start, until the run is done or asked to stop (SIGTERM, SIGINT).
+    """Train from the folder's checkpoint, or from the start, until the run ends or gets SIGTERM or SIGINT.
 
-    Raises TrainingError where the folder is another run's, or a loss is not finite.
+    Raises TrainingError where the folder belongs to another run, or a loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(run.threads)
@@ -93,7 +92,7 @@ def train(run: Run, data_dir: Path, folder: Path, *, teacher: Path = TEACHER, de
 
 
 def advance(state: State, run: Run, lessons: Lessons) -> None:
-    """Do one step; a stage that begins gets a network of its input size and a new optimizer."""
+    """Do one step. The first step of a stage creates a network of its input size and a new optimizer."""
     number, inside = run.place(state.step)
     stage = run.stages[number]
     if inside == 0 and state.step > 0:
@@ -133,7 +132,7 @@ def _note_agreement(state: State, run: Run, crops: Tensor, projected: Tensor, an
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 faster than in float32: a GPU, and a processor with AVX-512.
+    """Whether the device computes faster in bfloat16 than in float32: GPUs, and processors with AVX-512.
 
     Without AVX-512 bfloat16 is emulated, and a step takes several times as long as in float32.
     """
@@ -194,7 +193,7 @@ def _save(state: State, run: Run, folder: Path) -> None:
 
 
 def _write(content: Any, path: Path) -> None:
-    """Write all of it or nothing, even where the power fails."""
+    """Write a file atomically, also through a power failure."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as f:
         torch.save(content, f)
@@ -223,14 +222,14 @@ def _load(run: Run, folder: Path, lessons: Lessons) -> State:
 
 
 def _identity(run: Run) -> str:
-    """Return a hash of what the weights depend on: not of how often they are looked at, nor of where the start lies."""
+    """Return a hash of the settings that the weights depend on: without log intervals and the path of the start."""
     looked_at = {"nice", "log_steps", "save_steps", "evaluate_steps", "start", "threads", "compiled"}
     decisive = {name: value for name, value in msgspec.to_builtins(run).items() if name not in looked_at}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 class _StopAsked:
-    """SIGTERM or SIGINT: finish the step, save, go."""
+    """Records SIGTERM and SIGINT, so that the run finishes its step, saves and ends."""
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

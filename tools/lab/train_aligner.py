@@ -1,8 +1,8 @@
-"""Train the aligner's network: a view of a face → five landmarks, and how far they can be trusted.
+"""Train the aligner's network: a view of a face → five landmarks and a trust value.
 
-Labels cost nothing (`aligner_views`). Trust is learnt from the network's own mistakes: it is the probability that the
-midpoints of eyes and mouth both lie within `RIGHT` of where they belong. The file is float32: int8 saves nothing that
-matters at this size, for most of a run is spent between the layers.
+`aligner_views` generates the labels. Trust is the probability that the errors of both midpoints, eyes and mouth, are at
+most `RIGHT`; its labels come from the network's own errors during training. The file is float32: at this size most of
+the run time is overhead between layers, which int8 does not reduce.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from tools.lab import data
 from tools.lab.aligner_views import Views, corrected
 from tools.lab.finder import Finder
 
-RIGHT = 0.12  # eyes-to-mouth distances that both midpoints may be off in an alignment that is right
-CROPS = 16_000  # of train: more would not be seen often enough
+RIGHT = 0.12  # highest error of both midpoints in a correct alignment, in eyes-to-mouth distances
+CROPS = 16_000  # of the training split; with more, each would be seen too rarely
 _WIDTHS = (12, 24, 32, 40, 48, 48)
 _STRIDES = (2, 2, 1, 2, 1, 2)
 _HIDDEN = 48
-_BATCH, _NEW = 128, 48  # views a step; those not seen before: making a view costs more than learning from it
-_POOL = 600 * _NEW  # views that are shown again
+_BATCH, _NEW = 128, 48  # views per step; new views per step: generating a view takes longer than training on it
+_POOL = 600 * _NEW  # size of the replay pool
 _DECAY, _WARM_UP_STEPS, _LEAST_RATE = 0.01, 100, 1e-5
-_TRUST_SHARE = 0.1  # of the loss
-_KNEE = 0.03  # eyes-to-mouth distances below which an error counts by its square
-_SURE = 0.6  # detector score below which a crop's landmarks are no labels
-_MOST_OFF_PX = 16.0  # that midpoints may lie from the typical place in a stored crop, in a label
+_TRUST_SHARE = 0.1  # weight of the trust in the loss
+_KNEE = 0.03  # eyes-to-mouth distances; smaller errors are squared, larger ones linear (Huber loss)
+_SURE = 0.6  # lowest detector score of a labelled crop
+_MOST_OFF_PX = 16.0  # highest distance of a label's midpoints from their mean in stored crops, per axis
 _SAID_EVERY = 100  # steps
 _OPSET, _IR_VERSION = 17, 8  # old enough for every onnxruntime that the project supports
 
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 class Net(nn.Module):
-    """(B, 1, S, S) float32, 0..255 → (B, 11): five landmarks from the middle in half views, and a logit of trust."""
+    """(B, 1, S, S) float32, 0..255 → (B, 11): five landmarks, in half view sides from the centre, and a trust logit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Net(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to train, and from what."""
+    """Length and seed of a training."""
 
     steps: int
     rate: float = 3e-3
@@ -88,7 +88,7 @@ def make(folder: Path, steps: int, models: Path) -> dict[str, Any]:
 
 
 def labelled(folder: Path, count: int = CROPS) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return stored crops in which the detector is sure of a face, (N, 144, 144), and its landmarks, (N, 5, 2)."""
+    """Return stored crops with a confident detection, (N, 144, 144), and its landmarks, (N, 5, 2) px."""
     finder, images, points = Finder(0.0), [], []
     for _, image in data.stored(folder, "train", data.evenly(data.keys(folder, "train"), count)):
         face = finder.find(image)
@@ -102,7 +102,7 @@ def labelled(folder: Path, count: int = CROPS) -> tuple[NDArray[np.uint8], NDArr
 
 
 def train(views: Views, plan: Plan) -> Net:
-    """Return a network trained on these views; the rate rises, and falls as a cosine to nothing."""
+    """Return a network trained on these views; the learning rate rises, then falls to zero along a cosine."""
     torch.manual_seed(plan.seed)
     torch.set_num_threads(1)
     net, replay = Net(), _Replay(views, plan.seed)
@@ -151,7 +151,7 @@ def _soft(distance: Tensor) -> Tensor:
 
 
 class _Replay:
-    """Batches of which a part is new, and the rest was seen before."""
+    """Batches of new views and of views from a replay pool."""
 
     def __init__(self, views: Views, seed: int) -> None:
         self._views, self._rng = views, np.random.default_rng(seed)
@@ -179,7 +179,7 @@ class _Replay:
 def export(net: Net) -> onnx.ModelProto:
     """Return the network as ONNX: `view` (1, 1, S, S) float32, 0..255 → `landmarks` (1, 11), node by node.
 
-    The normalization of batches, and of gray levels, is part of the weights.
+    Batch normalization and the scaling of gray levels are folded into the weights.
     """
     graph: dict[str, list[Any]] = {"nodes": [], "tensors": []}
 
@@ -218,7 +218,7 @@ def export(net: Net) -> onnx.ModelProto:
 
 
 def install(model: onnx.ModelProto, source: str, folder: Path = MANIFEST.parent) -> AlignerEntry:
-    """Write model file and golden file into `folder`, and the entry into its manifest; return that."""
+    """Write model file and golden file into `folder`, and the entry into its manifest; returns the entry."""
     content = model.SerializeToString()
     answers = [LandmarkRefiner(content).answer(view) for view in golden.views(VIEW_PX)]
     files = {"aligner.onnx": content, "aligner-golden.json": golden.record_answers(answers)}
@@ -240,6 +240,6 @@ def install(model: onnx.ModelProto, source: str, folder: Path = MANIFEST.parent)
 
 
 def _folded(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the convolution with the normalization behind it."""
+    """Return weight and bias of a convolution with its batch normalization folded in."""
     gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return conv.weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain

@@ -1,13 +1,13 @@
-"""What the student sees, and what the teacher is asked, for a batch of stored crops. Runs on any torch device.
+"""Augmented views of stored crops for the student and the teacher, on any torch device.
 
-One source picture, a stored crop or a blend of two, is seen by both networks:
+Both networks get the same source picture, a stored crop or a blend of two:
 
-    source (144 px) ─▶ turn, scale, shift, mirror ─▶ teacher's view ─▶ answer
+    source (144 px) ─▶ turn, scale, shift, mirror ─▶ teacher's view ─▶ embedding
                                      └────────────▶ faults ─▶ student's view
 
-Geometry and blends change the answer, so the teacher is asked about them. Faults (light, cover, blur, noise, low
-resolution, compression) must not change the answer: only the student sees them. Every strength comes from a generator
-on the CPU that the step seeds, so a step gives the same views on every device, up to rounding and to the noise itself.
+Geometry and blends change the wanted embedding, so the teacher gets them too. Faults (light, cover, blur, noise, low
+resolution, compression) must not change it, so only the student gets them. A CPU generator, seeded by the step, draws
+all strengths. A step therefore gives the same views on every device, except for rounding and the pixel noise.
 
 Sources: Beyer and others, "Knowledge distillation: a good teacher is patient and consistent" (2022): both networks see
 the same picture. Zhang and others, "mixup" (2018), and Yun and others, "CutMix" (2019): blends of two pictures.
@@ -25,19 +25,19 @@ from torch import Tensor
 from tools.lab import teacher as teacher_net
 from tools.lab.data import BORDER_PX, STORED_PX
 
-SIDE_PX = 128  # of the student's picture in the geometry of the device
-# Standard deviations of what a detector and an aligner leave: roll, log of scale, shift. The product's own cut of a
-# picture and the stored crop have a cosine of 0.868, so the spread must be wide.
+SIDE_PX = 128  # side of the student's picture in the geometry of the device
+# Standard deviations of the errors of detector and aligner: roll, log of scale, shift. The product's cut of a picture
+# and the stored crop have a mean cosine of 0.868, so the spread must be wide.
 _TURN_RAD, _SCALE, _SHIFT_PX = 0.07, 0.06, 2.8
 _WIDEST = 2.5  # standard deviations
-_FARTHEST_BLEND = 0.5  # weight of the second face, at most
-_FULL_AGREEMENT = 0.8  # cosine of student and teacher from which a face is blended as far as that
-_NEAREST_BLEND = 0.2  # share of the farthest blend that is left where they do not agree
+_FARTHEST_BLEND = 0.5  # highest weight of the second face
+_FULL_AGREEMENT = 0.8  # cosine of student and teacher above which the highest weight is used
+_NEAREST_BLEND = 0.2  # lowest share of the highest weight, for low agreement
 
 
 @dataclass(frozen=True, slots=True)
 class Dice:
-    """The random numbers of one step, drawn on the CPU and moved to the device of the pictures."""
+    """Random numbers of one step, drawn on the CPU and moved to the device of the pictures."""
 
     generator: torch.Generator
     device: torch.device
@@ -47,11 +47,11 @@ class Dice:
         return (torch.rand(count, generator=self.generator) * (high - low) + low).to(self.device)
 
     def normal(self, *shape: int) -> Tensor:
-        """Float32 of this shape, cut at `_WIDEST` standard deviations."""
+        """Float32 of this shape, clipped at `_WIDEST` standard deviations."""
         return torch.randn(*shape, generator=self.generator).clamp(-_WIDEST, _WIDEST).to(self.device)
 
     def chosen(self, count: int, share: float) -> Tensor:
-        """(count,) bool: true for about this share."""
+        """(count,) bool, each true with probability `share`."""
         return (torch.rand(count, generator=self.generator) < share).to(self.device)
 
     def order(self, count: int) -> Tensor:
@@ -65,12 +65,11 @@ def dice(seed: int, step: int, device: torch.device) -> Dice:
 
 
 def blend(sources: Tensor, agreement: Tensor, share: float, d: Dice) -> Tensor:
-    """Lay another face of the batch over a share of the sources: half of them whole, half of them in part.
+    """Blend a share of the sources with another face of the batch: half of them as a whole, half of them in part.
 
-    `sources` (B, 1, 144, 144) in 0..1; `agreement` (B,): the cosine that student and teacher had on each. The other
-    face is brought to the same mean and contrast first, so that light does not show the seam. A part is a half-plane
-    with a soft border. Where student and teacher agree the blend goes farther.
-    Source of the last rule: Shahreza and others, "SynthDistill" (2023).
+    `sources` (B, 1, 144, 144) in 0..1; `agreement` (B,): the last cosine of student and teacher on each. The other face
+    first gets the same mean and contrast, which hides the seam. A part is a half-plane with a soft border. A higher
+    agreement gives a stronger blend. Source of the last rule: Shahreza and others, "SynthDistill" (2023).
     """
     count = len(sources)
     other = sources[d.order(count)]
@@ -81,7 +80,7 @@ def blend(sources: Tensor, agreement: Tensor, share: float, d: Dice) -> Tensor:
     width = d.uniform(count, 0.05, 0.4)
     axis = torch.linspace(-1, 1, sources.shape[-1], device=sources.device)
     along = angle.cos()[:, None, None] * axis + angle.sin()[:, None, None] * axis[:, None]  # (B, S, S)
-    # Less agreement moves the border outwards: a smaller part of the other face is seen.
+    # A lower agreement moves the border outwards, so a smaller part of the other face is visible.
     border = (place + (1 - reach) * 0.6)[:, None, None]
     part = torch.sigmoid((along - border) / width[:, None, None] * 4)
     weight = torch.where(d.chosen(count, 0.5)[:, None, None], whole[:, None, None].expand_as(part), part)
@@ -103,7 +102,7 @@ def _spread(x: Tensor) -> Tensor:
 
 
 def geometry(count: int, d: Dice) -> Tensor:
-    """Return (B, 2, 3) float32: pixels of the student's 128 px picture → pixels of the stored crop, at random."""
+    """Return random similarities (B, 2, 3) float32 from px of the student's 128 px picture to px of the stored crop."""
     turn, scale = d.normal(count) * _TURN_RAD, torch.exp(d.normal(count) * _SCALE)
     shift = d.normal(count, 2) * _SHIFT_PX
     mirror = torch.where(d.chosen(count, 0.5), -1.0, 1.0)
@@ -115,7 +114,7 @@ def geometry(count: int, d: Dice) -> Tensor:
 
 
 def unmoved(count: int, device: torch.device) -> Tensor:
-    """Return the geometry of the stored crops as they are, (B, 2, 3)."""
+    """Return the geometry without augmentation, (B, 2, 3)."""
     matrix = torch.tensor([[1.0, 0.0, BORDER_PX], [0.0, 1.0, BORDER_PX]], device=device)
     return matrix.expand(count, 2, 3)
 

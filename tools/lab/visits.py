@@ -1,4 +1,4 @@
-"""Pictures of people as a device would see them: templates, encounters, and the scores of one against the other."""
+"""Simulate templates and encounters from single pictures, and score encounters against templates."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FIRST, LAST = RecognitionConfig().min_embeddings, RecognitionConfig().max_embedd
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Faces:
-    """Embeddings of pictures as they are and mirrored."""
+    """Embeddings of pictures and of their mirror images."""
 
     plain: Vectors  # (N, D) float32, unit rows
     mirrored: Vectors  # (N, D)
-    person: Labels  # (N,) who is on each
+    person: Labels  # (N,) person of each picture
 
     @property
     def templates(self) -> Vectors:
-        """(N, D) unit rows: what an enrolment makes of each picture, looked at both ways."""
+        """Templates (N, D), unit rows, as an enrolment makes them: the mean of a picture and its mirror image."""
         return unit(self.plain + self.mirrored)
 
     def seen(self, members: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(E, J, D): the embeddings of encounters (E, J) of pictures, every second one mirrored."""
+        """Return (E, J, D) embeddings of encounters, (E, J) indices of pictures; every second picture is mirrored."""
         every_second = (np.arange(members.shape[1]) % 2 == 1)[None, :, None]
         return np.where(every_second, self.mirrored[members], self.plain[members])
 
     def of(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Faces:
-        """Return some of the pictures."""
+        """Return a selection of the pictures."""
         return Faces(self.plain[chosen], self.mirrored[chosen], self.person[chosen])
 
 

@@ -16,7 +16,7 @@ SIDE_PX, CHANNELS, DIMENSION = 128, 1, 256
 
 
 class LightCNN9(nn.Module):
-    """The nine layers with any operator, any share of the channels (`width`) and any input side divisible by 16."""
+    """The nine layers with any operator, a share `width` of the channels, and an input side divisible by 16."""
 
     def __init__(
         self,

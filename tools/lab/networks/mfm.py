@@ -1,4 +1,4 @@
-"""Layers with a pluggable Max-Feature-Map: two halves are computed, one operator makes one of them."""
+"""Layers with an exchangeable Max-Feature-Map: an operator reduces the two halves of a layer's output to one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Group(nn.Module):
 
 
 class ResidualPair(nn.Module):
-    """Two 3×3 layers beside a shortcut; there is no activation but the operators'."""
+    """Two 3×3 layers with a shortcut. The operators are the only activations."""
 
     def __init__(self, channels: int, operator: Operator) -> None:
         super().__init__()
