@@ -1,8 +1,8 @@
-"""Make Debian packages: `make deb`, or `python -m tools.deb --release bookworm --arch arm64`. The last line is JSON.
+"""Build Debian packages: `make deb`, or `python -m tools.deb --release bookworm --arch arm64`. The last line is JSON.
 
-One package for each release and architecture: it carries the wheels that pip chooses for that Python and that machine,
-so nothing is compiled or emulated, and any machine makes all of them. The system files are those of `make install`, and
-the package's scripts are its shell functions (`systemd/install`). A device needs neither pip nor a network.
+There is one package per release and architecture. It contains the wheels that pip selects for that Python and machine.
+Nothing is compiled or emulated, so every machine can build all packages. The system files are those of `make install`,
+and the package's scripts use the shell functions of `systemd/install`. The device needs neither pip nor a network.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PROJECT = Path(__file__).parents[1]
 NAME = "edge-face-runtime"
 PROGRAM = Path("usr/lib") / NAME
 EXTRAS = ("enroll",)  # as `make install` without EXTRAS
-_SOURCE = "cobs"  # has no wheel for every machine
-_GLIBC = range(17, 37)  # minor versions of glibc 2 that Debian 12 has or is newer than
-_MARK = "# ── command line ──"  # of systemd/install: what stands above are its functions
+_SOURCE = "cobs"  # has no wheels for some machines
+_GLIBC = range(17, 37)  # minor versions of glibc 2 up to Debian 12's
+_MARK = "# ── command line ──"  # line in systemd/install below its functions
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What differs between two Debian releases."""
+    """Parameters of a Debian release."""
 
     name: str
     suffix: str
@@ -45,11 +45,11 @@ class Release:
 
 
 RELEASES = {r.name: r for r in (Release("bookworm", "deb12", "3.11", 252), Release("trixie", "deb13", "3.13", 257))}
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # Debian's word → that of wheels
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # Debian's architecture → that of wheels
 
 
 def build(folder: Path, release: Release, arch: str, revision: int, say: Callable[[str], None]) -> Path:
-    """Make one package in `folder` and return its path; raises CalledProcessError where pip or dpkg-deb fails."""
+    """Build one package in `folder` and return its path; raises CalledProcessError where pip or dpkg-deb fails."""
     version = f"{__version__}-{revision}+{release.suffix}"
     with tempfile.TemporaryDirectory(prefix="edge-deb-") as name:
         root = Path(name) / "root"
@@ -82,7 +82,7 @@ def _program(root: Path, release: Release, arch: str, scratch: Path) -> None:
     locked.write_text("".join(text for name, text in _locked().items() if name != _SOURCE), encoding="utf-8")
     _pip("install", *target, "--require-hashes", "-r", locked)
     _pip("install", *target, "--no-index", ours, next(wheels.glob(f"{_SOURCE}-*.whl")))
-    shutil.rmtree(packages / "bin", ignore_errors=True)  # its scripts name the Python of this machine
+    shutil.rmtree(packages / "bin", ignore_errors=True)  # these scripts contain the path of this machine's Python
     (home / "bin").mkdir()
     for link in ("python3", "python", f"python{release.python}"):
         (home / "bin" / link).symlink_to(f"/usr/bin/python{release.python}")
@@ -104,15 +104,15 @@ def _commands() -> Iterator[tuple[str, str, str]]:
 
 
 def _locked() -> dict[str, str]:
-    """Return what is fetched, by name: the lines with version and hashes that `make install` uses."""
+    """Return name → locked requirement with version and hashes, as `make install` uses them."""
     texts = [(PROJECT / f"systemd/locked/{name}.txt").read_text(encoding="utf-8") for name in ("base", *EXTRAS)]
     return {name: text for whole in texts for name, text in blocks(whole).items()}
 
 
 def _wheels(folder: Path) -> Path:
-    """Put wheels into a folder that no index has for every machine: ours, whose path is returned, and that of cobs.
+    """Build the wheels that no index has for all machines: the project's, whose path is returned, and that of cobs.
 
-    cobs comes as source with an optional C extension; without a compiler it is built as pure Python.
+    cobs has an optional C extension; without a compiler it is built as pure Python.
     """
     folder.mkdir()
     with tempfile.TemporaryDirectory(prefix="edge-source-") as name:
@@ -162,7 +162,7 @@ def _documents(root: Path, version: str) -> None:
 
 
 def _control(root: Path, release: Release, arch: str, version: str) -> None:
-    """Write what dpkg reads: fields, checksums, and the scripts around installing and removing."""
+    """Write the control files of dpkg: fields, checksums, and the scripts for installation and removal."""
     folder = root / "DEBIAN"
     folder.mkdir()
     files = sorted(
@@ -193,7 +193,7 @@ Description: Face recognition that lives on the device
         for path in files
     ]
     (folder / "md5sums").write_text("".join(sums), encoding="utf-8")
-    # Where picamera2 comes or goes later, the program learns of it.
+    # The trigger updates the environment when picamera2 is installed or removed later.
     (folder / "triggers").write_text("interest-noawait /usr/lib/python3/dist-packages/picamera2\n", encoding="utf-8")
     functions = (PROJECT / "systemd/install").read_text(encoding="utf-8").partition(_MARK)[0]
     for script, body in _SCRIPTS.items():
@@ -202,7 +202,7 @@ Description: Face recognition that lives on the device
         (folder / script).chmod(0o755)
 
 
-# `here` and `source` of the functions name no folder of a checkout here; DESTDIR is not set.
+# The functions' variables `here` and `source` are no folders of a checkout here. DESTDIR is not set.
 _SCRIPTS = {
     "preinst": """
 case "$1" in
@@ -255,7 +255,7 @@ esac
 
 
 def main() -> int:
-    """Make what the command line asks for; by default all four packages."""
+    """Build the packages of the command line, by default all four."""
     parser = argparse.ArgumentParser(prog="python -m tools.deb", description=__doc__)
     parser.add_argument("--release", choices=RELEASES, action="append")
     parser.add_argument("--arch", choices=MACHINES, action="append")

@@ -1,8 +1,8 @@
-"""The product end to end in half a minute: no camera, no broker to install, nothing simulated but the lens.
+"""Demonstration of the whole product in half a minute, without a camera or an installed broker.
 
-It enrols the man of one video from its first second, starts an MQTT broker inside this process and a subscriber, and
-lets the real daemon watch what follows: the rest of that video, a street, a stranger, drawn animals. The table shows
-what the subscriber receives over TCP. The last line is one JSON object.
+The demo enrols a man from the first second of a video. It starts an MQTT broker in this process and a subscriber. The
+real daemon then watches the rest of that video, a street, a stranger and drawn animals. The table shows what the
+subscriber receives over TCP. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Inbox:
     state: dict[str, Any] = field(default_factory=dict)
 
     def take(self, topic: str, payload: bytes) -> None:
-        """Sort one message."""
+        """Store one message by its kind."""
         if topic.endswith("/event"):
             self.events.append((time.time(), json.loads(payload)))
         elif topic.endswith("/state"):
@@ -90,11 +90,13 @@ class Inbox:
 
 
 def main() -> int:
-    """Run the demo; 0 when everything was as it should be."""
+    """Run the demo; returns 0 where all results are as expected."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--model", default="lightcnn9", help="the embedder: lightcnn9 or sface")
     model = parser.parse_args().model
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it speaks MQTT 3.1.1 only, and says so at each try of 5
+    logging.getLogger("amqtt").setLevel(
+        logging.CRITICAL
+    )  # amqtt has MQTT 3.1.1 only, and logs an error at each attempt of MQTT 5
     console = Console()
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as name:
         folder = Path(name)
@@ -141,7 +143,7 @@ def read_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def moving_view(picture: Any) -> Iterator[NDArray[np.uint8]]:
-    """Yield what a camera that sways in front of a picture sees."""
+    """Yield the frames of a simulated camera that moves in front of a picture."""
     width, height = VIEW_PX
     for i in range(VIEW_FRAMES):
         x = round((picture.shape[1] - width) / 2 * (1 + 0.9 * math.sin(i / 25)))
@@ -197,14 +199,14 @@ def watch(config: Path, log: Path, clips: list[Clip], inbox: Inbox, console: Con
         process.wait()
         reader.join()
         live.update(table(inbox, clips, began))
-    console.print()  # where the output is no terminal, the table does not end its last line
+    console.print()  # without a terminal the table's last line has no line break
     if process.returncode:
         console.print(log.read_text(encoding="utf-8"), markup=False, highlight=False)
     return began
 
 
 def follow(process: subprocess.Popen[str], began: dict[str, float], sink: Any) -> None:
-    """Keep the daemon's log, and note when each clip begins."""
+    """Copy the daemon's log to `sink`, and record the begin of each clip in `began`, Unix time, s."""
     for line in process.stderr or ():
         sink.write(line)
         _, playing, name = line.rstrip().partition("edge.cameras.camera: playing ")
@@ -227,7 +229,7 @@ def table(inbox: Inbox, clips: list[Clip], began: dict[str, float]) -> Table:
 
 
 def score(inbox: Inbox, began: dict[str, float], clips: list[Clip], person: str) -> dict[str, Any]:
-    """Count what arrived, and hold it against what the clips show."""
+    """Compare the received events with the contents of the clips; returns the counts."""
     events = [event for _, event in inbox.events]
     kinds = [event["event_type"] for event in events]
     names = {(event["device"], event["boot"], event["seq"]) for event in events}
@@ -251,12 +253,12 @@ def score(inbox: Inbox, began: dict[str, float], clips: list[Clip], person: str)
 
 
 def captured_s(event: dict[str, Any]) -> float:
-    """Return when the frame behind an event was captured, in Unix time."""
+    """Return the capture time of an event's frame, Unix time, s."""
     return datetime.fromisoformat(event["time"]).timestamp()
 
 
 def verdict(result: dict[str, Any]) -> list[str]:
-    """Return what is not as it should be, in words."""
+    """Return a message for each unexpected result."""
     wanted = {
         "match": (1, "the enrolled man gives one match; at the calibrated threshold the model does not tell him apart"),
         "unknown": (1, "the stranger gives one unknown, the other clips none"),

@@ -1,9 +1,9 @@
-"""Counts of instructions, for machines where times are too noisy: `python -m tools.instructions [--write]`.
+"""Count instructions, for machines whose times are too noisy: `python -m tools.instructions [--write]`.
 
-callgrind counts on x86-64, and qemu-user with a plugin counts for aarch64 (`tools/rig/arm64.py` lists what it needs). A
-count is the difference of two processes that do the same work a different number of times, so start-up cancels out.
-Counts are not times: a wide instruction does more than a narrow one, and waiting for memory is not counted. The last
-line is JSON.
+callgrind counts on x86-64; qemu-user with a plugin counts for aarch64 (requirements: `tools/rig/arm64.py`). A count is
+the difference of two processes that repeat the same work a different number of times, which removes the start-up.
+Counts are not times: a wide instruction does more work than a narrow one, and waiting for memory is not counted. The
+last line is JSON.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The consumer's side, as docs/events.md asks for it: deduplicate, and ack only what leaves no gap. Sans-IO.
+"""Reference consumer of one device's events, as docs/events.md describes: deduplicates, and acks only up to a gap.
 
-Not used on the device; it is the reference for consumers of events, for the demo and for the tests.
+It does no I/O. Subscriber, proofs and tests use it; the device does not.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from edge.events.messages import Ack
 
 
 class Ledger:
-    """Which events of one device have arrived."""
+    """The events of one device that have arrived."""
 
     def __init__(self) -> None:
         self._up_to: dict[str, int] = {}  # boot → highest seq without a gap below it
-        self._beyond: dict[str, set[int]] = {}  # boot → what arrived beyond a gap
+        self._beyond: dict[str, set[int]] = {}  # boot → numbers that arrived beyond a gap
 
     def receive(self, event: Event) -> bool:
-        """Note an event; True if it is new, False if it has come before."""
+        """Record an event; returns True where it is new, False where it has arrived before."""
         up_to, beyond = self._up_to.setdefault(event.boot, 0), self._beyond.setdefault(event.boot, set())
         if event.seq <= up_to or event.seq in beyond:
             return False
@@ -26,12 +26,12 @@ class Ledger:
         return True
 
     def will_not_come(self, oldest: Ack) -> None:
-        """Take `publisher.oldest` of a state: what is missing of that boot below it was dropped on the device."""
+        """Process `publisher.oldest` of a state: missing events of that boot below it were dropped on the device."""
         self._up_to[oldest.boot] = max(self._up_to.get(oldest.boot, 0), oldest.seq - 1)
         self._close_gap(oldest.boot)
 
     def ack(self, boot: str) -> Ack:
-        """Return what may be published on `…/ack`: everything up to it has arrived or never will."""
+        """Return the ack to publish on `…/ack`: all events up to it have arrived or were dropped."""
         return Ack(boot=boot, seq=self._up_to.get(boot, 0))
 
     def _close_gap(self, boot: str) -> None:

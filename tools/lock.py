@@ -1,7 +1,8 @@
-"""Lock what an installation fetches: `python -m tools.lock` writes systemd/locked/*.txt. Needs uv (`pip install uv`).
+"""Lock the packages of an installation: `python -m tools.lock` writes systemd/locked/*.txt (`pip install uv` first).
 
-Each file pins versions and the hashes of all their files, for every platform and Python. `base.txt` is the product, the
-others what an extra adds, `build.txt` what builds the product itself. Versions are those of tools/constraints.txt.
+Each file pins versions and the hashes of all their files, for every platform and Python. `base.txt` holds the product's
+dependencies, `build.txt` those of its build, each other file those that an extra adds. Versions are those of
+tools/constraints.txt.
 """
 
 from __future__ import annotations

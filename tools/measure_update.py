@@ -1,6 +1,6 @@
-"""Measure how fast a model update goes over a pty: `python -m tools.measure_update`. The last line is one JSON object.
+"""Measure the speed of a model update over a pty: `python -m tools.measure_update`. The last line is one JSON object.
 
-Both ends are the real ones, in two processes, with encryption, framing and the device's disk; vision is not part of it.
+Host and device run the real code in two processes, with encryption, framing and the device's disk, without vision.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def measure(path: Path, code: str) -> list[float]:
-    """Send several updates; returns MB/s of each."""
+    """Send several updates; returns the speed of each, MB/s."""
     speeds: list[float] = []
     with closing(SerialPort(str(path))) as port:
         client = Client(port, canonical(code), os.urandom, time.monotonic)

@@ -1,7 +1,7 @@
-"""List what an installation holds, as CycloneDX 1.6: `python -m tools.sbom --out sbom.json`; without --out, printed.
+"""Write the bill of materials, CycloneDX 1.6: `python -m tools.sbom --out sbom.json`; without --out it is printed.
 
-Libraries are those of `systemd/locked/`, with the hashes of the files that may be installed, and the extra that brings
-each. Models are those of the manifest, with hash, licence and origin. The list is the same for every machine and run.
+Libraries are those of `systemd/locked/`, with the hashes of the files that may be installed, and the extra of each.
+Models are those of the manifest, with hash, licence and origin. Equal input gives an equal list on every machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME = "edge-face-runtime"
 
 
 def document() -> str:
-    """Return the list as CycloneDX JSON."""
+    """Return the bill of materials as CycloneDX JSON."""
     bom = Bom()
     product = Component(
         name=NAME,
@@ -43,7 +43,7 @@ def document() -> str:
     bom.components.update([*_libraries(), *_models()])
     bom.register_dependency(product, bom.components)
     written = json.loads(JsonV1Dot6(bom).output_as_string())
-    del written["metadata"]["timestamp"], written["serialNumber"]  # the same input gives the same list
+    del written["metadata"]["timestamp"], written["serialNumber"]  # they would differ at each run
     written["serialNumber"] = uuid5(NAMESPACE_URL, json.dumps(written, sort_keys=True)).urn
     return json.dumps(written, indent=1, sort_keys=True)
 
@@ -85,7 +85,7 @@ def _models() -> Iterator[Component]:
 
 
 def main() -> int:
-    """Write or print the list; returns the exit code."""
+    """Write or print the bill of materials; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.sbom", description=__doc__)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()

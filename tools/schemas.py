@@ -1,4 +1,4 @@
-"""Write docs/schema and docs/asyncapi.json from the types that the device itself uses: `python -m tools.schemas`."""
+"""Write docs/schema and docs/asyncapi.json from the types that the device uses: `python -m tools.schemas`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def files() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _portable(value: Any) -> Any:
-    r"""Return a schema whose patterns are those of JSON Schema: ECMA's, where `$` is the very end and `\Z` unknown."""
+    r"""Return a schema with ECMA patterns, as JSON Schema requires: `$` matches only the end, `\Z` does not exist."""
     if isinstance(value, dict):
         return {
             key: inner.replace(r"\Z", "$").replace(r"\"", '"') if key == "pattern" else _portable(inner)

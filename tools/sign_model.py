@@ -1,7 +1,7 @@
-"""Make the signed file of a model update: `python -m tools.sign_model MANIFEST --key KEY --release N --out BUNDLE`.
+"""Write the signed file of a model update: `python -m tools.sign_model MANIFEST --key KEY --release N --out BUNDLE`.
 
-The key is an Ed25519 private key, PEM: `openssl genpkey -algorithm ed25519 -out signer.pem`. What a device must trust,
-[provision] update_key, is printed.
+The key is an Ed25519 private key, PEM: `openssl genpkey -algorithm ed25519 -out signer.pem`. The command prints the
+public key for the device's setting [provision] update_key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge.models.manifest import MANIFEST
 
 
 def main() -> int:
-    """Sign; returns the exit code."""
+    """Write the signed file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, nargs="?", default=MANIFEST, help="default: the built-in models")
     parser.add_argument("--key", type=Path, required=True)

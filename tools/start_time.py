@@ -1,8 +1,8 @@
-"""Compare how long checkouts take to load the models: `python -m tools.start_time CHECKOUT CHECKOUT…`.
+"""Compare the time that checkouts take to load the models: `python -m tools.start_time CHECKOUT CHECKOUT…`.
 
-Each is run in turn, every other round in reverse, by this Python: one process a run, which loads detector and embedder
-with the self-test as vision does, then loads them again as a reload does. The last line is one JSON object:
-milliseconds of processor time, medians, and the medians of the rounds' ratios to the first checkout.
+The checkouts run in turns, every other round in reverse, with this Python. One process per run loads detector and
+embedder with the self-test, as vision does, then loads them again, as a reload does. The last line is one JSON object:
+medians of processor time, ms, and medians of the rounds' ratios to the first checkout.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def compare(checkouts: list[Path], rounds: int) -> dict[str, dict[str, Figures]]
 
 
 def measure(checkout: Path) -> Figures:
-    """Load the models of one checkout in a new process; its folder comes first in the search path of modules."""
+    """Load the models of one checkout in a new process whose module search path begins with its folder."""
     done = subprocess.run([sys.executable, "-c", _LOAD], cwd=checkout, check=True, capture_output=True, text=True)
     figures: Figures = json.loads(done.stdout)
     return figures

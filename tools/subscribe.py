@@ -1,10 +1,10 @@
-"""Receive one device's events as docs/events.md asks of a consumer: deduplicated, kept, then acknowledged.
+"""Receive one device's events as docs/events.md describes: deduplicate, store, then acknowledge.
 
     python -m tools.subscribe --device glasses-7 --to events.jsonl --ack
 
-Every event is printed once, as one line of JSON. With `--to` it is appended to a file first, and synced: the file is
-what was received, and is read again at the next start. `--ack` needs it, because the device forgets what is
-acknowledged. A password is read from the environment variable EDGE_MQTT_PASSWORD, never from the command line.
+Every event is printed once, as one line of JSON. With `--to` it is first appended to a file and synced. The file holds
+all received events and is read at the next start. `--ack` needs `--to`, because the device deletes acknowledged events.
+The password comes from the environment variable EDGE_MQTT_PASSWORD, never from the command line.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PASSWORD_VARIABLE = "EDGE_MQTT_PASSWORD"  # noqa: S105  # its name, not its valu
 
 
 class Journal:
-    """Events in a file, one line each; what a power failure left half written is cut off."""
+    """Events in a file, one line each. An incomplete last line (after a power failure) is removed."""
 
     def __init__(self, path: Path, device: str) -> None:
-        """Open or make the file; raises EventError where it cannot be, or a whole line is no event of this device."""
+        """Open or create the file; raises EventError where that fails or a complete line is no event of this device."""
         self._path = path
         try:
             content = path.read_bytes() if path.exists() else b""
@@ -42,7 +42,7 @@ class Journal:
             self.events = [decode(line) for line in content[:whole].splitlines()]
             with path.open("ab") as f:
                 f.truncate(whole)
-            sync_folder(path.parent)  # a file that is new must not be gone after a power failure
+            sync_folder(path.parent)  # a new file must survive a power failure
         except OSError as e:
             raise EventError(f"{path}: cannot be opened: {e.strerror}", "name another file with --to") from None
         except EventError as e:
@@ -52,7 +52,7 @@ class Journal:
                 raise EventError(f"{path}: holds events of {event.device!r}", "name one file a device")
 
     def append(self, event: Event) -> None:
-        """Return once the event is on the disk; raises OSError."""
+        """Write and sync an event; raises OSError."""
         with self._path.open("ab") as f:
             f.write(encode(event) + b"\n")
             f.flush()
@@ -60,21 +60,21 @@ class Journal:
 
 
 class Subscriber:
-    """What becomes of each message; `said` takes each event once."""
+    """Processes messages; `said` gets each event once."""
 
     def __init__(self, base: str, said: Callable[[Event], None], journal: Journal | None) -> None:
         self._base, self._said, self._journal = base, said, journal
         self._device = base.rpartition("/")[2]
         self._ledger = Ledger()
-        self._failed = False  # an event that the ledger has noted could not be kept
+        self._failed = False  # an event of the ledger could not be stored
         for event in journal.events if journal is not None else ():
             self._ledger.receive(event)
 
     def receive(self, topic: str, payload: bytes) -> Ack | None:
-        """Take a message; return what may be acknowledged after it. Raises EventError for what is not valid.
+        """Process a message; returns the ack to send. Raises EventError for an invalid message.
 
-        OSError passes through where an event cannot be kept. Nothing is taken from then on: an ack is cumulative, so
-        any further one would have the device forget that event. The next start gets it again.
+        Raises OSError where an event cannot be stored. No message is accepted afterwards: acks are cumulative, so a
+        later ack would make the device delete that event. The next start receives it again.
         """
         if self._failed:
             return None
@@ -108,7 +108,7 @@ class Subscriber:
 
 
 def _client(device: str, username: str | None, ca: str | None) -> paho.Client:
-    """Make a client with a lasting session: the broker keeps events while it is away."""
+    """Return a client with a persistent session: the broker stores events while the client is away."""
     client = paho.Client(
         CallbackAPIVersion.VERSION2, client_id=f"subscribe-{device}", protocol=paho.MQTTv311, clean_session=False
     )

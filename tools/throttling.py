@@ -1,9 +1,10 @@
-"""Measure what the modes cost: CPU seconds a minute of the real vision process on one video, mode by mode.
+"""Measure the CPU time of each power mode: CPU seconds per minute of the real vision process on one video.
 
     python -m tools.throttling VIDEO… [--seconds 40] [--size 640x480] [--fps 15]
 
-Needs umockdev-run: the process runs unmodified on a fake battery, whose charge and charger choose the mode. The video
-is played in a loop in real time. The last line is one JSON object. Times are CPU times, so other load matters little.
+The command needs umockdev-run: the unmodified process runs with a simulated battery, whose charge and charger select
+the mode. The video is played in a loop in real time. The last line is one JSON object. CPU times hardly depend on other
+load.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ E: SUBSYSTEM=thermal
 A: type=cpu-thermal\\n
 A: temp={temp}\\n
 """
-# name: mode, charger, charge, temperature; heat on mains allows all that the saver may do, a scarce battery the floor
+# name: mode, charger, charge in %, temperature in m°C. Heat on mains gives the saver its highest rates, a low battery
+# the floor rates.
 _CASES = {
     "active": ("active", "Charging", 90, 50000),
     "saver, at most": ("saver", "Charging", 90, 77000),
@@ -50,7 +52,7 @@ _START_S = 30.0
 
 
 def main() -> None:
-    """Measure every mode and print what was found."""
+    """Measure every mode and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, default=40.0)
@@ -118,7 +120,7 @@ def _measure(case: str, folder: Path, clip: Path, arguments: argparse.Namespace)
 
 
 def _wait(path: Path, mode: str) -> VisionState:
-    """Wait until the process has seen the video for some seconds in the mode: faces in it are decided then."""
+    """Wait until the process has run some seconds in the mode, so that the video's faces are decided."""
     end_s = time.monotonic() + _START_S
     settled_s: float | None = None
     while time.monotonic() < end_s:

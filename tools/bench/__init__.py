@@ -1,1 +1,1 @@
-"""Comparisons for the workbench: other forms of the shipped network, and other systems beside this one."""
+"""Comparisons that need no device: other forms of the shipped network, and other face recognition systems."""

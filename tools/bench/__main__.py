@@ -1,4 +1,4 @@
-"""python -m tools.bench: comparisons that a device does not need. Options and output are those of `edge-bench`."""
+"""python -m tools.bench: comparisons for developers. Options and output are like those of `edge-bench`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bench() -> None:
 @click.option("--rounds", default=100, show_default=True, help="Runs of each form, side by side.")
 @with_output
 def forms_command(name: str, rounds: int, output: Output) -> None:
-    """Time int8 against float32, plain int8 and the machine's own limit."""
+    """Compare the time of int8 with float32, plain int8 and the machine's limit."""
     from tools.bench import model_forms  # noqa: PLC0415  # a command loads only what it needs
 
     finish_measurement("forms", lambda: model_forms.measure(name, rounds=rounds), output)
@@ -37,7 +37,7 @@ def forms_command(name: str, rounds: int, output: Output) -> None:
 @click.option("--pairs", default=600, show_default=True, help="How many of LFW's 6,000 pairs; 0: none.")
 @with_output
 def peers_command(data: Path | None, pairs: int, output: Output) -> None:
-    """Show one video to this runtime and to what a user would take instead."""
+    """Compare this runtime with other face recognition systems on one video."""
     from tools.bench import peers  # noqa: PLC0415  # a command loads only what it needs
 
     finish_measurement("peers", lambda: peers.measure(data or peers.DATA, pairs=pairs), output)
@@ -47,7 +47,7 @@ def peers_command(data: Path | None, pairs: int, output: Output) -> None:
 @click.option("--rounds", default=40, show_default=True, help="Embeddings of each embedder, in turns.")
 @with_output
 def embedders_command(rounds: int, output: Output) -> None:
-    """Show one video to this runtime with each embedder that an owner can choose."""
+    """Compare the selectable embedders of this runtime on one video."""
     from tools.bench import embedders  # noqa: PLC0415  # a command loads only what it needs
 
     finish_measurement("embedders", lambda: embedders.measure(rounds), output)
@@ -60,7 +60,7 @@ def embedders_command(rounds: int, output: Output) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
 def report_command(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Make one HTML page of earlier --json outputs (FILES); without, of model, pipeline and match, measured now."""
+    """Write an HTML page from --json outputs (FILES); without FILES, measure model, pipeline and match first."""
     everything = {
         "model": lambda: model.measure("lightcnn9"),
         "pipeline": lambda: pipeline.measure(None),
@@ -73,13 +73,13 @@ def report_command(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
 
 def _shown(path: Path) -> dict[str, Any]:
-    """Return an earlier report that can be shown; raises BenchError for one that has not the form of its command."""
+    """Return a report from a file; raises BenchError where it does not have its command's format."""
     found = baseline.load(path)
     baseline.check_form(found, path)
     try:
         report.page([(found, rows_of(found))])
     except (KeyError, TypeError, ValueError, AttributeError) as e:
-        remedy = f"write it anew with this version: edge-bench {found['command']} --json > FILE"
+        remedy = f"write it again with this version: edge-bench {found['command']} --json > FILE"
         raise BenchError(f"{path}: has not the form of a report of '{found['command']}' ({e!r})", remedy) from None
     return found
 

@@ -1,9 +1,9 @@
-"""`python -m tools.bench embedders`: what an owner pays who chooses another embedder, on one video of two visits.
+"""`python -m tools.bench embedders`: processor time and energy of the selectable embedders, on a video of two visits.
 
-The pipeline watches the video of `peers` once with each embedder, the man enrolled with it. Processor time is measured,
-decoding left out. Energy is an estimate: the frames, looks and embeddings of the run at a board's first-guess costs
-(`edge/power/costs.py`), with the cost of an embedding multiplied by the embedder's time over that of LightCNN-9, which
-those costs are for. Both embedders are timed in turns.
+The pipeline processes the video of `peers` once with each embedder, with the man enrolled by the same embedder. The
+processor time is measured without video decoding. The energy is an estimate: frames, looks and embeddings of the run,
+times a board's initial cost estimates (`edge/power/costs.py`). Those costs are for LightCNN-9, so the cost of an
+embedding is multiplied by the ratio of embedding times, measured in turns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ROUNDS = 40
 
 
 def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
-    """Return a row for each embedder, and how many times the first one's the second one costs; raises EdgeError."""
+    """Return a row per embedder, and the ratios of the second one's costs to the first one's; raises EdgeError."""
     times = _times(rounds)
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name, progress.bar("embedders", 2) as advance:
         folder, rows = Path(name), []
@@ -54,7 +54,7 @@ def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
 
 
 def watch(model: str, clip: str, pictures: str, visits: list[list[int]], data_dir: str) -> dict[str, Any]:
-    """Enrol the man with this embedder, and let the pipeline watch the clip; for the worker."""
+    """Enrol the man with this embedder, and run the pipeline on the clip; runs in the worker process."""
     cv2.setNumThreads(1)
     config = Config(device=DeviceConfig(data_dir=data_dir), recognition=RecognitionConfig(model=model))
     config.data_dir.mkdir(parents=True)
@@ -81,7 +81,7 @@ def watch(model: str, clip: str, pictures: str, visits: list[list[int]], data_di
 
 
 def energy(row: dict[str, Any], embedding_over_first: float) -> dict[str, float]:
-    """Return the estimated energy of one visit on the board, beyond what the idle board draws, J."""
+    """Return the estimated energy of one visit on the board, J, without the idle power of the board."""
     costs = PRIORS[BOARD].costs
     embeddings_j = row["embeddings"] * costs.embed_j * embedding_over_first
     joules = row["frames"] * costs.capture_j + row["looks"] * costs.look_j + embeddings_j
@@ -92,7 +92,7 @@ def energy(row: dict[str, Any], embedding_over_first: float) -> dict[str, float]
 
 
 def _times(rounds: int) -> dict[str, float]:
-    """Return the time of an embedding over that of the first embedder's, both on one thread, in turns."""
+    """Return embedder → time of an embedding relative to the first embedder's; one thread, in turns."""
     runs = {}
     for name in EMBEDDERS:
         entry = load_manifest().embedder(name)

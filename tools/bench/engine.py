@@ -1,4 +1,4 @@
-"""Raw onnxruntime sessions: for what is no model of the product. The only module here that knows an engine."""
+"""Raw onnxruntime sessions, for networks that are no models of the product."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edge.models.exact import multiply_exactly
 from edge.models.onnxfile import Graph, Node, write
 
 Array = NDArray[Any]
-# (rows, side) of the products that are tried as the machine's peak: (rows, side) times (side, side). The greatest
-# throughput of all counts: which shape an engine likes best depends on its kernels and on the caches.
+# (rows, side) of the products that measure the machine's peak: (rows, side) times (side, side). The highest throughput
+# counts, because the fastest shape depends on the engine's kernels and on the caches.
 _PEAK_SHAPES = ((256, 256), (256, 512), (512, 512), (1024, 512), (512, 1024))
-_CHAIN = 8  # products one after the other, so that entering and leaving int8 do not count
+_CHAIN = 8  # consecutive products, so that conversion to and from int8 hardly counts
 
 
 def session(model: bytes, threads: int = 1) -> Any:
@@ -32,7 +32,7 @@ def session(model: bytes, threads: int = 1) -> Any:
 
 
 def evaluate(graph: Graph, wanted: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run a network once and return the named tensors, inner ones as well."""
+    """Run a network once and return the named tensors, which may be inner ones."""
     outputs = {name: graph.outputs.get(name, ("n", "c", "h", "w")) for name in wanted}
     exposed = Graph(graph.nodes, graph.tensors, graph.inputs, outputs, graph.opsets, graph.ir_version)
     found = session(write(exposed)).run(list(wanted), dict(inputs))
@@ -40,11 +40,11 @@ def evaluate(graph: Graph, wanted: Sequence[str], inputs: Mapping[str, Array]) -
 
 
 def integer_products(threads: int = 1) -> dict[str, tuple[float, Callable[[], object]]]:
-    """Return int8 matrix products to be timed: name → (multiply-accumulates in billions, the product).
+    """Return int8 matrix products for timing: name → (multiply-accumulates in billions, the product).
 
-    uint8 activations times constant int8 weights, as in the networks: the form for which VNNI and dot-product
-    instructions were made, with weights that the engine has packed in advance. Convolutions are such products with
-    more bookkeeping, so no int8 network can be faster than the best of these.
+    The products multiply uint8 activations by constant, prepacked int8 weights, as the networks do. VNNI and
+    dot-product instructions are made for this form. A convolution is such a product with additional work, so no int8
+    network can be faster than the fastest of these products.
     """
     return {
         f"{rows}×{side}×{side}": (_CHAIN * rows * side * side / 1e9, _products(rows, side, threads))
@@ -55,7 +55,7 @@ def integer_products(threads: int = 1) -> dict[str, tuple[float, Callable[[], ob
 def _products(rows: int, side: int, threads: int) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     tensors: dict[str, Array] = {f"weights{i}": rng.integers(-127, 128, (side, side), np.int8) for i in range(_CHAIN)}
-    # Each has its own zero: onnxruntime cannot shift weights that share one (`edge.models.exact`).
+    # Each product has its own zero point: onnxruntime cannot shift weights that share one (`edge.models.exact`).
     tensors |= {f"weight_zero{i}": np.array(0, np.int8) for i in range(_CHAIN)}
     tensors |= {"scale": np.array(1 / 128, np.float32), "zero": np.array(128, np.uint8)}
     nodes = [Node("QuantizeLinear", ("x", "scale", "zero"), ("x0",))]

@@ -1,11 +1,12 @@
-"""Other forms of a shipped int8 network, made from its own weights: what its speed is compared with.
+"""Other forms of a shipped int8 network, made from its weights, for comparisons of speed.
 
-    float_form   the same network in float32: weights expanded, every quantization of activations taken out
-    plain_form   Max-Feature-Map as the textbook has it, split and maximum, instead of  max(a, b) = b + relu(a − b)
-    quantized    int8 in QDQ form as onnxruntime's own tool writes it: unsigned activations, one scale a tensor, signed
-                 weights with one scale an output channel
+    float_form   the same network in float32: dequantized weights, no quantization of activations plain_form
+    Max-Feature-Map as split and maximum, instead of  max(a, b) = b + relu(a − b) quantized    int8 in QDQ form as
+    onnxruntime's tool writes it: unsigned activations with one scale per tensor, signed
+                 weights with one scale per output channel
 
-`quantized(plain_form(float_form(shipped)))` is the plain QDQ export of the same weights, so no second file is kept.
+`quantized(plain_form(float_form(shipped)))` is the plain QDQ export of the same weights. No second model file is
+needed.
 """
 
 from __future__ import annotations
@@ -21,20 +22,22 @@ from edge.errors import ModelError
 from edge.models.onnxfile import Graph, Node, expand_weights, integers, used
 
 Array = NDArray[Any]
-Range = tuple[float, float]  # least and greatest value of an activation
+Range = tuple[float, float]  # lowest and highest value of an activation
 
-_PASSES_SCALE = frozenset({"Split", "MaxPool", "Flatten", "Reshape", "Identity"})  # take the grid of their input
+_PASSES_SCALE = frozenset(
+    {"Split", "MaxPool", "Flatten", "Reshape", "Identity"}
+)  # operators that keep the scale of their input
 _FLOAT_OPS = _PASSES_SCALE | {"Conv", "Add", "Relu", "Max"}
 
 
 def float_form(graph: Graph) -> Graph:
     """Return the network without quantization; raises ModelError where it uses operators that have no float form.
 
-    A grid that begins at zero behind a convolution is its relu: the tools that quantize fold the one into the other.
+    A quantization after a convolution whose range starts at zero stands for a relu: quantization tools merge the two.
     """
     expanded = expand_weights(graph)
     producer = {name: node for node in graph.nodes for name in node.outputs}
-    same: dict[str, str] = {}  # output of a quantization → what went in
+    same: dict[str, str] = {}  # output of a quantization → its input
     nodes = []
     for node in expanded.nodes:
         inputs = tuple(same.get(name, name) for name in node.inputs)
@@ -58,9 +61,9 @@ def _from_zero(node: Node, graph: Graph) -> bool:
 
 
 def plain_form(graph: Graph) -> Graph:
-    """Return a float network with each b + relu(a − b) as the maximum of the two halves of one convolution.
+    """Return a float network with each b + relu(a − b) replaced by the maximum of two halves of one convolution.
 
-    A network that has none of these sums is returned as it is: it is plain already.
+    A network without such sums is returned unchanged.
     """
     producer = {name: node for node in graph.nodes for name in node.outputs}
     tensors, replaced, gone = dict(graph.tensors), {}, set()
@@ -87,16 +90,16 @@ def plain_form(graph: Graph) -> Graph:
 
 
 def activations(graph: Graph) -> list[str]:
-    """Return the tensors of a float network that get a grid of their own when it is quantized."""
+    """Return the tensors of a float network that get their own scale in quantization."""
     made = [node.outputs[0] for node in graph.nodes if node.op not in _PASSES_SCALE]
     return [*graph.inputs, *made]
 
 
 def quantized(graph: Graph, ranges: Mapping[str, Range]) -> Graph:
-    """Return a float network in int8, QDQ form; `ranges` holds those of `activations`."""
+    """Return a float network in int8, QDQ form; `ranges` holds the ranges of `activations`."""
     tensors: dict[str, Array] = {}
-    grid_of: dict[str, str] = {}  # activation → the tensor whose grid it has
-    dequantized: dict[str, str] = {}  # activation → its name behind the pair
+    grid_of: dict[str, str] = {}  # activation → the tensor whose scale it has
+    dequantized: dict[str, str] = {}  # activation → its name after dequantization
     nodes: list[Node] = []
 
     def enter(name: str, grid: str) -> None:
@@ -125,7 +128,7 @@ def quantized(graph: Graph, ranges: Mapping[str, Range]) -> Graph:
 
 
 def _halves(total: Node, producer: Mapping[str, Node]) -> tuple[Node, Node, Node] | None:
-    """Return (relu, convolution of a − b, convolution of b) of a sum that is a Max-Feature-Map."""
+    """Return (relu, convolution of a − b, convolution of b) of a sum, None where it is no Max-Feature-Map."""
     for excess, second in (total.inputs, total.inputs[::-1]):
         relu, b = producer.get(excess), producer.get(second)
         difference = producer.get(relu.inputs[0]) if relu is not None and relu.op == "Relu" else None
@@ -139,7 +142,7 @@ def _halves(total: Node, producer: Mapping[str, Node]) -> tuple[Node, Node, Node
 def _quantize_weights(
     node: Node, graph: Graph, tensors: dict[str, Array], nodes: list[Node], input_scale: Array
 ) -> tuple[str, str]:
-    """Add the int8 weight and the int32 bias of one convolution; return their names behind dequantization."""
+    """Add the int8 weight and the int32 bias of one convolution; returns their names after dequantization."""
     weight, bias = graph.tensors[node.inputs[1]], graph.tensors[node.inputs[2]]
     scale = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1), 1e-8).astype(np.float32) / np.float32(127)
     steps = scale * input_scale
@@ -159,7 +162,7 @@ def _quantize_weights(
 
 
 def _grid(low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return scale and zero point of 256 steps that hold 0 and the range."""
+    """Return scale and zero point of 256 steps that cover the range and 0."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max(high - low, 1e-8) / 255
     return np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)

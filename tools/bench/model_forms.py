@@ -1,7 +1,6 @@
-"""`python -m tools.bench forms`: how far the shipped int8 network is from float32, plain int8 and the machine's limit.
+"""`python -m tools.bench forms`: compare the shipped int8 network with float32, plain int8 and the machine's limit.
 
-Forms of one network are compared in interleaved runs through the product's own embedder, so each sees the same session
-options, the same preprocessing and the same noise.
+The forms run in turns through the product's embedder, with equal session options, preprocessing and load.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SHIPPED, _PLAIN, _FLOAT, _FLOAT_SAME = "int8", "int8 plain QDQ", "fp32", "fp32 
 
 
 def measure(name: str, *, rounds: int = 100) -> dict[str, Any]:
-    """Time the shipped file, its other forms and bare int8 products in turn, on one thread; raises EdgeError."""
+    """Time the shipped file, its other forms and bare int8 products in turns, on one thread; raises EdgeError."""
     entry = load_manifest().embedder(name)
     made = make_forms(entry)
     embedders = {form: Embedder(entry, OnnxRuntime(write(graph), 1)) for form, graph in made.items()}
@@ -84,7 +83,7 @@ def _activations(
 
 
 def _ranges(graph: Graph, entry: EmbedderEntry) -> dict[str, forms.Range]:
-    """Return least and greatest value of each activation over the golden crops."""
+    """Return the lowest and highest value of each activation over the golden crops."""
     names = forms.activations(graph)
     found = _activations(graph, names, entry, golden.crops(entry.contract))
     return {n: (min(float(f[n].min()) for f in found), max(float(f[n].max()) for f in found)) for n in names}

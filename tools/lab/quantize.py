@@ -37,7 +37,7 @@ RANGES = {
     "entropy": Ranges(CalibrationMethod.Entropy),
 }
 _ENTROPY_BINS = 2048  # candidate ranges; the default of `quantize_static`, 128, equals the levels: one candidate
-# Chosen among six settings on validation crops; `python -m tools.lab calibrations` compares them.
+# Chosen among six settings (docs/model-card.md); `python -m tools.lab calibrations` compares the four above.
 SHIPPED = RANGES["percentile 99.99"]
 
 

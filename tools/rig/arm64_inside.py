@@ -1,4 +1,4 @@
-"""What the emulated device does: golden self-tests on both back ends, an enrolment, two scenes. One line of JSON."""
+"""Runs on the emulated device: golden self-tests on both back ends, an enrolment, two clips. Prints a line of JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FRAMES = 45
 
 
 def golden_self_test(backend: str) -> dict[str, Any]:
-    """Return the least cosine to the recorded embeddings."""
+    """Return the lowest cosine to the recorded embeddings."""
     entry = load_manifest().embedder("lightcnn9")
     embedder = load_embedder(entry, backend, 1, MANIFEST.parent)
     content = entry.golden.locate(MANIFEST.parent).read_bytes()
@@ -30,7 +30,7 @@ def golden_self_test(backend: str) -> dict[str, Any]:
 
 
 def recognised(folder: Path) -> dict[str, Any]:
-    """Enrol the man of the footage, then see him, and a view with nobody."""
+    """Enrol the man of the footage, then run the pipeline on his clip and on a clip without people."""
     config = pipeline.configured(folder / "data")
     pipeline.enrol(config, folder / "pictures", scenes.enrolment_pictures()[::5])
     seen = {scene.name: scene for scene in scenes.scenes(_FRAMES)}

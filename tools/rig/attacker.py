@@ -1,9 +1,10 @@
-"""What a process that was taken over does to the others: `python3 attacker.py BEGIN [--harmless] [FOLDER TARGET…]`.
+"""Simulates a compromised process that attacks others: `python3 attacker.py BEGIN [--harmless] [FOLDER TARGET…]`.
 
-It signals every process that starts, opens its root folder, memory, environment and descriptors, attaches to it as a
-debugger, and, in a FOLDER that it may write, puts links to each TARGET under the names that others open there. It
-begins when the file BEGIN is there, with the processes above the number in it: attackers leave each other alone.
-It goes on until SIGTERM, and then prints what it reached. It needs nothing but Python, and runs in the proof's machine.
+The attacker acts on every process that starts: it sends signals, opens root folder, memory, environment and
+descriptors, and attaches as a debugger. In a FOLDER that it may write it creates links to each TARGET, under the names
+that other processes open there. It starts when the file BEGIN exists, and attacks only processes with ids above the
+number in it, so attackers do not attack each other. It ends at SIGTERM and prints the acts that succeeded. It needs
+only Python, and runs in the proof's machine.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _POLL_S = 0.002
-_AHEAD = 60  # process ids beyond the newest known one that are looked at in each round
-_PACE = ((0.3, 0.0), (5.0, 0.02), (float("inf"), 0.5))  # up to this age, s: attacked after so long again, s
+_AHEAD = 60  # process ids above the newest known one that each round checks
+_PACE = ((0.3, 0.0), (5.0, 0.02), (float("inf"), 0.5))  # (highest age of a process, s; pause between attacks on it, s)
 _LINKS_EVERY_S = 0.2
 _PTRACE_SEIZE, _PTRACE_DETACH = 0x4206, 17  # include/uapi/linux/ptrace.h
 _STORE = "var/lib/edge/templates.edge"
@@ -86,7 +87,7 @@ class Attacker:
         self._folder = folder
         self._targets = itertools.cycle(targets)
         self._newest = newest
-        self._alive: dict[int, float] = {}  # since when each is known, s
+        self._alive: dict[int, float] = {}  # process id → time when it was first seen, s
         self._next_s: dict[int, float] = {}
         self._next_links_s = 0.0
         self.seen: set[int] = set()
@@ -94,7 +95,7 @@ class Attacker:
         self.links = 0
 
     def round(self) -> None:
-        """Look for processes that are new, and attack all that are there."""
+        """Find new processes, and attack all known ones."""
         now_s = time.monotonic()
         for pid in range(self._newest + 1, self._newest + _AHEAD):
             if _exists(pid):

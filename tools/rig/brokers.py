@@ -1,4 +1,4 @@
-"""Real brokers: amqtt, which pip installs, mosquitto where the system has it; and a consumer of events."""
+"""Real brokers (amqtt from pip, mosquitto where installed), and a consumer of events."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ asyncio.run(main())
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
-    """Wait for a condition; fail saying `what` did not come."""
+    """Wait for a condition; raises AssertionError with `what` after the deadline."""
     end_s = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end_s:
@@ -59,9 +59,9 @@ def free_port() -> int:
 
 @cache
 def silent_port() -> int:
-    """Return a port of this machine that refuses connections for as long as this process lives.
+    """Return a port of this machine that refuses connections during the life of this process.
 
-    It is taken and never listened on, so that nobody's broker can be there: what a test sends stays with the test.
+    The port is bound but not listened on, so no broker can use it: no message of a test can reach one.
     """
     taken = socket.socket()
     taken.bind(("127.0.0.1", 0))
@@ -71,7 +71,7 @@ def silent_port() -> int:
 
 
 class _Broker:
-    """A broker in a process of its own, on one port for all its lives."""
+    """A broker process that keeps its port over restarts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ class _Broker:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start, and return when connections are taken."""
+        """Start the broker, and wait until it accepts connections."""
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         until(self._answers, "the broker takes connections")
@@ -101,31 +101,31 @@ class _Broker:
             self._process = None
 
     def kill(self) -> None:
-        """As a power failure would."""
+        """Kill the broker, like a power failure."""
         self.end(signal.SIGKILL)
 
     def reload(self) -> None:
-        """Have passwords and ACLs read again."""
+        """Make the broker reload passwords and ACLs."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
 
 class Amqtt(_Broker):
-    """MQTT 3.1.1 only, nothing kept."""
+    """amqtt: MQTT 3.1.1 only, without persistence."""
 
     def command(self) -> list[str]:
         return [sys.executable, "-c", _AMQTT, str(self.port)]
 
 
 class Mosquitto(_Broker):
-    """MQTT 5; `lines` of its configuration come behind the listener."""
+    """mosquitto with MQTT 5; `lines` of its configuration follow the listener."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
         super().__init__(folder)
         self._binary = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if self._binary is None:
             raise Missing("mosquitto is not installed (apt install mosquitto)")
-        user = ["user root"] if os.geteuid() == 0 else []  # or it could not read the test's folder
+        user = ["user root"] if os.geteuid() == 0 else []  # else it could not read the test's folder
         text = [*user, f"listener {self.port} 127.0.0.1", *(lines or ["allow_anonymous true"])]
         (folder / "mosquitto.conf").write_text("\n".join(text) + "\n")
 
@@ -135,7 +135,7 @@ class Mosquitto(_Broker):
 
 
 def password_lines(folder: Path, users: dict[str, str]) -> list[str]:
-    """Make a password file of mosquitto's and return the lines that use it; Missing where it is not installed."""
+    """Write a password file for mosquitto; returns its configuration lines. Raises Missing without mosquitto."""
     if (tool := shutil.which("mosquitto_passwd")) is None:
         raise Missing("mosquitto_passwd is not installed (apt install mosquitto)")
     plain = folder / "users"
@@ -146,7 +146,7 @@ def password_lines(folder: Path, users: dict[str, str]) -> list[str]:
 
 
 class Consumer:
-    """Receives all of one device as docs/events.md asks of a consumer: deduplicates, acks what has no gap."""
+    """Receives all topics of one device as docs/events.md describes: deduplicates, and acks up to a gap."""
 
     def __init__(
         self,
@@ -223,5 +223,5 @@ class Consumer:
         return f"{self.base}/state" in self.last
 
     def say(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
-        """Publish and wait until the broker has it."""
+        """Publish a message and wait until the broker has confirmed it."""
         self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(20)

@@ -1,6 +1,6 @@
-/* A plugin of qemu-user: counts the instructions that the emulated program executes, and prints them at its end.
+/* A qemu-user plugin: counts the instructions that the emulated program executes, and prints the count at its end.
  *
- * QEMU's header is not packaged, so what is used of it stands here; the interface is the first version of QEMU's
+ * QEMU's header is not packaged, so this file declares the functions that it uses: the first version of QEMU's
  * "TCG plugins". Each block of instructions adds its length inline when it is executed. */
 #include <stddef.h>
 #include <stdint.h>

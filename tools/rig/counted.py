@@ -1,7 +1,7 @@
-"""Repeat one piece of the product's work TIMES times, and nothing else: `counted.py SUBJECT TIMES FOLDER`.
+"""Repeat one operation of the product TIMES times, for instruction counters: `counted.py SUBJECT TIMES FOLDER`.
 
-Instruction counters are put around it. It needs the installed product only, no `tools`. Start-up is in every count and
-cancels out in the difference of two. FOLDER holds other forms of the model, which the emulator would make too slowly.
+The script needs the installed product only, no `tools`. The start-up is in every count; the difference of two counts
+removes it. FOLDER holds other forms of the model, because the emulator would take too long to make them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EMBEDDER = "lightcnn9"
 
 
 def embedding(subject: str, folder: Path) -> Work:
-    """Return one embedding by the shipped file or by another form of it, on one thread."""
+    """Return a function that computes one embedding with a form of the model, on one thread."""
     entry = load_manifest().embedder(_EMBEDDER)
     if subject == "embed-int8":
         embedder = load_embedder(entry, "onnxruntime", 1, MANIFEST.parent)
@@ -39,16 +39,16 @@ def embedding(subject: str, folder: Path) -> Work:
 
 
 def detection() -> Work:
-    """Return one look of the detector at a whole view of 640×480."""
+    """Return a function that runs the detector once on a view of 640×480."""
     detector = build_detector(Config())
-    # A picture, not a film: a film is decoded by threads, whose counts would differ from run to run.
+    # A picture, not a video: threads decode a video, and their counts vary from run to run.
     image = cv2.resize(read_image(locate("astronaut")), (scenes.WIDTH_PX, scenes.HEIGHT_PX))
     frame = Frame(np.asarray(image, np.uint8), 0.0, 0)
     return lambda: detector.detect(frame)
 
 
 def main(subject: str, times: int, forms: Path) -> None:
-    """Do it."""
+    """Run the operation."""
     cv2.setNumThreads(1)
     work = detection() if subject == "detect" else embedding(subject, forms)
     for _ in range(times):

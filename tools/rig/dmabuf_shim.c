@@ -1,6 +1,6 @@
-/* Stands in for /dev/udmabuf and /dev/dma_heap/..., which a kernel without them lacks: buffers are plain memfds.
+/* Replaces /dev/udmabuf and /dev/dma_heap/... on kernels without these devices: buffers are plain memfds.
  *
- * libcamera asks these devices for memory that hardware could write into. Its Virtual camera writes with the processor,
+ * libcamera requests memory that hardware could write to. Its Virtual camera writes with the processor,
  * so any memory that can be mapped will do. For LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static int provider = -1; /* what stands for the device */
+static int provider = -1; /* descriptor that replaces the device */
 
 static int is_provider(const char *path)
 {

@@ -1,7 +1,7 @@
-"""A real Home Assistant core with its MQTT integration and nothing else: `hass.py FOLDER PORT`, by its own Python.
+"""Run a Home Assistant core with only its MQTT integration: `hass.py FOLDER PORT`, by the Python that has it.
 
-Each line on standard input is answered by one line of JSON: all devices, entities and states. `tell` asks for no more,
-`call DOMAIN SERVICE ENTITY` calls a service first. What Home Assistant itself complains about goes to standard error.
+Each line on standard input gets one line of JSON as answer: all devices, entities and states. The commands are `tell`,
+and `call DOMAIN SERVICE ENTITY`, which calls a service first. Home Assistant's warnings go to standard error.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from homeassistant.util.yaml import load_yaml
 
 
 async def serve(folder: Path, port: int) -> None:
-    """Connect to the broker, set up FOLDER/automations.yaml if it is there, then answer until standard input ends."""
+    """Connect to the broker, load FOLDER/automations.yaml where it exists, then answer until standard input ends."""
     (folder / "configuration.yaml").touch()
     hass = core.HomeAssistant(str(folder))
     hass.config.skip_pip = True
     loader.async_setup(hass)
     hass.config_entries = config_entries.ConfigEntries(hass, {})
     await bootstrap.async_load_base_functionality(hass)
-    for unused in ("http", "file_upload"):  # the integration wants them for certificates that are uploaded
+    for unused in ("http", "file_upload"):  # the integration requires them for uploaded certificates only
         hass.config.components.add(unused)
     assert await async_setup_component(hass, "homeassistant", {})
     await hass.async_start()
@@ -58,11 +58,11 @@ async def serve(folder: Path, port: int) -> None:
             domain, service, entity = rest
             await hass.services.async_call(domain, service, {"entity_id": entity}, blocking=True)
         await hass.async_block_till_done()
-        print(json.dumps(_told(hass), default=str), flush=True)
+        print(json.dumps(_snapshot(hass), default=str), flush=True)
     await hass.async_stop()
 
 
-def _told(hass: Any) -> dict[str, Any]:
+def _snapshot(hass: Any) -> dict[str, Any]:
     devices = device_registry.async_get(hass).devices.values()
     entities = entity_registry.async_get(hass).entities.values()
     return {

@@ -1,6 +1,6 @@
-"""A Debian of its own with a real systemd as PID 1, in namespaces: what a device is, but for its kernel and hardware.
+"""A Debian with a real systemd as PID 1 in namespaces: a device without its own kernel and hardware.
 
-Needs root, debootstrap and access to packages. The bare tree is made once and kept; each machine is a layer over it.
+It needs root, debootstrap and access to packages. The bare tree is made once and cached. Each machine is an overlay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,mosquitto,ca-certific
 _CONTROLLERS = ("systemd", "memory", "pids", "cpu", "cpuacct", "cpuset", "devices", "freezer", "blkio")
 _BOOT_S, _COMMAND_S = 60.0, 600.0
 
-# $1: the root. Runs in new namespaces; what it mounts is gone with them.
+# $1: the root. The script runs in new namespaces; its mounts end with them.
 _INIT = f"""
 set -e
 cd "$1"
@@ -73,7 +73,7 @@ def tree(say: Callable[[str], None], release: str = RELEASE, packages: str = PAC
 
 @contextmanager
 def made_once(path: Path) -> Iterator[Path]:
-    """Give a folder to be filled, which is `path` when all went well: a tree that is there is whole."""
+    """Yield a folder to fill, and rename it to `path` on success, so an existing tree is complete."""
     part = path.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def made_once(path: Path) -> Iterator[Path]:
 
 
 def debootstrap(folder: Path, release: str, packages: str, *options: str) -> None:
-    """Put a small Debian with these packages into a folder; raises Missing where it cannot."""
+    """Install a minimal Debian with these packages into a folder; raises Missing where that fails."""
     command = ["debootstrap", *options, "--variant=minbase", f"--include={packages}", release, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -90,7 +90,7 @@ def debootstrap(folder: Path, release: str, packages: str, *options: str) -> Non
 
 
 def laid_over(folder: Path, *layers: Path) -> Path:
-    """Mount `folder`/root: what the layers hold, the first one uppermost, and what is written stays in `folder`."""
+    """Mount an overlay at `folder`/root: the layers, the first one uppermost; changes are written to `folder`."""
     root = folder / "root"
     for part in (root, folder / "upper", folder / "work"):
         part.mkdir(parents=True)
@@ -100,16 +100,16 @@ def laid_over(folder: Path, *layers: Path) -> Path:
 
 
 class Machine:
-    """One machine over the bare tree and the folders of `layers`; what it writes lies in `folder` until it is gone."""
+    """A machine over the bare tree and the folders of `layers`; its changes are written to `folder`."""
 
     def __init__(self, folder: Path, base: Path, layers: Sequence[Path] = ()) -> None:
         self.root = laid_over(folder, *layers, base)
         self._unshare: subprocess.Popen[bytes] | None = None
-        self.pid = 0  # of its systemd, as this machine counts
+        self.pid = 0  # process id of its systemd, outside the namespaces
 
     @contextmanager
     def booted(self) -> Iterator[None]:
-        """Boot, and kill all of it in the end, as pulling the plug does."""
+        """Boot the machine; kill all its processes at the end, like a power failure."""
         namespaces = ["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--propagation", "private"]
         command = ["unshare", *namespaces, "--fork", "--kill-child", "sh", "-c", _INIT, "init", str(self.root)]
         with (self.root.parent / "console.log").open("ab") as log:
@@ -146,7 +146,7 @@ class Machine:
         return self.call("systemctl", "is-system-running").stdout.strip() in {"running", "degraded"}
 
     def call(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, whatever comes of it."""
+        """Run a command inside; the exit code is not checked."""
         inside = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
         path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
         return subprocess.run(
@@ -159,17 +159,17 @@ class Machine:
         )
 
     def do(self, *command: str, **environ: str) -> str:
-        """Run a command inside that must succeed; returns what it printed."""
+        """Run a command inside; returns its output. Raises AssertionError where it fails."""
         done = self.call(*command, **environ)
         assert done.returncode == 0, f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}"
         return done.stdout
 
     def main_pid(self, unit: str) -> int:
-        """Return the main process of a unit as the machine counts, 0 where it does not run."""
+        """Return the process id of a unit's main process inside the machine, 0 where it does not run."""
         return int(self.do("systemctl", "show", "--value", "--property=MainPID", unit).strip() or 0)
 
     def until(self, condition: Callable[[], object], what: str, deadline_s: float) -> float:
-        """Wait for a condition; returns how long it took, s."""
+        """Wait for a condition; returns the waiting time, s. Raises AssertionError with `what` after the deadline."""
         began_s = time.monotonic()
         while not condition():
             if time.monotonic() - began_s > deadline_s:
@@ -178,12 +178,12 @@ class Machine:
         return time.monotonic() - began_s
 
     def remove(self) -> None:
-        """Take its file system apart."""
+        """Unmount its file system."""
         subprocess.run(["umount", "--lazy", str(self.root)], check=False)
 
 
 def _own_cgroup() -> None:
-    """Move the process that will become the machine into a group of its own, in every hierarchy there is."""
+    """Move this process, which becomes the machine, into its own control group in every hierarchy."""
     top = Path("/sys/fs/cgroup")
     names = [""] if (top / "cgroup.controllers").exists() else list(_CONTROLLERS)
     for folder in (top / name for name in names):

@@ -1,4 +1,4 @@
-"""What lies in the memory of a running process. Needs root, or a process of one's own that lets itself be read."""
+"""Read the memory of a running process. It needs root, or a process of the same user that permits it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def memory_of(process: int) -> Iterator[bytes]:
-    """All private writable memory of a process, area by area."""
+    """Yield the private writable memory of a process, area by area."""
     with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{process}/maps").read_text().splitlines():
             span, rights, *_ = line.split()
@@ -17,4 +17,4 @@ def memory_of(process: int) -> Iterator[bytes]:
                     memory.seek(start)
                     yield memory.read(end - start)
                 except OSError:
-                    continue  # an area that cannot be read: [vvar] and the like
+                    continue  # unreadable areas such as [vvar]

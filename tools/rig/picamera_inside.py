@@ -1,4 +1,4 @@
-"""What happens beside the Virtual camera: frames by the adapter, then the daemon enrols and recognises. Prints JSON."""
+"""Runs with the Virtual camera: reads frames by the adapter, then enrols and recognises by the daemon. Prints JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ fps = 15.0
 
 
 def adapter() -> dict[str, Any]:
-    """Read frames in this process; returns what they were."""
+    """Read frames in this process; returns their properties."""
     source = PiCameraSource(CameraConfig(source="picamera2"))
     try:
         frame = source.read()
@@ -52,7 +52,7 @@ def _mean(image: Any) -> list[int]:
 
 
 def child() -> int:
-    """Read frames as the daemon does, from a child process; returns how many came."""
+    """Read frames as the daemon does, from a child process; returns their number."""
     source, frames, end_s = open_camera(CameraConfig(source="picamera2")), 0, time.monotonic() + _TRIES_S
     try:
         while frames < 30 and time.monotonic() < end_s:
@@ -64,7 +64,7 @@ def child() -> int:
 
 
 def recognised(folder: Path) -> list[str]:
-    """Enrol the man, start vision, wait until he was seen; returns the types of the events."""
+    """Enrol the man, start vision, and wait for events; returns the types of the events."""
     path = folder / "edge.toml"
     path.write_text(_CONFIG.format(data=folder / "data"))
     daemon = [sys.executable, "-m", "edge.cli.daemon"]

@@ -1,7 +1,7 @@
-"""Two things that picamera2 takes for granted, and libcamera's Virtual camera lacks: loaded at every start there.
+"""Adapts picamera2 to libcamera's Virtual camera. A .pth file loads this module at every start of Python.
 
-It has no raw stream, from which picamera2 reads the sensor's modes, and its buffers have two planes, which only
-libcamera's own allocator makes.
+The Virtual camera has no raw stream, from which picamera2 reads the sensor's modes. Its buffers have two planes, which
+only libcamera's own allocator supports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class _Adapted(MetaPathFinder):
-    """Adapts picamera2 when it is imported; no other program pays for it."""
+    """Adapts picamera2 when it is imported; other programs are not slowed."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return picamera2 with its loader wrapped."""

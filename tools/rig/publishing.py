@@ -1,4 +1,4 @@
-"""Both ends of an outbox beside a broker: vision's writing end, and the publisher in a thread or a process."""
+"""Both ends of an outbox at a broker: vision's writing end, and the publisher in a thread or a process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
 
-MODEL = "a9" * 8  # what the events say recognised them
+MODEL = "a9" * 8  # model id in the events
 
 
 def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Config:
@@ -35,7 +35,7 @@ def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Con
 
 
 def named(settings: Config, device: str, *, discovery: bool = True) -> Config:
-    """The device of `configured` under another name, or announced no longer."""
+    """Return the settings of `configured` with another device id, or without discovery."""
     text = (settings.data_dir / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
     return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
 
@@ -67,7 +67,7 @@ def opened(settings: Config) -> Outbox:
 
 @contextlib.contextmanager
 def vision(settings: Config, *, max_events: int = 10_000) -> Iterator[Backlog]:
-    """The writing end, as the vision process holds it."""
+    """Yield the writing end, as the vision process uses it."""
     backlog = Backlog(settings.outbox_path, device="glasses", boot=new_boot(), max_events=max_events, max_age_s=1e7)
     try:
         yield backlog
@@ -90,7 +90,7 @@ def add(backlog: Backlog, count: int = 1, born: Moment | None = None, name: str 
 
 @contextlib.contextmanager
 def publishing(settings: Config) -> Iterator[None]:
-    """The publisher in a thread, with short delays."""
+    """Run the publisher in a thread, with short delays."""
     stop = threading.Event()
 
     def serve() -> None:

@@ -1,4 +1,4 @@
-"""A real HTTP-MJPEG server whose camera can be made ill while it sends."""
+"""An HTTP-MJPEG server with faults that a test can switch on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FPS = 30.0
 
 
 class Stream:
-    """Serves pictures as multipart JPEG, over and over, on one port for all its lives."""
+    """Serves pictures in a loop as multipart JPEG; it keeps its port over restarts."""
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
         self._good = [_jpeg(picture) for picture in pictures]
@@ -31,7 +31,7 @@ class Stream:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The stream's address."""
         return f"http://127.0.0.1:{self._port}/stream.mjpg"
 
     def start(self) -> None:
@@ -45,7 +45,7 @@ class Stream:
                 stream.send(self)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Suppress the log."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True
@@ -53,7 +53,7 @@ class Stream:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self) -> None:
-        """Hang up on everybody and listen no more."""
+        """Close all connections and the listening socket."""
         self._over.set()
         if self._server is not None:
             self._server.shutdown()
@@ -61,7 +61,7 @@ class Stream:
             self._server = None
 
     def send(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        """Send frames until the other end, or this one, has had enough."""
+        """Send frames until either end closes the connection."""
         handler.send_response(200)
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         handler.end_headers()
@@ -78,7 +78,7 @@ class Stream:
             return
         finally:
             handler.close_connection = True
-            with contextlib.suppress(OSError):  # the other end was faster
+            with contextlib.suppress(OSError):  # the client has already closed
                 handler.connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What systemd does for one unit, without systemd: the watchdog, its signal, the restart, as the unit's file says."""
+"""Supervise one command as systemd does by its unit file: watchdog, watchdog signal, restart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNITS = Path(__file__).parents[2] / "systemd"
 
 
 class Supervisor:
-    """Keeps a command running as its unit asks. Times are of `time.monotonic`, which all processes share."""
+    """Keeps a command running as its unit file says. Times are of `time.monotonic`, s, equal in all processes."""
 
     def __init__(
         self, unit: str, command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
@@ -38,10 +38,10 @@ class Supervisor:
         self._command, self._environ = list(command), {**os.environ, **(environ or {})}
         self._folder = folder
         self.pid = 0
-        self.status = ""  # what the process last said of itself
+        self.status = ""  # the process's last status message
         self.starts = 0
-        self.watchdogs = 0  # how often it was silent for too long
-        self.alive_s = 0.0  # when this process first fed the watchdog, having said that it is ready; 0: not yet
+        self.watchdogs = 0  # number of watchdog timeouts
+        self.alive_s = 0.0  # first feeding of the watchdog after readiness, s; 0: not yet
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -55,7 +55,7 @@ class Supervisor:
 
     @property
     def log(self) -> Path:
-        """What the processes wrote."""
+        """Return the path of the processes' output."""
         return self._folder / "log.txt"
 
     def _run(self) -> None:
@@ -72,16 +72,16 @@ class Supervisor:
                 )
                 self.pid, self.starts = process.pid, self.starts + 1
                 self._watch(process, heard)
-                self._kill_all(process, signal.SIGKILL)  # its children too, as with a control group
+                self._kill_all(process, signal.SIGKILL)  # with its children, like a control group
                 if process.returncode == 0:
                     return
                 self._over.wait(self._restart_s)
 
     def _watch(self, process: subprocess.Popen[bytes], heard: socket.socket) -> None:
-        """Return when the process has ended, killed or by itself."""
+        """Wait until the process has ended, by itself or killed."""
         deadline_s, ready = time.monotonic() + self._start_s, False
         while not self._over.is_set():
-            ended = process.poll() is not None  # asked before listening: what a process says last is heard too
+            ended = process.poll() is not None  # checked before reading, so that the last messages are read too
             try:
                 message = heard.recv(4096).decode()
             except TimeoutError:
@@ -108,7 +108,7 @@ class Supervisor:
 
 
 def _drain(heard: socket.socket) -> None:
-    """Forget what a process said that is no more."""
+    """Discard messages of an ended process."""
     with contextlib.suppress(TimeoutError, BlockingIOError):
         while heard.recv(4096, socket.MSG_DONTWAIT):
             pass

@@ -1,7 +1,7 @@
-"""The attack of the boot proof: taken-over processes try to reach vision, while vision is started again and again.
+"""The attack of the boot proof: compromised processes attack vision during many restarts of vision.
 
-Each attacker runs `tools/rig/attacker.py` twice over: in the box of its unit, and as the unit's user without any box. A
-control shows that the tries work: the same attack by vision's own user succeeds.
+Each attacker runs `tools/rig/attacker.py` twice: in the sandbox of its unit, and as the unit's user without sandbox. As
+a control, the same attack by vision's own user must succeed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TARGETS = ("/etc/edge-proof-target", "/var/lib/edge/templates.edge", "/var/lib/
 _CONTROL_STARTS, _WHOLE_EVERY = 3, 10
 _START_S = 120.0
 _BOXED = {"edge-publisher": f"{_OUTBOX} {' '.join(_TARGETS)}", "edge-provision": ""}
-# What root runs meanwhile: commands on the folders of the attackers, and what an upgrade does to them.
+# Commands that root runs during the attack, on folders that the attackers can write, and an upgrade.
 _OF_ROOT = (
     ("edge-daemon", "status"),
     ("systemd-tmpfiles", "--create", "edge.conf"),
@@ -31,7 +31,7 @@ _OF_ROOT = (
 
 
 def attack(machine: Machine, starts: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Start vision so often under attack; returns the figures, raises AssertionError where anything was reached."""
+    """Start vision `starts` times under attack; returns figures, raises AssertionError where an attack succeeds."""
     _control(machine)
     for path in (_TARGETS[0], _TARGETS[2]):
         machine.do("sh", "-c", f"umask 077; head -c 4096 /dev/urandom >{path}")
@@ -64,7 +64,7 @@ def attack(machine: Machine, starts: int, say: Callable[[str], None]) -> dict[st
 
 
 def _control(machine: Machine) -> None:
-    """Let vision's own user try the same, outside of the box: where that fails too, the attack proves nothing."""
+    """Run the same attack as vision's own user without sandbox. Where it fails too, the attack itself does not work."""
     _start(machine, "edge-control", "--uid=edge", "--harmless")
     _begin(machine)
     started = _restarts(machine, _CONTROL_STARTS, lambda _: None, ())
@@ -77,9 +77,9 @@ def _control(machine: Machine) -> None:
 def _restarts(
     machine: Machine, times: int, say: Callable[[str], None], of_root: tuple[tuple[str, ...], ...] = _OF_ROOT
 ) -> set[int]:
-    """Start vision again so often; returns its process ids.
+    """Restart vision `times` times; returns its process ids.
 
-    Each start lasts until the process has closed itself, every tenth until vision recognises.
+    Each run lasts until the process has closed itself to inspection, every tenth until vision recognises.
     """
     seen: set[int] = set()
     for number in range(times):
@@ -90,24 +90,24 @@ def _restarts(
         seen.add(pid)
         machine.until(lambda: _is_closed(machine, pid), "vision closes itself", _START_S)  # noqa: B023
         if whole and of_root:
-            machine.call(*of_root[number // _WHOLE_EVERY % len(of_root)])  # on what it finds it may fail
+            machine.call(*of_root[number // _WHOLE_EVERY % len(of_root)])  # it may fail on the attackers' files
         if (number + 1) % 20 == 0:
             say(f"attacked at {number + 1} starts")
     return seen
 
 
 def _is_closed(machine: Machine, pid: int) -> bool:
-    """Whether a process refuses inspection: what /proc shows of it belongs to root from then on."""
+    """Whether a process refuses inspection: its files in /proc then belong to root."""
     return machine.call("stat", "--format=%u", f"/proc/{pid}/environ").stdout.strip() == "0"
 
 
 def _begin(machine: Machine) -> None:
-    """Let the attackers begin with the process that comes next."""
+    """Start the attackers; they attack processes that start from now on."""
     machine.do("sh", "-c", f"echo $$ >{_BEGIN}.part && mv {_BEGIN}.part {_BEGIN}")
 
 
 def _boxed(machine: Machine, unit: str, arguments: str) -> str:
-    """Start the attacker in the place of a unit's program, with all that the unit allows it and no more."""
+    """Start the attacker as a unit's program, within the unit's sandbox."""
     name = f"{unit}-taken"
     left_out = "^(Requires|Wants|After|PartOf|ExecReload|Watchdog|Restart|RuntimeMax|NotifyAccess|LoadCredential)"
     program = f"/usr/bin/python3 {SCRIPT} {_BEGIN} {arguments}"
@@ -144,7 +144,7 @@ def _report(name: str) -> str:
 
 
 def _state_of(machine: Machine) -> str:
-    """Return content, owner and mode of all that the links lead to, and of the folders."""
+    """Return hash, owner and mode of all link targets, and owner and mode of the folders."""
     folders = "/var/lib/edge /var/lib/edge/outbox /var/lib/edge/settings /var/lib/edge/provision /etc /etc/edge"
     return machine.do(
         "sh", "-c", f"sha256sum {' '.join(_TARGETS)}; stat -c '%n %U %G %a' {' '.join(_TARGETS)} {folders}"

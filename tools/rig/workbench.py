@@ -1,4 +1,4 @@
-"""The product as its user meets it: a configuration file, the command line, processes."""
+"""Run the product as a user does: a configuration file, the command line, processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A device in a folder: its configuration, its data, its commands."""
+    """A device in a folder, with its configuration, data and commands."""
 
     folder: Path
 
@@ -46,7 +46,7 @@ class Bench:
 
     @property
     def data(self) -> Path:
-        """Where store, key and outbox lie."""
+        """The folder of store, key and outbox."""
         return self.folder / "data"
 
     @property
@@ -55,7 +55,7 @@ class Bench:
         return config.load(self.path)
 
     def configure(self, sections: Sections | None = None) -> None:
-        """Write the configuration: a quiet device, and over it what the test needs."""
+        """Write the configuration: defaults for a test, overridden by `sections`."""
         device = {"id": "bench", "data_dir": str(self.data)}
         quiet: dict[str, dict[str, Any]] = {
             "device": device,
@@ -67,7 +67,7 @@ class Bench:
         lines = [
             line
             for section, values in quiet.items()
-            # JSON's strings, numbers, booleans and lists are TOML too
+            # JSON strings, numbers, booleans and lists are valid TOML.
             for line in (f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()))
         ]
         self.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -87,7 +87,7 @@ class Bench:
 
     @contextmanager
     def start(self, command: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-        """Run `run`, `vision` or `publish` in the background; it is killed with all its children if still there."""
+        """Run `run`, `vision` or `publish` in the background; kill it with all its children at the end."""
         log = self.folder / f"{command}-{time.monotonic_ns()}.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
@@ -106,11 +106,11 @@ class Bench:
             process.wait(DEADLINE_S)
 
     def outbox(self) -> Outbox:
-        """Open the outbox as a third process would; close it."""
+        """Open the outbox from this process; the caller closes it."""
         return Outbox.open(self.settings.outbox_path, max_events=100_000, max_age_s=1e6)
 
     def waiting(self) -> list[Event]:
-        """Return the events that no broker has taken yet."""
+        """Return the events that no broker has confirmed yet."""
         outbox = self.outbox()
         try:
             return [row.event for row in outbox.pending(100_000)]
@@ -118,7 +118,7 @@ class Bench:
             outbox.close()
 
     def status(self) -> dict[str, Any]:
-        """Return what `status --json` says."""
+        """Return the output of `status --json`."""
         answer = self.call("status", "--json")
         assert answer.code == 0, answer.errors
         said: dict[str, Any] = json.loads(answer.output)
@@ -131,7 +131,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     output: str
@@ -139,7 +139,7 @@ class Answer:
 
     @property
     def complaint(self) -> str:
-        """What it said was wrong, log lines left out; there must be no traceback."""
+        """Return its error message without log lines; a traceback raises AssertionError."""
         assert "Traceback" not in self.errors, self.errors
         return "error: " + self.errors.partition("error: ")[2]
 
@@ -153,11 +153,11 @@ class Running:
 
     @property
     def said(self) -> str:
-        """Its log so far."""
+        """The log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def says(self, text: str, deadline_s: float = DEADLINE_S) -> None:
-        """Wait until its log holds a text."""
+        """Wait until the log contains a text."""
         until(lambda: text in self.said or self._ended(text), f"{text!r} in {self.log.name}", deadline_s)
 
     def _ended(self, text: str) -> bool:
@@ -165,17 +165,17 @@ class Running:
         return False
 
     def ends(self, deadline_s: float = DEADLINE_S) -> int:
-        """Wait for its end; returns the exit code."""
+        """Wait for the command's end; returns the exit code."""
         return self.process.wait(deadline_s)
 
     def stop(self, deadline_s: float = DEADLINE_S) -> int:
-        """Ask it to end (SIGTERM) and wait; returns the exit code."""
+        """Send SIGTERM and wait for the end; returns the exit code."""
         self.process.terminate()
         return self.process.wait(deadline_s)
 
 
 def write_clip(path: Path, images: Iterable[Image], fps: float = 30.0) -> Path:
-    """Write a Motion-JPEG recording, whose frames stay apart when the file is cut."""
+    """Write a Motion-JPEG video; its complete frames stay readable when the file is truncated."""
     writer: cv2.VideoWriter | None = None
     for image in images:
         if writer is None:
@@ -188,14 +188,14 @@ def write_clip(path: Path, images: Iterable[Image], fps: float = 30.0) -> Path:
 
 
 def flip_byte(path: Path, offset: int = -1) -> None:
-    """Change one byte of a file in place; by default the one in its middle."""
+    """Change one byte of a file in place, by default the middle one."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2 if offset < 0 else offset] ^= 0x01
     path.write_bytes(content)
 
 
 def copy_of_package(name: str, folder: Path) -> Mapping[str, str]:
-    """Copy an installed package with its models; returns the environment in which commands find the copy."""
+    """Copy an installed package with its models; returns the environment for commands to import the copy."""
     spec = find_spec(name)
     assert spec is not None
     assert spec.origin is not None

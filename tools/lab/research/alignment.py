@@ -1,14 +1,14 @@
-"""Is a face aligned right, whatever its size and tilt? The ways to find landmarks, side by side on the same views.
+"""Compare ways to find landmarks by alignment error and recognition, over sizes and tilts of a face.
 
-Crops of validation faces are laid into views of a street, at a width of the detector's box and a roll that are known;
-so is where eyes and mouth are. Measured for each way: how many faces it finds fit to be embedded, how far roll and the
-midpoints of eyes and mouth are off, and whom the runtime's rule then recognises. People are enrolled upright by the
-same way, with 150 px. The ways:
+Crops of validation faces are placed into views of a street, with known box width, known roll, and known positions of
+eyes and mouth. For each way the command measures the share of faces that are found fit for embedding, the errors of
+roll and of the midpoints of eyes and mouth, and the people that the runtime's rule recognises. People are enrolled
+upright, at 150 px, with the same way. The ways:
 
-- `shipped until now`: the detector's own landmarks
-- `second look`: the detector again, at the find enlarged to 220 px
-- `yunet-n`: the small float32 network of the same family, where its file is named
-- `aligner`: what is shipped: tilted finds looked at again upright, landmarks by the aligner's network and its trust
+- `shipped until now`: the detector's landmarks
+- `second look`: a second detection on the face enlarged to 220 px
+- `yunet-n`: the small float32 network of the same family, where its file is given
+- `aligner`: the shipped way: a second, upright look at tilted detections, landmarks and trust by the aligner's network
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _STORED = np.array([[72.0, 48.0], [72.0, 96.0]])  # eyes' and mouth's midpoint i
 _ENLARGED_PX, _ENLARGED_VIEW_PX = 220, 320
 _FACES, _PEOPLE, _TEMPLATES, _SEEN = 50, 60, 8, 8
 _GROUNDS = 20
-# The rim of a stored crop fades into the ground outside of what the embedder reads. Faces cut as ovals would not
-# measure recognition: all ovals share the look of their rim, and strangers score higher for it.
+# The border of a stored crop fades into the background outside the part that the embedder reads. Ovals would distort
+# the measurement: all ovals have a similar border, which raises the scores of strangers.
 _RIM_PX = 4
 _TIMED_PX, _TIMED = 100, 40
 _NOISE = 3.0  # standard deviation, gray levels
@@ -68,20 +68,20 @@ Way = Callable[[Frame], Sequence[Face]]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A frame with one face, and where its eyes' and its mouth's midpoint are."""
+    """A frame with one face, and the midpoints of its eyes and mouth."""
 
     frame: Frame
     truth_px: NDArray[np.float64]  # (2, 2)
 
     def find(self, faces: Sequence[Face]) -> Face | None:
-        """Return the find that is the face."""
+        """Return the detection of the face, None where there is none."""
         middle, span = self.truth_px.mean(axis=0), float(np.hypot(*(self.truth_px[1] - self.truth_px[0])))
         near = [f for f in faces if np.abs(f.box_px[:2] + f.box_px[2:] / 2 - middle).max() < span]
         return near[0] if near else None
 
 
 def measure(folder: Path, yunet_n: Path | None = None) -> dict[str, Any]:
-    """Return errors by way, size and roll; recognition by way and roll; and what a look and a crop cost."""
+    """Return errors by way, size and roll; recognition by way and roll; and the processor time of a look and a crop."""
     ways = _ways(yunet_n)
     heads = _heads(folder)
     grounds = list(islice(street(), _GROUNDS))
@@ -133,7 +133,7 @@ def _looked_at_again(detector: YuNetDetector, frame: Frame, face: Face) -> Face:
 
 
 def view(head: NDArray[np.uint8], ground: NDArray[np.uint8], width_px: float, roll_deg: float, seed: int) -> View:
-    """Lay a stored crop into the middle of a part of a picture; positive: clockwise in the image."""
+    """Place a stored crop in the centre of a part of a picture. A positive roll is clockwise in the image."""
     rng = np.random.default_rng(seed)
     side = int(max(160, 32 * np.ceil(width_px * 3.2 / 32)))
     scale = width_px / (_BOX_SPANS * _STORED_SPAN_PX)
@@ -144,7 +144,7 @@ def view(head: NDArray[np.uint8], ground: NDArray[np.uint8], width_px: float, ro
     whole = np.zeros(head.shape, np.float32)
     whole[_RIM_PX:-_RIM_PX, _RIM_PX:-_RIM_PX] = 1
     share = cv2.warpAffine(cv2.GaussianBlur(whole, (0, 0), 2), matrix, (side, side))[..., None]
-    if scale < 0.5:  # averages, as a sensor does
+    if scale < 0.5:  # average pixels, as a sensor does
         head = np.asarray(cv2.GaussianBlur(head, (0, 0), 0.35 / scale), np.uint8)
     laid = cv2.warpAffine(head, matrix, (side, side))[..., None]
     noisy = part + share * (laid - part) + rng.normal(0, _NOISE, part.shape)
@@ -204,7 +204,7 @@ def _recognition(name: str, way: Way, people: Sequence[Any], grounds: Sequence[A
 def _decided(
     seen: Sequence[Sequence[NDArray[np.float32]]], means: NDArray[np.float32], point: Any, usual: Cohort
 ) -> dict[str, Any]:
-    """Return the people that the runtime's rule recognises; a person with fewer than three fit looks is not."""
+    """Return figures of the runtime's rule; a person with fewer than three fit looks counts as not recognised."""
     enough = [i for i, vectors in enumerate(seen) if len(vectors) >= 3]
     looks = [np.stack([seen[i][j % len(seen[i])] for j in range(_SEEN)]) for i in enough]
     result = rates(Encounters(np.stack(looks), np.array(enough)), np.arange(len(means)), means, point, usual)
@@ -220,7 +220,7 @@ def _decided(
 
 
 def _summary(recognition: Sequence[Mapping[str, Any]], spent: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return what decides about the chosen way: worst of the sizes, and worst of the rolls."""
+    """Return the figures that decided the choice: the worst size and the worst roll."""
     share = {(r["face_px"], r["roll_deg"]): r["recognised"] for r in recognition if r["way"] == CHOSEN}
     strangers = [r["strangers"] for r in recognition if r["way"] == CHOSEN]
     return {
@@ -231,7 +231,7 @@ def _summary(recognition: Sequence[Mapping[str, Any]], spent: Sequence[Mapping[s
 
 
 def _time(ways: Mapping[str, Way], heads: Sequence[Any], ground: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Return what a look at 640×480 and a crop cost each way, ms of processor time, all in turn; 20th percentile."""
+    """Return the processor time of a look at 640×480 and of a crop by way, ms: 20th percentile of runs in turns."""
     aligner, rows = build_aligner(build_embedder(Config())), []
     for roll in RECOGNISED_DEG:
         frames = (_in_full_view(view(head, ground, _TIMED_PX, roll, 1).frame.image, ground) for head in heads)
@@ -252,7 +252,7 @@ def _time(ways: Mapping[str, Way], heads: Sequence[Any], ground: NDArray[np.uint
 
 
 def _in_full_view(part: NDArray[np.uint8], ground: NDArray[np.uint8]) -> Frame:
-    """Return the ground with a part in its middle."""
+    """Return the background with a part in its centre."""
     image = ground.copy()
     height, width = part.shape[:2]
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2

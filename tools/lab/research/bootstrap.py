@@ -1,11 +1,11 @@
-"""Semantic bootstrapping: a network trained on noisy labels corrects them, and is trained again on what it corrected.
+"""Semantic bootstrapping: a network trained on noisy labels corrects them, and is then trained on the corrected labels.
 
-Source: Wu, He, Sun and Tan, "A Light CNN for Deep Face Representation with Noisy Labels" (2018), section III-D. Here
-the word on a sample comes from a network that has not seen it (cross-prediction over folds): one that has would repeat
-the noise it was taught.
+Source: Wu, He, Sun and Tan, "A Light CNN for Deep Face Representation with Noisy Labels" (2018), section III-D. Here a
+network that was not trained on a sample predicts its label (cross-prediction over folds). A network that was trained on
+the sample would reproduce its wrong label.
 
-Shown on labels made wrong on purpose, so that what is true is known. What is trained is the fully connected layer of a
-LightCNN-9, over features of its convolutions that are computed once: that fits into minutes.
+The comparison changes known labels at random. It trains the fully connected layer of a LightCNN-9 over features of the
+convolutions, computed once, which takes minutes.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How the layer is trained, the same for every run."""
+    """Training settings of the layer, equal for all runs."""
 
     epochs: int = 4
     batch: int = 64
-    rate: float = 1e-4  # of AdamW, falling to nothing in a straight line
+    rate: float = 1e-4  # of AdamW, falling linearly to zero
     scale: float = 16.0  # of the cosines in the softmax
     folds: int = 3
-    sure: float = 0.3  # probability from which the network's word stands; taught 40 % wrong labels, it reaches 0.6
-    fewest: int = 15  # pictures of a person who takes part
+    sure: float = 0.3  # lowest probability for a correction; with 40 % wrong labels, probabilities reach 0.6
+    fewest: int = 15  # lowest number of pictures per person
     seed: int = 1
 
 
 def make_noisy(labels: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the labels with exactly this share of them wrong: at random places, another class, each as likely."""
+    """Return the labels with exactly this share replaced, at random places, by another class with equal probability."""
     noisy, classes = labels.copy(), int(labels.max()) + 1
     places = rng.choice(len(labels), round(share * len(labels)), replace=False)
     noisy[places] = (labels[places] + rng.integers(1, classes, len(places))) % classes

@@ -1,4 +1,4 @@
-"""How the ranges of int8 activations are found, compared: min-max, percentile, entropy; on validation people only."""
+"""Compare methods for the ranges of int8 activations, min-max, percentile and entropy, on validation people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.lab.figures import cosines, tar_at_far
 from tools.lab.quantize import CALIBRATION_CROPS, RANGES, quantize
 from tools.lab.report import markdown, percent
 
-CROPS = 2000  # of validation people, on which each file is compared with float32
+CROPS = 2000  # of validation people, for the comparison with float32
 
 
 def compare(fp32: onnx.ModelProto, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:

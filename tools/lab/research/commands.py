@@ -1,4 +1,4 @@
-"""The commands of the research: `python -m tools.lab` loads them when one is called."""
+"""The commands of the research. `python -m tools.lab` imports them when one is called or listed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def webcam_command(model: str, data_dir: Path, fmr: float) -> None:
 @research.command("robustness")
 @MODEL_FILE
 @DATA
-@click.option("--weights", type=EXISTING, help="weights that the model was made from; found by themselves at hand")
+@click.option("--weights", type=EXISTING, help="weights that the model was made from  [found by itself]")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
 @click.option("--report", type=click.Path(path_type=Path), help="folder for robustness.json, .md and .png")
 @PUBLISH
@@ -183,7 +183,7 @@ def rivals_command(*, publish: bool, as_json: bool) -> None:
 @WEIGHTS
 @DATA
 def bootstrap_command(weights: Path, data_dir: Path) -> None:
-    """Correct labels that were made wrong on purpose, train again, and rewrite the table."""
+    """Change labels at random, correct them by bootstrapping, train again, and rewrite the table."""
     need_torch()
     from tools.lab.research import bootstrap  # noqa: PLC0415  # needs torch
 

@@ -1,7 +1,8 @@
-"""How often pictures of two people are noticed at enrolment, and pictures of one person are wrongly called two.
+"""Measure how often enrolment detects pictures of two people, and how often it wrongly suspects two people.
 
-Drawn from the validation people, with the templates that the runtime would make. First single pictures that do not
-agree are refused (`agreeing`), then what is left is split (`halves`). Counted are sets of which either says something.
+Sets of pictures are drawn from the validation people, with templates as the runtime makes them. As at enrolment, single
+deviating pictures are refused first (`agreeing`), then the rest is tested for two groups (`halves`). A set counts as
+detected where either step reports it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tools.lab.report import markdown, percent
 from tools.lab.visits import Faces
 
 PICTURES = (2, 4, 6, 8, 12)
-_DRAWS = 400  # a row
+_DRAWS = 400  # sets per row
 _SEED = 20_260_131
 
 
@@ -32,7 +33,7 @@ def measure(model: str, folder: Path) -> dict[str, Any]:
 
 
 def counted(faces: Faces, pictures: int, draws: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the shares of sets of `pictures`, of one person and of two in equal parts, that are called two people."""
+    """Return the detected shares of sets of `pictures`: of one person, and of two people in equal parts."""
     own = [np.flatnonzero(faces.person == person) for person in np.unique(faces.person)]
     own = [members for members in own if len(members) >= pictures]
     one, two = [], []
@@ -52,7 +53,7 @@ def counted(faces: Faces, pictures: int, draws: int, rng: np.random.Generator) -
 
 
 def said(vectors: Vectors) -> str:
-    """Return what is said of a set of (M, D) templates: "halves", "refused" for single ones, or nothing."""
+    """Return the result for a set of (M, D) templates: "halves", "refused" for single pictures, or ""."""
     same = agreeing(vectors)
     if halves(vectors[same]) is not None:
         return "halves"

@@ -1,4 +1,4 @@
-"""Extraction time a sample of every network on the machine at hand, beside the times published for telephones."""
+"""Measure the extraction time of every network on this machine, next to the published times on telephones."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _ROUNDS = 25
 def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
     """Time every network, write docs/lab.md's table with its JSON and plot, return the figures.
 
-    Weights are random, which changes no time. Only the device's own file is real; it is listed beside LightCNN-9
-    because its Max-Feature-Map is written another way.
+    Weights are random, since times do not depend on them. Only the shipped file has real weights. It has its own row,
+    because its Max-Feature-Map is computed in another form.
     """
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -64,7 +64,7 @@ def measure(rounds: int = _ROUNDS) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Return the Markdown: times here, and the ratio to LightCNN-9 here and on the telephone."""
+    """Return the Markdown: times on this machine, and ratios to LightCNN-9 on this machine and on the telephone."""
     networks = figures["networks"]
     here, there = networks[REFERENCE]["ms"]["fp32, 1 thread"], networks[REFERENCE]["iphone_ms"]
     rows = []
@@ -100,7 +100,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Plot a bar a network and mode over a logarithmic axis; raises DependencyError without matplotlib."""
+    """Plot one bar per network and mode on a logarithmic axis; raises DependencyError without matplotlib."""
     picture, plot = axes("Extraction time a sample", "ms, one picture at a time", "")
     titles = [title for title in figures["networks"] if title != SHIPPED]
     series = {f"{mode}, here": {t: figures["networks"][t]["ms"].get(mode) for t in titles} for mode in MODES[:2]}

@@ -2,10 +2,10 @@
 
     python -m tools.lab.research.light_sweep --data ../shared/data [--json]
 
-Light: validation crops are darkened, overexposed, flattened and half shaded, given sensor noise, measured by the
-runtime's own gate and embedded. Pose: the detector finds the landmarks, and the embedding is compared with the mean of
-the person's other crops. A good limit refuses few ordinary crops, and most crops with a changed embedding. LFW is not
-used.
+Light: validation crops are darkened, overexposed, reduced in contrast or half shaded, and get sensor noise. The
+runtime's quality gate measures them, and the embedder embeds them. Pose: the detector finds the landmarks, and the
+embedding is compared with the mean embedding of the person's other crops. A good limit refuses few ordinary crops, and
+most crops with a changed embedding. LFW is not used.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How many faces a look finds, by the width of the face and the size that the view is shrunk to.
+"""Measure the share of faces that a look finds, by the width of the face and the size of the reduced view.
 
-Validation faces are put into views of a street of 640×480 at a chosen width of the detector's box, with the noise of a
-sensor. They are heads without bodies, which are harder to find than whole people. A face is found where a find's
-landmarks lie within 0.3 widths of its own. `alone` counts the detector's sure finds; `again` those of the runtime,
-which looks at unsure finds of a shrunk view again in full resolution (`edge/vision/focus.py`). The error of landmarks
-is against those in the full view, median, in widths of the face.
+Validation faces are placed into views of a street of 640×480 at a given width of the detector's box, with sensor noise.
+They are heads without bodies, which are harder to find than whole people. A face is found where the landmarks of a
+detection are within 0.3 face widths of its own. `alone` counts confident detections. `again` counts detections of the
+runtime, which examines uncertain detections of a reduced view again at full resolution (`edge/vision/focus.py`). The
+landmark error is the median distance to the landmarks in the full view, in face widths.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _View:
     width_px: int
 
     def find(self, faces: list[Face]) -> Face | None:
-        """Return the find that is the face."""
+        """Return the detection of the face, None where there is none."""
         apart_px = (np.hypot(*(face.landmarks_px.mean(axis=0) - self.centre_px)) for face in faces)
         return next((face for face, px in zip(faces, apart_px, strict=True) if px < _NEAR * self.width_px), None)
 
@@ -83,7 +83,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """Return the shares as Markdown, one line a width of the face."""
+    """Return the shares as Markdown, one row per face width."""
     columns = [(side, how) for side in SIDES_PX for how in _HOWS if side != SIDES_PX[0] or how == "alone"]
     rows = {(row["face_px"], row["view_px"]): row for row in figures["rows"]}
     lines = []
@@ -118,7 +118,7 @@ def _views(heads: Sequence[_Head], width_px: int) -> Iterator[_View]:
 
 
 def _oval(side: int) -> NDArray[np.float64]:
-    """Return (S, S, 1) weights: 1 in a circle, 0 in the corners, soft between, so that no square shows."""
+    """Return (S, S, 1) blending weights: 1 in a circle, 0 in the corners, with a soft border."""
     across = (np.arange(side) + 0.5) / side * 2.0 - 1.0
     radius = np.hypot(across[:, None], across[None, :])
     return np.clip((1.05 - radius) / 0.2, 0.0, 1.0)[..., None]

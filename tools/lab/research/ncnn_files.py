@@ -1,8 +1,8 @@
-"""A float network → the two files of ncnn, in float32 or int8, without ncnn's own converters.
+"""Convert a float network to the two files of ncnn, in float32 or int8, without ncnn's converters.
 
-The format is a text of layers and a file of weights. int8: weights with one scale an output channel, inputs of
-convolutions with one scale a tensor, both symmetric; sums come back as float32. Source: ncnn's "low-level operation
-api" and "param and model file structure" of its documentation.
+The format has a text file of layers and a file of weights. In int8, weights have one scale per output channel and
+inputs of convolutions one scale per tensor; both are symmetric. Results are float32. Source: "low-level operation api"
+and "param and model file structure" in ncnn's documentation.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Files:
         self.weights += [scale.astype(np.float32).tobytes(), of_input.tobytes()]
 
     def _line(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], how: str) -> None:
-        """Append a layer; a blob may be read once, so one with more readers is copied for each of them."""
+        """Append a layer. A blob may have one reader, so a blob with several readers is split into copies."""
         read = [self._copies[name].pop() if name in self._copies else name for name in inputs]
         fields = [kind, f"layer{len(self._lines)}", str(len(read)), str(len(outputs)), *read, *outputs]
         self._lines.append(" ".join([*fields, how]).rstrip())
@@ -100,5 +100,5 @@ def _tag(value: int) -> bytes:
 
 
 def largest_magnitudes(found: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
-    """Return what `ncnn_files` asks for, from the values that activations took."""
+    """Return the largest magnitude of each activation, for `ncnn_files`, from recorded values."""
     return {name: max(float(np.abs(values).max()), 1e-8) for name, values in found.items()}

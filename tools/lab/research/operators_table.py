@@ -1,7 +1,7 @@
-"""Every operator in LightCNN-9, trained on the same small budget and judged on validation people; and its time.
+"""Train LightCNN-9 with every operator on the same small budget; compare accuracy on validation people, and time.
 
-Small inputs and half of the channels, so that the whole comparison fits into twenty minutes of one core. It says which
-operator learns faster from the same pictures in the same steps; how good one can become after days, it does not say.
+Inputs and channels are reduced, so that the comparison takes about twenty minutes of one core. It shows which operator
+learns faster from equal pictures in equal steps. It does not show the accuracy after a long training.
 """
 
 from __future__ import annotations
@@ -42,18 +42,20 @@ _FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What every operator is given."""
+    """The training budget of every operator."""
 
     side_px: int = 32
     width: float = 0.25  # share of LightCNN-9's channels
     crops: int = 8192  # of the training split, at even steps
     batch: int = 32
-    steps: int = 1300  # fewer do not leave the plateau on which training begins
+    steps: int = 1300  # with fewer, training does not leave its initial plateau
     warmup_steps: int = 20
-    rate: float = 2e-3  # of AdamW, after the warm-up, falling to nothing in a straight line
-    relational_weight: float = 2.0  # a tenth of a long run's: at the start, the term alone only spreads embeddings
+    rate: float = 2e-3  # of AdamW, after the warm-up falling linearly to zero
+    relational_weight: float = (
+        2.0  # a tenth of a long run's weight: early in training this loss only spreads the embeddings
+    )
     seed: int = 1
-    max_seeds: tuple[int, ...] = (2, 3)  # `max` is trained with these as well, to tell differences from chance
+    max_seeds: tuple[int, ...] = (2, 3)  # further seeds for `max`, to measure the random variation
 
     @property
     def trainings(self) -> list[tuple[str, int]]:
@@ -62,7 +64,7 @@ class Budget:
 
     @property
     def margin_px(self) -> int:
-        """How far the input's window may move in a picture."""
+        """Highest shift of the input window in a picture."""
         return 2 * round(self.side_px * data.BORDER_PX / (data.STORED_PX - 2 * data.BORDER_PX))
 
     def rate_at(self, step: int) -> float:
@@ -82,12 +84,12 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one operator reached with one seed; nothing where its loss became infinite."""
+    """Result of one operator with one seed; figures are None where the loss became infinite."""
 
     operator: str
     seed: int
     cpu_s: float  # processor time of the training
-    steps: int  # fewer than the budget's where the training ended by itself
+    steps: int  # fewer than the budget's where the training diverged
     loss: float | None = None  # mean of the last 20 steps
     val_cosine: float | None = None  # mean over validation pictures, to the teacher
     val_tar_at_far: dict[str, float] = field(default_factory=dict)  # over all pairs
@@ -95,7 +97,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """Shrunk pictures in memory."""
+    """Reduced pictures in memory."""
 
     train: Tensor  # (N, S + margin, S + margin) uint8
     teacher: Tensor  # (N, D) float32, unit rows
@@ -105,7 +107,7 @@ class Faces:
 
     @staticmethod
     def read(folder: Path, budget: Budget) -> Faces:
-        """Read what the budget allows; raises DataError."""
+        """Read the pictures of the budget; raises DataError."""
         names = data.keys(folder, "train")
         count = min(budget.crops, len(names))
         names = data.evenly(names, count)
@@ -132,7 +134,7 @@ class Faces:
 
 
 def standardized(pictures: Tensor) -> Tensor:
-    """Return (B, 1, S, S) of mean 0 and deviation 1 a picture: light differs, and there is no time to learn that."""
+    """Return (B, 1, S, S) with mean 0 and deviation 1 per picture: the budget is too small to learn light changes."""
     flat = pictures.float().flatten(1)
     deviation = flat.std(1, keepdim=True).clamp_min(1e-3)
     return ((flat - flat.mean(1, keepdim=True)) / deviation).view(len(flat), 1, *pictures.shape[1:])
@@ -141,7 +143,7 @@ def standardized(pictures: Tensor) -> Tensor:
 def compare(data_dir: Path, cache: Path = CACHE, budget: Budget | None = None) -> dict[str, Any]:
     """Train and time every operator, write docs/lab.md's table with its JSON and plot, return the figures.
 
-    Every finished training is kept in the cache at once: a comparison that was stopped goes on with the next one.
+    Every finished training is cached, so an interrupted comparison continues with the next one.
     """
     budget = budget or Budget()
     torch.set_num_threads(1)
@@ -153,7 +155,7 @@ def compare(data_dir: Path, cache: Path = CACHE, budget: Budget | None = None) -
 
 
 def trained(data_dir: Path, kept: Path, budget: Budget) -> list[Outcome]:
-    """Return the outcomes of all trainings: those that were kept, and the missing ones, trained now."""
+    """Return the outcomes of all trainings: cached ones, and the missing ones, trained now."""
     outcomes = [o for o in known(kept, budget) if (o.operator, o.seed) in budget.trainings]
     done = {(o.operator, o.seed) for o in outcomes}
     missing = [training for training in budget.trainings if training not in done]
@@ -168,7 +170,7 @@ def trained(data_dir: Path, kept: Path, budget: Budget) -> list[Outcome]:
 
 
 def train(name: str, seed: int, budget: Budget, faces: Faces) -> Outcome:
-    """Train one operator by the distillation loss, and judge it."""
+    """Train one operator by the distillation loss, and evaluate it."""
     torch.manual_seed(seed)
     net = LightCNN9(OPERATORS[name], width=budget.width, side_px=budget.side_px)
     projection = nn.Linear(DIMENSION, faces.teacher.shape[1], bias=False)
@@ -216,7 +218,7 @@ def inference_ms(operators: dict[str, Operator], rounds: int = 40) -> dict[str, 
 
 
 def known(path: Path, budget: Budget) -> list[Outcome]:
-    """Return what was trained on this budget before; a line that was cut off by a kill is left out."""
+    """Return the cached outcomes of this budget, without an incomplete line (after a kill)."""
     if not path.exists():
         return []
     mine = json.loads(json.dumps(asdict(budget)))
@@ -230,14 +232,14 @@ def known(path: Path, budget: Budget) -> list[Outcome]:
 
 
 def keep(path: Path, budget: Budget, outcome: Outcome) -> None:
-    """Append one outcome, on a line of its own whatever a kill has left before it."""
+    """Append one outcome as a new line, also after an incomplete line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as f:
         f.write(f"\n{json.dumps({'budget': asdict(budget), 'outcome': asdict(outcome)})}\n")
 
 
 def collected(outcomes: Sequence[Outcome], times_ms: dict[str, float], budget: Budget) -> dict[str, Any]:
-    """Return one entry an operator, the best at FAR 1e-2 first, and how far the seeds of `max` lie apart."""
+    """Return one entry per operator, the best at FAR 1e-2 first, and the range over the seeds of `max`."""
     rows: dict[str, dict[str, Any]] = {}
     for outcome in outcomes:
         if outcome.seed == budget.seed:

@@ -1,7 +1,8 @@
-"""The device's network on every engine that installs with pip, one thread, in turns: why the device uses which.
+"""Time the shipped network on every inference engine that pip installs: one thread, in turns.
 
-The engines get the network in the form that suits each, made from the shipped file's own weights, and the golden crops
-to agree on. OpenVINO and ncnn belong to no extra: `pip install openvino ncnn`; without them their rows are left out.
+Each engine gets the network in the form that suits it, made from the shipped file's weights. The embeddings of the
+golden crops are compared with float32. OpenVINO and ncnn are in no extra (`pip install openvino ncnn`); without them
+their rows are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _SHIPPED = "onnxruntime: int8, as the device runs it"
 
 
 def compare(name: str = "lightcnn9", rounds: int = _ROUNDS) -> dict[str, Any]:
-    """Return the time of each engine and how it agrees with the float network; raises ModelError."""
+    """Return the time of each engine and its lowest cosine to the float network; raises ModelError."""
     entry = load_manifest().embedder(name)
     with tempfile.TemporaryDirectory() as folder:
         runs = _runs(entry, Path(folder))
@@ -122,7 +123,7 @@ def _normalized(run: Engine, entry: EmbedderEntry) -> Run:
 
 
 def _shifted(content: bytes) -> Engine:
-    """Return the network with weights shifted to u8, as `edge.models.exact` asks for where products would saturate."""
+    """Return the network with weights shifted to u8, which `edge.models.exact` uses where int8 products saturate."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry(*SHIFT_WEIGHTS)
@@ -132,9 +133,9 @@ def _shifted(content: bytes) -> Engine:
 
 
 def _openvino(content: bytes) -> Engine:
-    ov = import_module("openvino")  # no dependency of the project
+    ov = import_module("openvino")  # not a dependency of the project
     core = ov.Core()
-    # Without the last one it computes float32 networks in bfloat16, where the processor can.
+    # Without the last option OpenVINO computes float32 networks in bfloat16 where the processor supports it.
     how = {
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,
@@ -146,7 +147,7 @@ def _openvino(content: bytes) -> Engine:
 
 
 def _ncnn(graph: Graph, largest: dict[str, float] | None, path: Path) -> Engine:
-    ncnn = import_module("ncnn")  # no dependency of the project
+    ncnn = import_module("ncnn")  # not a dependency of the project
     layers, weights = ncnn_files.ncnn_files(graph, largest)
     path.with_suffix(".param").write_text(layers)
     path.with_suffix(".bin").write_bytes(weights)

@@ -1,9 +1,10 @@
-"""How much each fault of a picture costs: recognition against the fault's strength, float32 beside int8.
+"""Measure recognition against the strength of picture faults, for float32 and int8.
 
-People are enrolled with twelve untouched pictures; other pictures of theirs are spoiled and searched for. Two figures
-at each strength: the share that finds its person first (rank 1), and the share that also reaches the threshold which 1
-in 1,000 untouched strangers reaches, so that a fault which makes everybody alike is not mistaken for robustness. Yaw
-cannot be made from a crop: there the probes are sorted by the yaw that the landmarks show.
+People are enrolled with twelve unchanged pictures. The faults are applied to other pictures of them, the probes. Two
+figures are measured at each strength: the share of probes that rank their person first (rank 1), and the share that
+also reaches the threshold which 1 in 1,000 unchanged strangers reaches (accepted). The second figure detects faults
+that make all faces similar. Yaw cannot be simulated from a crop; probes are grouped by the yaw of their landmarks
+instead.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from tools.lab.report import grid, markdown, save
 from tools.lab.research import augment
 from tools.lab.research.augment import Picture
 
-PROBES = 3  # a person
+PROBES = 3  # per person
 FMR = 1e-3
 YAWS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 1.01)  # as the quality gate measures it: 0 frontal, 1 profile
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to spoil a picture, from hardly to badly."""
+    """One kind of fault, with its strengths from weak to strong."""
 
     unit: str
     levels: tuple[float, ...]
@@ -66,16 +67,16 @@ FAULTS: Mapping[str, Fault] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """Who is enrolled with which pictures, and which pictures are searched for."""
+    """The enrolled people with their pictures, and the probes."""
 
-    templates: list[list[str]]  # keys, one list a person
+    templates: list[list[str]]  # keys, one list per person
     gallery: Labels  # (G,), sorted
     probes: list[str]
-    persons: Labels  # (P,) who is on each probe
+    persons: Labels  # (P,) person of each probe
 
 
 def assign(keys: list[str], person: Labels, probes: int | None, rng: np.random.Generator) -> Task:
-    """Enrol each person with enough pictures; `probes`: most probes of a person, None for all that are left."""
+    """Enrol each person with enough pictures; `probes`: highest number per person, None for all other pictures."""
     gallery, place = people_with(person, TEMPLATES + 1), np.array(keys)
     templates, searched, persons = [], [], []
     for who in gallery:
@@ -88,7 +89,7 @@ def assign(keys: list[str], person: Labels, probes: int | None, rng: np.random.G
 
 
 def measure(model: Path, folder: Path, weights: Path | None = None, cache: Path | None = CACHE) -> dict[str, Any]:
-    """Return the curves of the model and, where its weights are at hand, of the float32 network."""
+    """Return the curves of the model and, where its weights are found, of the float32 network."""
     source = origin(model, folder, weights)
     networks: dict[str, Subject] = {"int8": subject(model)}
     if source is not None:
@@ -113,25 +114,25 @@ def measure(model: Path, folder: Path, weights: Path | None = None, cache: Path 
 
 
 def directions(table: Mapping[str, NDArray[np.float32]], task: Task) -> Vectors:
-    """Return the direction of each person's mean template, (G, D) unit rows: what the device compares with."""
+    """Return each person's normalised mean template, (G, D) unit rows, as the device uses it."""
     return unit(np.stack([np.stack([table[key] for key in own]).mean(axis=0) for own in task.templates]))
 
 
 def spoil(fault: Fault, level: float, crops: list[Crop]) -> list[Crop]:
-    """Return the crops at one strength of a fault, always the same ones."""
+    """Return the crops with a fault of one strength; the same input gives the same crops."""
     rng = np.random.default_rng(1)
     pictures = [fault.spoil(crop.astype(np.float32) / np.float32(255), level, rng) for crop in crops]
     return [np.round(np.clip(x, 0, 1) * 255).astype(np.uint8) for x in pictures]
 
 
 def threshold(scores: NDArray[np.float32], task: Task) -> float:
-    """Return what 1 in 1,000 of the untouched strangers' scores (P, G) exceeds."""
+    """Return the threshold that 1 in 1,000 impostor scores (P, G) of unchanged pictures exceeds."""
     impostors = np.sort(scores[task.persons[:, None] != task.gallery[None, :]])[::-1]
     return float(impostors[int(FMR * len(impostors))])
 
 
 def score(scores: NDArray[np.float32], task: Task, limit: float) -> dict[str, float]:
-    """Return the shares of probes that find their person first, and that also exceed the threshold."""
+    """Return the share of probes that rank their person first, and the share that also exceeds the threshold."""
     first = ranks_of_mates(Search(scores, task.gallery, task.persons)) == 0
     return {
         "rank1": round(float(first.mean()), 4),
@@ -147,7 +148,7 @@ def _by_yaw(
     known: Mapping[str, Mapping[str, Vectors]],
     limits: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Sort every picture that is no template by its yaw; faces without landmarks are left out."""
+    """Group all pictures that are no templates by yaw; faces without landmarks are left out."""
     task, finder = assign(keys, person, None, np.random.default_rng(0)), Finder(0.6)
     faces = {key: finder.find(crop) for key, crop in data.crops(folder, "val", task.probes)}
     yaw = np.array([np.nan if (f := faces[key]) is None else abs(gates.yaw(f.landmarks_px)) for key in task.probes])
@@ -167,7 +168,7 @@ def _embedded(embed: Embed, crops: list[Crop]) -> Vectors:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """Return the curves as Markdown: one row a fault, rank 1 and accepted of int8 at each strength."""
+    """Return the curves as Markdown: one row per fault and strength, rank 1 and accepted of each network."""
     clean = figures["curves"]["untouched"]
     networks = [n for n in ("int8", "fp32") if n in clean]
     rows = [["untouched", "", *(_shares([clean[n]]) for n in networks)]]

@@ -1,14 +1,14 @@
-"""Does the stated false match rate hold for what a camera sees? The runtime's rule, tried on strangers' encounters.
+"""Measure the false match rate (FMR) of the runtime's sequential rule on encounters of strangers.
 
-The runtime compares the running mean of an encounter's embeddings with everybody enrolled, from the third to the
-eighth, and reports the first match. A stranger has six chances; the stated false match rate (FMR) is of all of them.
-Here the share of encounters in which any of the six reaches the threshold is counted, beside the share in which the
-first picture alone would, and beside how many of the enrolled are recognised.
+The runtime compares the running mean of an encounter's embeddings with everybody enrolled, from the third to the eighth
+embedding, and reports the first match. The stated FMR is that of all six comparisons together. The command counts
+encounters in which any of the six means reaches the threshold. For comparison it counts those in which the first
+picture alone reaches it, and the recognised encounters of enrolled people.
 
-Two kinds of encounter bound what a camera sees: `unlike` is made of different pictures of one person, `burst` of one
-picture over and over, moved, relit and blurred a little. Thresholds are those that the model ships with, and the
-validation people are the ones that it was calibrated on; templates are drawn anew, from the first half of a person's
-pictures, and encounters from the second.
+Two kinds of encounters are the extremes of real ones: `unlike` has different pictures of one person; `burst` repeats
+one picture with small changes of position, light and blur. The thresholds are the shipped ones, which were calibrated
+on the same validation people. Templates are drawn from the first half of a person's pictures, encounters from the
+second.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from tools.lab.visits import FIRST, LAST, Faces, running
 
 FMRS = (1e-3, 1e-4)
 TEMPLATES = (1, 4, 12)
-_BURSTS = 4  # a person
+_BURSTS = 4  # per person
 _RESAMPLES = 500
 _SEED = 20_240_301
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encounters:
-    """What strangers showed: `vectors` (E, LAST, D) unit rows in the order seen, `person` (E,) who it was."""
+    """Encounters: `vectors` (E, LAST, D) unit rows in the order seen, `person` (E,) of each."""
 
     vectors: NDArray[np.float32]
     person: Labels
 
 
 def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, Any]:
-    """Return one record for each kind of encounter, number of templates and stated rate."""
+    """Return one record per kind of encounter, number of templates and stated rate."""
     network = subject(model)
     keys, faces = embedded(network, folder, cache)
     entry = listed(model)
@@ -77,7 +77,7 @@ def measure(model: Path, folder: Path, cache: Path | None = CACHE) -> dict[str, 
 
 
 def halves(person: Labels, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the pictures that people are enrolled with, and those that they are seen in: a half of each person's."""
+    """Return the indices of the pictures for templates and for encounters: a half of each person's pictures each."""
     order = rng.permutation(len(person))
     order = order[np.argsort(person[order], kind="stable")]
     labels, starts = np.unique(person[order], return_index=True)
@@ -94,7 +94,7 @@ def enrol(vectors: Vectors, person: Labels, templates: int, rng: np.random.Gener
 
 
 def unlike(faces: Faces, rng: np.random.Generator) -> Encounters:
-    """Return encounters of LAST different pictures each, as many as there are."""
+    """Return all encounters of LAST different pictures each."""
     groups = []
     for who in np.unique(faces.person):
         pictures = rng.permutation(np.flatnonzero(faces.person == who))
@@ -112,12 +112,12 @@ def bursts(embed: Embed, folder: Path, keys: list[str], person: Labels, rng: np.
 
 
 def _turned(crop: data.Crop, shot: int) -> data.Crop:
-    """Every second look is mirrored."""
+    """Return the crop, mirrored in every second look."""
     return AlignedFace(crop).mirrored.pixels if shot % 2 else crop
 
 
 def glimpse(stored: NDArray[np.uint8], rng: np.random.Generator) -> data.Crop:
-    """Return (128, 128) uint8: the same face a moment later."""
+    """Return (128, 128) uint8: a crop with small random changes of position, light and blur."""
     shift = (rng.uniform(-3, 3), rng.uniform(-3, 3))
     x = placed(stored, rng.uniform(-0.06, 0.06), 1 + rng.uniform(-0.05, 0.05), shift, flip=False)
     x = side_light(x, rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3))
@@ -129,9 +129,9 @@ def glimpse(stored: NDArray[np.uint8], rng: np.random.Generator) -> data.Crop:
 def rates(
     encounters: Encounters, gallery: Labels, means: Vectors, point: OperatingPoint, cohort: Cohort | None
 ) -> dict[str, float]:
-    """Return how many pairs of a stranger's encounter and a person enrolled match, and how many of the right ones.
+    """Return the match rates of pairs (encounter, enrolled person), for strangers and for the enrolled person.
 
-    Strangers: at the first picture, and at any running mean that decides. The enrolled: at any.
+    Strangers: at the first picture, and at any deciding mean. Enrolled people: at any deciding mean.
     """
     norms = np.linalg.norm(means, axis=1)
     scores, shot_norms = running(encounters.vectors, means / norms[:, None], cohort)  # (LAST, E, G), (LAST, E)
@@ -163,7 +163,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def _upper(errors: NDArray[np.bool_], tried: NDArray[np.bool_], probe: Labels, gallery: Labels) -> float:
-    """Return the upper bound of the rate when people, not comparisons, are the sample."""
+    """Return the upper bound of the rate by the bootstrap over people."""
     labels = np.union1d(probe, gallery)
     row, column = np.searchsorted(labels, probe), np.searchsorted(labels, gallery)
     counts = []

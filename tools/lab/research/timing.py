@@ -1,4 +1,4 @@
-"""How long networks take for one picture: traced to ONNX, run by onnxruntime, timed in turns."""
+"""Measure the time of networks for one picture: traced to ONNX, run by onnxruntime, in turns."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from edge.models.exact import multiply_exactly
 from tools.lab.export import INPUT, OUTPUT
 
 _OPSET = 17
-_CALIBRATION_PICTURES = 2  # noise: for times, ranges matter little
-ALL_THREADS = 0  # onnxruntime's word for one thread a core
+_CALIBRATION_PICTURES = 2  # pictures of noise: times hardly depend on the ranges
+ALL_THREADS = 0  # onnxruntime's value for one thread per core
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -32,7 +32,7 @@ def traced(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> Path
     """Write a network in evaluation mode as float32 ONNX of a fixed input; batch normalization is folded."""
     example = torch.zeros(input_shape)
     with warnings.catch_warnings():
-        # the exporter that follows needs packages beyond torch; this one is kept for as long as torch is pinned
+        # The newer exporter needs packages beyond torch. The pinned torch still has this one.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             network.eval(),
@@ -47,7 +47,7 @@ def traced(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> Path
 
 
 def quantized(model: Path, input_shape: tuple[int, ...], path: Path) -> Path:
-    """Write the static int8 form (QDQ, one scale a channel), its ranges from noise: good for times alone."""
+    """Write the static int8 form (QDQ, one scale per channel) with ranges from noise. It serves timing only."""
     with contextlib.redirect_stdout(sys.stderr):
         quantize_static(
             model,
@@ -80,10 +80,10 @@ def interleaved_ms(
 ) -> dict[Name, float]:
     """Return the median (or another `of`) time of each call over rounds in which every call runs once.
 
-    They run in turns, so that other work of the machine affects all equally. A first round is not timed.
-    The default clock is this thread's processor time: while the thread waits for its turn, it stands still. Without
-    that, a busy machine would make slow networks look slower than they are, because they are interrupted more often.
-    Calls with more than one thread need a clock that runs on, such as time.perf_counter.
+    The calls run in turns, so other load affects all equally. The first round is not timed. The default clock is the
+    thread's processor time, which excludes interruptions; with wall time, a busy machine would make slow networks look
+    slower, because they are interrupted more often. Calls with several threads need a wall clock such as
+    time.perf_counter.
     """
     times: dict[Name, list[float]] = {name: [] for name in calls}
     for timed in (False, *[True] * rounds):

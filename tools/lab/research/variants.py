@@ -1,7 +1,8 @@
-"""Cohorts compared: how many members, how many nearest, equal or balanced: python -m tools.lab variants.
+"""Compare cohorts by number of members, nearest members and balance: python -m tools.lab variants.
 
-Single pictures of the calibration's people, looked at both ways. The threshold is the one that holds in the worst
-group. Given are the share of the validation people's pairs that reach it, and how far the groups lie apart.
+Each variant scores single pictures (mean of picture and mirror image) of the calibration's people. Its threshold holds
+the false match rate in the worst group. The table shows the share of the validation people's genuine pairs that reach
+the threshold, and the spread of the groups.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Scores = NDArray[np.float32]  # (N, N)
 
 
 def compare(network: Shipped, folder: Path, cache: Path | None = CACHE) -> list[dict[str, Any]]:
-    """Return one record for each variant."""
+    """Return one record per variant."""
     pool, strangers = prepared(network, kind_of(network.entry), folder, cache)
     rows = [_row("cosine", strangers, lambda s: s.directions @ s.directions.T)]
     with_all = balanced(pool, strangers)

@@ -1,9 +1,8 @@
-"""Strangers before one webcam: people of the NUAA set, through the product's own detector, aligner and embedder.
+"""Count false matches of strangers in front of one webcam: the NUAA set through the product's detector and embedder.
 
-Everybody is enrolled with pictures spread over all sessions. Every eight consecutive pictures of a session are a visit,
-decided on the running means as the device decides. Counted is how often a visit matches somebody else: of all visits
-against all others enrolled, and of all visits at least once. The same is counted without normalisation, with thresholds
-found for cosines on the same validation people: that is the rule before there were cohorts.
+Everybody is enrolled with pictures spread over all sessions. Every eight consecutive pictures of a session form a
+visit, decided as on the device. The command counts matches with other people per comparison, and visits with at least
+one such match. It counts the same without normalisation, with thresholds for cosines from the same validation people.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ TEMPLATES = (1, 4, 12)
 
 
 def embedded(folder: Path, model: str = "lightcnn9") -> tuple[Faces, list[str]]:
-    """Return the faces of all people, each with its session, in the order taken; raises DataError without pictures."""
+    """Return the faces of all people and the session of each, in order of time; raises DataError without pictures."""
     stages = build_enrolment(Config(recognition=RecognitionConfig(model=model)))
     rows = []
     people = sorted(path for path in (folder / FOLDER).iterdir() if path.is_dir())
@@ -54,7 +53,7 @@ def embedded(folder: Path, model: str = "lightcnn9") -> tuple[Faces, list[str]]:
 def measure(
     faces: Faces, session: list[str], rules: dict[str, tuple[OperatingPoint, Cohort | None]]
 ) -> list[dict[str, Any]]:
-    """Return for each rule and number of templates how often a visit matches somebody else, and the right person."""
+    """Return false and true match figures of visits, per rule and number of templates."""
     members = visits(session)
     rows = []
     for name, (point, cohort) in rules.items():
@@ -77,7 +76,7 @@ def measure(
 
 
 def visits(session: list[str]) -> NDArray[np.intp]:
-    """Return (E, LAST) indices: consecutive pictures of a session; the last visit of one may begin again."""
+    """Return (E, LAST) indices of consecutive pictures of a session; a session's last visit may wrap to its start."""
     of: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(session):
         of[name].append(i)
@@ -88,7 +87,7 @@ def visits(session: list[str]) -> NDArray[np.intp]:
 def matched(
     faces: Faces, members: NDArray[np.intp], point: OperatingPoint, cohort: Cohort | None, templates: int
 ) -> NDArray[np.bool_]:
-    """Return (E, P): whether a visit matches a person at any mean that decides."""
+    """Return (E, P): whether a visit matches a person at any deciding mean."""
     means = []
     for who in np.unique(faces.person):
         own = np.flatnonzero(faces.person == who)

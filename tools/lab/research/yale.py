@@ -1,10 +1,10 @@
-"""Crossing the light: enrol by frontal light, recognise by light from aside, on folders like Extended Yale B's.
+"""Enrol people in frontal light and recognise them in light from the side, on a set like Extended Yale B.
 
-The set may not be redistributed; users who have it can run `python -m tools.lab yale FOLDER`. Layout: one folder a
-person, one picture a light: `yaleB01/yaleB01_P00A+035E-20.pgm` is pose 00, azimuth +35°, elevation −20°. Files of other
-poses, of ambient light only, and anything else are left out. The camera and the head stand still while the
-light moves, so the face is found once, in the frontal light, and every picture of the person is aligned by it. The
-detector's own trouble with shadows does not enter the figures.
+The set may not be redistributed; users who have it can run `python -m tools.lab yale FOLDER`. The layout has one folder
+per person and one picture per light: `yaleB01/yaleB01_P00A+035E-20.pgm` is pose 00, azimuth +35°, elevation −20°. All
+other files are left out. Camera and head do not move while the light changes. The face is therefore detected once, in
+frontal light, and all pictures of the person are aligned by these landmarks. Detection errors in shadows do not affect
+the figures.
 
 Subsets by the angle between light and camera, as in Georghiades, Belhumeur and Kriegman (2001): up to 12°, 25°, 50°,
 77° and beyond; 7, 12, 12, 14 and 19 of the 64 lights. Two lights at 51.1° count as the third subset's there.
@@ -39,7 +39,7 @@ _REMEDY = "see the layout at the top of tools/lab/research/yale.py"
 
 @dataclass(frozen=True, slots=True)
 class Lit:
-    """One picture: who, under which light."""
+    """One picture: person and direction of the light."""
 
     person: str
     path: Path
@@ -48,13 +48,13 @@ class Lit:
 
     @property
     def angle_deg(self) -> float:
-        """Between the light's direction and the camera's axis."""
+        """Return the angle between the light's direction and the camera's axis."""
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
         return round(float(np.degrees(np.arccos(np.cos(azimuth) * np.cos(elevation)))), 6)
 
     @property
     def subset(self) -> int:
-        """1 (frontal) to 5 (from behind)."""
+        """Return the subset, 1 (frontal) to 5 (beyond 77°)."""
         return int(np.searchsorted(LIMITS_DEG, self.angle_deg)) + 1
 
 
@@ -87,9 +87,9 @@ def crops(pictures: list[Lit], contract: FaceContract) -> list[Crop]:
 
 
 def evaluate(pictures: list[Lit], vectors: Vectors) -> dict[str, Any]:
-    """Return rank 1 for each subset: subset 1 is enrolled, the mean similarity to its pictures is the score.
+    """Return rank 1 for each subset. Subset 1 is enrolled; the score is the mean cosine to its pictures.
 
-    Subset 1 itself is judged with each picture left out of its own person's templates.
+    A probe of subset 1 is left out of its own person's templates.
     """
     person, subset = np.array([p.person for p in pictures]), np.array([p.subset for p in pictures])
     labels, who = np.unique(person, return_inverse=True)
@@ -99,7 +99,7 @@ def evaluate(pictures: list[Lit], vectors: Vectors) -> dict[str, Any]:
     counts = np.array([(enrolled & (who == g)).sum() for g in gallery])
     scores = vectors @ (sums / counts[:, None]).T
     own = np.flatnonzero(enrolled & (counts[who] > 1))
-    judged = ~enrolled | (counts[who] > 1)  # whose only frontal picture is enrolled cannot be searched for by it
+    judged = ~enrolled | (counts[who] > 1)  # a person's only frontal picture cannot be a probe
     scores[own, who[own]] = np.einsum("nd,nd->n", vectors[own], sums[who[own]] - vectors[own]) / (counts[who[own]] - 1)
     right = ranks_of_mates(Search(scores, gallery, who)) == 0
     rates = {f"rank1_subset{s}": _share(right[judged & (subset == s)]) for s in np.unique(subset[judged]).tolist()}

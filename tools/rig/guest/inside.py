@@ -1,6 +1,6 @@
-"""What happens in the guest: the product on a real USB gadget and a real V4L2 device, unplugged and plugged in again.
+"""Runs in the guest: the product on a USB gadget and a V4L2 device, which are removed and come back.
 
-Runs there by the product's own Python, as root. Prints one line "EDGE {…}" a step; an exception ends it.
+The product's Python runs it as root. It prints one line "EDGE {…}" per step. An exception ends it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edge.provision.protocol.port import SerialPort, find
 CONFIG = Path("/etc/edge.toml")
 GADGET = Path("/sys/kernel/config/usb_gadget/edge/UDC")
 TTY, CAMERA = Path("/dev/ttyACM0"), Path("/sys/bus/platform/drivers/vivid")
-WAIT_S = 900.0  # without hardware support the guest is some thirty times slower than its host
+WAIT_S = 900.0  # without hardware virtualization the guest is about thirty times slower than its host
 UPDATE_BYTES = 2_000_000
 
 
 def main() -> None:
-    """Do all steps in their order."""
+    """Do all steps in order."""
     CONFIG.write_text(
         '[device]\nid = "guest"\ndata_dir = "/var/lib/edge"\n'
         '[camera]\nsource = "v4l2"\ndevice = "/dev/video0"\n'
@@ -65,7 +65,7 @@ def remove_gadget() -> bool:
 
 
 def tell(step: str, work: Callable[[], Any]) -> None:
-    """Do a step and say what came of it."""
+    """Do a step and print its result."""
     began_s = time.monotonic()
     result = work()
     print("EDGE", json.dumps({"step": step, "result": result, "s": round(time.monotonic() - began_s, 1)}), flush=True)
@@ -108,7 +108,7 @@ def content() -> bytes:
 
 
 def unplugged() -> str:
-    """Take the cable away in the middle of an update, and put it back."""
+    """Unplug the cable during an update, and plug it in again."""
     controller = GADGET.read_text()
     port = SerialPort(str(TTY))
     client = Client(port, canonical(arm()), os.urandom, time.monotonic)
@@ -129,7 +129,7 @@ def unplugged() -> str:
 
 
 def update(code: str) -> str:
-    """Send the update again: what had arrived is not sent twice."""
+    """Send the update again; it must continue after the bytes that had arrived."""
     port = SerialPort(str(TTY))
     arm()
     client = Client(port, canonical(code), os.urandom, time.monotonic)
@@ -143,7 +143,7 @@ def update(code: str) -> str:
 
 
 def lose_camera() -> str:
-    """Take the camera's driver away and bring it back: vision says so, and goes on."""
+    """Unload and reload the camera's driver; vision must report the loss and continue afterwards."""
     (CAMERA / "unbind").write_text("vivid.0")
     wait(lambda: reason().startswith("camera_"), "vision to say that the camera is gone")
     said, seen = reason(), frames()

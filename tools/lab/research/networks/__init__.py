@@ -1,4 +1,4 @@
-"""Every network of the comparison, with its input, its weights as published and the published times on telephones."""
+"""The networks of the comparison, with input, published number of weights, and published times on telephones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IPHONES = ("iPhone 6", "iPhone X", "iPhone XR")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One network as it is compared."""
+    """One network of the comparison."""
 
     title: str
     build: Callable[[], nn.Module]
@@ -58,7 +58,7 @@ def weight_count(network: nn.Module) -> int:
 
 
 def gigamacs(network: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Return how many billion products of a weight and a value one run takes; activations and sums do not count."""
+    """Return the multiplications by weights of one run, in billions; activations and additions are not counted."""
     products: list[int] = []
 
     def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The parts that the compared networks share: convolution with batch normalization, shortcut, branches, squeeze."""
+"""Shared parts of the compared networks: convolution with batch normalization, shortcut, branches, squeeze."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the shape of `inner`."""
         inner: Tensor = self.inner(x)
-        if self._scale != 1.0:  # a product with one would stay in the graph and keep int8 engines from fusing
+        if self._scale != 1.0:  # a multiplication by one would stay in the graph and prevent fusion in int8 engines
             inner = inner * self._scale
         y: Tensor = self.activation(self.shortcut(x) + inner)
         return y
@@ -93,7 +93,7 @@ class Branches(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by what the whole picture says: Hu, Shen and Sun, "Squeeze-and-Excitation Networks"."""
+    """Scales each channel by a function of all channel means: Hu, Shen and Sun, "Squeeze-and-Excitation Networks"."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
