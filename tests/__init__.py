@@ -1,3 +1,3 @@
-"""Tests. The package comes first: it sets limits that OpenCV and OpenBLAS read once, when they are loaded."""
+"""Tests. Importing the package first sets thread limits, which OpenCV and OpenBLAS read once, when they are loaded."""
 
 import edge  # noqa: F401

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that look from outside: a bench in a folder, the man enrolled on it, clips to watch."""
+"""Fixtures of tests of the whole product: a device in a folder, an enrolled man, clips."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hypothesis import settings as hypothesis_settings
 from tests.footage import still, video
 from tools.rig.workbench import Bench, write_clip
 
-# A job in the background of a shell ignores Ctrl-C, and so does all that it starts. Some tests send one to a process.
+# A background job of a shell ignores SIGINT, and its children inherit that. Some tests send SIGINT to a process.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Time is no property: the gate runs on loaded machines too.
+# Without a deadline: the tests run on loaded machines too.
 hypothesis_settings.register_profile("gate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("gate")
 
@@ -29,7 +29,7 @@ ENROLLED_FRAMES = 30  # of the carphone video; the tests watch those that follow
 
 @dataclass(frozen=True, slots=True)
 class Clips:
-    """What the bench's camera may see."""
+    """Footage for the device's camera."""
 
     folder: Path
     man_early: Path  # folder of 30 pictures
@@ -40,7 +40,7 @@ class Clips:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """A data folder on which the man is enrolled, made once by the real command."""
+    """A data folder with the man enrolled, made once by the real command."""
 
     data: Path
     man: str  # opaque id
@@ -48,7 +48,7 @@ class Enrolled:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """A device with nothing on it."""
+    """A device without people."""
     made = Bench(tmp_path)
     made.configure()
     return made
@@ -82,6 +82,6 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory, clips: Clips) -> Enrolled
 
 @pytest.fixture
 def man_bench(bench: Bench, enrolled: Enrolled) -> Bench:
-    """A device that knows the man and nobody else."""
+    """A device with only the man enrolled."""
     shutil.copytree(enrolled.data, bench.data)
     return bench

@@ -1,4 +1,4 @@
-"""Real footage for tests, from the data folders of public packages that are located, never imported."""
+"""Real footage for tests, from the data folders of public packages, which are located but not imported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
 def path_of(name: str) -> Path:
-    """Where a piece of footage lies; skips the calling test where it is not installed."""
+    """Return the path of footage; skips the calling test where it is not installed."""
     try:
         return locate(name)
     except SourceError as e:
@@ -49,7 +49,7 @@ def video(name: str, limit: int = 10_000) -> tuple[Image, ...]:
 
 
 def shared_data() -> Path:
-    """Where the research crops lie; skips the calling test where they are not."""
+    """Return the folder of the face data; skips the calling test where it does not exist."""
     if not (SHARED_DATA / "index.csv").is_file():
         pytest.skip("skipped: ../shared is not there")
     return SHARED_DATA

@@ -1,4 +1,4 @@
-"""What counts as worse, and what does not."""
+"""Comparison with a baseline: which figures count as worse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report(**figures: Any) -> dict[str, Any]:
         ("rows[x].runs", None),
     ],
 )
-def test_which_way_is_worse_follows_from_the_name(name: str, direction: str | None) -> None:
+def test_the_name_of_a_figure_decides_which_direction_is_worse(name: str, direction: str | None) -> None:
     assert baseline.direction_of(name) == direction
 
 
@@ -69,7 +69,7 @@ def test_figures_of_one_report_only_are_not_compared() -> None:
     assert baseline.compare(report(a_ms=9.0), report(b_ms=1.0), 1.1) == []
 
 
-def test_something_from_nothing_is_infinitely_worse() -> None:
+def test_a_rise_from_zero_is_infinitely_worse() -> None:
     assert baseline.compare(report(a_ms=1.0), report(a_ms=0.0), 1.1)[0].ratio == math.inf
     assert baseline.compare(report(a_ms=0.0), report(a_ms=0.0), 1.1) == []
 

@@ -1,4 +1,4 @@
-"""`edge-bench battery` on a device that is drawn: what each sensor makes of figures, text and page."""
+"""`edge-bench battery` on a simulated device: figures, text and page with each kind of sensor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL_WH = 0.9  # small: the charge falls by some percents in the time of a test
 
 @dataclass
 class Device:
-    """A device whose clock, energy and battery follow what its stages do."""
+    """A simulated device: its stages advance its clock and use its energy."""
 
     events: tuple[EventType, ...] = ()  # of each play of the whole pipeline
     full_wh: float = FULL_WH
@@ -99,7 +99,7 @@ class Camera:
 
 @dataclass
 class Gauge:
-    """A sensor of the device: what it knows, and until when."""
+    """A sensor of the simulated device, with its quantities and the time of its failure."""
 
     device: Device
     knows: tuple[str, ...]
@@ -180,7 +180,7 @@ def test_a_power_monitor_gives_joules_of_each_unit_their_interval_and_a_run_time
     assert [len(list(plots[name].iter("polyline"))) for name in list(plots)[1:]] == [1, 1, 3]
 
 
-def test_only_those_who_were_recognised_are_encounters() -> None:
+def test_only_recognised_people_count_as_encounters() -> None:
     strangers = measured(("power_w",), Device(("unknown", "end")))
     assert strangers["rows"][-1]["encounters"] == 0
     assert "nobody was recognised" in strangers["joules_per_encounter"]["from"]
@@ -191,7 +191,7 @@ def test_only_those_who_were_recognised_are_encounters() -> None:
     assert known["joules_per_encounter"]["value"] == pytest.approx(10.0 * whole_w, rel=0.05)
 
 
-def test_without_a_sensor_everything_is_unknown_but_the_processor_time() -> None:
+def test_without_a_sensor_only_the_processor_time_is_known() -> None:
     found = measured(("temperature_c",), supply="unknown")
     no_sensor = "unknown: no sensor"
     assert found["source"] == {"power": no_sensor, "charge": no_sensor}
@@ -221,13 +221,13 @@ def test_a_gauge_of_percents_gives_the_drain_and_says_that_power_has_no_sensor()
     assert min(ticks) > 20  # the axis shows the steps
 
 
-def test_a_charge_that_hardly_moves_is_no_drain() -> None:
+def test_a_nearly_constant_charge_gives_no_drain() -> None:
     drain = measured(("percent",), Device(full_wh=9.0))["drain_percent_per_hour"]
     assert drain.startswith("unknown: the charge ")
     assert drain.endswith("measure longer")
 
 
-def test_on_the_charger_that_is_why_nothing_is_known() -> None:
+def test_on_the_charger_the_reason_names_the_charger() -> None:
     found = measured(("percent",), supply="mains")
     assert found["supply"] == "mains"
     assert found["source"] == {"power": "unknown: on the charger", "charge": "/sys/<percent>"}
@@ -236,7 +236,7 @@ def test_on_the_charger_that_is_why_nothing_is_known() -> None:
     assert list(page_of(found)[1]) == ["Charge, %", "Rates, a second"]
 
 
-def test_a_charger_that_comes_midway_is_said() -> None:
+def test_a_charger_connected_during_the_measurement_is_reported() -> None:
     class Plugged(Gauge):
         def sample(self, now_s: float) -> tuple[Supply, Facts]:
             supply, facts = super().sample(now_s)
@@ -248,7 +248,7 @@ def test_a_charger_that_comes_midway_is_said() -> None:
     assert found["joules"]["frame"] == found["drain_percent_per_hour"] == part
 
 
-def test_a_sensor_that_vanishes_leaves_what_it_had_told() -> None:
+def test_readings_from_before_a_sensor_failure_are_used() -> None:
     early = measured(("power_w", "percent"), until_s=70.0)
     assert early["supply"] == "battery, then unknown"
     assert early["joules"]["look"] == "unknown: power was read in only 1 of 6 sweeps"
@@ -265,7 +265,7 @@ def test_a_sensor_that_vanishes_leaves_what_it_had_told() -> None:
     assert ends < 56 + 0.6 * (900 - 2 * 56)
 
 
-def test_a_power_that_never_changes_has_no_interval_of_nothing() -> None:
+def test_a_constant_power_has_no_interval_of_zero_width() -> None:
     class Stuck(Gauge):
         def sample(self, now_s: float) -> tuple[Supply, Facts]:
             return "battery", {"power_w": Measured(2.5, "W", "/sys/stuck", now_s)}
@@ -294,7 +294,7 @@ def test_a_camera_without_frames_is_an_error_with_a_remedy(monkeypatch: pytest.M
         measured(())
 
 
-def test_a_time_that_holds_no_sweeps_is_refused() -> None:
+def test_a_time_too_short_for_the_sweeps_is_refused() -> None:
     with pytest.raises(ConfigError, match="too short"):
         battery.measure(Config(), 59.0)
 

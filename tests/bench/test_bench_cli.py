@@ -1,4 +1,4 @@
-"""`edge-bench` as its user calls it: JSON as the last line, the baseline's exit code, one page that needs nothing."""
+"""The command line of `edge-bench`: JSON as the last line, the baseline's exit code, one self-contained page."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def measured() -> dict[str, Any]:
     return found
 
 
-def test_json_is_one_object_on_the_last_line_and_says_on_what_it_was_taken(measured: dict[str, Any]) -> None:
+def test_json_is_one_object_on_the_last_line_and_describes_the_machine(measured: dict[str, Any]) -> None:
     assert measured["command"] == "match"
     assert [row["templates"] for row in measured["rows"]] == [10, 10]
     assert measured["machine"]["processors"] >= 1
@@ -82,7 +82,7 @@ def test_a_figure_worse_than_the_baseline_ends_with_1(
     assert ("times worse" in done.stderr) == bool(code)
 
 
-def test_a_baseline_that_is_none_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_an_invalid_baseline_is_refused_before_any_measurement(tmp_path: Path) -> None:
     done = run(*MATCH, "--baseline", tmp_path / "absent.json")
     assert done.returncode == 1
     assert "not a report" in done.stderr
@@ -248,7 +248,7 @@ def test_headlines_show_groups_of_figures_and_estimates_with_their_intervals() -
         (("report", "a.json"), "python -m tools.bench report a.json"),
     ],
 )
-def test_what_has_become_a_tool_of_the_checkout_is_named(arguments: tuple[str, ...], tool: str) -> None:
+def test_a_command_that_moved_to_tools_names_its_new_place(arguments: tuple[str, ...], tool: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert tool in done.stderr
@@ -261,7 +261,7 @@ def test_a_measurement_without_a_configuration_says_where_to_get_one(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_the_page_of_documentation_has_a_row_for_each_command_and_knows_its_options() -> None:
+def test_the_documentation_has_a_row_for_each_command_with_its_options() -> None:
     rows = [row for row in DOCUMENTATION.read_text(encoding="utf-8").splitlines() if row.startswith("| `edge-bench ")]
     told = {re.findall(r"`edge-bench (\w+)", row)[0] for row in rows}
     assert told == {name for name, command in cli.commands.items() if not command.hidden}

@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say: gauges of whole percents, and power whose errors are alike."""
+"""Coverage of the intervals: gauges with whole percents, and power with correlated errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ RUNS = 200
 
 
 def shares(findings: list[Finding], truth: float) -> tuple[float, float]:
-    """Return how many runs have an estimate, and how many of those hold the truth."""
+    """Return the number of runs with an estimate, and the number whose interval contains the true value."""
     told = [found for found in findings if isinstance(found, Estimate)]
     held = [abs(found.value - truth) <= found.half_width * (1 + 1e-9) for found in told]
     return len(told) / len(findings), float(np.mean(held)) if held else 1.0
 
 
-def alike(rng: np.random.Generator, count: int, seconds: int, spread: float, memory_s: float) -> NDArray[np.float64]:
-    """Return (count, seconds) of noise that forgets itself in so many seconds."""
+def correlated(
+    rng: np.random.Generator, count: int, seconds: int, spread: float, memory_s: float
+) -> NDArray[np.float64]:
+    """Return (count, seconds) of noise with this correlation time, s."""
     keep = np.exp(-1.0 / memory_s)
     noise = rng.normal(0.0, spread, (count, seconds))
     for i in range(1, seconds):
@@ -36,7 +38,9 @@ def alike(rng: np.random.Generator, count: int, seconds: int, spread: float, mem
 @pytest.mark.parametrize(
     ("seconds", "an_hour"), [(300, 60.0), (600, 40.0), (600, 90.0), (1800, 12.0), (3600, 5.0), (3600, 11.0)]
 )
-def test_a_gauge_of_whole_percents_holds_the_drain(seconds: int, an_hour: float, shows: np.ufunc) -> None:
+def test_the_interval_contains_the_drain_with_a_gauge_of_whole_percents(
+    seconds: int, an_hour: float, shows: np.ufunc
+) -> None:
     rng = np.random.default_rng(seconds)
     t_s = np.arange(seconds + 1.0)
     starts = rng.uniform(80.0, 90.0, RUNS)
@@ -47,22 +51,24 @@ def test_a_gauge_of_whole_percents_holds_the_drain(seconds: int, an_hour: float,
     step_an_hour = 3600.0 / seconds
     halves = [found.half_width for found in findings if isinstance(found, Estimate)]
     assert min(halves) >= 0.999 * step_an_hour  # never finer than the gauge
-    assert np.median(halves) <= 2.0 * step_an_hour  # nor of no use
+    assert np.median(halves) <= 2.0 * step_an_hour  # and narrow enough to be useful
 
 
 @pytest.mark.parametrize(("memory_s", "spread"), [(1.0, 0.1), (20.0, 0.2), (60.0, 0.2), (120.0, 0.3)])
 @pytest.mark.parametrize("step", [1.0, 0.05])
-def test_a_gauge_that_errs_alike_for_minutes_holds_the_drain(step: float, memory_s: float, spread: float) -> None:
+def test_the_interval_contains_the_drain_with_gauge_errors_correlated_over_minutes(
+    step: float, memory_s: float, spread: float
+) -> None:
     rng = np.random.default_rng(7)
     t_s = np.arange(901.0)
     true = rng.uniform(80.0, 90.0, (RUNS, 1)) - 40.0 * t_s / 3600.0
-    shown = step * np.round((true + alike(rng, RUNS, 901, spread, memory_s)) / step)
+    shown = step * np.round((true + correlated(rng, RUNS, 901, spread, memory_s)) / step)
     told, held = shares([lost_an_hour(list(zip(t_s, row, strict=True))) for row in shown], 40.0)
     assert told > 0.4
     assert held >= 0.9
 
 
-def test_a_drain_that_changes_with_the_phases_is_held_too() -> None:
+def test_the_interval_contains_a_drain_that_changes_with_the_phases() -> None:
     rng = np.random.default_rng(3)
     t_s = np.arange(1801.0)
     drained = np.cumsum(np.where(t_s % 360.0 < 180.0, 20.0, 40.0)) / 3600.0
@@ -83,7 +89,7 @@ def test_a_drain_that_changes_with_the_phases_is_held_too() -> None:
         ([57.0, 58.0, 59.0, 61.0], "rose, a charger must be connected"),
     ],
 )
-def test_a_drain_that_cannot_be_told_is_unknown_with_the_reason(charges: list[float], why: str) -> None:
+def test_a_drain_that_cannot_be_estimated_is_unknown_with_the_reason(charges: list[float], why: str) -> None:
     found = lost_an_hour([(float(i), charge) for i, charge in enumerate(charges)])
     assert isinstance(found, str)
     assert found.startswith("unknown: ")
@@ -92,7 +98,7 @@ def test_a_drain_that_cannot_be_told_is_unknown_with_the_reason(charges: list[fl
 
 
 def played(watts: NDArray[np.float64], seconds: float, rates_hz: tuple[float, float, float]) -> list[Sweep]:
-    """Return sweeps whose plays read this power, one reading a second, the first two of each play left out."""
+    """Return sweeps with these power readings, one a second, without the first two of each play."""
     sweeps, play_s = plan(seconds)
     made: list[Sweep] = []
     for i in range(sweeps):
@@ -110,14 +116,14 @@ def played(watts: NDArray[np.float64], seconds: float, rates_hz: tuple[float, fl
 
 
 def drawn(costs: NDArray[np.float64], seconds: int, rates_hz: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Return (seconds,) W: what phases draw whose work costs so much."""
+    """Return (seconds,) W: the power of phases with these costs of work."""
     watts = np.zeros(seconds)
     for play in (play for sweep in played(watts, seconds, rates_hz) for play in sweep.values()):
         watts[round(play.start_s) : round(play.start_s + play.played_s)] = costs @ [1.0, *play.rates_hz]
     return watts
 
 
-def test_joules_of_a_coarse_and_quiet_sensor_are_no_surer_than_its_steps() -> None:
+def test_joules_of_a_coarse_sensor_without_noise_have_an_interval_of_at_least_its_steps() -> None:
     rng, rates_hz = np.random.default_rng(5), (15.0, 6.0, 3.0)
     for truth in rng.uniform([1.0, 0.01, 0.03, 0.04], [3.0, 0.03, 0.09, 0.1], (RUNS // 4, 4)):
         watts = 0.1 * np.round(drawn(truth, 100, rates_hz) / 0.1)
@@ -130,13 +136,13 @@ def test_joules_of_a_coarse_and_quiet_sensor_are_no_surer_than_its_steps() -> No
 
 @pytest.mark.parametrize("heat_w", [0.0, 0.4], ids=["steady", "warming up"])
 @pytest.mark.parametrize(("seconds", "memory_s"), [(60, 3.0), (300, 1.0), (300, 10.0), (600, 20.0)])
-def test_joules_hold_the_truth_under_noise_that_remembers_and_heat_that_drifts(
+def test_the_interval_contains_the_joules_under_correlated_noise_and_thermal_drift(
     seconds: int, memory_s: float, heat_w: float
 ) -> None:
     rng = np.random.default_rng(seconds)
     truth, rates_hz = np.array([2.0, 0.02, 0.06, 0.07]), (15.0, 6.0, 3.0)
     drift = heat_w * (1.0 - np.exp(-2.0 * np.arange(seconds) / seconds))
-    noise = alike(rng, RUNS, seconds, 0.1, memory_s)
+    noise = correlated(rng, RUNS, seconds, 0.1, memory_s)
     steady = drawn(truth, seconds, rates_hz)
     true = dict(zip(("base", "frame", "look", "embedding"), truth + np.array([drift.mean(), 0, 0, 0]), strict=True))
     held = dict.fromkeys(true, 0)
@@ -163,7 +169,7 @@ def test_a_step_is_the_smallest_change_beyond_rounding() -> None:
     assert step_of([]) is None
 
 
-def test_estimates_are_shown_with_four_digits_and_never_as_minus_nothing() -> None:
+def test_estimates_are_shown_with_four_digits_and_never_as_minus_zero() -> None:
     assert str(Estimate(-0.0, 0.123456).as_dict()) == "{'value': 0.0, 'ci95': 0.1235}"
 
 

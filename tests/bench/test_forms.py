@@ -1,4 +1,4 @@
-"""Other forms of the shipped network: they compute the same, and are built as they say."""
+"""Other forms of the shipped network: they compute the same function, and have the documented structure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def operators(graph: Graph) -> Counter[str]:
     return Counter(node.op for node in graph.nodes)
 
 
-def test_the_float_form_has_no_quantization_and_says_the_same(shipped: Graph, inputs: list[np.ndarray]) -> None:
+def test_the_float_form_has_no_quantization_and_gives_the_same_embeddings(
+    shipped: Graph, inputs: list[np.ndarray]
+) -> None:
     floating = forms.float_form(shipped)
     assert operators(floating).keys().isdisjoint({"QuantizeLinear", "DequantizeLinear"})
     assert all(array.dtype != np.int8 for array in floating.tensors.values())
@@ -62,7 +64,7 @@ def test_a_network_that_is_plain_already_stays_as_it_is(shipped: Graph) -> None:
     assert again.nodes == plain.nodes
 
 
-def test_the_plain_int8_form_is_as_true_as_the_shipped_one(shipped: Graph, inputs: list[np.ndarray]) -> None:
+def test_the_plain_int8_form_is_as_accurate_as_the_shipped_one(shipped: Graph, inputs: list[np.ndarray]) -> None:
     made = model_forms.make_forms(ENTRY)
     plain = made["int8 plain QDQ"]
     weights = [a for name, a in plain.tensors.items() if name.endswith("weight.q")]
@@ -71,7 +73,7 @@ def test_the_plain_int8_form_is_as_true_as_the_shipped_one(shipped: Graph, input
     assert min(float(embed(plain, x) @ embed(made["fp32"], x)) for x in inputs) > 0.99
 
 
-def test_int8_that_goes_there_and_back_is_the_float_form_of_its_own_weights(inputs: list[np.ndarray]) -> None:
+def test_a_quantized_network_converts_back_to_its_float_form(inputs: list[np.ndarray]) -> None:
     plain = model_forms.make_forms(ENTRY)["int8 plain QDQ"]
     back = forms.float_form(plain)
     assert operators(back).keys() == {"Conv", "Split", "Max", "MaxPool", "Flatten", "Identity"}

@@ -1,4 +1,4 @@
-"""Counts of instructions: start-up cancels out, what was not counted is an error, the table has a column each."""
+"""Instruction counts: the start-up cancels out, a missing count is an error, the table has a column per processor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_start_up_cancels_out() -> None:
     assert counts == dict.fromkeys(instructions.SUBJECTS, 3.5)
 
 
-def test_what_is_counted_runs_with_the_installed_product_alone(tmp_path: Path) -> None:
+def test_the_counted_script_needs_only_the_installed_product(tmp_path: Path) -> None:
     instructions.write_forms(tmp_path)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for subject in ("embed-int8", "embed-fp32"):
@@ -37,7 +37,7 @@ def test_the_last_count_is_taken() -> None:
 
 
 @pytest.mark.parametrize("failed", [done("nothing"), done("instructions: 3\n", code=139)])
-def test_what_was_not_counted_is_an_error(failed: subprocess.CompletedProcess[str]) -> None:
+def test_a_missing_count_is_an_error(failed: subprocess.CompletedProcess[str]) -> None:
     with pytest.raises(RuntimeError, match="nothing was counted"):
         instructions._collected(failed, r"instructions: (\d+)")
 

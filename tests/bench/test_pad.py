@@ -1,4 +1,4 @@
-"""`edge-bench pad` on a small folder: a man's video frames, and a print that is held before a still ground."""
+"""`edge-bench pad` on a small folder: video frames of a man, and a print held in front of a still background."""
 
 from __future__ import annotations
 

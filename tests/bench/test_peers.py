@@ -1,4 +1,4 @@
-"""The peers: each tells the man from the woman, and LFW is scored as its authors say."""
+"""The peers: each distinguishes man and woman, and LFW follows its official protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages timed from outside: the pipeline does not notice, and every stage is there."""
+"""Timing of stages from outside: the pipeline's behaviour does not change, and every stage is timed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_scene_is_taken_through_every_stage_and_its_events_reach_the_disk(conf
 
 
 @pytest.mark.usefixtures("footage")
-def test_the_scenes_show_what_they_say(config: Config) -> None:
+def test_each_scene_shows_what_its_name_says(config: Config) -> None:
     made = {scene.name: scene for scene in scenes.scenes(40)}
     assert list(made) == ["no_motion", "empty_motion", "one_face", "five_faces"]
     assert {image.shape for scene in made.values() for image in scene.images} == {(480, 640, 3)}
@@ -103,14 +103,14 @@ def test_the_real_process_says_ready_and_is_watched(config: Config, tmp_path: Pa
     assert found["rss_mb"] >= found["rss_at_the_end_mb"] > 20
 
 
-def test_a_process_that_cannot_begin_is_told_with_its_words(config: Config, tmp_path: Path) -> None:
+def test_a_process_that_cannot_start_is_reported_with_its_output(config: Config, tmp_path: Path) -> None:
     config.data_dir.mkdir()
     config.store_path.write_bytes(b"no store")  # and no key that opens it
     with pytest.raises(BenchError, match=r"store\.key"):
         vision_process(config, tmp_path / "clip.avi", tmp_path / "edge.toml", 0.1)
 
 
-def test_a_process_that_ends_while_it_is_watched_is_told_with_its_words(config: Config, tmp_path: Path) -> None:
+def test_a_process_that_ends_while_watched_is_reported_with_its_output(config: Config, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no such file"):
         vision_process(config, tmp_path / "absent.avi", tmp_path / "edge.toml", 2.0)
 
@@ -127,7 +127,7 @@ def test_a_random_gallery_is_what_a_matcher_takes() -> None:
     assert row["peak_rss_mb"] > 10
 
 
-def test_a_gallery_beyond_the_memory_is_said_and_not_tried() -> None:
+def test_a_gallery_too_large_for_the_memory_is_reported_and_not_tried() -> None:
     row = match.one_size("lightcnn9", 10**10, 1, 1)
     assert row["said"].startswith("not measured: ")
     assert "p50_ms" not in row
@@ -139,6 +139,6 @@ def test_a_workers_error_comes_with_its_remedy() -> None:
     assert "lightcnn9" in error.value.remedy
 
 
-def test_a_worker_that_breaks_is_told_with_its_last_words() -> None:
+def test_a_worker_that_crashes_is_reported_with_its_last_output() -> None:
     with pytest.raises(BenchError, match="AttributeError"):
         call(match.__name__, "no_such_function")

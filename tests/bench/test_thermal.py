@@ -1,4 +1,4 @@
-"""Heat and throttling, read from a drawn /sys: what is there, what is not, what spoils a figure."""
+"""Heat and throttling, read from a simulated /sys: present and missing values, and what disturbs a measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(root: Path, *, temperatures: dict[int, str], flags: str | None = None) 
     return root
 
 
-def test_a_machine_that_does_not_tell_is_unknown(tmp_path: Path) -> None:
+def test_a_machine_without_sensors_is_unknown(tmp_path: Path) -> None:
     reading = thermal.read(tmp_path)
     assert reading == Reading(None, None)
     assert reading.as_dict() == {"temperature_c": "unknown", "throttled": "unknown"}

@@ -1,4 +1,4 @@
-"""Plots over time: axes that hold the values, gaps where nothing is known, nothing where nothing can be drawn."""
+"""Plots over time: axes contain the values, unknown values are gaps, and no data gives no plot."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def test_axes_hold_their_values_between_round_ticks(values: list[float | None], 
     assert all(0 < y < 200 for y in heights)
 
 
-def test_what_is_not_known_is_a_gap() -> None:
+def test_an_unknown_value_is_a_gap() -> None:
     svg, _ = drawn([1.0, 2.0, None, 2.0, 1.0, float("nan"), 3.0])
     assert [len(line.attrib["points"].split()) for line in svg.iter("polyline")] == [2, 2]
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [None, None], [1.0, None, 2.0]])
-def test_what_is_no_line_is_no_plot(values: list[float | None]) -> None:
+def test_without_a_line_there_is_no_plot(values: list[float | None]) -> None:
     assert plot("t", [float(i) for i in range(len(values))], {"a": values}, "min", "W") == ""
 
 
-def test_title_unit_and_axes_are_said_and_escaped() -> None:
+def test_title_unit_and_axes_are_shown_and_escaped() -> None:
     svg, _ = drawn([1.0, 2.0])
     assert {"t < u, W", "min", "a & b"} <= {mark.text for mark in svg.iter("text")}

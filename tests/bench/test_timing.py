@@ -1,4 +1,4 @@
-"""Times on a clock of the test's own: order, spread, ratios. No test here asks how long anything takes."""
+"""Timing with a simulated clock: order, spread, ratios. No test here measures a real duration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.bench.timing import interleaved, memory_mb, ratio, spread, time_one
 
 
 class Clock:
-    """A clock that goes on when work is done."""
+    """A clock that advances when work is done."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -64,7 +64,7 @@ def test_each_subject_gets_its_own_times_and_warm_up_is_not_among_them() -> None
 def test_a_ratio_withstands_a_machine_that_slows_down_in_the_middle() -> None:
     slowing = np.array([1.0, 1.0, 5.0, 5.0, 9.0])
     assert ratio(list(3.0 * slowing), list(slowing)) == pytest.approx(3.0)
-    assert ratio([3.0, 3.0, 300.0], [1.0, 1.0, 1.0]) == 3.0  # one run that was disturbed
+    assert ratio([3.0, 3.0, 300.0], [1.0, 1.0, 1.0]) == 3.0  # one disturbed run
 
 
 def test_memory_is_read_from_the_kernel() -> None:

@@ -1,4 +1,4 @@
-"""Frame sources: files as a camera would deliver them, and live ones that fail in the open."""
+"""Frame sources: files played like a camera, and live sources with clear errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_realtime_takes_as_long_as_the_recording() -> None:
     assert all(f.t_s <= now_s() for f in frames)
 
 
-def test_realtime_skips_what_came_while_nobody_looked() -> None:
+def test_realtime_skips_frames_that_were_due_between_two_reads() -> None:
     with closing(FileSource([path_of("carphone")], fps=60.0, realtime=True)) as source:
         first = source.read()
         assert first is not None
@@ -68,7 +68,7 @@ def test_realtime_skips_what_came_while_nobody_looked() -> None:
         assert second.t_s - first.t_s > 0.8
 
 
-def test_a_wait_for_the_next_frame_ends_when_nobody_wants_it_any_more() -> None:
+def test_a_wait_for_the_next_frame_ends_when_a_stop_is_requested() -> None:
     stop = threading.Event()
     with closing(FileSource([path_of("carphone")], fps=0.01, realtime=True, loop=True, wait=stop.wait)) as source:
         first = source.read()
@@ -76,7 +76,7 @@ def test_a_wait_for_the_next_frame_ends_when_nobody_wants_it_any_more() -> None:
         began_s = now_s()
         with pytest.raises(CameraSilentError):
             source.read()
-        assert now_s() - began_s < 50  # half of what a frame lasts at this rate
+        assert now_s() - began_s < 50  # half of a frame interval at this rate
         assert first is not None
 
 
@@ -151,7 +151,7 @@ def test_a_loop_begins_again() -> None:
     assert all(frames)
 
 
-def test_a_truncated_recording_is_used_as_far_as_it_goes_and_then_named(tmp_path: Path) -> None:
+def test_a_truncated_recording_plays_to_its_last_frame_and_is_then_named(tmp_path: Path) -> None:
     whole = tmp_path / "whole.avi"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (176, 144))
     for frame in video("carphone"):
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_picture_is_named_and_the_next_one_is_shown(tmp_path: 
         assert source.read() is None
 
 
-def test_nothing_to_play_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_no_files_to_play_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file is named"):
         expand([])
     with pytest.raises(SourceError, match="holds no pictures"):
@@ -202,7 +202,7 @@ def test_a_live_source_that_is_not_there_is_named(source: Any) -> None:
 
 
 def test_picamera2_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "picamera2", None)  # what an import finds where it is not installed
+    monkeypatch.setitem(sys.modules, "picamera2", None)  # as an import without the package
     with pytest.raises(DependencyError, match="apt install python3-picamera2"):
         open_source(CameraConfig(source="picamera2"))
 
@@ -211,7 +211,7 @@ def test_picamera2_without_a_camera_is_an_error_with_a_remedy(monkeypatch: pytes
     module = types.ModuleType("picamera2")
 
     def no_camera() -> None:
-        raise IndexError("list index out of range")  # what Picamera2() raises where libcamera lists none
+        raise IndexError("list index out of range")  # as Picamera2() without a camera
 
     monkeypatch.setattr(module, "Picamera2", no_camera, raising=False)
     monkeypatch.setitem(sys.modules, "picamera2", module)
@@ -232,7 +232,7 @@ def test_picamera2_without_a_camera_is_an_error_with_a_remedy(monkeypatch: pytes
         ("YUYV", cv2.COLOR_BGR2YUV_YUYV, True),
     ],
 )
-def test_what_a_pi_camera_gives_becomes_bgr(pixel_format: str, back: int | None, padded: bool) -> None:
+def test_frames_of_a_pi_camera_become_bgr(pixel_format: str, back: int | None, padded: bool) -> None:
     view = np.zeros((48, 64, 3), np.uint8)
     view[:24], view[24:, :32], view[24:, 32:] = (200, 60, 20), (20, 180, 60), (40, 50, 220)
     given: Any = view if back is None else cv2.cvtColor(view, back)
@@ -271,7 +271,7 @@ def _picamera2_that_gives(pixel_format: str) -> types.ModuleType:
     return module
 
 
-def test_a_pixel_format_that_nobody_reads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_pixel_format_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", _picamera2_that_gives("MJPEG"))
     with pytest.raises(SourceError, match="MJPEG"):
         open_source(CameraConfig(source="picamera2"))
@@ -297,7 +297,7 @@ class _Stream(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def mjpeg_server() -> Iterator[str]:
-    video("carphone")  # decoded now: two files opened at once wait for each other in OpenCV's FFmpeg
+    video("carphone")  # decoded first: OpenCV's FFmpeg blocks with two files open
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stream) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

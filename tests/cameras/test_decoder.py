@@ -1,4 +1,4 @@
-"""Foreign pictures are decoded in a child that holds nothing, may do nothing, and is limited in memory and time."""
+"""Foreign pictures are decoded in a child process without secrets and rights, with limits of memory and time."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def hidden_head(height: int, width: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
-def test_what_is_promised_comes_as_it_does_in_this_process(decoder: PictureDecoder, suffix: str) -> None:
+def test_supported_formats_are_decoded_as_in_this_process(decoder: PictureDecoder, suffix: str) -> None:
     raw = encoded(suffix)
     image = decoded(decoder, raw)
     np.testing.assert_array_equal(image, decode_image(np.frombuffer(raw, np.uint8), "photo"))
-    image[:] = 0  # the caller can overwrite what it has used
+    image[:] = 0  # the caller can overwrite the picture
 
 
 @pytest.mark.parametrize("suffix", [".jp2", ".pbm", ".pfm", ".sr", ".hdr", ".gif", ".avif"])
@@ -74,7 +74,7 @@ def test_a_marker_without_a_length_hides_no_frame_header(decoder: PictureDecoder
     assert _peak_kib(decoder._process.pid) < 200 << 10
 
 
-def test_mutated_pictures_are_refused_or_decoded_and_cost_this_process_nothing(decoder: PictureDecoder) -> None:
+def test_mutated_pictures_are_refused_or_decoded_and_this_process_does_not_grow(decoder: PictureDecoder) -> None:
     shown = mutate(decoder, count=300, seed=1)
     assert shown["decoded"] > 0
     assert shown["refused"] > 0
@@ -82,7 +82,7 @@ def test_mutated_pictures_are_refused_or_decoded_and_cost_this_process_nothing(d
 
 
 def mutate(decoder: PictureDecoder, count: int, seed: int) -> dict[str, int]:
-    """Decode so many mutated pictures; returns what became of them, and by how much this process has grown, KiB."""
+    """Decode a number of mutated pictures; returns the results, and the growth of this process, KiB."""
     draw, kinds = random.Random(seed), [encoded(suffix) for suffix in (".jpg", ".png", ".webp", ".bmp", ".tif")]
     kinds.append(encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
     before_kib, result = 0, {"decoded": 0, "refused": 0, "grown_kib": 0}
@@ -97,7 +97,7 @@ def mutate(decoder: PictureDecoder, count: int, seed: int) -> dict[str, int]:
             decoded(decoder, bytes(raw) or b"\0")
             result["decoded"] += 1
         except SourceError as e:
-            assert e.what  # each refusal is said
+            assert e.what  # each refusal has a message
             assert e.remedy
             result["refused"] += 1
         if number == count // 5:
@@ -105,7 +105,7 @@ def mutate(decoder: PictureDecoder, count: int, seed: int) -> dict[str, int]:
     return {**result, "grown_kib": _resident_kib(os.getpid()) - before_kib}
 
 
-def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_comes() -> None:
+def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_decoded() -> None:
     with PictureDecoder() as decoder:
         decoded(decoder, encoded(".jpg"))
         assert decoder._process is not None
@@ -169,7 +169,7 @@ def test_the_child_is_confined_and_knows_no_credential(monkeypatch: pytest.Monke
         decoded(decoder, encoded(".jpg"))
         assert decoder._process is not None
         folder = Path(f"/proc/{decoder._process.pid}")
-        if os.geteuid() == 0:  # it refuses its user a look
+        if os.geteuid() == 0:  # the process refuses inspection by its user
             assert b"CREDENTIALS_DIRECTORY" not in (folder / "environ").read_bytes()
         assert "Seccomp:\t2" in (folder / "status").read_text()
         assert "NoNewPrivs:\t1" in (folder / "status").read_text()

@@ -1,4 +1,4 @@
-"""Pictures in a stream of bytes: found whole, whatever lies around them and however the bytes are cut."""
+"""JPEG pictures in a byte stream are found complete, with any bytes between them and in any chunks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def split(data: bytes, step: int) -> list[bytes]:
     "between",
     [b"", b"\r\n--b\r\nContent-Type: image/jpeg\r\n\r\n", b"----b\nX: \xff\xd8\n\n", b"\x00" * 100],
 )
-def test_pictures_come_whole_whatever_is_between_them(between: bytes, step: int) -> None:
+def test_pictures_are_complete_with_any_bytes_between_them(between: bytes, step: int) -> None:
     stream = between.join([b"", *PICTURES, b""])
     assert split(stream, step) == PICTURES
 
@@ -38,12 +38,12 @@ def test_a_thumbnail_is_part_of_its_picture(step: int) -> None:
     assert split(WITH_THUMBNAIL + PICTURES[2], step) == [WITH_THUMBNAIL, PICTURES[2]]
 
 
-def test_a_picture_that_breaks_off_does_not_take_the_next_with_it() -> None:
+def test_a_truncated_picture_does_not_lose_the_next_one() -> None:
     half = PICTURES[0][: len(PICTURES[0]) // 2].rstrip(b"\xff")
     assert split(half + PICTURES[1] + PICTURES[2], 512) == [half + b"\xff\xd9", PICTURES[1], PICTURES[2]]
 
 
-def test_a_last_picture_without_its_end_is_given_when_nothing_more_will_come() -> None:
+def test_a_last_picture_without_end_marker_is_returned_at_the_end_of_the_stream() -> None:
     splitter = JpegSplitter()
     assert splitter.feed(PICTURES[0][:-2]) == []
     assert splitter.rest() == PICTURES[0]

@@ -1,4 +1,4 @@
-"""A USB camera that is slowed: its driver behaves as uvcvideo and OpenCV do, on a clock that only frames move."""
+"""Slowing a USB camera: a simulated driver behaves as uvcvideo and OpenCV do, on a clock that only frames advance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESTART_S = 0.6
 
 
 class Camera:
-    """A `cv2.VideoCapture` on V4L2, whose driver has a list of rates and takes one only while its stream stands."""
+    """A `cv2.VideoCapture` on V4L2 whose driver has a list of rates and accepts a rate only while not streaming."""
 
     def __init__(self, *rates_fps: float) -> None:
         self.rates_fps = rates_fps
@@ -31,7 +31,7 @@ class Camera:
         self.streaming = False
         self.starts = self.decoded = self.grabbed = self.refused = 0
         self.jitter_s: Callable[[int], float] = lambda _: 0.0
-        self.speaks = True  # whether the driver says its rate
+        self.speaks = True  # whether the driver reports its rate
         self._due_s = self.now_s
         self._sizes: set[int] = set()
 
@@ -80,7 +80,7 @@ Opened = Callable[..., CaptureSource]
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """Open a camera that is there, at a full rate."""
+    """Open the simulated camera at the full rate."""
 
     def made(camera: Camera, fps: float = 15.0, patience_s: float = math.inf) -> CaptureSource:
         monkeypatch.setattr(cv2, "VideoCapture", lambda *_: camera)
@@ -93,7 +93,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
 
 
 def frames(source: CaptureSource, camera: Camera, seconds: float) -> list[Frame]:
-    """Read for so long."""
+    """Read frames for this time, s."""
     end_s, seen = camera.now_s + seconds, []
     while camera.now_s < end_s:
         frame = source.read()
@@ -102,7 +102,7 @@ def frames(source: CaptureSource, camera: Camera, seconds: float) -> list[Frame]
     return seen
 
 
-def test_a_slower_rate_is_decoded_at_once_and_asked_of_the_driver_when_it_has_lasted(opened: Opened) -> None:
+def test_a_slower_rate_skips_decoding_at_once_and_is_set_in_the_driver_once_it_has_lasted(opened: Opened) -> None:
     camera = Camera(*USUAL_FPS)
     source = opened(camera)
     assert len(frames(source, camera, 10.0)) == pytest.approx(142, abs=3)
@@ -110,7 +110,7 @@ def test_a_slower_rate_is_decoded_at_once_and_asked_of_the_driver_when_it_has_la
     source.set_fps(0.5)
     camera.decoded = 0
     assert len(frames(source, camera, 20.0)) == pytest.approx(10, abs=2)
-    assert camera.decoded == pytest.approx(10, abs=2), "what is not due is not decoded"
+    assert camera.decoded == pytest.approx(10, abs=2), "frames that are not due are not decoded"
     assert (camera.fps, camera.starts) == (15.0, 1)
     seen = frames(source, camera, 120.0)
     assert (camera.fps, camera.starts) == (5.0, 2)
@@ -119,7 +119,7 @@ def test_a_slower_rate_is_decoded_at_once_and_asked_of_the_driver_when_it_has_la
 
 
 @pytest.mark.parametrize("watched_s", [12.0, 45.0, 75.0])
-def test_a_face_that_comes_is_met_without_a_restart(opened: Opened, watched_s: float) -> None:
+def test_a_faster_rate_for_a_new_face_needs_no_restart_of_the_stream(opened: Opened, watched_s: float) -> None:
     camera = Camera(*USUAL_FPS)
     source = opened(camera)
     source.set_fps(0.5)
@@ -129,13 +129,13 @@ def test_a_face_that_comes_is_met_without_a_restart(opened: Opened, watched_s: f
         source.set_fps(15.0)
         met = frames(source, camera, 8.0)
         assert camera.starts == starts
-        assert met[0].t_s - asked_s <= 0.2 + 1e-6, "a faster rate does not wait out the slower one"
+        assert met[0].t_s - asked_s <= 0.2 + 1e-6, "a faster rate does not wait for the next frame of the slower one"
         assert len(met) >= 39
         source.set_fps(0.5)
     assert camera.starts <= 2
 
 
-def test_a_faster_rate_that_lasts_is_asked_of_the_driver(opened: Opened) -> None:
+def test_a_faster_rate_that_lasts_is_set_in_the_driver(opened: Opened) -> None:
     camera = Camera(*USUAL_FPS)
     source = opened(camera)
     source.set_fps(0.5)
@@ -149,7 +149,7 @@ def test_a_faster_rate_that_lasts_is_asked_of_the_driver(opened: Opened) -> None
     assert camera.starts == 3
 
 
-def test_a_driver_that_cannot_is_asked_once_for_each_rate_and_never_again(opened: Opened) -> None:
+def test_a_rate_that_the_driver_rejects_is_not_tried_again(opened: Opened) -> None:
     camera = Camera(30.0)
     source = opened(camera)
     for _ in range(10):
@@ -161,7 +161,7 @@ def test_a_driver_that_cannot_is_asked_once_for_each_rate_and_never_again(opened
     assert camera.starts <= 3
 
 
-def test_a_driver_that_does_not_say_its_rate_is_left_alone(opened: Opened) -> None:
+def test_the_rate_of_a_driver_that_does_not_report_it_is_not_set(opened: Opened) -> None:
     camera = Camera(*USUAL_FPS)
     camera.speaks = False
     source = opened(camera)
@@ -186,7 +186,7 @@ def test_frames_that_come_a_little_early_or_late_are_all_taken_at_the_full_rate(
     assert camera.decoded == camera.grabbed
 
 
-def test_another_rate_can_be_heard_while_no_frame_is_due(opened: Opened) -> None:
+def test_a_change_of_rate_is_received_while_no_frame_is_due(opened: Opened) -> None:
     camera = Camera(*USUAL_FPS)
     source = opened(camera, patience_s=0.25)
     source.read()

@@ -1,4 +1,4 @@
-"""Network cameras as they are: each odd answer works, or is named without the login; over real HTTP on loopback."""
+"""Network cameras with unusual answers work, or give an error without the login; over real HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def camera(answer: Answer) -> Iterator[str]:
 
     class One(Handler):
         def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-            with contextlib.suppress(OSError):  # the other end has seen enough
+            with contextlib.suppress(OSError):  # the client has closed
                 answer(self, next(asked))
 
         def log_message(self, *_: object) -> None:
@@ -122,10 +122,10 @@ def test_frames_come_from_cameras_that_keep_no_standard(answer: Answer) -> None:
         frames = [frame for frame, _ in zip(opened(f"http://{host}/"), range(5), strict=False)]
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     assert {frame.image.shape for frame in frames} == {(144, 176, 3)}
-    assert len({frame.image.tobytes() for frame in frames}) == 5, "each is another picture"
+    assert len({frame.image.tobytes() for frame in frames}) == 5, "all pictures differ"
 
 
-def test_a_camera_of_snapshots_is_asked_no_more_often_than_frames_are_due() -> None:
+def test_snapshots_are_requested_no_more_often_than_frames_are_due() -> None:
     asked: list[float] = []
 
     def answer(handler: Handler, number: int) -> None:
@@ -216,7 +216,7 @@ def test_a_login_in_the_url_is_used_and_a_wrong_one_named(answer: Answer) -> Non
     assert "wr0ng" not in str(caught.value)
 
 
-def test_a_network_address_in_place_of_a_path_says_where_it_belongs() -> None:
+def test_a_network_address_in_place_of_a_path_names_the_right_key() -> None:
     with pytest.raises(SourceError, match=r"rtsp:/127[^\n]*\n.*set source = 'rtsp'") as caught:
         FileSource([Path("rtsp://anna:s3cret@127.0.0.1:8554/one")], fps=15.0)
     assert "s3cret" not in str(caught.value)

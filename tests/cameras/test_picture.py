@@ -1,4 +1,4 @@
-"""Pictures: decoded upright, within the memory of vision's unit, and refused in words where that is too little."""
+"""Pictures are decoded upright within the memory limit of vision's unit, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_photo_within_the_limit_comes_whole(progressive: tuple[int, ...]) -> N
     assert decoded(raw).shape == (3024, 4032, 3)
 
 
-def test_what_cannot_be_decoded_smaller_is_refused_with_a_way_out() -> None:
+def test_a_picture_that_cannot_be_decoded_smaller_is_refused_with_a_remedy() -> None:
     image = np.zeros((3_600, 3_600, 3), np.uint8)
     png = cv2.imencode(".png", image)[1].tobytes()
     for raw in (png, jpeg(image, *PROGRESSIVE), separate_scans(jpeg(image))):
@@ -97,7 +97,7 @@ def test_a_photo_that_ends_too_early_is_an_error_or_a_part(photo: bytes, cut: in
         decoded(photo[:cut])
 
 
-# VmHWM and not ru_maxrss: that one begins with what the process had before exec, our own size.
+# VmHWM instead of ru_maxrss: ru_maxrss includes the size before exec, which is that of this process.
 PEAK_KIB = "(w := open('/proc/self/status').read().split())[w.index('VmHWM:') + 1]"
 VISION = f"""
 import sys
@@ -122,9 +122,9 @@ decoder = open(f"/proc/{{owner.enrolment._decoder._process.pid}}/status").read()
 peak, code = (int(decoder[decoder.index(name) + 1]) for name in ("VmHWM:", "RssFile:"))
 print(progress.accepted, {PEAK_KIB}, peak - code)  # vision has the same code loaded: it is in memory once
 """
-SHARED_KIB = "w[w.index('RssFile:') + 1]"  # the code: vision has the same loaded, and it is in memory once
+SHARED_KIB = "w[w.index('RssFile:') + 1]"  # shared code, which is in memory once: vision has loaded it too
 CAMERA = f"import edge.cameras.capture; print(int({PEAK_KIB}) - int({SHARED_KIB}))"
-FRAMES_KIB = 16 << 10  # of the camera's process: its frame, and what its driver holds
+FRAMES_KIB = 16 << 10  # of the camera's process: its frame and its driver's buffers
 
 
 def run(code: str, photo: bytes, *arguments: str) -> list[int]:

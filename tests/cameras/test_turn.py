@@ -1,4 +1,4 @@
-"""Turned cameras: the picture is made upright by the camera where it can, and here where it cannot."""
+"""Turned cameras: the camera turns the picture where it can, otherwise the software does."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def flipped(image: np.ndarray, horizontal: bool, vertical: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("wanted", TURNS)
-def test_what_a_camera_has_flipped_is_not_done_twice(wanted: Turn) -> None:
+def test_a_flip_that_the_camera_does_is_not_repeated(wanted: Turn) -> None:
     for horizontal, vertical in product((False, True), repeat=2):
         left = wanted.after((horizontal, vertical))
         np.testing.assert_array_equal(left.apply(flipped(IMAGE, horizontal, vertical)), wanted.apply(IMAGE))
 
 
 @pytest.mark.parametrize("wanted", TURNS)
-def test_flips_do_the_whole_of_a_half_turn_and_nothing_of_a_quarter(wanted: Turn) -> None:
+def test_camera_flips_replace_a_half_turn_but_not_a_quarter_turn(wanted: Turn) -> None:
     if wanted.rotation_deg in {90, 270}:
         assert wanted.flips is None
     else:
@@ -78,7 +78,7 @@ def driven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: Driver, want
     return DriverFlips(str(device), wanted)
 
 
-def test_a_driver_that_flips_does_it_and_gets_its_own_setting_back(
+def test_a_driver_that_can_flip_is_used_and_its_setting_is_restored(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     driver = Driver({HFLIP: 0, VFLIP: 1})
@@ -98,7 +98,7 @@ def test_a_driver_that_flips_does_it_and_gets_its_own_setting_back(
         (Driver({HFLIP: 0, VFLIP: 0}), Turn(90)),
     ],
 )
-def test_what_a_driver_cannot_do_is_left_to_us_whole(
+def test_a_turn_that_the_driver_cannot_do_is_done_in_software(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: Driver, wanted: Turn
 ) -> None:
     before = dict(driver.controls)

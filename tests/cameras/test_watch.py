@@ -1,4 +1,4 @@
-"""Which pictures a working camera may deliver, and when silence is too long."""
+"""Detection of camera faults: black or frozen pictures, and missing frames."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def shown(watch: CameraWatch, images: list[Image], fps: float = FPS) -> list[tup
 
 
 def dark(rng: np.random.Generator, noise: float) -> Image:
-    """What a sensor sees in the dark."""
+    """A picture of a sensor in the dark."""
     return np.clip(rng.normal(2.0, noise, (480, 640, 3)), 0, 255).astype(np.uint8)
 
 
-def test_a_recording_of_a_man_is_in_good_order() -> None:
+def test_a_recording_of_a_man_shows_no_fault() -> None:
     watch = CameraWatch(0.0, FPS)
     assert shown(watch, list(video("carphone"))) == []
     assert watch.healthy
@@ -43,7 +43,7 @@ def test_a_dark_room_is_not_black() -> None:
     assert shown(watch, [dark(rng, 3.0) for _ in range(150)]) == []
 
 
-def test_one_buffer_handed_out_again_and_again_is_named() -> None:
+def test_a_repeated_buffer_is_named() -> None:
     watch = CameraWatch(0.0, FPS)
     first, second, *_ = video("carphone")
     told = shown(watch, [first, *[second] * 100])
@@ -54,7 +54,7 @@ def test_one_buffer_handed_out_again_and_again_is_named() -> None:
     assert watch.healthy
 
 
-def test_silence_is_too_long_after_some_intervals_of_the_rate_asked_for() -> None:
+def test_missing_frames_are_a_fault_after_some_intervals_of_the_requested_rate() -> None:
     watch = CameraWatch(0.0, FPS)
     assert watch.silent(OPEN_S) is None
     assert watch.silent(OPEN_S + 0.1) == "camera_stalled"
@@ -66,7 +66,7 @@ def test_silence_is_too_long_after_some_intervals_of_the_rate_asked_for() -> Non
     assert watch.silent(81.0) == "camera_stalled"
 
 
-def test_few_frames_at_a_low_rate_are_not_enough_to_tell() -> None:
+def test_a_few_frames_at_a_low_rate_decide_nothing() -> None:
     watch = CameraWatch(0.0, 0.1)
     black = np.zeros((480, 640, 3), np.uint8)
     assert shown(watch, [black] * 5, fps=0.1) == []

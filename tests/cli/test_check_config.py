@@ -1,4 +1,4 @@
-"""`check-config`, and what every command says about a configuration that cannot be used."""
+"""`check-config`, and the errors of every command about an unusable configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tools.rig.workbench import Bench
 
-# Words of msgspec, tomllib and Python's re that no person should read.
+# Words of msgspec, tomllib and Python's re that no message may contain.
 LIBRARY_WORDS = re.compile(r"matching regex|Expected `|Invalid enum|Invalid value|Cannot overwrite|Object |\\Z|\$\.")
 SHIPPED = Path(__file__).parents[2] / "config" / "edge.toml"
 
@@ -21,7 +21,7 @@ def test_shipped_configuration_is_good(bench: Bench) -> None:
     assert (answer.code, answer.output) == (0, f"{bench.path}: good\n")
 
 
-def test_misspelt_key_is_told_with_file_line_key_value_and_the_nearest_key(bench: Bench) -> None:
+def test_a_misspelt_key_is_reported_with_file_line_key_value_and_the_nearest_key(bench: Bench) -> None:
     bench.path.write_text('[device]\nid = "door"\n\n[recognition]\nthread = 3\n', encoding="utf-8")
     answer = bench.call("check-config")
     assert (answer.code, answer.output) == (2, "")
@@ -30,14 +30,14 @@ def test_misspelt_key_is_told_with_file_line_key_value_and_the_nearest_key(bench
     )
 
 
-def test_wrong_type_is_told_with_file_line_key_and_value(bench: Bench) -> None:
+def test_a_wrong_type_is_reported_with_file_line_key_and_value(bench: Bench) -> None:
     bench.path.write_text('[mqtt]\nhost = "localhost"\nport = "1883"\n', encoding="utf-8")
     answer = bench.call("check-config")
     assert answer.code == 2
     assert f"{bench.path}:3: [mqtt] port = '1883': " in answer.complaint
 
 
-def test_text_that_is_no_toml_is_told_with_its_place(bench: Bench) -> None:
+def test_invalid_toml_is_reported_with_its_place(bench: Bench) -> None:
     bench.path.write_text("[device\n", encoding="utf-8")
     answer = bench.call("check-config")
     assert answer.code == 2
@@ -74,7 +74,7 @@ def test_text_that_is_no_toml_is_told_with_its_place(bench: Bench) -> None:
         ("camera", 'paths = ["/no/clip.avi"]\nsource = "video"', "/no/clip.avi: no such file or folder"),
     ],
 )
-def test_what_vision_would_refuse_is_told_with_file_line_and_key(
+def test_values_that_vision_would_refuse_are_reported_with_file_line_and_key(
     bench: Bench, section: str, line: str, complaint: str
 ) -> None:
     device = f"[device]\ndata_dir = '{bench.data}'"
@@ -105,7 +105,7 @@ def test_a_data_folder_that_this_user_cannot_make_is_named_with_the_key_to_set(b
     assert "[device] data_dir = " in answer.complaint
 
 
-def test_a_model_that_is_not_there_is_told_with_those_that_are(bench: Bench) -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones(bench: Bench) -> None:
     bench.configure({"recognition": {"model": "facenet"}})
     answer = bench.call("check-config")
     assert (answer.code, answer.output) == (2, "")

@@ -1,4 +1,4 @@
-"""`doctor`: every finding names what is well, weak or broken, and how to mend it."""
+"""`doctor`: each finding is ok, weak or a fault, and names a remedy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def findings(bench: Bench, code: int, environ: Mapping[str, str] | None = None) 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """What [mqtt] says of a broker that is there."""
+    """The [mqtt] section for a running broker."""
     one = Amqtt(tmp_path_factory.mktemp("broker"))
     one.start()
     yield {"port": one.port}
@@ -76,7 +76,7 @@ def test_good_workbench_has_no_fault_and_names_what_is_weak(
     assert lines[0] == f"ok    config    {man_bench.path} is good"
 
 
-def test_first_start_is_told_what_to_do(bench: Bench, clips: Clips, broker: dict[str, int]) -> None:
+def test_the_first_start_gets_instructions(bench: Bench, clips: Clips, broker: dict[str, int]) -> None:
     bench.configure({"camera": {"source": "video", "paths": [str(clips.man_later)]}, "mqtt": broker})
     found = findings(bench, 0)
     assert found["people"]["level"] == "WEAK"
@@ -138,7 +138,7 @@ def test_camera_without_files_is_a_fault(bench: Bench) -> None:
 
 
 def one(check: Callable[[Config], Iterator[Finding]], **sections: Any) -> Finding:
-    """What one check finds; where it fails as `examine` shows it."""
+    """Return the finding of one check; an error becomes a finding, as in `examine`."""
     try:
         (finding,) = check(msgspec.convert(sections, Config))
     except EdgeError as e:
@@ -189,7 +189,7 @@ def test_a_missing_tls_file_is_a_fault(tmp_path: Path, key: str) -> None:
     assert (found.level, "tls is false" in found.said) == ("FAIL", True)
 
 
-def test_what_systemd_hands_to_the_service_alone_is_no_fault(man_bench: Bench, clips: Clips) -> None:
+def test_a_credential_that_only_the_service_gets_is_no_fault(man_bench: Bench, clips: Clips) -> None:
     handed = "/run/credentials/edge-publisher.service/edge-mqtt-password"
     man_bench.configure(
         {
@@ -203,7 +203,7 @@ def test_what_systemd_hands_to_the_service_alone_is_no_fault(man_bench: Bench, c
         assert found[subject]["level"] == "WEAK"
         assert "not looked at from here" in found[subject]["said"]
         assert remedy in found[subject]["remedy"]
-    assert one(doctor._mqtt, mqtt={"password_file": handed}).level == "FAIL"  # whatever it holds
+    assert one(doctor._mqtt, mqtt={"password_file": handed}).level == "FAIL"  # with any content
 
 
 def test_a_credential_without_a_tpm_is_weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_a_credential_without_a_tpm_is_weak(tmp_path: Path, monkeypatch: pytest.
         assert (found.level, "TPM2" in found.said) == (level, True)
 
 
-def test_a_rate_that_was_measured_for_other_decisions_is_weak() -> None:
+def test_numbers_of_embeddings_outside_the_calibration_are_weak() -> None:
     assert one(doctor._rate, recognition={"min_embeddings": 4, "max_embeddings": 6}).level == "ok"
     for least, most in ((1, 8), (3, 40)):
         found = one(doctor._rate, recognition={"min_embeddings": least, "max_embeddings": most})
@@ -244,7 +244,7 @@ def test_a_gauge_that_the_service_may_not_open_is_a_fault(tmp_path: Path, monkey
     assert list(doctor._gauge(msgspec.convert({"power": {"sensor": "auto"}}, Config))) == []
 
 
-def test_a_network_camera_is_looked_through_and_its_login_is_not_shown() -> None:
+def test_a_network_camera_is_opened_and_its_login_is_not_shown() -> None:
     with Stream(video("carphone", 5)) as stream:
         camera = CameraConfig(source="mjpeg", url=stream.url.replace("://", "://anna:s3cret@"))
         (found,) = doctor.look_at_camera(Config(camera=camera))

@@ -1,4 +1,4 @@
-"""`edge-enroll` as scripts use it, against a simulated device: JSON, exit codes, interruption."""
+"""`edge-enroll` in scripts, against a simulated device: JSON, exit codes, interruption."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_each_command_prints_one_json_object(simulated: Simulated, photos: Path,
         (["name", "Has Spaces"], 1, "name must be a-z, 0-9"),
         (["run-time", "banana"], 1, "run_time = 'banana'"),
         (["update", "--roll-back"], 1, "no model to go back to"),
-        (["factory-reset"], 130, "interrupted"),  # nobody there to confirm it
+        (["factory-reset"], 130, "interrupted"),  # nobody confirms it
     ],
 )
-def test_what_is_refused_is_told_with_an_exit_code_and_no_traceback(
+def test_a_refusal_has_a_message_and_an_exit_code_and_no_traceback(
     simulated: Simulated, arguments: list[str], code: int, said: str
 ) -> None:
     answer = call(simulated, *arguments)
@@ -103,7 +103,7 @@ def test_what_is_refused_is_told_with_an_exit_code_and_no_traceback(
     assert answer.output == ""
 
 
-def test_a_port_that_is_none_and_a_host_without_a_device_are_told(tmp_path: Path) -> None:
+def test_an_invalid_port_and_a_host_without_a_device_are_reported(tmp_path: Path) -> None:
     for where, said in ((["--port", str(tmp_path / "none")], "cannot be opened"), ([], "no device is plugged in")):
         done = subprocess.run(
             [sys.executable, "-m", "edge.cli.enroll", *where, "--code", "AAAA-AAAA", "info"],
@@ -126,7 +126,7 @@ def test_an_interrupted_enrolment_leaves_nobody_and_the_next_run_enrols(
     asked = simulated.log.read_text().count("knows the code")
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until(lambda: simulated.log.read_text().count("knows the code") > asked, "the conversation is open")
-    time.sleep(0.5)  # into the enrolment; whichever step this meets, the outcome is the same
+    time.sleep(0.5)  # during the enrolment; the result is the same at every step
     process.send_signal(number)
     _, errors = process.communicate(timeout=LIMIT_S)
     if number == signal.SIGINT:
@@ -139,7 +139,7 @@ def test_an_interrupted_enrolment_leaves_nobody_and_the_next_run_enrols(
     told(simulated, "people", "remove", made["person"]["id"], "--yes")
 
 
-def test_a_wrong_code_uses_the_arming_up_and_arming_again_lets_the_owner_in(simulated: Simulated) -> None:
+def test_a_wrong_code_ends_the_arming_and_a_new_arming_admits_the_owner(simulated: Simulated) -> None:
     wrong = Simulated(simulated.port, "0000-0000", simulated.config, simulated.log)
     answer = call(wrong, "info")
     assert answer.code == 1

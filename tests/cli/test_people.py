@@ -21,7 +21,7 @@ from tools.rig.workbench import Bench
 
 
 def side_by_side(left: Image, right: Image) -> Image:
-    """Bring two pictures to one height, beside each other."""
+    """Scale two pictures to the same height and join them side by side."""
     width = round(left.shape[1] * right.shape[0] / left.shape[0])
     return np.hstack([np.asarray(cv2.resize(left, (width, right.shape[0])), np.uint8), right])
 
@@ -42,7 +42,7 @@ def listed(bench: Bench) -> list[dict[str, Any]]:
 
 
 def templates(bench: Bench) -> int:
-    """Count what the store really holds, with its real key."""
+    """Count the templates in the store, opened with its key."""
     settings = bench.settings
     key = load_key(settings.store.key, bench.data, {})
     return len(Store.open(settings.store_path, key, load_manifest().embedder("lightcnn9").id).gallery().templates)
@@ -131,7 +131,7 @@ def test_video_alone_is_enough_to_enrol_from(bench: Bench) -> None:
     assert f"The man is enrolled as {person['id']}: {person['templates']} templates from 20 pictures" in answer.output
 
 
-def test_nothing_usable_tells_every_reason_and_leaves_nothing(bench: Bench, clips: Clips) -> None:
+def test_without_a_usable_picture_every_reason_is_reported_and_nobody_is_enrolled(bench: Bench, clips: Clips) -> None:
     cv2.imwrite(str(bench.folder / "small.png"), shrunk(still("astronaut"), 0.3))
     (bench.folder / "empty.jpg").touch()
     sources = [argument for name in ("small.png", "empty.jpg") for argument in ("--from", bench.folder / name)]
@@ -145,7 +145,9 @@ def test_nothing_usable_tells_every_reason_and_leaves_nothing(bench: Bench, clip
     assert not bench.data.exists()
 
 
-def test_missing_source_and_unfit_name_are_told_before_anything_is_made(bench: Bench, clips: Clips) -> None:
+def test_a_missing_source_and_an_invalid_name_are_reported_before_anything_is_created(
+    bench: Bench, clips: Clips
+) -> None:
     answer = bench.call("people", "add", "Ada", "--from", "missing.jpg")
     assert answer.code == 1
     assert "missing.jpg: no such file" in answer.complaint
@@ -155,7 +157,7 @@ def test_missing_source_and_unfit_name_are_told_before_anything_is_made(bench: B
     assert not bench.data.exists()
 
 
-def test_man_who_is_enrolled_twice_is_warned_of(man_bench: Bench, enrolled: Enrolled, clips: Clips) -> None:
+def test_enrolling_the_same_man_twice_gives_a_warning(man_bench: Bench, enrolled: Enrolled, clips: Clips) -> None:
     answer = man_bench.call("people", "add", "His twin", "--from", clips.man_later)
     assert answer.code == 0, answer.errors
     assert f"warning: looks like 'The man' ({enrolled.man})" in answer.output
@@ -167,7 +169,7 @@ def test_stranger_raises_no_warning(man_bench: Bench, clips: Clips) -> None:
     assert "warning" not in answer.output
 
 
-def test_look_alikes_are_one_line_however_many_they_are(man_bench: Bench, enrolled: Enrolled, clips: Clips) -> None:
+def test_similar_people_are_reported_on_one_line(man_bench: Bench, enrolled: Enrolled, clips: Clips) -> None:
     for name in ("Twin", "Triplet"):
         assert man_bench.call("people", "add", name, "--from", clips.man_later).code == 0
     answer = man_bench.call("people", "add", "Quadruplet", "--from", clips.man_later)
@@ -214,7 +216,7 @@ def test_pictures_of_somebody_else_are_not_added_to_a_person(
     assert (man_bench.data / "templates.edge").read_bytes() == before
 
 
-def test_a_namesake_is_enrolled_where_that_is_meant_and_is_then_named_by_id(
+def test_a_second_person_of_the_same_name_is_enrolled_on_request_and_is_then_named_by_id(
     man_bench: Bench, enrolled: Enrolled, clips: Clips
 ) -> None:
     assert man_bench.call("people", "add", "The man", "--namesake", "--from", clips.woman).code == 0
@@ -229,7 +231,7 @@ def test_a_namesake_is_enrolled_where_that_is_meant_and_is_then_named_by_id(
 
 
 @pytest.mark.parametrize("pictures", [1, 2])
-def test_two_people_in_one_folder_do_not_become_one_unless_it_is_meant(
+def test_two_people_in_one_folder_become_one_person_only_on_request(
     bench: Bench, pictures: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mixed"
@@ -246,7 +248,7 @@ def test_two_people_in_one_folder_do_not_become_one_unless_it_is_meant(
     assert bench.call("people", "add", "Both", "--from", folder, "--yes").code == 0
 
 
-def test_one_picture_is_counted_as_one_and_says_what_to_expect_of_it(bench: Bench, clips: Clips) -> None:
+def test_one_picture_counts_as_one_and_its_recognition_rate_is_reported(bench: Bench, clips: Clips) -> None:
     answer = bench.call("people", "add", "Ada", "--from", clips.woman)
     assert answer.code == 0, answer.errors
     assert ": 1 template from 1 picture, which does not show that this person was there" in answer.output
@@ -271,7 +273,7 @@ def test_each_folder_of_a_folder_is_a_person(bench: Bench, clips: Clips, tmp_pat
     assert "holds no pictures and no videos, but the folders Eileen, Nobody, The man" in answer.complaint
     assert f"people add --from {tree}" in answer.complaint
     answer = bench.call("people", "add", "--from", tree, "--json")
-    assert answer.code == 1  # not all of them
+    assert answer.code == 1  # not all were enrolled
     said = json.loads(answer.output)
     assert [person["name"] for person in said["people"]] == ["Eileen", "The man"]
     assert [(person["name"], person["what"].splitlines()[0]) for person in said["refused"]] == [
@@ -326,7 +328,7 @@ def test_person_is_listed_renamed_ignored_and_removed(man_bench: Bench, enrolled
     assert "(ignored: neither matched nor reported)" in man_bench.call("people", "list").output
     assert man_bench.call("people", "ignore", "--off", enrolled.man).code == 0
     assert listed(man_bench) == [before | {"name": "Zoë"}]
-    assert man_bench.call("people", "remove", "zoë").code == 0  # a name that one person has does for an id
+    assert man_bench.call("people", "remove", "zoë").code == 0  # a unique name serves as an id
     assert listed(man_bench) == []
     assert templates(man_bench) == 0
 

@@ -1,4 +1,4 @@
-"""`status`: what the processes last said of themselves, before anything ran and after."""
+"""`status`: the last reports of the processes, before and after a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = {"device", "vision", "publisher", "problem", "outbox", "processes"}
 NEVER = {"running": False, "said_s": None}
 
 
-def test_status_before_anything_ran_says_so_and_makes_nothing(bench: Bench) -> None:
+def test_status_before_any_run_reports_it_and_creates_nothing(bench: Bench) -> None:
     said = bench.status()
     assert said == dict.fromkeys(KEYS) | {"device": "bench", "processes": {"vision": NEVER, "publisher": NEVER}}
     answer = bench.call("status")
@@ -47,7 +47,7 @@ def test_status_after_a_run_counts_what_was_seen(man_bench: Bench, clips: Clips)
 
 
 @pytest.mark.parametrize("report", [b"{", b"\xff", b'{"link": 1}', b"[]"])
-def test_a_damaged_report_is_an_error_in_words(bench: Bench, report: bytes) -> None:
+def test_a_damaged_report_is_an_error_with_a_message(bench: Bench, report: bytes) -> None:
     with closing(Outbox.of(bench.settings)) as outbox:
         outbox.put_report("publisher", report)
         outbox.put_report("problem", b"\xff")

@@ -1,4 +1,4 @@
-"""`try`: who is on a picture, or why that cannot be said."""
+"""`try`: the people on a picture, or the reason why a face is not decided."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.footage import still, video
 from tools.rig.workbench import Bench
 
 
-def test_try_says_who_or_why_not_for_each_face(man_bench: Bench, clips: Clips) -> None:
+def test_try_names_the_person_or_the_reason_for_each_face(man_bench: Bench, clips: Clips) -> None:
     folder = man_bench.folder / "seen"
     folder.mkdir()
     cv2.imwrite(str(folder / "a-man.png"), video("carphone")[40])

@@ -1,4 +1,4 @@
-"""`watch`: what is in view, live, from the running vision process and on this device alone."""
+"""`watch`: the faces in view, from the running vision process, on this device only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tools.days` as its user calls it."""
+"""The command line of `python -m tools.days`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated world is consistent, and the governor in it does what it is for."""
+"""The simulated world is consistent, and the governor meets the wanted run times in it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_run_at_constant_rates_step_by_step_agrees_with_the_whole_day_at_once(
     whole = course(day, person.costs, constant(limits.full))
     asked = Asked(6 * 3600.0, 1e9, "ample")
     run = Run(person, day, asked, first_knowledge(person), rng)
-    run._left_wh = 1e9  # the battery is never empty and the governor is never afraid
+    run._left_wh = 1e9  # the battery never becomes empty, so the governor never limits
     run.play()
     steps = round(asked.run_s / STEP_S)
     full_rate_steps = [i for i in range(steps) if run.trace.watch_hz[i] == limits.full.detector_hz]
@@ -75,7 +75,7 @@ def test_hindsight_lasts_as_long_as_asked_and_no_constant_rate_does_better() -> 
             assert tried.recognised[:steps].sum() <= best + 1
 
 
-def test_days_are_called_what_they_are() -> None:
+def test_days_are_classified_as_possible_impossible_or_ample() -> None:
     rng = np.random.default_rng(4)
     person = draw_wearer(rng)
     limits, kinds = limits_of(person), set()
@@ -88,7 +88,7 @@ def test_days_are_called_what_they_are() -> None:
     assert kinds == {"possible", "impossible", "ample"}
 
 
-def test_days_of_wearers_who_are_known_are_met_and_beat_every_baseline() -> None:
+def test_days_with_learned_values_are_met_and_beat_every_baseline() -> None:
     results = simulate(25, 11, 5)
     figures = outcome.summary(results, 1.0, 11)
     assert json.loads(json.dumps({**figures, "rows": outcome.as_rows(results)}))["days"] == 25

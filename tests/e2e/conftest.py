@@ -1,4 +1,4 @@
-"""What the tests with brokers share."""
+"""Fixtures of the tests with brokers."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Amqtt | M
 
 @pytest.fixture
 def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """amqtt meets MQTT 5 with silence: wait for it 2 s where a process runs, less where a thread does."""
+    """amqtt does not answer MQTT 5: the publisher waits 2 s in a process, less in a thread."""
     monkeypatch.setattr("edge.events.link._CONNACK_V5_S", 0.4)

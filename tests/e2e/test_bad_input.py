@@ -1,4 +1,4 @@
-"""Bad input from outside: each ends in an error that names what is wrong and the remedy, and loses nothing."""
+"""Bad input from outside: an error names the fault and the remedy, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tools.rig.brokers import Amqtt, Consumer, until
 from tools.rig.workbench import Bench, Running, copy_of_package, flip_byte
 
 DISK_BYTES = 2 << 20
-OUTBOX_LIMIT_BYTES = 64 << 10  # more than the log of a test grows to, less than the outbox's write-ahead log
+OUTBOX_LIMIT_BYTES = 64 << 10  # larger than a test's log, smaller than the outbox's write-ahead log
 
 
 def play(bench: Bench, *paths: Path, port: int = 1, **camera: Any) -> None:
-    """Have the bench see these files as fast as it can."""
+    """Configure the device to play these files at full speed."""
     settings = {"source": "video", "paths": [str(path) for path in paths], "fps": 30, "realtime": False}
     recognition = {"encounter_timeout_s": 0.5}
     bench.configure({"camera": settings | camera, "recognition": recognition, "mqtt": {"port": port}})
@@ -56,7 +56,7 @@ def test_recording_without_its_index_is_named_and_the_next_one_is_watched(
     assert [event.person for event in man_bench.waiting()] == [enrolled.man] * 2
 
 
-def test_recording_cut_in_its_middle_is_used_as_far_as_it_goes(
+def test_a_recording_cut_in_its_middle_plays_to_its_last_frame(
     man_bench: Bench, enrolled: Enrolled, clips: Clips
 ) -> None:
     cut = man_bench.folder / "cut.avi"
@@ -71,7 +71,7 @@ def test_recording_cut_in_its_middle_is_used_as_far_as_it_goes(
     assert 30 < man_bench.status()["vision"]["frames"] < 60
 
 
-def test_loop_of_nothing_but_a_broken_recording_ends_instead_of_spinning(man_bench: Bench) -> None:
+def test_a_loop_over_only_a_broken_recording_ends(man_bench: Bench) -> None:
     cut = man_bench.folder / "cut.mp4"
     cut.write_bytes(path_of("carphone").read_bytes()[:20_000])
     play(man_bench, cut, loop=True)
@@ -91,7 +91,7 @@ def test_missing_recording_ends_vision_with_its_name(man_bench: Bench) -> None:
 
 
 def bomb(side_px: int) -> bytes:
-    """Return a small PNG that claims so many gray pixels a side."""
+    """Return a small PNG whose header states this side, px."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -102,7 +102,7 @@ def bomb(side_px: int) -> bytes:
 
 
 @pytest.mark.parametrize("side_px", [9_000, 30_000])
-def test_picture_that_would_unpack_to_gigabytes_is_refused(bench: Bench, side_px: int) -> None:
+def test_a_picture_that_would_decode_to_gigabytes_is_refused(bench: Bench, side_px: int) -> None:
     path = bench.folder / "bomb.png"
     path.write_bytes(bomb(side_px))
     answer = bench.call("people", "add", "Nobody", "--from", path)
@@ -142,7 +142,7 @@ def test_store_with_one_flipped_byte_is_refused_and_left_as_it_is(man_bench: Ben
     assert contents(man_bench.data) == before
 
 
-def test_store_of_another_model_is_refused_with_the_way_out(man_bench: Bench, clips: Clips) -> None:
+def test_a_store_of_another_model_is_refused_with_a_remedy(man_bench: Bench, clips: Clips) -> None:
     play(man_bench, clips.man_later)
     store = man_bench.data / "templates.edge"
     store.unlink()
@@ -173,7 +173,7 @@ def test_model_with_one_flipped_byte_stops_vision_and_run(man_bench: Bench, clip
 
 
 def sightings(running: Running) -> int:
-    """Count the visits that vision has recognised so far, by its log."""
+    """Return the number of recognised visits in vision's log."""
     return running.said.count(": match\n")
 
 
@@ -205,7 +205,7 @@ def fill(ballast: Path) -> None:
             assert e.errno == errno.ENOSPC
 
 
-def test_full_disk_stops_no_recognition_and_loses_no_event_and_nobody(
+def test_a_full_disk_does_not_stop_recognition_and_loses_no_event_and_no_person(
     man_bench: Bench, small_disk: Path, enrolled: Enrolled, clips: Clips
 ) -> None:
     broker = Amqtt(man_bench.folder)
@@ -215,11 +215,11 @@ def test_full_disk_stops_no_recognition_and_loses_no_event_and_nobody(
         with Consumer(broker.port, device="bench") as consumer, man_bench.start("run") as running:
             until(lambda: consumer.new, "events while all is well")
             with contextlib.closing(sqlite3.connect(man_bench.settings.outbox_path)) as reader:
-                reader.execute("BEGIN")  # or each event that was sent leaves its room in the log to the next one
+                reader.execute("BEGIN")  # keeps the log from reusing the space of sent events
                 reader.execute("SELECT * FROM tail").fetchone()
                 fill(small_disk)
                 running.says("the disk is full")
-                running.says("meanwhile; events are held in memory")  # by vision: the publisher may say it first
+                running.says("meanwhile; events are held in memory")  # from vision: the publisher may log it first
             goes_on_recognising(running)
             answer = man_bench.call("people", "add", "The woman", "--from", clips.woman)
             assert answer.code == 1
@@ -239,7 +239,7 @@ def test_full_disk_stops_no_recognition_and_loses_no_event_and_nobody(
         broker.kill()
 
 
-def test_disk_that_takes_no_more_holds_events_until_it_does_again(man_bench: Bench, clips: Clips) -> None:
+def test_events_wait_in_memory_while_the_disk_is_full(man_bench: Bench, clips: Clips) -> None:
     play(man_bench, clips.man_later, clips.street, loop=True)
     with man_bench.start("vision") as running:
         goes_on_recognising(running)

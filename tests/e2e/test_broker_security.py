@@ -1,4 +1,4 @@
-"""TLS, passwords and access lists against a real mosquitto: what is refused is said, and nothing is lost meanwhile."""
+"""TLS, passwords and access lists against a real mosquitto: refusals are reported, and no event is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Key = ec.EllipticCurvePrivateKey
 
 
 class Authority:
-    """A certificate authority of one test."""
+    """A certificate authority for a test."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(exist_ok=True)
@@ -69,16 +69,14 @@ def secret(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def brokers() -> Iterator[list[Mosquitto]]:
-    """Those put in here are killed at the end."""
+    """A list of brokers; they are killed at the end of the test."""
     started: list[Mosquitto] = []
     yield started
     for broker in started:
         broker.kill()
 
 
-def test_a_client_certificate_opens_the_broker_and_its_absence_is_said(
-    tmp_path: Path, brokers: list[Mosquitto]
-) -> None:
+def test_a_client_certificate_is_accepted_and_its_absence_is_reported(tmp_path: Path, brokers: list[Mosquitto]) -> None:
     authority = Authority(tmp_path / "pki", "authority")
     stranger = Authority(tmp_path / "other", "stranger")
     server, server_key = authority.issue("server")
@@ -106,7 +104,9 @@ def test_a_client_certificate_opens_the_broker_and_its_absence_is_said(
             until(lambda: problem(right) == "", "the problem is over")
 
 
-def test_a_denied_event_is_kept_and_said_and_sent_once_it_is_allowed(tmp_path: Path, brokers: list[Mosquitto]) -> None:
+def test_a_denied_event_is_kept_and_reported_and_sent_once_it_is_allowed(
+    tmp_path: Path, brokers: list[Mosquitto]
+) -> None:
     acl = tmp_path / "acl"
     common = "user reader\ntopic readwrite #\nuser glasses\ntopic read edge/glasses/+/set\n"
     denied = common + "topic write edge/glasses/availability\ntopic write edge/glasses/state\n"
@@ -136,7 +136,7 @@ def test_a_denied_event_is_kept_and_said_and_sent_once_it_is_allowed(tmp_path: P
     assert [event.seq for event in consumer.new] == list(range(1, 31))
 
 
-def test_a_wrong_password_is_said_without_it_and_a_mended_file_needs_no_restart(
+def test_a_wrong_password_is_reported_without_showing_it_and_a_corrected_file_needs_no_restart(
     tmp_path: Path, brokers: list[Mosquitto]
 ) -> None:
     broker = Mosquitto(tmp_path, *password_lines(tmp_path, {"glasses": "open sesame"}))

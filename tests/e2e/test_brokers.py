@@ -41,7 +41,7 @@ Broker = Amqtt | Mosquitto
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    """Makes a mosquitto with these lines in its configuration."""
+    """Return a function that makes a mosquitto with these configuration lines."""
     with contextlib.ExitStack() as stack:
 
         def make(*lines: str) -> Mosquitto:
@@ -98,7 +98,7 @@ def test_a_broker_killed_five_times_under_load_loses_nothing_with_acks(tmp_path:
         until(lambda: depth(settings) == 0, "an outbox emptied by acks", 40)
     assert sorted(arrived(consumer)) == list(range(1, 501))
     ids = {event.seq: event.id for event in consumer.new}
-    assert all(ids[event.seq] == event.id for event in consumer.received), "a repeated sending keeps its id"
+    assert all(ids[event.seq] == event.id for event in consumer.received), "a repeated event keeps its id"
 
 
 def test_with_acks_an_absent_consumer_gets_everything_when_it_returns(tmp_path: Path, broker: Broker) -> None:
@@ -109,7 +109,7 @@ def test_with_acks_an_absent_consumer_gets_everything_when_it_returns(tmp_path: 
         with Consumer(broker.port, device="nobody") as onlooker:  # not a consumer of this device
             until(lambda: depth(settings) == 30, "nothing is trimmed")
             assert not onlooker.new
-        broker.kill()  # takes along whatever the broker kept
+        broker.kill()  # loses all that the broker stored
         broker.start()
         with Consumer(broker.port, acks=True) as consumer:
             until(lambda: len(consumer.new) == 30, "all 30 events")
@@ -159,13 +159,13 @@ def test_the_last_state_counts_what_vision_did_until_the_end(tmp_path: Path, bro
         until(lambda: consumer.has_state, "a first state")
         assert backlog.put_state(vision_state(events=1))
         until(lambda: consumer.state.vision == vision_state(events=1), "vision's state, which is news")
-        assert backlog.put_state(vision_state(events=2))  # a count is none: it would wait for ten minutes
+        assert backlog.put_state(vision_state(events=2))  # a changed count alone would be sent only after ten minutes
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         until(lambda: consumer.state.vision == vision_state(events=2), "the count of the end")
 
 
-def test_dialling_a_silent_broker_shows_signs_of_life(tmp_path: Path) -> None:
+def test_the_watchdog_is_fed_while_a_broker_does_not_answer(tmp_path: Path) -> None:
     said: list[str] = []
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -179,7 +179,7 @@ def test_dialling_a_silent_broker_shows_signs_of_life(tmp_path: Path) -> None:
             dialling.join(10)
 
 
-def test_a_killed_publisher_is_said_to_be_offline_by_the_broker(tmp_path: Path, broker: Broker) -> None:
+def test_the_broker_publishes_offline_for_a_killed_publisher(tmp_path: Path, broker: Broker) -> None:
     configured(tmp_path, broker.port)
     broker.start()
     with Consumer(broker.port) as consumer, publisher_process(tmp_path) as process:
@@ -202,7 +202,7 @@ def test_home_assistant_gets_the_description_again_when_it_starts(tmp_path: Path
         until(lambda: consumer.last.get(topic) == first, "the same description again")
 
 
-def test_the_state_carries_what_vision_said_and_comes_on_change(tmp_path: Path, broker: Broker) -> None:
+def test_the_state_has_visions_report_and_is_sent_on_change(tmp_path: Path, broker: Broker) -> None:
     settings = configured(tmp_path, broker.port)
     broker.start()
     with Consumer(broker.port) as consumer, vision(settings) as backlog, publishing(settings):
@@ -211,7 +211,9 @@ def test_the_state_carries_what_vision_said_and_comes_on_change(tmp_path: Path, 
         until(lambda: consumer.state.vision == vision_state(recognition=False, reason="paused"), "vision's state")
 
 
-def test_a_late_event_says_so_under_its_first_id_and_names_follow_the_owner(tmp_path: Path, broker: Broker) -> None:
+def test_a_late_event_is_marked_and_keeps_its_id_and_names_follow_the_owners_setting(
+    tmp_path: Path, broker: Broker
+) -> None:
     settings = configured(tmp_path, broker.port)
     with vision(settings) as backlog:
         old = moment()

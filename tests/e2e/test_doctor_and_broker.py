@@ -1,4 +1,4 @@
-"""What `doctor` says of the broker, the switch and the processes, against real brokers; and two devices of one id."""
+"""Findings of `doctor` about broker, switch and processes, against real brokers; and two devices with one id."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tried(settings: Config) -> list[Finding]:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A broker that knows `glasses` by a password and lets it publish everything but events."""
+    """A broker with a password for `glasses`, whose access list denies events."""
     (tmp_path / "acl").write_text(ACL)
     (tmp_path / "acl").chmod(0o600)
     broker = Mosquitto(tmp_path, *password_lines(tmp_path, {"glasses": "right"}), f"acl_file {tmp_path / 'acl'}")
@@ -71,19 +71,19 @@ def test_an_access_list_that_denies_events_is_a_fault_that_names_the_topic(tmp_p
     until(lambda: tried(settings)[0].level == "ok", "the access list is read again")
 
 
-def test_tls_on_a_plain_port_is_told_from_a_broker_that_is_away(tmp_path: Path, guarded: Mosquitto) -> None:
+def test_tls_on_a_plain_port_is_distinguished_from_an_absent_broker(tmp_path: Path, guarded: Mosquitto) -> None:
     (found,) = tried(configured(tmp_path, guarded.port, "tls = true"))
     assert (found.level, "TLS failed: the port does not speak TLS" in found.said) == ("FAIL", True), found
 
 
-def test_a_broker_that_takes_everything_is_well_and_nothing_retained_is_left(tmp_path: Path, plain: Amqtt) -> None:
+def test_a_broker_that_accepts_everything_is_ok_and_no_retained_message_is_left(tmp_path: Path, plain: Amqtt) -> None:
     (found,) = tried(configured(tmp_path, plain.port))
     assert found.level == "ok"
     with Consumer(plain.port) as late:
         assert late.last == {}
 
 
-def test_recognition_that_was_switched_off_is_named_with_the_way_back(bench: Bench) -> None:
+def test_recognition_that_was_switched_off_is_named_with_the_remedy(bench: Bench) -> None:
     assert json.loads(bench.call("recognition", "--json").output) == {"recognition": True}
     assert bench.call("recognition", "off").output == "recognition is off\n"
     (found,) = checkup.recognition(bench.settings)
@@ -106,7 +106,7 @@ def test_a_default_id_is_weak(tmp_path: Path) -> None:
     assert (found.level, "set [device] id" in found.remedy) == ("WEAK", True)
 
 
-def test_two_devices_of_one_id_recognise_each_other_and_keep_their_distance(
+def test_two_devices_with_one_id_detect_each_other_and_retry_less_often(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Mosquitto(tmp_path)

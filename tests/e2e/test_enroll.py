@@ -1,4 +1,4 @@
-"""The whole of it: the wizard in a terminal, a simulated device, a real broker, and a person who is recognised."""
+"""Set-up from start to end: the wizard in a terminal, a simulated device, a real broker, and a recognised person."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEADLINE_S = 40
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[pexpect.spawn]:
-    """`edge-enroll simulate` in a terminal of its own, the man of the video before the camera."""
+    """Run `edge-enroll simulate` in a pseudo-terminal, with the man of the video in front of the camera."""
     arguments = ["-m", "edge.cli.enroll", "simulate", "--video", str(path_of("carphone"))]
     child = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=DEADLINE_S, dimensions=(40, 120))
     child.logfile_read = (tmp_path / "terminal.log").open("w", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What Home Assistant finds on a real broker: the device, its new name, and nothing of one that is gone."""
+"""Retained discovery messages for Home Assistant on a real broker: the device, its new name, and its removal."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PREFIX = "homeassistant/device"
 
 @contextlib.contextmanager
 def retained(broker: Broker) -> Iterator[Consumer]:
-    """A newcomer to the broker, who sees only what it keeps."""
+    """Return the retained messages, as a new client of the broker gets them."""
     with Consumer(broker.port, device="+") as newcomer:
         yield newcomer
 
 
-def test_a_device_with_another_name_takes_the_old_one_along(tmp_path: Path, broker: Broker) -> None:
+def test_a_renamed_device_removes_its_old_name(tmp_path: Path, broker: Broker) -> None:
     settings = configured(tmp_path, broker.port)
     broker.start()
     with Consumer(broker.port, device="+") as watcher:
@@ -58,7 +58,7 @@ def test_a_device_that_is_no_longer_announced_is_removed(tmp_path: Path, broker:
         assert topic not in newcomer.last
 
 
-def test_what_stays_is_not_sent_twice(tmp_path: Path, broker: Broker) -> None:
+def test_an_unchanged_message_is_not_sent_again(tmp_path: Path, broker: Broker) -> None:
     settings = configured(tmp_path, broker.port)
     broker.start()
     seen: list[str] = []
@@ -71,7 +71,7 @@ def test_what_stays_is_not_sent_twice(tmp_path: Path, broker: Broker) -> None:
     assert seen == []
 
 
-def test_a_person_whose_presence_is_published_no_longer_is_taken_back(tmp_path: Path, broker: Broker) -> None:
+def test_a_person_whose_presence_is_no_longer_published_is_removed(tmp_path: Path, broker: Broker) -> None:
     settings = configured(tmp_path, broker.port, rest='[privacy]\npresence = { p-aaaaaaaa = "Anna" }')
     without = configured(tmp_path, broker.port)
     broker.start()

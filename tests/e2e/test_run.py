@@ -1,4 +1,4 @@
-"""`edge-daemon run` on real video against a real broker: what arrives, and what neither process may do."""
+"""`edge-daemon run` on real video against a real broker: the events, and the limits of both processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def broker(tmp_path: Path) -> Iterator[Amqtt]:
 
 
 def watch(bench: Bench, clips: list[Path], port: int, *, loop: bool = False, realtime: bool = True) -> None:
-    """Have the bench play these clips to its recognition, and send events to this port."""
+    """Configure the device to play these clips, and to send events to this port."""
     paths = [str(clip) for clip in clips]
     bench.configure(
         {
@@ -44,7 +44,7 @@ def watch(bench: Bench, clips: list[Path], port: int, *, loop: bool = False, rea
 
 
 def child(running: Running, name: str) -> int:
-    """Return the id of the process that `run` started for a command."""
+    """Return the process id of a command that `run` started."""
     parent = running.process.pid
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         if name in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
@@ -53,7 +53,7 @@ def child(running: Running, name: str) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie that nobody reaps has)."""
+    """Whether a process has ended; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def test_signal_stops_both_cleanly(
     assert man_bench.status()["vision"]["reason"] == "stopping"
 
 
-def test_publisher_that_is_behind_may_still_send_what_a_stopped_vision_left(
+def test_the_publisher_sends_remaining_events_after_vision_has_stopped(
     man_bench: Bench, clips: Clips, broker: Amqtt
 ) -> None:
     watch(man_bench, [clips.man_later], broker.port, loop=True)
@@ -113,7 +113,7 @@ def test_publisher_that_is_behind_may_still_send_what_a_stopped_vision_left(
         until(lambda: consumer.new, "a match")
         vision, publisher = (child(running, name) for name in ("vision", "publish"))
         with closing(sqlite3.connect(man_bench.settings.outbox_path, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")  # so that the publisher is not held in the midst of a write
+            db.execute("BEGIN IMMEDIATE")  # so that the publisher is not stopped during a write
             os.kill(publisher, signal.SIGSTOP)
         running.process.terminate()
         until(lambda: gone(vision), "the end of vision")
@@ -156,7 +156,9 @@ def test_workbench_that_is_killed_leaves_no_process_behind(man_bench: Bench, cli
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may look into these processes")
 def test_vision_has_no_network_and_publisher_no_pixels(man_bench: Bench, clips: Clips) -> None:
-    probe = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)  # not the product's own way
+    probe = subprocess.run(
+        ["unshare", "--net", "true"], capture_output=True, check=False
+    )  # a test of the machine, not of the product
     if probe.returncode != 0:
         pytest.skip("skipped: this kernel lets no process leave the network")
     watch(man_bench, [clips.man_later], 1, loop=True)
@@ -166,7 +168,7 @@ def test_vision_has_no_network_and_publisher_no_pixels(man_bench: Bench, clips: 
         vision, publisher = (child(running, name) for name in ("vision", "publish"))
         libraries = Path(f"/proc/{publisher}/maps").read_text()
         assert not PIXEL_LIBRARIES.search(libraries)
-        assert PIXEL_LIBRARIES.search(Path(f"/proc/{vision}/maps").read_text()), "the look itself is blind"
+        assert PIXEL_LIBRARIES.search(Path(f"/proc/{vision}/maps").read_text()), "the check itself does not work"
         ours, seen, sent = (Path(f"/proc/{pid}/ns/net").readlink() for pid in ("self", vision, publisher))
         assert seen != ours
         assert sent == ours

@@ -1,4 +1,4 @@
-"""tools/subscribe.py, the example of a consumer, as a process against a real broker."""
+"""tools/subscribe.py, the example consumer, as a process against a real broker."""
 
 from __future__ import annotations
 
@@ -60,12 +60,14 @@ def test_events_are_kept_once_and_acknowledged_also_over_a_restart(tmp_path: Pat
     assert kept.read_bytes() == (tmp_path / "said").read_bytes()
 
 
-def test_what_cannot_be_kept_ends_it_and_is_not_acknowledged(tmp_path: Path, broker: Broker) -> None:
+def test_an_event_that_cannot_be_stored_ends_the_subscriber_and_is_not_acknowledged(
+    tmp_path: Path, broker: Broker
+) -> None:
     broker.start()
     settings = configured(tmp_path, broker.port, "acks = true")
     with vision(settings) as backlog, publishing(settings):
         add(backlog, 3)
-        # no file of this process may have a single byte
+        # `ulimit -f 0`: the process cannot write a byte to a file
         limited = ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", *command(broker.port, tmp_path / "kept.jsonl")]
         done = subprocess.run(limited, capture_output=True, text=True, timeout=30, check=False)
         assert depth(settings) == 3
@@ -96,7 +98,7 @@ def test_once_an_event_could_not_be_kept_no_later_one_is_acknowledged(tmp_path: 
     assert path.read_bytes() == b""
 
 
-def test_a_half_written_line_is_cut_off_and_its_event_not_acknowledged(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_removed_and_its_event_is_not_acknowledged(tmp_path: Path) -> None:
     whole = encode(match(seq=1)) + b"\n"
     path = tmp_path / "kept.jsonl"
     path.write_bytes(whole + encode(match(seq=2))[:40])
@@ -109,7 +111,7 @@ def test_a_half_written_line_is_cut_off_and_its_event_not_acknowledged(tmp_path:
     assert path.read_bytes() == whole + encode(match(seq=2)) + b"\n"
 
 
-def test_what_is_not_an_event_or_a_state_is_refused_and_kept_nowhere(tmp_path: Path) -> None:
+def test_an_invalid_message_is_refused_and_not_stored(tmp_path: Path) -> None:
     path = tmp_path / "kept.jsonl"
     device = match().device
     subscriber = Subscriber(f"edge/{device}", lambda _: None, Journal(path, device))

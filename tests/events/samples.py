@@ -1,4 +1,4 @@
-"""Valid events and moments to build tests from."""
+"""Valid events and moments for tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MATCH = Event(
 
 
 def match(seq: int = 1, **changes: Any) -> Event:
-    """A valid match, with these fields changed."""
+    """Return a valid match with these fields changed."""
     return msgspec.structs.replace(_MATCH, seq=seq, **changes)
 
 

@@ -1,4 +1,4 @@
-"""When the broker is tried again: reason codes decide words and distances; a rival for the client id is recognised."""
+"""Connection attempts: reason codes decide message and delay; a second client with the same id is detected."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def hung_up(code: int) -> LinkError:
 
 
 def meet(followed: Attempts, error: LinkError, *, at_s: float, lasted_s: float = 1.0) -> Retry:
-    """One connection that is accepted and ends."""
+    """Simulate a connection that is accepted and ends."""
     followed.welcome(at_s)
     return followed.failed(error, at_s + lasted_s, 0.999)
 
 
-def test_a_taken_over_session_is_named_at_once_and_once_and_retried_at_growing_distances() -> None:
+def test_a_taken_over_session_is_reported_once_at_once_and_retried_with_growing_delays() -> None:
     followed = attempts()
     told = [meet(followed, hung_up(TAKEN_OVER), at_s=400.0 * i) for i in range(8)]
     assert {retry.link for retry in told} == {"id_in_use"}
@@ -43,13 +43,13 @@ def test_a_taken_over_session_is_named_at_once_and_once_and_retried_at_growing_d
     assert delays[-1] >= 290.0
 
 
-def test_connections_closed_again_and_again_without_a_reason_are_a_second_client_too() -> None:
+def test_connections_closed_repeatedly_without_a_reason_mean_a_second_client() -> None:
     followed = attempts()
     links = [meet(followed, closed(), at_s=10.0 * i).link for i in range(4)]
     assert links == ["lost", "lost", "id_in_use", "id_in_use"]
 
 
-def test_a_broker_that_is_restarted_again_and_again_is_no_second_client() -> None:
+def test_a_repeatedly_restarted_broker_is_no_second_client() -> None:
     followed = attempts()
     for i in range(10):
         assert meet(followed, closed(), at_s=10.0 * i).link == "lost"
@@ -68,16 +68,16 @@ def test_the_other_client_is_forgotten_once_a_connection_has_lasted() -> None:
     assert followed.welcome(10.0), "it is still expected"
     assert not followed.calm(600.0)
     assert followed.calm(1000.0)
-    assert not followed.calm(1001.0), "told once"
+    assert not followed.calm(1001.0), "reported once"
     assert followed.failed(closed(), 1002.0, 0.5).link == "lost"
 
 
 @pytest.mark.parametrize("code", sorted(ADVICE))
-def test_every_reason_code_has_words_and_a_distance(code: int) -> None:
+def test_every_reason_code_has_a_message_and_a_delay(code: int) -> None:
     first = meet(attempts(), hung_up(code), at_s=0.0)
     assert ADVICE[code].what in first.problem or code == TAKEN_OVER
     assert (first.delay_s > 30.0) == (ADVICE[code].slow and code != TAKEN_OVER)
 
 
-def test_a_reason_code_that_we_do_not_know_is_shown() -> None:
+def test_an_unknown_reason_code_is_shown() -> None:
     assert "0xB3" in meet(attempts(), hung_up(0xB3), at_s=0.0).problem

@@ -1,4 +1,4 @@
-"""CloudEvents in binary mode: what user properties an event has on the wire, through a real broker."""
+"""CloudEvents in binary mode: the user properties of an event on the wire, through a real broker."""
 
 from __future__ import annotations
 

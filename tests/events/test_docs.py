@@ -36,8 +36,8 @@ def example(name: str) -> bytes:
     return json.dumps(json.loads(block[1]), separators=(",", ":")).encode()
 
 
-def fields_told(heading: str) -> list[str]:
-    """The first column of the table with this heading."""
+def documented_fields(heading: str) -> list[str]:
+    """Return the first column of the table with this heading."""
     table = PAGE.partition(f"| {heading} | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
     return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 
@@ -56,7 +56,7 @@ def test_the_examples_are_valid_messages() -> None:
     [("field", Event), ("field of `vision`", VisionState), ("field of `publisher`", PublisherState)],
 )
 def test_every_field_is_explained_and_no_other(heading: str, schema: type[msgspec.Struct]) -> None:
-    assert fields_told(heading) == list(schema.__struct_fields__)
+    assert documented_fields(heading) == list(schema.__struct_fields__)
 
 
 def test_every_word_is_explained() -> None:
@@ -118,7 +118,7 @@ def test_a_person_whose_presence_is_published_has_two_entities_and_nobody_else_i
     assert {entity["state_topic"] for entity in people.values()} == {TOPICS.state}
 
 
-def test_a_person_who_is_taken_out_is_taken_back_and_missing_gauges_are_not_announced() -> None:
+def test_a_person_who_is_no_longer_published_is_removed_and_missing_gauges_are_not_announced() -> None:
     # source: https://www.home-assistant.io/integrations/mqtt/#discovery-messages, "Removing a component"
     told = json.loads(discovery.payload(TOPICS, {"p-rnqtdt7l": ""}, gauges=(), gone={"p-rnqtdt7l", "p-d3md4pgf"}))
     assert told["cmps"]["presence_p-d3md4pgf"] == {"p": "binary_sensor"}
@@ -133,7 +133,7 @@ def test_the_page_shows_the_description_as_it_is() -> None:
     assert json.loads(shown) == json.loads(discovery.payload(Topics("edge", "glasses-7")))
 
 
-def test_every_entity_has_a_name_of_its_own_and_the_switch_sends_what_is_taken() -> None:
+def test_every_entity_has_a_unique_name_and_the_switch_sends_valid_payloads() -> None:
     told = json.loads(discovery.payload(TOPICS))
     ids = [entity["unique_id"] for entity in told["cmps"].values()]
     assert len(set(ids)) == len(ids)

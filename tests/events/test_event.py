@@ -1,4 +1,4 @@
-"""The allow-listed event: small by construction, strict to read, and the same after each way through."""
+"""The allow-listed event: limited in size, decoded strictly, and unchanged by encoding and decoding."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_missing_field_is_refused_by_name(field: str) -> None:
         {"event_type": "end", "live": True},
     ],
 )
-def test_fields_that_contradict_each_other_are_refused(changes: dict[str, Any]) -> None:
+def test_contradictory_fields_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(EventError, match=r"person|band|name|live"):
         match(**changes)
 
@@ -171,7 +171,7 @@ def test_an_event_of_an_older_version_without_liveness_is_still_read() -> None:
     assert decode(payload).live is UNSET
 
 
-def test_a_payload_above_the_limit_is_refused_unread() -> None:
+def test_a_payload_above_the_limit_is_refused_before_decoding() -> None:
     with pytest.raises(EventError, match="513 bytes"):
         decode(encode(match()).ljust(513))
 
@@ -212,7 +212,7 @@ def test_times_are_utc_with_milliseconds() -> None:
     assert rfc3339(-5) == "1970-01-01T00:00:00.000Z"
 
 
-def test_the_words_of_the_records_and_of_the_events_are_the_same() -> None:
+def test_records_and_events_use_the_same_words() -> None:
     words = {f.name: f.type for f in msgspec.structs.fields(Event)}
     assert words["event_type"] == EventType
     assert words["band"] == Band | None

@@ -1,4 +1,4 @@
-"""The publisher's rules: what is under way, what an ack may trim, when to try again."""
+"""The publisher's rules: events in flight, trimming by acks, delays of retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker that floods, reads nothing or answers nothing costs a connection, and no memory."""
+"""A broker that floods, does not read or does not answer loses its connection, and uses no memory of the device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def publish(topic: bytes, payload: bytes, qos: int = 0) -> bytes:
 
 @contextlib.contextmanager
 def broker(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Serve one connection of MQTT 3.1.1 after another: greet, and then `talk`; yields the port."""
+    """Serve connections of MQTT 3.1.1 one by one: CONNACK, then `talk`; yields the port."""
     server = socket.create_server(("127.0.0.1", 0))
     server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
@@ -69,7 +69,7 @@ def flooding(packet: bytes) -> Callable[[socket.socket], None]:
 
 
 def turn(connection: Connection) -> None:
-    """Go on until the connection ends, or for a minute."""
+    """Run until the connection ends, at most a minute."""
     end_s = time.monotonic() + 60
     while time.monotonic() < end_s:
         connection.turn(1.0)
@@ -80,7 +80,7 @@ def silent(peer: socket.socket) -> None:
         pass
 
 
-def test_a_message_that_would_be_kept_until_it_is_released_ends_the_connection(tmp_path: Path) -> None:
+def test_a_message_of_quality_of_service_2_ends_the_connection(tmp_path: Path) -> None:
     with (
         broker(flooding(publish(TOPIC, b"true", qos=2))) as port,
         connected(tmp_path, port) as connection,
@@ -93,7 +93,7 @@ def test_a_broker_that_floods_and_reads_nothing_is_left(tmp_path: Path) -> None:
     with broker(flooding(publish(TOPIC, b"true", qos=1))) as port, connected(tmp_path, port) as connection:
         ours = connection._client.socket()
         assert isinstance(ours, socket.socket)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)  # what the kernel keeps for it is soon full
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)  # a small kernel buffer is soon full
         with pytest.raises(LinkError, match="reads nothing"):
             turn(connection)
         assert len(connection._client._out_packet) <= client._MAX_WAITING_PACKETS
@@ -108,7 +108,7 @@ def test_a_broker_that_answers_nothing_is_left(tmp_path: Path) -> None:
             connection.send("edge/glasses/state", b"{}")
 
 
-def test_what_any_client_may_ask_for_is_done_once_in_a_while(
+def test_requests_that_any_client_may_send_are_limited_in_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     writes: list[bool] = []
@@ -138,11 +138,11 @@ def test_what_any_client_may_ask_for_is_done_once_in_a_while(
         assert over.wait(60)
     assert 1 <= received.count(b"homeassistant/device/edge-glasses/config") <= 4
     assert 1 <= len(writes) <= 12
-    assert writes[-1] is True  # the last word holds
+    assert writes[-1] is True  # the last request applies
     assert len([record for record in caplog.records if "refused on" in record.message]) <= 2
 
 
-def test_the_pace_counts_what_it_holds_back() -> None:
+def test_the_rate_limit_counts_delayed_requests() -> None:
     pace = Pace(5.0)
     assert pace.due(0.0) == 0
     pace.ask()

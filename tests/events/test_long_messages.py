@@ -1,4 +1,4 @@
-"""A message too long for the device's memory: refused before it is read, and no reason to stop delivering."""
+"""A message too long for the device's memory is refused before it is read, and delivery continues."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def varint(number: int) -> bytes:
 
 
 class Broker:
-    """Speaks as much of MQTT 3.1.1 as it takes to answer the publisher, and to send it `retained` on `topic`."""
+    """Implements the part of MQTT 3.1.1 that the publisher needs, and sends `retained` on `topic`."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic.encode()
@@ -107,7 +107,7 @@ def test_a_retained_message_that_is_too_long_is_not_read_and_events_are_delivere
             until(lambda: depth(settings) == 0, "all delivered")
         assert broker.events == 3
     assert broker.subscriptions == [["edge/glasses/+/set"], ["edge/glasses/recognition/set"]]
-    assert broker.sent_bytes < MESSAGE_BYTES // 4, "what the kernel's buffers take"
+    assert broker.sent_bytes < MESSAGE_BYTES // 4, "no more than the kernel's buffers hold"
     assert "bytes on 'edge/glasses/x/set', the limit is 4096" in caplog.text
     assert "empty the retained message" in caplog.text
     assert caplog.text.count("not subscribed to for an hour") == 1

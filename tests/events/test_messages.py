@@ -68,7 +68,7 @@ def test_an_ack_of_another_form_is_refused(payload: bytes) -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from(["recognition", "publish_names"]))
-def test_any_request_is_taken_or_refused_and_nothing_else(payload: bytes, key: str) -> None:
+def test_any_bytes_are_a_request_or_the_declared_error(payload: bytes, key: str) -> None:
     for parse in (parse_ack, lambda text: parse_set(key, text)):
         try:
             parse(payload)

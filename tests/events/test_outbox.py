@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Opener]:
-    """Opens the outbox as another process would; closed when the test ends."""
+    """Return a function that opens the outbox like another process; all are closed when the test ends."""
     with contextlib.ExitStack() as stack:
 
         def open_one(max_events: int = 1000, timeout_s: float = 1.0) -> Outbox:
@@ -75,7 +75,7 @@ def test_an_event_appended_again_is_one_event(outbox: Outbox) -> None:
     assert seqs(outbox) == [1, 2]
 
 
-def test_what_arrived_is_gone_after_reopening(path: Path, outbox: Outbox, opened: Opener) -> None:
+def test_delivered_events_are_gone_after_reopening(path: Path, outbox: Outbox, opened: Opener) -> None:
     fill(outbox, 5)
     outbox.delivered([match(2), match(4)])
     outbox.close()
@@ -113,7 +113,7 @@ def test_old_events_are_dropped_from_the_head_and_counted(outbox: Outbox) -> Non
     for seq, uptime_s in ((1, 0), (2, 10), (3, WEEK_S), (4, 20)):
         outbox.append(match(seq), moment(uptime_s=uptime_s))
     assert outbox.drop_expired(moment(uptime_s=WEEK_S + 100)) == 2
-    assert seqs(outbox) == [3, 4]  # 4 is old too, but a gap in front of 3 would have to be guessed at
+    assert seqs(outbox) == [3, 4]  # 4 is old too, but it is not at the head
     assert (outbox.counts().dropped_old, outbox.oldest()) == (2, Ack(boot=BOOT, seq=3))
 
 
@@ -180,7 +180,7 @@ def test_the_other_process_notices_each_write_once(path: Path, outbox: Outbox, o
         assert reader.changed()
 
 
-def test_an_unchanged_wish_costs_no_write(path: Path, outbox: Outbox, opened: Opener) -> None:
+def test_an_unchanged_setting_is_not_written(path: Path, outbox: Outbox, opened: Opener) -> None:
     reader = opened()
     outbox.put_setting("recognition", False)
     reader.changed()

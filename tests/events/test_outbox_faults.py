@@ -1,4 +1,4 @@
-"""The outbox when things break: killed mid-write, damaged, cut short, full, read-only; and what memory holds then."""
+"""Faults of the outbox: killed during a write, damaged, truncated, full, read-only; and events held in memory."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def test_killed_at_any_moment_nothing_acknowledged_is_lost(path: Path) -> None:
         assert len(kept) >= last
 
 
-def all_is_well(backlog: Backlog) -> bool:
+def intact(backlog: Backlog) -> bool:
     return backlog.held == 0 and backlog.problem is None
 
 
 def checkpointed(path: Path) -> bytearray:
-    """Bring everything from the write-ahead log into the main file and return it."""
+    """Checkpoint the write-ahead log into the main file; returns the file."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return bytearray(path.read_bytes())
@@ -121,7 +121,7 @@ def checkpointed(path: Path) -> bytearray:
     [b"", b"SQL", b"not a database at all, but long enough to have a header" * 100],
     ids=["empty", "short", "no database"],
 )
-def test_a_file_that_is_no_database_is_moved_aside_and_said(
+def test_a_file_that_is_no_database_is_moved_aside_and_reported(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.parent.mkdir()
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_database_is_moved_aside_and_said(
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_of_a_truncated_file_what_is_readable_is_kept(path: Path, share: float) -> None:
+def test_the_readable_part_of_a_truncated_file_is_kept(path: Path, share: float) -> None:
     fill(path, 150)
     whole = checkpointed(path)
     path.write_bytes(whole[: int(len(whole) * share)])
@@ -148,7 +148,7 @@ def test_of_a_truncated_file_what_is_readable_is_kept(path: Path, share: float) 
     assert path.with_name("outbox.db.salvaged-1").exists()
 
 
-def test_of_a_damaged_page_only_its_events_are_lost_and_the_wishes_stay(path: Path) -> None:
+def test_a_damaged_page_loses_only_its_events_and_keeps_the_settings(path: Path) -> None:
     fill(path, 150)
     with opened(path) as outbox:
         outbox.put_setting("recognition", False)
@@ -166,7 +166,7 @@ def test_of_a_damaged_page_only_its_events_are_lost_and_the_wishes_stay(path: Pa
         assert (outbox.counts().damaged_files, outbox.counts().dropped_memory) == (1, 3)
 
 
-def test_damage_found_in_use_is_mended_in_use(path: Path) -> None:
+def test_damage_found_in_use_is_repaired_without_a_restart(path: Path) -> None:
     fill(path, 60)
     checkpointed(path)
     with opened(path) as outbox:
@@ -176,7 +176,7 @@ def test_damage_found_in_use_is_mended_in_use(path: Path) -> None:
             file.write(os.urandom(path.stat().st_size - 4096))
         generation = outbox.generation
         assert outbox._db is not None
-        outbox._db.execute("PRAGMA shrink_memory")  # or the pages come from the cache and the damage goes unseen
+        outbox._db.execute("PRAGMA shrink_memory")  # without this the pages come from the cache
         outbox.append(match(61), moment())
         assert seqs(outbox)[-1] == 61
         assert outbox.generation > generation
@@ -207,19 +207,19 @@ def test_only_the_newest_damaged_files_are_kept(path: Path) -> None:
 
 
 def outbox_of(backlog: Backlog) -> Outbox:
-    """Return the open outbox of a backlog, for limits that hold for one connection only."""
+    """Return the open outbox of a backlog, to set limits of its connection."""
     assert backlog._outbox is not None
     return backlog._outbox
 
 
 def page_limit(outbox: Outbox, extra: int | None) -> None:
-    """Make SQLite say SQLITE_FULL after so many more pages, as it does where the disk has no more blocks."""
+    """Make SQLite return SQLITE_FULL after this number of pages, as on a full disk."""
     assert outbox._db is not None
     pages: int = outbox._db.execute("PRAGMA page_count").fetchone()[0]
     outbox._db.execute(f"PRAGMA max_page_count = {pages + extra if extra is not None else 2**30}")
 
 
-def test_a_full_disk_is_an_error_with_its_remedy_and_breaks_nothing(path: Path) -> None:
+def test_a_full_disk_is_an_error_with_a_remedy_and_damages_nothing(path: Path) -> None:
     with opened(path) as outbox:
         outbox.append(match(1), moment())
         page_limit(outbox, 2)
@@ -250,13 +250,13 @@ def test_a_full_file_system_holds_events_in_memory_and_then_stores_them_all(tmp_
             assert "the disk is full" in str(backlog.problem)
             ballast.unlink()
             assert backlog.retry()
-            assert all_is_well(backlog)
+            assert intact(backlog)
             assert seqs(outbox_of(backlog)) == list(range(1, 302))
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
 
 
-def test_memory_keeps_order_ids_and_numbers_until_the_disk_takes_them(path: Path) -> None:
+def test_memory_keeps_order_ids_and_numbers_until_the_disk_has_room(path: Path) -> None:
     with backlog_at(path) as backlog:
         add(backlog, 3)
         page_limit(outbox_of(backlog), 0)
@@ -266,7 +266,7 @@ def test_memory_keeps_order_ids_and_numbers_until_the_disk_takes_them(path: Path
         assert backlog.problem is not None
         page_limit(outbox_of(backlog), None)
         add(backlog)
-        assert all_is_well(backlog)
+        assert intact(backlog)
         rows = outbox_of(backlog).pending(100)
         assert [row.event.seq for row in rows] == list(range(1, 45))
         assert [row.event for row in rows][-1 - len(held) : -1] == held
@@ -284,7 +284,7 @@ def test_a_backlog_that_overflows_drops_the_oldest_and_counts_them(path: Path) -
         assert len(kept) + outbox_of(backlog).counts().dropped_memory == 60
 
 
-def test_an_outbox_that_cannot_be_opened_stops_nothing(tmp_path: Path) -> None:
+def test_an_outbox_that_cannot_be_opened_does_not_stop_recognition(tmp_path: Path) -> None:
     blocked = tmp_path / "outbox"
     blocked.write_text("a file where the folder should be")
     with backlog_at(blocked / "outbox.db") as backlog:
@@ -294,7 +294,7 @@ def test_an_outbox_that_cannot_be_opened_stops_nothing(tmp_path: Path) -> None:
         assert str(blocked) in str(backlog.problem)
         blocked.unlink()
         add(backlog)
-        assert all_is_well(backlog)
+        assert intact(backlog)
         assert backlog.put_state(vision_state())
 
 
@@ -311,7 +311,7 @@ def test_a_read_only_folder_is_an_error_that_says_so(path: Path) -> None:
     assert "writable for this user" in run.stderr
 
 
-def test_a_broken_event_is_the_callers_fault_and_blocks_none_behind_it(path: Path) -> None:
+def test_an_invalid_event_raises_in_the_caller_and_blocks_no_later_event(path: Path) -> None:
     with backlog_at(path) as backlog:
         with pytest.raises(EventError, match="person"):
             backlog.append(

@@ -1,4 +1,4 @@
-"""One flipped bit anywhere in the outbox: delivery goes on, and what is not on the hit page survives."""
+"""One flipped bit anywhere in the outbox: delivery continues, and events on other pages survive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def opened(path: Path) -> Iterator[Outbox]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An outbox in which every table has rows, as one file."""
+    """The file of an outbox with rows in every table."""
     path = tmp_path_factory.mktemp("whole") / "outbox.db"
     with opened(path) as outbox:
         for seq in range(1, EVENTS + 1):
@@ -55,13 +55,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def path(tmp_path: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")  # noqa: S108 (a folder of its own in it): each of hundreds of files is synced many times
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
-        logging.disable(logging.CRITICAL)  # thousands of lines that say what is damaged
+        logging.disable(logging.CRITICAL)  # there would be thousands of lines about damage
         yield Path(folder) / "outbox" / "outbox.db"
         logging.disable(logging.NOTSET)
 
 
 def flipped(path: Path, whole: bytes, place: int, bit: int) -> set[int]:
-    """Lay down the file with one bit flipped; return the events on the hit page."""
+    """Write the file with one bit flipped; returns the events on the damaged page."""
     shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir()
     broken = bytearray(whole)
@@ -72,7 +72,7 @@ def flipped(path: Path, whole: bytes, place: int, bit: int) -> set[int]:
 
 
 def carries_on(path: Path) -> dict[int, Event]:
-    """Do all that vision and publisher do with an outbox, twice; return the events that the first found."""
+    """Do all operations of vision and publisher twice; returns the events that the first pass found."""
     with opened(path) as outbox:
         found = {row.event.seq: row.event for row in outbox.pending(1000)}
         outbox.drop_expired(moment(kernel_boot="another"))
@@ -99,13 +99,13 @@ def check(path: Path, whole: bytes, place: int, bit: int) -> None:
         assert found.get(seq) == match(seq), f"event {seq} is lost, bit {bit} at {place} flipped"
 
 
-def test_any_flipped_bit_costs_no_more_than_the_page_it_hits(path: Path, whole: bytes) -> None:
+def test_a_flipped_bit_loses_at_most_the_events_of_its_page(path: Path, whole: bytes) -> None:
     dice = random.Random(20)
     for _ in range(300):
         check(path, whole, dice.randrange(len(whole)), dice.randrange(8))
 
 
-def test_a_flipped_bit_in_header_or_definitions_costs_no_event(path: Path, whole: bytes) -> None:
+def test_a_flipped_bit_in_header_or_definitions_loses_no_event(path: Path, whole: bytes) -> None:
     dice = random.Random(21)
     for place in [*range(100), *(dice.randrange(100, PAGE_BYTES) for _ in range(100))]:
         check(path, whole, place, dice.randrange(8))
@@ -121,7 +121,7 @@ def test_a_flipped_bit_in_header_or_definitions_costs_no_event(path: Path, whole
         "UPDATE events SET payload = CAST(replace(CAST(payload AS TEXT), 'match', 'patch') AS BLOB) WHERE seq = 2",
     ],
 )
-def test_a_row_that_is_broken_in_use_is_counted_and_those_behind_it_are_sent(path: Path, sql: str) -> None:
+def test_a_row_that_becomes_invalid_in_use_is_counted_and_later_rows_are_sent(path: Path, sql: str) -> None:
     with opened(path) as outbox:
         for seq in (1, 2, 3):
             outbox.append(match(seq), moment())
@@ -131,7 +131,7 @@ def test_a_row_that_is_broken_in_use_is_counted_and_those_behind_it_are_sent(pat
         assert (outbox.counts().dropped_damaged, outbox.counts().damaged_files) == (1, 1)
 
 
-def test_an_event_whose_birth_is_broken_is_sent_and_never_expires(path: Path) -> None:
+def test_an_event_with_an_invalid_birth_is_sent_and_never_expires(path: Path) -> None:
     with opened(path) as outbox:
         outbox.append(match(1), moment())
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -140,7 +140,7 @@ def test_an_event_whose_birth_is_broken_is_sent_and_never_expires(path: Path) ->
         assert [row.event for row in outbox.pending(10)] == [match(1)]
 
 
-def test_counters_and_reports_that_are_broken_stop_nothing(path: Path) -> None:
+def test_invalid_counters_and_reports_do_not_stop_delivery(path: Path) -> None:
     with opened(path) as outbox:
         outbox.append(match(1), moment())
         outbox.put_report("retained", b"[]")
@@ -158,8 +158,8 @@ def test_retained_topics_that_cannot_be_read_are_not_published_to(report: bytes)
     assert retained_topics(report) == []
 
 
-def test_what_a_damaged_file_should_not_hold_is_left_behind(path: Path) -> None:
-    """The file's tables have no constraints: so a damaged page may read."""
+def test_rows_that_violate_the_constraints_are_not_salvaged(path: Path) -> None:
+    """The tables of this file have no constraints, as a damaged page could look."""
     loose = """
         CREATE TABLE events (row INTEGER PRIMARY KEY, boot, seq, payload, wall_ms, uptime_ms, kernel_boot);
         CREATE TABLE tail (one INTEGER PRIMARY KEY, boot, seq);

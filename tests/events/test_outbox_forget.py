@@ -1,4 +1,4 @@
-"""What is left in the outbox's files of events that are no more: nothing that says who was met, or when."""
+"""Deleted events leave no data about people and times in the outbox's files."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def settings(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def outbox(settings: Config) -> Iterator[Outbox]:
-    """The publisher's end of an outbox in which events wait: it stays open."""
+    """The publisher's end of an outbox with waiting events; it stays open."""
     with contextlib.closing(Outbox.of(settings)) as outbox:
         for seq in range(1, 101):
             outbox.append(match(seq, name=NAME), moment())
         yield outbox
 
 
-def telling(settings: Config) -> list[str]:
-    """Return the files that tell something."""
+def with_event_data(settings: Config) -> list[str]:
+    """Return the files that contain event data."""
     words = NAME.encode(), b"p-3f7c2aqx", b'"time"'
     files = sorted(settings.outbox_path.parent.iterdir())
     return [file.name for file in files if any(word in file.read_bytes() for word in words)]
@@ -57,13 +57,13 @@ def test_a_factory_reset_leaves_no_event_in_any_file(settings: Config, outbox: O
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     for name in ("salvaged-1", "salvaged-1-wal", "salvaged-12", "damaged-13-shm"):
         shutil.copy(path, path.with_name(f"{path.name}.{name}"))
-    assert {"outbox.db", "outbox.db-wal", "outbox.db.salvaged-12"} <= set(telling(settings))
+    assert {"outbox.db", "outbox.db-wal", "outbox.db.salvaged-12"} <= set(with_event_data(settings))
     reset._forget_events(settings)
-    assert telling(settings) == []
+    assert with_event_data(settings) == []
     assert sorted(path.parent.glob("*.salvaged-*")) + sorted(path.parent.glob("*.damaged-*")) == []
     assert (outbox.counts().depth, outbox.oldest(), outbox.settings()) == (0, None, Settings())
     outbox.append(match(101), moment())
-    assert [row.event.seq for row in outbox.pending(10, after=100)] == [101], "row numbers go on"
+    assert [row.event.seq for row in outbox.pending(10, after=100)] == [101], "row numbers continue"
 
 
 def test_a_factory_reset_of_a_damaged_outbox_leaves_no_event_either(settings: Config, outbox: Outbox) -> None:
@@ -73,32 +73,32 @@ def test_a_factory_reset_of_a_damaged_outbox_leaves_no_event_either(settings: Co
     whole[5000:5100] = bytes(100)
     settings.outbox_path.write_bytes(whole)
     reset._forget_events(settings)
-    assert telling(settings) == []
+    assert with_event_data(settings) == []
 
 
-def test_a_factory_reset_that_cannot_clear_the_log_says_so(settings: Config, outbox: Outbox) -> None:
+def test_a_factory_reset_that_cannot_clear_the_log_reports_it(settings: Config, outbox: Outbox) -> None:
     with contextlib.closing(sqlite3.connect(settings.outbox_path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM tail").fetchone()
         with pytest.raises(OutboxError, match="its log still holds the events"):
             reset._forget_events(settings)
     reset._forget_events(settings)
-    assert telling(settings) == []
+    assert with_event_data(settings) == []
 
 
-def test_where_there_is_no_outbox_nothing_is_forgotten_and_none_is_made(settings: Config) -> None:
+def test_a_factory_reset_without_an_outbox_creates_none(settings: Config) -> None:
     reset._forget_events(settings)
     assert not settings.outbox_path.parent.exists()
 
 
 def test_delivered_events_leave_the_log_too(settings: Config, outbox: Outbox) -> None:
     outbox.delivered(row.event for row in outbox.pending(100))
-    assert telling(settings) != []
+    assert with_event_data(settings) != []
     outbox.tidy()
-    assert telling(settings) == []
+    assert with_event_data(settings) == []
 
 
-def test_the_publisher_tidies_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_publisher_clears_the_log_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.events.publisher._TIDY_EVERY_S", 0.3)
     broker = Amqtt(tmp_path)
     broker.start()
@@ -106,11 +106,11 @@ def test_the_publisher_tidies_now_and_then(tmp_path: Path, monkeypatch: pytest.M
     with writing(settings) as backlog, publishing(settings):
         add(backlog, 3)
         until(lambda: depth(settings) == 0, "all delivered")
-        until(lambda: not telling(settings), "nothing left of them")
+        until(lambda: not with_event_data(settings), "nothing left of them")
     broker.kill()
 
 
-def test_the_log_tells_nobody_who_was_met(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_contains_no_person(caplog: pytest.LogCaptureFixture) -> None:
     decision = Decision(event_type="match", encounter=1, person="p-3f7c2aqx", band="certain", t_s=1.0)
     fake: Any = SimpleNamespace(
         _config=SimpleNamespace(privacy=SimpleNamespace(publish_names=False)),

@@ -1,4 +1,4 @@
-"""Somebody is here from a match to the end of the visit, where the owner has it published."""
+"""A person is present from a match to the end of the visit, where the owner publishes presence."""
 
 from __future__ import annotations
 

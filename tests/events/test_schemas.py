@@ -1,4 +1,4 @@
-"""The schemas that other subscribers read: written from our types, valid, and of one mind with our decoders."""
+"""The published schemas: generated from the types, valid, and consistent with the decoders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_committed_files_are_those_of_the_types(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("schema/")])
-def test_each_schema_is_one(name: str) -> None:
+def test_each_schema_is_a_valid_schema(name: str) -> None:
     Draft202012Validator.check_schema(FILES[name])
     assert "\\Z" not in schemas.text(FILES[name])
 
@@ -60,7 +60,7 @@ def test_what_the_device_sends_is_valid() -> None:
         {"band": "maybe"},
     ],
 )
-def test_schema_and_decoder_refuse_alike(change: dict[str, Any]) -> None:
+def test_schema_and_decoder_refuse_the_same_messages(change: dict[str, Any]) -> None:
     message = json.loads(encode(match(1))) | change
     with pytest.raises(ValidationError):
         EVENT.validate(message)
@@ -69,7 +69,7 @@ def test_schema_and_decoder_refuse_alike(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "device", "boot", "seq", "time", "event_type", "encounter", "person", "model"])
-def test_schema_and_decoder_miss_a_field_alike(field: str) -> None:
+def test_schema_and_decoder_require_the_same_fields(field: str) -> None:
     message = json.loads(encode(match(1)))
     del message[field]
     with pytest.raises(ValidationError):
@@ -91,7 +91,7 @@ def test_the_description_names_the_topics_that_are_used() -> None:
     assert not described["operations"]["send_event"]["bindings"]["mqtt"]["retain"]
 
 
-def test_every_reference_of_the_description_leads_somewhere() -> None:
+def test_every_reference_of_the_description_resolves() -> None:
     described = copy.deepcopy(FILES["asyncapi.json"])
 
     def references(value: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Ages on a device whose wall clock may be wrong: exact within one start of the kernel, in doubt across starts."""
+"""Ages of events on a device whose wall clock may be wrong: exact within one boot, uncertain across boots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_clock_step_within_one_start_changes_no_age(step_ms: int) -> None:
 @example(10 * 86_400_000)
 @given(st.integers(-(2**50), 2**50))
 def test_across_starts_the_wall_clock_expires_nothing(step_ms: int) -> None:
-    """Without a clock of its own, a device begins with the time of its last shutdown, and the network sets it later."""
+    """Without a real-time clock a device starts with the time of its last shutdown; the network corrects it later."""
     born = moment(NOON_MS, uptime_s=60, kernel_boot="kernel-1")
     assert not expired(born, moment(NOON_MS + step_ms, uptime_s=30, kernel_boot="kernel-2"), WEEK_S)
 

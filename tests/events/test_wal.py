@@ -1,4 +1,4 @@
-"""A flipped bit in the write-ahead log loses what follows it, and the loss is counted."""
+"""A flipped bit in the write-ahead log loses the following transactions, and the loss is counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENTS = 4
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an outbox whose process was killed with its events in the log."""
+    """The files of an outbox whose process was killed while events were in the log."""
     living, dead = tmp_path_factory.mktemp("living"), tmp_path_factory.mktemp("dead")
     with contextlib.closing(Outbox.open(living / "outbox.db", max_events=100, max_age_s=1e9)) as outbox:
         for seq in range(1, EVENTS + 1):
@@ -45,12 +45,12 @@ def test_a_last_transaction_that_a_power_cut_left_half_written_is_no_damage(cras
     size, sector = 24 + 4096, 512
     commits = [at for at in range(32, len(log), size) if any(log[at + 4 : at + 8])]
     last = commits[-2] + size  # where the last transaction begins
-    old = random.Random(1).randbytes(len(log))  # what was on the medium before
+    old = random.Random(1).randbytes(len(log))  # earlier contents of the medium
     for end in range(last, len(log), 5 * sector):
         assert not wal.shows_damage(log[:end])
         assert not wal.shows_damage(log[:end] + old[end:])
         assert not wal.shows_damage(log[:end] + bytes(len(log) - end))
-    for begin in range(last, len(log) - sector, 5 * sector):  # one piece of it was not written
+    for begin in range(last, len(log) - sector, 5 * sector):  # one sector was not written
         assert not wal.shows_damage(log[:begin] + old[begin : begin + sector] + log[begin + sector :])
 
 
@@ -60,7 +60,7 @@ def test_a_block_lost_before_the_last_two_transactions_is_damage(crashed: Path) 
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])
-def test_what_a_flip_loses_is_counted_and_what_stands_before_it_is_kept(
+def test_events_lost_by_a_flip_are_counted_and_earlier_events_are_kept(
     crashed: Path, tmp_path: Path, share: float
 ) -> None:
     for path in crashed.iterdir():
@@ -77,7 +77,7 @@ def test_what_a_flip_loses_is_counted_and_what_stands_before_it_is_kept(
         assert outbox.counts().damaged_files == 1  # once
 
 
-def test_a_sound_log_is_not_counted_whoever_has_it_open(crashed: Path, tmp_path: Path) -> None:
+def test_an_intact_log_is_not_counted_even_while_another_process_has_it_open(crashed: Path, tmp_path: Path) -> None:
     for path in crashed.iterdir():
         shutil.copy(path, tmp_path / path.name)
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Starts vision processes that have their imports behind them, so that a hundred can be killed in a minute.
+"""Start vision processes by fork after the imports, so that a hundred can be killed in a minute.
 
 A fresh interpreter with one thread imports what starts no thread (onnxruntime does), then forks. For each line
 `start LOG` on standard input it forks two children and prints their ids: the real `edge-daemon vision`, its log going
@@ -30,8 +30,8 @@ from edge.identity.keys import load_key
 from edge.identity.store import Store
 from edge.models.manifest import load_manifest
 
-_KEPT_PEOPLE = 10  # more make each write slower and prove nothing more
-_PAUSE_S = 0.05  # between two enrolments: vision wants a share of the processor
+_KEPT_PEOPLE = 10  # more would only slow down each write
+_PAUSE_S = 0.05  # between two enrolments, to leave processor time to vision
 
 
 def main(config_path: Path, vectors_path: Path) -> None:
@@ -70,11 +70,11 @@ def _see(config_path: Path, log: Path) -> NoReturn:
 
 
 def _enrol(config_path: Path, vectors_path: Path, told: Path) -> NoReturn:
-    """Tell `+ID` when an enrolment is acknowledged, `?ID` before a removal, `-ID` when that is acknowledged."""
+    """Log `+ID` after an acknowledged enrolment, `?ID` before a removal, `-ID` after an acknowledged removal."""
     settings, vectors = config.load(config_path), np.load(vectors_path)
     model = load_manifest().embedder(settings.recognition.model)
     store = Store.open(settings.store_path, load_key(settings.store.key, settings.data_dir, os.environ), model.id)
-    mine = deque(person.id for person in store.people()[1:])  # the first is the man whom vision is to recognise
+    mine = deque(person.id for person in store.people()[1:])  # the first one is the man in the video
     out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     while True:
         mine.append(store.add("somebody", vectors).id)

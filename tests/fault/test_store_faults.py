@@ -1,4 +1,4 @@
-"""Killed, out of space, shut out or in a crowd: what the store acknowledged is there, and the file always opens."""
+"""The store under kills, full disks, missing rights and concurrent writers: acknowledged data stays, the file opens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DIMENSION = 16
 KEY = StoreKey(bytes(range(32)))
 DEADLINE_S = 30.0
 NOBODY = 65534
-# The children only run this module's code, so what newer Pythons warn of (locks of other threads) cannot bite.
+# The children run only this module's code, so the locks of other threads, which newer Pythons warn of, do not matter.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
@@ -87,14 +87,14 @@ def test_writer_killed_at_random_moments_loses_nobody_it_acknowledged(store: Sto
         child = forked(lambda w=writing: _enrol_forever(path, w))  # type: ignore[misc]
         os.close(writing)
         assert select.select([reading], [], [], DEADLINE_S)[0], "the writer enrolled nobody"
-        select.select([], [], [], pick.uniform(0, 0.012))  # the moment of the kill: about three enrolments long
+        select.select([], [], [], pick.uniform(0, 0.012))  # random moment within about three enrolments
         os.kill(child, signal.SIGKILL)
         with os.fdopen(reading, "rb") as pipe:
             acknowledged += pipe.read().decode().split()
         assert ended(child) == -signal.SIGKILL
         people = [p.id for p in Store.open(path, KEY, MODEL).people()]
         assert set(acknowledged) <= set(people)
-        assert len(people) <= len(acknowledged) + 60  # at most one a kill was written and not yet acknowledged
+        assert len(people) <= len(acknowledged) + 60  # at most one per kill was written but not acknowledged
     store.add("last", unit_rows(1, 0))
     assert folder_holds_only_the_store(path)
 
@@ -132,7 +132,7 @@ def test_writer_killed_before_each_call_to_the_system_leaves_the_old_store_or_th
         if status == 0:
             break
         assert status == -signal.SIGKILL
-    assert status == 0, "the act makes more calls than were tried"
+    assert status == 0, "the operation makes more system calls than were tried"
     # First always the old store, then always the new one: the change happens in one step.
     assert outcomes == sorted(outcomes)
     assert outcomes.count(0) >= 5
@@ -176,13 +176,18 @@ def test_content_is_durable_before_it_takes_the_name_and_the_name_before_it_is_a
     old = path.stat().st_ino
     store.add("Ada", unit_rows(1, 0))
     new, folder = path.stat().st_ino, path.parent.stat().st_ino
-    assert steps == [("fsync", new), ("rename", new), ("fsync", folder), ("fsync", old)]  # the last one: its wiping
+    assert steps == [
+        ("fsync", new),
+        ("rename", new),
+        ("fsync", folder),
+        ("fsync", old),
+    ]  # the last one: wiping of the old file
 
 
 # ── no space ──
 
 
-def test_file_size_limit_keeps_the_old_store_and_leaves_no_rubbish(store: Store, path: Path) -> None:
+def test_a_file_size_limit_keeps_the_old_store_and_leaves_no_partial_file(store: Store, path: Path) -> None:
     ada = store.add("Ada", unit_rows(1, 0))
     size = path.stat().st_size
 
@@ -245,11 +250,11 @@ def test_create_on_a_full_disk_leaves_no_store(small_disk: Path) -> None:
     assert not (small_disk / "templates.edge").exists()
 
 
-# ── shut out ──
+# ── missing rights ──
 
 
 def test_read_only_folder_can_be_read_and_says_why_it_cannot_be_written() -> None:
-    with tempfile.TemporaryDirectory() as name:  # not below pytest's folder, which only its user may enter
+    with tempfile.TemporaryDirectory() as name:  # pytest's folder is closed to other users
         folder = Path(name)
         store = Store.create(folder / "templates.edge", KEY, MODEL, DIMENSION)
         ada = store.add("Ada", unit_rows(1, 0))
@@ -287,7 +292,7 @@ def test_lock_held_by_another_is_waited_for_and_then_reported(store: Store, path
     assert waiting.add("Ada", unit_rows(1, 0)).name == "Ada"
 
 
-# ── in a crowd ──
+# ── concurrent processes ──
 
 
 def test_two_writers_at_once_both_land(store: Store, path: Path) -> None:
@@ -321,7 +326,7 @@ def test_two_creators_at_once_make_one_store(path: Path) -> None:
     assert not made[0].changed()
 
 
-def test_reader_in_the_midst_of_writes_never_sees_a_damaged_store(store: Store, path: Path) -> None:
+def test_a_reader_during_writes_never_sees_a_damaged_store(store: Store, path: Path) -> None:
     def write() -> None:
         for _ in range(40):
             store.add("Ada", unit_rows(12, 0))
@@ -338,7 +343,7 @@ def test_reader_in_the_midst_of_writes_never_sees_a_damaged_store(store: Store, 
     assert seen == sorted(seen)
 
 
-def test_reader_that_is_overtaken_between_opening_and_reading_reads_again(store: Store, path: Path) -> None:
+def test_a_reader_whose_file_is_replaced_between_opening_and_reading_reads_again(store: Store, path: Path) -> None:
     writer = Store.open(path, KEY, MODEL)
     overtaken: list[Person] = []
 
@@ -346,7 +351,7 @@ def test_reader_that_is_overtaken_between_opening_and_reading_reads_again(store:
         name = getattr(called, "__name__", "")
         if event == "c_call" and name == "read" and frame.f_code.co_filename == files.__file__ and not overtaken:
             sys.setprofile(None)  # once
-            overtaken.append(writer.add("Ada", unit_rows(1, 0)))  # replaces, and wipes, what the reader has open
+            overtaken.append(writer.add("Ada", unit_rows(1, 0)))  # replaces and wipes the file that the reader has open
 
     sys.setprofile(overtake)
     try:

@@ -1,4 +1,4 @@
-"""Vision killed a hundred times at random moments: store and outbox open, and what was acknowledged is there."""
+"""Vision killed a hundred times at random moments: store and outbox open, and acknowledged data is present."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from tools.rig.brokers import until
 from tools.rig.workbench import Bench, write_clip
 
 KILLS = 100
-LANES = 2  # as many as a small machine has cores
+LANES = 2  # processor cores of a small machine
 SEED = 20_260_131
-LONGEST_START_S = 0.4  # after a start, kills without an event to wait for come within this time
-LONGEST_STEP_S = 0.03  # after an event, kills come within this time: a few frames
-MOST_EVENTS = 2  # kills come after up to so many events
+LONGEST_START_S = 0.4  # kills that wait for no event come within this time after the start
+LONGEST_STEP_S = 0.03  # kills after an event come within this time, a few frames
+MOST_EVENTS = 2  # highest number of events before a kill
 CHECKOUT = Path(__file__).parents[2]
 
 
 def visits() -> list[Image]:
-    """Return half a second of the man and a quarter of nobody."""
+    """Return half a second of the man, then a quarter of a second without people."""
     nobody = np.full((144, 176, 3), 128, np.uint8)
     return [*video("carphone")[30:45], *([nobody] * 8)]
 
@@ -58,7 +58,7 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(slots=True)
 class Lane:
-    """One device that is killed again and again."""
+    """A device that is killed repeatedly."""
 
     bench: Bench
     vectors: Path
@@ -101,16 +101,16 @@ class Lane:
 
     @staticmethod
     def _logged(log: Path) -> int:
-        """Count the events that vision spoke of: it does after the outbox has taken them, whole lines only."""
+        """Count the logged events, complete lines only. Vision logs an event after the outbox has stored it."""
         return sum(": encounter " in line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n"))
 
     def _check_events(self, logged: int) -> None:
         found = {(event.boot, event.seq): event.id for event in self.bench.waiting()}
         new = sorted(set(found) - set(self.events))
-        assert self.events.items() <= found.items(), "an event has gone or changed"
+        assert self.events.items() <= found.items(), "an event is missing or changed"
         assert [seq for _, seq in new] == list(range(1, len(new) + 1))
         assert len({boot for boot, _ in new}) <= 1
-        assert logged <= len(new) <= logged + 1, "at most the event of the last moment is not yet spoken of"
+        assert logged <= len(new) <= logged + 1, "only the last event may be missing in the log"
         assert len(set(found.values())) == len(found)
         self.events = found
 

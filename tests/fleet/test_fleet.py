@@ -1,4 +1,4 @@
-"""The simulator of a fleet: what it plans, what it counts, and what its devices write."""
+"""The fleet simulator: its plan, its counts, and the outboxes of its devices."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_login_is_read_from_a_file_and_stands_in_no_configuration(tmp_path: Pa
     assert (mqtt.acks, mqtt.username, mqtt.password_file) == (True, "fleet", str(tmp_path / "password"))
 
 
-def test_a_batch_takes_events_and_states_and_acknowledges_what_is_neither() -> None:
+def test_a_batch_accepts_events_and_states_and_acknowledges_invalid_messages() -> None:
     batch = Batch()
     batch.take("event", b"{}", 1)
     batch.take("state", b"", 2)

@@ -1,4 +1,4 @@
-"""The consumer's store on a real PostgreSQL: an event once, acknowledged only without a gap, whoever stores it."""
+"""The consumer's store on a real PostgreSQL: one row per event, acks only up to a gap, several consumers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("skipped: postgresql is not installed")
     folder = tmp_path_factory.mktemp("postgres")
     if os.geteuid() == 0:
-        for path in (folder, *list(folder.parents)[:3]):  # PostgreSQL runs as a user of its own
+        for path in (folder, *list(folder.parents)[:3]):  # PostgreSQL runs as another user
             if path != Path("/tmp"):  # noqa: S108
                 path.chmod(0o755)
     if shutil.which("setpriv") is None:
@@ -72,7 +72,7 @@ def test_an_event_that_comes_again_is_stored_once_and_acknowledged_again(conninf
     kept.close()
 
 
-def test_nothing_is_acknowledged_beyond_a_gap_until_it_is_closed_by_whichever_consumer(conninfo: str) -> None:
+def test_nothing_beyond_a_gap_is_acknowledged_until_any_consumer_closes_it(conninfo: str) -> None:
     first, second = EventStore(conninfo), EventStore(conninfo)
     assert first.keep([event(1), event(3), event(4)]) == [("one", Ack(boot=BOOT, seq=1))]
     assert second.keep([event(2)]) == [("one", Ack(boot=BOOT, seq=4))]
@@ -80,7 +80,7 @@ def test_nothing_is_acknowledged_beyond_a_gap_until_it_is_closed_by_whichever_co
     second.close()
 
 
-def test_what_the_device_dropped_is_no_gap(conninfo: str) -> None:
+def test_events_that_the_device_dropped_are_no_gap(conninfo: str) -> None:
     kept = EventStore(conninfo)
     assert kept.keep([event(5), event(6)]) == [("one", Ack(boot=BOOT, seq=0))]
     assert kept.keep([], [("one", Ack(boot=BOOT, seq=5))]) == [("one", Ack(boot=BOOT, seq=6))]

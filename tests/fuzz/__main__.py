@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["edge.provision"]):
     from tests.fuzz.seeds import seeds
     from tests.fuzz.targets import TARGETS
 
-# Of the inputs of `all`. The first two take a hundred times as long: they feed byte by byte, and open seals.
+# Shares of the inputs of `all`. The first two targets take a hundred times as long: bytes fed one by one, decryption.
 SHARES = {"framing": 0.1, "session": 0.1, "requests": 0.3, "replies": 0.3, "control": 0.2}
 _DONE = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def run_all(arguments: list[str]) -> int:
-    """Run every target one after the other; returns 1 where one of them found something or did not finish."""
+    """Run all targets one by one; returns 1 where a target failed or did not finish."""
     runs = [int(a.removeprefix("-runs=")) for a in arguments if a.startswith("-runs=")]
     if len(runs) != 1:
         sys.exit("`all` needs -runs=N, the inputs of all targets together")

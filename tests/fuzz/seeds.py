@@ -1,4 +1,4 @@
-"""Inputs to begin with, and a way to make many of few: what the default run feeds to the targets."""
+"""Seed inputs of the fuzz targets, and their mutations in the default run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INTERESTING = (0, 1, 0x7F, 0x80, 0xC0, 0xDE, 0xDF, 0xFE, 0xFF)
 
 
 def seeds() -> list[bytes]:
-    """Whole messages, handshake payloads and frames."""
+    """Return complete messages, handshake payloads and frames."""
     person = replies.Person(id="p-abcdefgh", name="Anna", templates=3, created="2026-01-01", ignored=False)
     chunk = memoryview(bytes(64))
     said = [
@@ -40,7 +40,7 @@ def seeds() -> list[bytes]:
 
 
 def inputs(count: int, seed: int) -> Iterator[bytes]:
-    """Yield so many inputs: seeds, changed a little or much, and noise."""
+    """Yield a number of inputs: mutated seeds, and noise."""
     rng = random.Random(seed)
     pool = seeds()
     for _ in range(count):

@@ -29,7 +29,7 @@ CODE = b"K7QM3XPD"
 
 
 def framing(data: bytes) -> None:
-    """Any bytes give payloads and damages; fed one by one they give the same; the memory is bounded."""
+    """Any bytes give payloads and errors, the same when fed one by one; the memory is bounded."""
     whole, piecewise, bytewise = Decoder(), Decoder(), Decoder()
     found = whole.feed(data)
     cut = len(data) // 3
@@ -55,7 +55,7 @@ class _Sessions:
             (send,) = (o for o in outputs if isinstance(o, Send))
             outputs = end.receive(send.payload)
             end = self.host if end is self.device else self.device
-        self._refusal = Refusal(Alert.NOT_ARMED)  # an exchange takes milliseconds: fuzzing leaves it out
+        self._refusal = Refusal(Alert.NOT_ARMED)  # a key exchange takes milliseconds, too long for fuzzing
 
     def _spend(self) -> Refusal | None:
         return self._refusal

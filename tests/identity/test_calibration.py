@@ -47,7 +47,7 @@ TABLE = table(
 # ── exact small cases ──
 
 
-def test_a_gallery_of_many_gives_a_stranger_as_many_chances() -> None:
+def test_the_false_match_rate_grows_with_the_number_of_people() -> None:
     assert rate_for_gallery(0.001, 50) == pytest.approx(1 - 0.999**50)
     assert rate_for_gallery(0.01, 1) == pytest.approx(0.01)
     assert rate_for_gallery(0.01, 0) == 0
@@ -66,7 +66,7 @@ def test_thresholds_are_interpolated_on_the_log_of_the_rate() -> None:
     assert point.upper_fmr == pytest.approx(2 * 10**-2.5)
 
 
-def test_pictures_that_look_the_same_have_the_threshold_of_fewer() -> None:
+def test_similar_pictures_have_the_threshold_of_fewer_pictures() -> None:
     point = TABLE.at(1e-3)
     likely, certain = point.of_people(np.array([0.3, 0.6, 0.8, 1.0], np.float32))
     one_picture, between, many = (point.shares(np.array([norm], np.float32)) for norm in (1.0, 0.8, 0.4))
@@ -175,8 +175,8 @@ def test_committed_thresholds_support_the_default_rate(path: Path) -> None:
     point = calibration.at(1e-3)
     assert point.certain_fmr <= 1e-4
     bounds = [level.upper for of in calibration.rows for level in of.levels if level.fmr == 1e-3]
-    assert 1e-3 < max(bounds) < 3e-3  # a bound so far off would say that the people are too few
-    assert max(bounds) <= point.upper_fmr < 1e-2  # some hundred people of a group say less
+    assert 1e-3 < max(bounds) < 3e-3  # a wider bound would mean too few people
+    assert max(bounds) <= point.upper_fmr < 1e-2  # groups of about a hundred people have wider bounds
     for r in calibration.rows:
         for lv in r.levels:
             assert 0 < lv.errors <= lv.fmr * r.comparisons  # raised for the worst group, and by noise: fewer

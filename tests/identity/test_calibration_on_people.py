@@ -1,4 +1,4 @@
-"""The promises of a calibration, checked on real faces of people that it has not seen."""
+"""The stated rates of a calibration, checked on real faces of people outside the calibration."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def faces() -> Faces:
 
 
 def halves(faces: Faces, times: int) -> Iterator[tuple[Faces, Faces, np.random.Generator]]:
-    """Split the people in two, at random, several times."""
+    """Return several random splits of the people in two halves."""
     for seed in range(times):
         rng = np.random.default_rng(seed)
         ours = np.isin(faces.person, rng.permutation(np.unique(faces.person))[: PEOPLE // 2])
@@ -52,7 +52,7 @@ def calibrated(half: Faces, counts: tuple[int, ...], rng: np.random.Generator) -
 
 
 def fmr(cohort: Trials, calibration: Calibration, row: int | None = None) -> float:
-    """The share of strangers' encounters that match, people by the norm of their templates or all by one row."""
+    """Return the false match rate, with thresholds by the norm of the templates, or by one row for all."""
     point = calibration.at(RATE)
     norms = cohort.norms if row is None else np.full_like(cohort.norms, calibration.rows[row].norm)
     likely, _ = point.of_people(norms)
@@ -87,21 +87,21 @@ def test_several_pictures_recognise_more_at_the_same_rate(faces: Faces) -> None:
     assert 1 - often.levels[0].tar < 0.25 * (1 - once.levels[0].tar)
 
 
-def test_templates_that_look_the_same_stay_near_the_rate_only_by_their_norm(faces: Faces) -> None:
+def test_similar_templates_stay_near_the_rate_only_with_thresholds_by_norm(faces: Faces) -> None:
     by_norm, by_count, many_by_one = [], [], []
     for seen, unseen, rng in halves(faces, 20):
         calibration = calibrated(seen, (1, 2, 4, 8), rng)
-        alike = draw_alike(unseen, 4, rng)
+        alike = draw_similar(unseen, 4, rng)
         by_norm.append(fmr(alike, calibration))
         by_count.append(fmr(alike, calibration, row=2))
         many_by_one.append(fmr(draw(unseen, 8, rng), calibration, row=0))
     assert np.mean(by_norm) < 1.8 * RATE  # near the stated bound, with half of the people
-    assert np.mean(by_norm) > np.mean(by_count)  # who looks alike needs less than who does not
-    assert np.mean(many_by_one) > 1.8 * RATE  # nor may unlike templates have the laxer one of a single picture
+    assert np.mean(by_norm) > np.mean(by_count)  # similar templates have a lower threshold
+    assert np.mean(many_by_one) > 1.8 * RATE  # different templates need more than the threshold of one picture
 
 
-def draw_alike(faces: Faces, k: int, rng: np.random.Generator) -> Trials:
-    """As `draw`, with the k pictures of a person that look the most like one of them: an enrolment from one sitting."""
+def draw_similar(faces: Faces, k: int, rng: np.random.Generator) -> Trials:
+    """Like `draw`, with the k most similar pictures of a person, as in an enrolment from one sitting."""
     people, means = np.unique(faces.person), []
     for person in people:
         own = faces.templates[faces.person == person]
