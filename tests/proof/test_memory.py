@@ -33,6 +33,6 @@ def test_what_is_kept_in_memory_is_found() -> None:
 def test_a_template_is_found_though_its_rotation_was_taken_back_with_rounding(dtype: type[np.floating[Any]]) -> None:
     template = np.random.default_rng(1).normal(size=(1, 256)) / 16.0
     there = bytes(8 * 11) + (template[0] + 1e-7).astype(dtype).tobytes() + bytes(24)
-    assert memory._alike([there], template) == 1
-    assert memory._alike([there], template[:, ::-1].copy()) == 0
-    assert memory._alike([bytes(4096), b""], template) == 0
+    assert memory._near_copies([there], template) == 1
+    assert memory._near_copies([there], template[:, ::-1].copy()) == 0
+    assert memory._near_copies([bytes(4096), b""], template) == 0
