@@ -22,6 +22,7 @@ from tools.lab import data, progress, student, teacher, views
 from tools.lab import train as training
 from tools.lab.lessons import Bank, Lessons
 from tools.lab.networks.lightcnn9 import LightCNN9
+from tools.lab.networks.mfm import convolution
 from tools.lab.optimizer import Muon, orthogonalized
 
 torch.set_num_threads(1)  # two threads of a small network wait for each other longer than they compute
@@ -194,6 +195,29 @@ def test_layers_start_with_unit_variance() -> None:
     with torch.no_grad():
         assert float(net(pictures).std()) == pytest.approx(1, abs=1e-3)
         assert float(net.f[2](net.f[1](net.f[0](pictures))).std()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_max_feature_map_is_that_of_maximum(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    layer, pictures = convolution(3, 5, 3, torch.maximum), torch.rand(2, 3, 8, 8).to(memory_format=layout)
+    weights = torch.rand(2, 5, 8, 8)
+    (layer(pictures) * weights).sum().backward()
+    found = layer.f.weight.grad.clone()
+    layer.f.weight.grad = None
+    halves = layer.f(pictures)
+    (torch.maximum(halves[:, :5], halves[:, 5:]) * weights).sum().backward()
+    assert torch.allclose(found, layer.f.weight.grad, atol=1e-5)
+
+
+def test_frozen_blocks_keep_the_weights_of_the_start(faces: Path, run_file: Path) -> None:
+    run, lessons = msgspec.structs.replace(read(run_file), frozen=4), lessons_of(faces)
+    state = training.start(run, lessons)
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    training.advance(state, run, lessons)
+    moved = {name for name, value in state.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(("net.f.0.", "net.f.2.")) for name in moved)
+    assert {"net.f.4.c.f.weight", "net.f.7.c.f.weight", "net.fc.f.weight", "proj.weight"} <= moved
 
 
 def test_a_larger_input_keeps_what_was_learned(faces: Path) -> None:

@@ -129,5 +129,6 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
 
 def _parted(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    kernels, biases = ([p for p in model.parameters() if (p.ndim > 1) == many] for many in (True, False))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    kernels, biases = ([p for p in trained if (p.ndim > 1) == many] for many in (True, False))
     return kernels, biases

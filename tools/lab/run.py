@@ -45,6 +45,7 @@ class Run(_Table, frozen=True):
     seed: int = 1
     start: str | None = None  # weights to start from, relative to the file; without them, LSUV
     width: Annotated[float, Meta(gt=0, le=1)] = 1.0  # share of LightCNN-9's channels
+    frozen: Annotated[int, Meta(ge=0, le=9)] = 0  # the first blocks of the network that keep the weights of the start
     batch: Annotated[int, Meta(ge=2)] = 64
     more: bool = True  # train on `more-*.tar` too
     asked: bool = True  # teacher input: the student's geometry and blends, or (false) the stored crops

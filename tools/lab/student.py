@@ -21,17 +21,25 @@ class TrainingError(EdgeError):
 
 
 class Student(nn.Module):
-    """LightCNN-9 and, as its last layer, a projection into the teacher's space."""
+    """LightCNN-9 and, as its last layer, a projection into the teacher's space.
 
-    def __init__(self, width: float, side_px: int, teacher_dimension: int) -> None:
+    The first `frozen` blocks of the network keep their weights: no gradient is computed for them.
+    """
+
+    def __init__(self, width: float, side_px: int, teacher_dimension: int, frozen: int = 0) -> None:
         super().__init__()
+        self._frozen = frozen
         self.net = LightCNN9(width=width, side_px=side_px)
         self.left_px = side_px // 16  # side of the last convolution's output
         self.proj = nn.Linear(256, teacher_dimension)
+        for parameter in self.net.f[:frozen].parameters():
+            parameter.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, S, S) → embeddings in the teacher's space (B, D), not normalized."""
-        y: Tensor = self.proj(self.net(x))
+        with torch.no_grad():
+            x = self.net.f[: self._frozen](x)
+        y: Tensor = self.proj(self.net.fc(torch.flatten(self.net.f[self._frozen :](x), 1)))
         return y
 
 

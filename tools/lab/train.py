@@ -57,7 +57,7 @@ def start(run: Run, lessons: Lessons) -> State:
     """Return the state before the first step: start weights, or layers scaled to unit variance (LSUV)."""
     torch.manual_seed(run.seed)
     side_px = run.stages[0].side_px
-    model = Student(run.width, side_px, DIMENSION).to(lessons.crops.device)
+    model = Student(run.width, side_px, DIMENSION, run.frozen).to(lessons.crops.device)
     if run.start is None:
         few = msgspec.structs.replace(run, batch=min(LSUV_SAMPLES, len(lessons.keys)), hardest=0.0)
         scale_layers(model.net, lessons.lesson(few, 0, side_px, _nobody(), _unseen(lessons)).pictures)
@@ -164,7 +164,8 @@ def _nobody() -> Tensor:
 
 
 def _grow(state: State, run: Run, lessons: Lessons) -> None:
-    model = Student(run.width, run.stages[run.place(state.step)[0]].side_px, DIMENSION).to(lessons.crops.device)
+    device = lessons.crops.device
+    model = Student(run.width, run.stages[run.place(state.step)[0]].side_px, DIMENSION, run.frozen).to(device)
     adopt(model, state.average)
     grown = _state(run, model, state.step, lessons)
     state.model, state.optimizer, state.average = grown.model, grown.optimizer, grown.average
@@ -212,7 +213,7 @@ def _load(run: Run, folder: Path, lessons: Lessons) -> State:
     if len(saved["agreement"]) != len(lessons.keys):
         raise TrainingError(f"{folder}: its state was made on other crops", "name the same --data as before")
     side_px = run.stages[run.place(max(saved["step"] - 1, 0))[0]].side_px
-    state = _state(run, Student(run.width, side_px, DIMENSION).to(device), saved["step"], lessons)
+    state = _state(run, Student(run.width, side_px, DIMENSION, run.frozen).to(device), saved["step"], lessons)
     state.model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.average, state.sums = saved["average"], saved["sums"]
