@@ -21,6 +21,7 @@ from tools.lab.research import (
     alignment,
     calibrations,
     disagreement,
+    liveness_heads,
     look_size,
     rivals,
     robustness,
@@ -81,6 +82,24 @@ def webcam_command(model: str, data_dir: Path, fmr: float) -> None:
     faces, session = webcam.embedded(data_dir, model)
     rows = webcam.measure(faces, session, rules)
     click.echo(json.dumps({"model": entry.id, "people": len(set(faces.person.tolist())), "rows": rows}))
+
+
+@research.command("liveness-heads")
+@DATA
+@click.option("--companion", type=EXISTING, help="folder of the published networks; default: models/pad beside --data")
+@click.option("--lfw", type=EXISTING, help="LFW's whole pictures: live faces from other cameras")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of a table")
+@PUBLISH
+def liveness_heads_command(
+    *, data_dir: Path, companion: Path | None, lfw: Path | None, as_json: bool, publish: bool
+) -> None:
+    """Compare last layers of our own with the published liveness networks, on people left out of training."""
+    networks = liveness_heads.Networks(companion or data_dir.parent / "models/pad")
+    rows = liveness_heads.compare(liveness_heads.looks(networks, data_dir / "nuaa", lfw))
+    figures = {"bpcer": liveness_heads.BPCER, "rows": rows}
+    if publish:
+        page.publish("liveness-heads", figures, liveness_heads.table(rows))
+    click.echo(json.dumps(figures) if as_json else liveness_heads.table(rows))
 
 
 @research.command("robustness")
