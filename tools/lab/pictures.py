@@ -7,10 +7,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cameras.picture import decode_image
+from edge.errors import SourceError
 from tools.lab.data import DataError
 
 _REMEDY = "name a folder of pictures, or a git directory that has them in its HEAD"
@@ -26,12 +27,15 @@ def names(root: Path, pattern: str) -> list[str]:
 
 
 def images(root: Path, wanted: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield (path, (H, W, 3) uint8 BGR) in the order of `wanted`; raises DataError for a file that is no picture."""
+    """Yield (path, (H, W, 3) uint8 BGR) in the order of `wanted`, decoded as the product decodes pictures.
+
+    Raises DataError for a file that is no picture.
+    """
     for name, content in _contents(root, wanted):
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-        if image is None:
-            raise DataError(f"{root}: {name} is not a picture", "fetch the set again")
-        yield name, np.asarray(image, np.uint8)
+        try:
+            yield name, decode_image(np.frombuffer(content, np.uint8), f"{root}: {name}")
+        except SourceError as e:
+            raise DataError(e.what, "fetch the set again") from None
 
 
 def text(root: Path, name: str) -> str:
