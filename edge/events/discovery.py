@@ -15,6 +15,27 @@ from edge.events.flow import Topics
 
 GAUGES = ("temperature", "battery")  # entities that are announced where there is something to measure
 BIRTH = b"online"  # Home Assistant says so on `<discovery_prefix>/status` when it has started
+Entity = dict[str, Any]  # the description of one entity, in Home Assistant's abbreviations
+
+_DIAGNOSTIC = {"entity_category": "diagnostic"}
+_COUNTER = {"state_class": "total_increasing", **_DIAGNOSTIC}
+# Key → the field of the state that it shows, and what Home Assistant must know of it.
+_SENSORS: dict[str, tuple[str, Entity]] = {
+    "mode": ("vision.mode", {"name": "Mode"}),
+    "reason": ("vision.reason", {"name": "Reason", **_DIAGNOSTIC}),
+    "temperature": (
+        "vision.temperature_c",
+        {"name": "Temperature", "device_class": "temperature", "unit_of_measurement": "°C", **_DIAGNOSTIC},
+    ),
+    "battery": (
+        "vision.battery_percent",
+        {"name": "Battery", "device_class": "battery", "unit_of_measurement": "%", **_DIAGNOSTIC},
+    ),
+    "liveness": ("vision.liveness", {"name": "Liveness", **_DIAGNOSTIC}),
+    "pictures": ("vision.pictures", {"name": "Pictures of people", **_COUNTER}),
+    "outbox": ("publisher.depth", {"name": "Waiting events", "state_class": "measurement", **_DIAGNOSTIC}),
+    "dropped": ("publisher.dropped", {"name": "Dropped events", **_COUNTER}),
+}
 
 
 def topic(discovery_prefix: str, device: str) -> str:
@@ -34,78 +55,19 @@ def payload(
     gauges: Collection[str] = GAUGES,
     gone: Collection[str] = (),
 ) -> bytes:
-    """Return the discovery message: an event entity, a switch, and sensors read from `…/state`.
+    """Return the discovery message: an event entity, a switch, and sensors that read `…/state`.
 
-    `presence`: person id → name, of whom two entities tell whether the person is here, and since when not. `gauges`:
-    which of `GAUGES` the device has. `gone`: ids of which entities were announced before, and are taken back.
+    `presence`: person id → name. Each has two entities: whether the person is here, and when they were last seen.
+    `gauges`: which of `GAUGES` the device has. `gone`: ids of people whose entities Home Assistant must remove.
     """
     node = f"edge-{topics.device}"
-    entities: dict[str, dict[str, Any]] = {
-        "event": {
-            "p": "event",
-            "name": "Encounter",
-            "state_topic": topics.event,
-            "event_types": ["match", "unknown", "end"],
-            "icon": "mdi:face-recognition",
-        },
-        "recognition": {
-            "p": "switch",
-            "name": "Recognition",
-            "command_topic": f"{topics.base}/recognition/set",
-            "payload_on": "true",
-            "payload_off": "false",
-            "state_on": "True",
-            "state_off": "False",
-            **_sensor(topics, "vision.recognition"),
-        },
-        "mode": {"p": "sensor", "name": "Mode", **_sensor(topics, "vision.mode")},
-        "reason": {"p": "sensor", "name": "Reason", **_sensor(topics, "vision.reason"), **_DIAGNOSTIC},
-        "temperature": {
-            "p": "sensor",
-            "name": "Temperature",
-            "device_class": "temperature",
-            "unit_of_measurement": "°C",
-            **_sensor(topics, "vision.temperature_c"),
-            **_DIAGNOSTIC,
-        },
-        "battery": {
-            "p": "sensor",
-            "name": "Battery",
-            "device_class": "battery",
-            "unit_of_measurement": "%",
-            **_sensor(topics, "vision.battery_percent"),
-            **_DIAGNOSTIC,
-        },
-        "liveness": {"p": "sensor", "name": "Liveness", **_sensor(topics, "vision.liveness"), **_DIAGNOSTIC},
-        "pictures": {
-            "p": "sensor",
-            "name": "Pictures of people",
-            "state_class": "total_increasing",
-            **_sensor(topics, "vision.pictures"),
-            **_DIAGNOSTIC,
-        },
-        "outbox": {
-            "p": "sensor",
-            "name": "Waiting events",
-            "state_class": "measurement",
-            **_sensor(topics, "publisher.depth"),
-            **_DIAGNOSTIC,
-        },
-        "dropped": {
-            "p": "sensor",
-            "name": "Dropped events",
-            "state_class": "total_increasing",
-            **_sensor(topics, "publisher.dropped"),
-            **_DIAGNOSTIC,
-        },
-    }
-    for gauge in set(GAUGES) - set(gauges):
-        del entities[gauge]
+    entities = {"event": _encounter(topics), "recognition": _switch(topics)}
+    for key, (field, attributes) in _SENSORS.items():
+        if key not in GAUGES or key in gauges:
+            entities[key] = {"p": "sensor", **attributes, **_reading(topics, field)}
     for person, name in presence.items():
         entities |= _presence(topics, person, name or person)
-    cmps: dict[str, dict[str, Any]] = {
-        key: {**entity, "unique_id": f"{node}-{key}"} for key, entity in entities.items()
-    }
+    cmps: dict[str, Entity] = {key: {**entity, "unique_id": f"{node}-{key}"} for key, entity in entities.items()}
     for person in set(gone) - set(presence):
         cmps |= {f"presence_{person}": {"p": "binary_sensor"}, f"last_seen_{person}": {"p": "sensor"}}
     message = {
@@ -118,8 +80,31 @@ def payload(
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _presence(topics: Topics, person: str, name: str) -> dict[str, dict[str, Any]]:
-    """Return the entities of one person. A template can read no more than the state says: nothing of others."""
+def _encounter(topics: Topics) -> Entity:
+    return {
+        "p": "event",
+        "name": "Encounter",
+        "state_topic": topics.event,
+        "event_types": ["match", "unknown", "end"],
+        "icon": "mdi:face-recognition",
+    }
+
+
+def _switch(topics: Topics) -> Entity:
+    return {
+        "p": "switch",
+        "name": "Recognition",
+        "command_topic": f"{topics.base}/recognition/set",
+        "payload_on": "true",
+        "payload_off": "false",
+        "state_on": "True",
+        "state_off": "False",
+        **_reading(topics, "vision.recognition"),
+    }
+
+
+def _presence(topics: Topics, person: str, name: str) -> dict[str, Entity]:
+    """Return the entities of one person. Their templates read the state of this person only."""
     of_person = f"((value_json.vision or {{}}).get('presence') or {{}}).get('{person}', {{}})"
     guarded = " if value_json is defined else None"
     moment = "timestamp_custom('%Y-%m-%dT%H:%M:%S+00:00', false, None)"
@@ -143,10 +128,7 @@ def _presence(topics: Topics, person: str, name: str) -> dict[str, dict[str, Any
     }
 
 
-_DIAGNOSTIC = {"entity_category": "diagnostic"}
-
-
-def _sensor(topics: Topics, path: str) -> dict[str, str]:
+def _reading(topics: Topics, path: str) -> dict[str, str]:
     """Read one field of the state; the entity is unknown while it is null.
 
     `vision` is null until the vision process has run. A state that is taken back is empty, and no JSON.
