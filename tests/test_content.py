@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cameras.camera import FileSource, expand
 from edge.cameras.picture import read_image
+from edge.cameras.player import FileSource, expand
 from edge.content import kind_of, kind_of_bytes, played_in
 from edge.errors import SourceError
 from tests.footage import path_of, still

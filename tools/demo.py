@@ -209,7 +209,7 @@ def follow(process: subprocess.Popen[str], began: dict[str, float], sink: Any) -
     """Copy the daemon's log to `sink`, and record the begin of each clip in `began`, Unix time, s."""
     for line in process.stderr or ():
         sink.write(line)
-        _, playing, name = line.rstrip().partition("edge.cameras.camera: playing ")
+        _, playing, name = line.rstrip().partition("edge.cameras.player: playing ")
         if playing:
             began[name] = time.time()
     sink.flush()

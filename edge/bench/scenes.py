@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.cameras.camera import FileSource
 from edge.cameras.picture import read_image
+from edge.cameras.player import FileSource
 from edge.footage import locate
 
 Image = NDArray[np.uint8]  # (H, W, 3) uint8, BGR

@@ -26,7 +26,7 @@ import numpy as np
 
 from edge.cameras.camera import FINITE, FrameSource, open_source
 from edge.cameras.child import bind_to_parent
-from edge.cameras.live import CameraSilentError
+from edge.cameras.pace import CameraSilentError
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
 from edge.records import Frame

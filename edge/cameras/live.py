@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from edge.addresses import without_login
+from edge.cameras.pace import FramePace
 from edge.cameras.turn import DriverFlips, Turn
 from edge.clock import now_s
 from edge.config import CameraConfig
@@ -35,10 +36,6 @@ _REMEDIES = {
 _NEARLY, _NEEDLESS = 0.9, 1.5  # a device's rate may lie between these multiples of the wanted one without a restart
 
 
-class CameraSilentError(SourceError):
-    """No frame came, or was due, within the time that the caller waits; the source is as it was."""
-
-
 class CaptureSource:
     """A live source that OpenCV reads: a V4L2 device, an RTSP stream, a GStreamer pipeline."""
 
@@ -48,11 +45,10 @@ class CaptureSource:
         if not name:
             raise SourceError(f"no address for source '{config.source}'", "set [camera] device, url or pipeline")
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _LIVE_TIMEOUT_MS]
-        self._name, self._config, self._patience_s = without_login(name), config, patience_s
+        self._name, self._config = without_login(name), config
         self._capture = cv2.VideoCapture(name, api, limits if api == cv2.CAP_FFMPEG else [])
         self._index = 0
-        self._last_s = self._due_s = -math.inf  # the latest frame, and before when no other is wanted
-        self._fps = config.fps
+        self._pace = FramePace(config.fps, patience_s)
         if not self._capture.isOpened():
             raise SourceError(f"{self._name}: cannot be opened", _REMEDIES[api])
         self._device = _Device(self._capture, config, now_s()) if api == cv2.CAP_V4L2 else None
@@ -64,16 +60,15 @@ class CaptureSource:
         """Return the next frame that is due; raises SourceError where the device or stream has gone."""
         began_s = now_s()
         if self._device is not None:
-            self._device.follow(self._fps, began_s)
+            self._device.follow(self._pace.fps, began_s)
         while True:
             if not self._capture.grab():
                 raise SourceError(f"{self._name}: delivers no frames", "check the cable or the sender")
             t_s = now_s()
-            if t_s >= self._due_s - 0.25 / self._fps:  # a little early is on time
+            if self._pace.is_due(t_s):
                 break
-            if t_s - began_s >= self._patience_s:
-                raise CameraSilentError(f"{self._name}: no frame is due yet")
-        self._last_s, self._due_s = t_s, max(self._due_s + 1 / self._fps, t_s + 0.5 / self._fps)
+            self._pace.check(self._name, began_s, t_s)
+        self._pace.taken(t_s)
         ok, image = self._capture.retrieve()
         if not ok or image is None or image.size == 0:
             raise SourceError(f"{self._name}: delivers frames that cannot be decoded", "check its pixel format")
@@ -82,8 +77,7 @@ class CaptureSource:
 
     def set_fps(self, fps: float) -> None:
         """Limit the decoded frames a second from now on; a device is slowed once the rate has lasted."""
-        self._fps = fps
-        self._due_s = min(self._due_s, self._last_s + 1 / fps)  # a faster rate need not wait out the slower one
+        self._pace.set_fps(fps)
 
     def close(self) -> None:
         """Close the device."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.addresses import without_login
 from edge.cameras.jpegs import MAX_JPEG_BYTES, JpegSplitter
-from edge.cameras.live import CameraSilentError
+from edge.cameras.pace import CameraSilentError, FramePace
 from edge.cameras.turn import Turn
 from edge.clock import now_s
 from edge.config import CameraConfig
@@ -49,11 +49,10 @@ class HttpSource:
         if not config.url:
             raise SourceError(f"no address for source '{config.source}'", "set [camera] url")
         self._name = without_login(config.url)
-        self._patience_s, self._fps = patience_s, config.fps
+        self._pace = FramePace(config.fps, patience_s)
         self._turn = Turn(config.rotation, config.mirror)
         self._opener, self._url = _opener(config.url)
         self._index = 0
-        self._due_s = self._last_s = -math.inf  # before when no frame is wanted; the latest frame
         self._pictures = 0  # of this connection
         self._answer, self._splitter = self._connect()
 
@@ -63,7 +62,7 @@ class HttpSource:
         while True:
             picture = self._next_picture()
             t_s = now_s()
-            if t_s >= self._due_s - 0.25 / self._fps:  # a little early is on time
+            if self._pace.is_due(t_s):
                 image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
                 if image is not None:
                     break
@@ -71,16 +70,14 @@ class HttpSource:
                 if damaged == _DAMAGED_MOST:
                     what = f"{self._name}: delivers pictures that cannot be decoded"
                     raise SourceError(what, "set the camera to send JPEG, and check its link")
-            if t_s - began_s >= self._patience_s:
-                raise CameraSilentError(f"{self._name}: no frame is due yet")
-        self._last_s, self._due_s = t_s, max(self._due_s + 1 / self._fps, t_s + 0.5 / self._fps)
+            self._pace.check(self._name, began_s, t_s)
+        self._pace.taken(t_s)
         self._index += 1
         return Frame(self._turn.apply(np.asarray(image, np.uint8)), t_s, self._index - 1)
 
     def set_fps(self, fps: float) -> None:
         """Limit the decoded frames a second from now on; a camera of snapshots is asked for no more."""
-        self._fps = fps
-        self._due_s = min(self._due_s, self._last_s + 1 / fps)  # a faster rate need not wait out the slower one
+        self._pace.set_fps(fps)
 
     def close(self) -> None:
         """Hang up; safe to call twice."""
@@ -136,10 +133,10 @@ class HttpSource:
         if self._pictures != 1:
             what = "ended the stream" if self._pictures else f"answered with {_kind(self._answer)} that holds no JPEG"
             raise SourceError(f"{self._name}: delivers no frames: the camera {what}", "check the camera, and its url")
-        early_s = self._due_s - now_s()
+        early_s = self._pace.due_s - now_s()
         if early_s > 0:
-            time.sleep(min(early_s, self._patience_s))
-        if early_s > self._patience_s:
+            time.sleep(min(early_s, self._pace.patience_s))
+        if early_s > self._pace.patience_s:
             raise CameraSilentError(f"{self._name}: no frame is due yet")
         self._answer, self._splitter = self._connect()
 

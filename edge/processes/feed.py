@@ -9,7 +9,7 @@ from contextlib import closing
 
 from edge.cameras.camera import FINITE, NETWORKED, FrameSource
 from edge.cameras.capture import open_camera
-from edge.cameras.live import CameraSilentError
+from edge.cameras.pace import CameraSilentError
 from edge.cameras.watch import CameraWatch, Problem
 from edge.clock import now_s
 from edge.config import CameraConfig

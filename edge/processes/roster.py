@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.cameras.camera import expand
+from edge.cameras.player import expand
 from edge.config import Config
 from edge.content import played_in
 from edge.errors import EdgeError, EnrolmentError, SourceError

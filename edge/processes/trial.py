@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.cameras.camera import expand
 from edge.cameras.decoder import PictureDecoder
+from edge.cameras.player import expand
 from edge.config import Config
 from edge.content import kind_of
 from edge.errors import SourceError

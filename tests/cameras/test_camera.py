@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cameras.camera import FileSource, FrameSource, expand, open_source, to_bgr
-from edge.cameras.live import CameraSilentError
+from edge.cameras.camera import FrameSource, open_source
+from edge.cameras.pace import CameraSilentError
+from edge.cameras.picamera import to_bgr
+from edge.cameras.player import FileSource, expand
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edge.cameras import live
 from edge.cameras.camera import open_source
-from edge.cameras.live import CameraSilentError, CaptureSource
+from edge.cameras.live import CaptureSource
+from edge.cameras.pace import CameraSilentError
 from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame

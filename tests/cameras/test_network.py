@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.cameras.camera import FileSource, open_source
-from edge.cameras.live import CameraSilentError
+from edge.cameras.camera import open_source
+from edge.cameras.pace import CameraSilentError
+from edge.cameras.player import FileSource
 from edge.config import CameraConfig
 from edge.errors import SourceError
 from edge.records import Frame

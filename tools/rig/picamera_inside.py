@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge import config as configuration
-from edge.cameras.camera import PiCameraSource
 from edge.cameras.capture import open_camera
-from edge.cameras.live import CameraSilentError
+from edge.cameras.pace import CameraSilentError
+from edge.cameras.picamera import PiCameraSource
 from edge.config import CameraConfig
 from edge.events.outbox import Outbox
 
@@ -77,8 +77,8 @@ def recognised(folder: Path) -> list[str]:
         end_s = time.monotonic() + _TRIES_S
         while "match" not in events and time.monotonic() < end_s:
             time.sleep(0.5)
-            if settings.outbox_path.exists():
-                outbox = Outbox.open(settings.outbox_path, max_events=100_000, max_age_s=1e6)
+            if settings.data.outbox.exists():
+                outbox = Outbox.open(settings.data.outbox, max_events=100_000, max_age_s=1e6)
                 events = [row.event.event_type for row in outbox.pending(1000)]
                 outbox.close()
             assert vision.poll() is None, "vision ended"
