@@ -135,9 +135,9 @@ def _wait(path: Path, mode: str) -> VisionState:
 
 def _state(path: Path) -> VisionState | None:
     settings = config.load(path)
-    if not settings.outbox_path.exists():
+    if not settings.data.outbox.exists():
         return None
-    with closing(Outbox.open(settings.outbox_path, max_events=1000, max_age_s=1e6)) as outbox:
+    with closing(Outbox.open(settings.data.outbox, max_events=1000, max_age_s=1e6)) as outbox:
         return outbox.get_state()
 
 

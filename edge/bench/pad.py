@@ -26,8 +26,8 @@ from typing import Any, Literal
 from edge.bench import progress
 from edge.bench.intervals import clopper_pearson
 from edge.bench.timing import interleaved, ratio, spread
-from edge.cameras.camera import FileSource
 from edge.cameras.picture import read_image
+from edge.cameras.player import FileSource
 from edge.config import Config, DeviceConfig, LivenessConfig
 from edge.errors import SourceError
 from edge.identity.encounters import Encounters

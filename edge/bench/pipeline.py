@@ -181,7 +181,7 @@ class _Outbox:
         self._model = LiveGallery(config).model
         outbox = config.outbox
         self._backlog = Backlog(
-            config.outbox_path,
+            config.data.outbox,
             device=config.device.id,
             boot=new_boot(),
             max_events=outbox.max_events,

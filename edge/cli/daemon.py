@@ -63,7 +63,7 @@ def vision(config_path: Path) -> None:
         logging.getLogger("edge").warning("the source is a network stream: this process keeps its network")
     else:
         logging.getLogger("edge").info("network: %s", sandbox.leave_network())
-    drop_to_owner(settings.data_dir)
+    drop_to_owner(settings.data.path)
     refuse_inspection()
     from edge.health import Notifier
     from edge.processes import signals
@@ -95,7 +95,7 @@ def provision(config_path: Path, pty: Path | None) -> None:
     from edge.processes import sandbox
 
     logging.getLogger("edge").info("network: %s", sandbox.leave_network())
-    drop_to_owner(settings.provision_dir)
+    drop_to_owner(settings.data.provision)
     refuse_inspection()
     from edge.health import Notifier
     from edge.processes import provision as process
@@ -116,7 +116,7 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
     from edge.processes import provision as process
 
     settings = config.load_without_owner(config_path)
-    drop_to_owner(settings.provision_dir)
+    drop_to_owner(settings.data.provision)
     code, wait_s = process.arm(settings, minutes)
     if as_json:
         click.echo(json.dumps({"code": code, "wait_s": round(wait_s)}))
@@ -132,14 +132,14 @@ def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check_config(config_path: Path, as_json: bool) -> None:
     """Check the configuration and say what is wrong with it."""
-    from edge.config_usable import check
+    from edge.config.usable import check
 
     settings = check(config_path)
     from edge.models.manifest import load_manifest
     from edge.models.slots import Slots
 
     try:
-        files = load_manifest(Slots(settings.models_dir).manifest).embedder(settings.recognition.model).files
+        files = load_manifest(Slots(settings.data.models).manifest).embedder(settings.recognition.model).files
     except ModelError as e:
         raise ConfigError(f"{config_path}: [recognition] model: {e.what}", e.remedy) from None
     if (backend := settings.recognition.backend) not in files:
@@ -155,9 +155,9 @@ def share_files(config_path: Path) -> None:
     from edge.provision.device.staging import Staging
 
     settings = config.load_without_owner(config_path)
-    share(settings.outbox_path.parent)
-    share(settings.settings_dir)
-    share(settings.provision_dir, only={Staging(settings.provision_dir).path.name})
+    share(settings.data.outbox.parent)
+    share(settings.data.settings)
+    share(settings.data.provision, only={Staging(settings.data.provision).path.name})
 
 
 @cli.command()
@@ -199,7 +199,7 @@ def watch(config_path: Path, once: bool, as_json: bool) -> None:
     from edge.processes import sight as process
 
     settings, _ = following.settings_at_start(config_path)
-    for said in process.watched(settings.sight_path):
+    for said in process.watched(settings.data.sight_socket):
         clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() and not once else ""
         click.echo(json.dumps(said) if as_json else clear + process.as_table(said))
         if once:

@@ -46,4 +46,4 @@ def _drop(config_path: Path) -> None:
         settings = config.load_without_owner(config_path)
     except ConfigError:
         return  # the command reads it again, and says what is wrong with it
-    drop_to_owner(settings.data_dir)
+    drop_to_owner(settings.data.path)

@@ -185,7 +185,7 @@ def people_correct(*, was: str, instead_of: str, config_path: Path, yes: bool, a
     from edge.provision.device.control import ControlClient
     from edge.provision.protocol import messages, replies
 
-    client = ControlClient(config.load(config_path).control_path, time.monotonic, time.sleep)
+    client = ControlClient(config.load(config_path).data.control_socket, time.monotonic, time.sleep)
     answer = client.call(messages.Correct(person=was, instead_of=instead_of, sure=yes))
     client.close()
     if isinstance(answer, replies.Failed):

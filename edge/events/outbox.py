@@ -89,7 +89,7 @@ class Outbox:
     def of(cls, config: Config) -> Self:
         """Open or create the outbox that a configuration names, with its limits."""
         limits = config.outbox
-        return cls.open(config.outbox_path, max_events=limits.max_events, max_age_s=limits.max_age_h * 3600)
+        return cls.open(config.data.outbox, max_events=limits.max_events, max_age_s=limits.max_age_h * 3600)
 
     def close(self) -> None:
         """Close the file; nothing is pending in memory. Another call opens it again."""

@@ -49,7 +49,7 @@ def build_detector(config: Config, min_confidence: float | None = None) -> YuNet
     `min_confidence`: of what it tells, instead of the configured one.
     """
     cv2.setNumThreads(config.recognition.threads)
-    manifest = Slots(config.models_dir).manifest
+    manifest = Slots(config.data.models).manifest
     model = load_verified(load_manifest(manifest).detector(DETECTOR), "onnxruntime", manifest.parent)
     least = config.detector.min_confidence if min_confidence is None else min_confidence
     return YuNetDetector(model, least, config.detector.max_side_px, config.recognition.threads)
@@ -57,7 +57,7 @@ def build_detector(config: Config, min_confidence: float | None = None) -> YuNet
 
 def build_refiner(config: Config) -> LandmarkRefiner:
     """Return what finds landmarks again, its file verified and its golden self-test passed; raises ModelError."""
-    manifest = Slots(config.models_dir).manifest
+    manifest = Slots(config.data.models).manifest
     entry, folder = load_manifest(manifest).aligner(ALIGNER), manifest.parent
     refiner = LandmarkRefiner(load_verified(entry, "onnxruntime", folder), config.recognition.threads)
     refiner.check(entry, read_verified(entry.golden, folder))
@@ -82,7 +82,7 @@ def build_focused_detector(config: Config, detector: TiltedDetector | None = Non
 def build_embedder(config: Config) -> Embedder:
     """Return the embedder, its file verified and its golden self-test passed; raises ModelError or DependencyError."""
     recognition = config.recognition
-    manifest = Slots(config.models_dir).manifest
+    manifest = Slots(config.data.models).manifest
     return open_embedder(recognition.model, recognition.backend, recognition.threads, manifest)
 
 

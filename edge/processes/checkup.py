@@ -38,7 +38,7 @@ def device(config: Config) -> Iterator[Finding]:
     """Say which id the device has, and whether others may have the same."""
     if config.device.id != DEFAULT_ID:
         yield Finding("ok", "device", f"its id is {config.device.id}")
-    elif config.outbox_path.exists():
+    elif config.data.outbox.exists():
         said = f"its id is '{DEFAULT_ID}', the default: two such devices throw each other off the broker"
         yield Finding("WEAK", "device", said, "set [device] id to a name of its own; its topics change with it")
     else:
@@ -57,7 +57,7 @@ def processes(config: Config) -> Iterator[Finding]:
 
 def recognition(config: Config) -> Iterator[Finding]:
     """Say whether recognition was switched off, which outlasts restarts."""
-    if not config.outbox_path.exists():
+    if not config.data.outbox.exists():
         return
     with closing(Outbox.of(config)) as outbox:
         if outbox.settings().recognition:
@@ -74,7 +74,7 @@ def recognition(config: Config) -> Iterator[Finding]:
 
 def reported(config: Config) -> Iterator[Finding]:
     """Say what the publisher that runs reports of its connection, where the broker cannot be tried from here."""
-    if not running(config, "publisher") or not config.outbox_path.exists():
+    if not running(config, "publisher") or not config.data.outbox.exists():
         return
     with closing(Outbox.of(config)) as outbox:
         report, problem = outbox.get_report("publisher"), outbox.get_report("problem")

@@ -54,7 +54,7 @@ class Conversion:
 def preview(config: Config, entry: EmbedderEntry | None = None) -> Conversion:
     """Say what `update` would do, for the model in use or another; raises EdgeError."""
     entry = _in_use(config) if entry is None else entry
-    key = load_key(config.store.key, config.data_dir, os.environ)
+    key = load_key(config.store.key, config.data.path, os.environ)
     along, again = Store.can_convert(_existing(config), key, entry.id, entry.dimension)
     return Conversion(entry.name, tuple(along), tuple(again))
 
@@ -62,8 +62,8 @@ def preview(config: Config, entry: EmbedderEntry | None = None) -> Conversion:
 def update(config: Config) -> Conversion:
     """Bring everybody to the model in use; durable on return. Raises EdgeError, and then nothing has changed."""
     entry = _in_use(config)
-    path, key = _existing(config), load_key(config.store.key, config.data_dir, os.environ)
-    cohort = load_cohort(entry, Slots(config.models_dir).manifest.parent)
+    path, key = _existing(config), load_key(config.store.key, config.data.path, os.environ)
+    cohort = load_cohort(entry, Slots(config.data.models).manifest.parent)
     embed, name = _embed_with(config), entry.name
     store = Store.convert(path, key, entry.id, entry.dimension, embed, model_name=name, cohort=cohort)
     people = store.people()
@@ -76,11 +76,11 @@ def follow(config: Config) -> None:
 
     Raises EdgeError; for a model of another name, nothing is done: reading the store will say so.
     """
-    if not config.store_path.exists():
+    if not config.data.store.exists():
         return
     entry = _in_use(config)
     try:
-        Store.open(config.store_path, load_key(config.store.key, config.data_dir, os.environ), entry.id)
+        Store.open(config.data.store, load_key(config.store.key, config.data.path, os.environ), entry.id)
     except OtherModelError as e:
         if e.model_name != entry.name:
             return
@@ -110,10 +110,10 @@ def _embed_with(config: Config) -> Embed:
 
 
 def _in_use(config: Config) -> EmbedderEntry:
-    return load_manifest(Slots(config.models_dir).manifest).embedder(config.recognition.model)
+    return load_manifest(Slots(config.data.models).manifest).embedder(config.recognition.model)
 
 
 def _existing(config: Config) -> Path:
-    if not config.store_path.exists():
-        raise StoreError(f"{config.store_path}: nobody is enrolled yet", "enrol with: edge-daemon people add")
-    return config.store_path
+    if not config.data.store.exists():
+        raise StoreError(f"{config.data.store}: nobody is enrolled yet", "enrol with: edge-daemon people add")
+    return config.data.store

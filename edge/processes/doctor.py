@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 
 from edge.addresses import without_login
-from edge.cameras.camera import FINITE, NETWORKED, expand, open_source
+from edge.cameras.camera import FINITE, NETWORKED, open_source
+from edge.cameras.player import expand
 from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.config import Config, MqttConfig
-from edge.config_checks import HANDED
+from edge.config.checks import HANDED
 from edge.errors import EdgeError
 from edge.events.link import credentials
 from edge.events.outbox import Outbox
@@ -117,7 +118,7 @@ def _embedder(config: Config) -> Iterator[Finding]:
 
 def _rate(config: Config) -> Iterator[Finding]:
     recognition = config.recognition
-    manifest = Slots(config.models_dir).manifest
+    manifest = Slots(config.data.models).manifest
     calibration = load_calibration(load_manifest(manifest).embedder(recognition.model), manifest.parent)
     point = calibration.at(recognition.fmr)
     stated = f"false match rate {point.fmr:g} a comparison"
@@ -191,7 +192,7 @@ def _key(config: Config) -> Iterator[Finding]:
 
 
 def _outbox(config: Config) -> Iterator[Finding]:
-    if not config.outbox_path.exists():
+    if not config.data.outbox.exists():
         yield Finding("ok", "outbox", "will be made at the first start")
         return
     with closing(Outbox.of(config)) as outbox:

@@ -30,17 +30,19 @@ def follow(
     config = configuration.load(config_path)
     while True:
         hangup.clear()
-        mark = _mark(config.settings_path)
+        mark = _mark(config.data.settings_file)
         config = settings_of_now(config_path, config)  # after the mark: a change between the two is followed
         over = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(config.settings_path, mark, stop, hangup, over), daemon=True)
+        watcher = threading.Thread(
+            target=_watch, args=(config.data.settings_file, mark, stop, hangup, over), daemon=True
+        )
         watcher.start()
         try:
             run(config, over)
         finally:
             over.set()
             watcher.join()
-        if stop.is_set() or not (hangup.is_set() or _mark(config.settings_path) != mark):
+        if stop.is_set() or not (hangup.is_set() or _mark(config.data.settings_file) != mark):
             return
         _log.info("the settings are read again")
 

@@ -73,7 +73,7 @@ class LiveGallery:
 
     def __init__(self, config: Config, *, read: bool = True) -> None:
         self._config = config
-        manifest = Slots(config.models_dir).manifest
+        manifest = Slots(config.data.models).manifest
         entry = load_manifest(manifest).embedder(config.recognition.model)
         self.model = entry.id
         self._dimension = entry.dimension
@@ -129,12 +129,12 @@ class LiveGallery:
 
     def refresh(self) -> bool:
         """Read the store if it has changed; return whether `matcher` was replaced. Raises EdgeError."""
-        path = self._config.store_path
+        path = self._config.data.store
         if self._store is None:
             if not path.exists():
                 self.known = True
                 return False
-            key = load_key(self._config.store.key, self._config.data_dir, os.environ)
+            key = load_key(self._config.store.key, self._config.data.path, os.environ)
             self._store = Store.open(path, key, self.model, cohort=self.cohort)
         elif not self._store.refresh():
             return False

@@ -36,7 +36,7 @@ class SecondInstanceError(EdgeError):
 
 def folder_of(config: Config, process: Process) -> Path:
     """Return the folder that a process locks."""
-    return config.data_dir if process == "vision" else config.outbox_path.parent
+    return config.data.path if process == "vision" else config.data.outbox.parent
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def sole(config: Config, process: Process) -> Iterator[Config]:
 
 def refuse_second(config: Config) -> None:
     """Raise what `sole` would raise, before anything is started."""
-    make_folder(config, config.data_dir)
+    make_folder(config, config.data.path)
     for process in ("vision", "publisher"):
         if running(config, process):
             raise _second(folder_of(config, process), process)
@@ -87,7 +87,7 @@ def make_folder(config: Config, folder: Path) -> None:
         if not os.access(folder, os.R_OK | os.X_OK):
             raise PermissionError(0, "this user may not read it")
     except OSError as e:
-        what = f"[device] data_dir = '{config.data_dir}': {folder} cannot be used: {e.strerror}"
+        what = f"[device] data_dir = '{config.data.path}': {folder} cannot be used: {e.strerror}"
         raise ConfigError(what, "set data_dir to a folder of yours, or run as the user whose folder it is") from None
 
 
@@ -98,8 +98,8 @@ def named(config: Config) -> Config:
     """
     if config.device.id != DEFAULT_ID:
         return config
-    known = config.outbox_path.exists()  # before the id is looked for: who makes the outbox has made the id
-    own = config.own_id() or ("" if known else _draw(config.own_id_path))
+    known = config.data.outbox.exists()  # before the id is looked for: who makes the outbox has made the id
+    own = config.data.read_own_id() or ("" if known else _draw(config.data.own_id))
     if not own:
         return config
     return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, id=own))

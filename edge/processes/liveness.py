@@ -48,7 +48,7 @@ def open_stage(config: Config) -> Opened:
         return Opened(NoLiveness())
     try:
         point = operating_point(config)
-        model = open_liveness(config.liveness.model, config.recognition.threads, Slots(config.models_dir).manifest)
+        model = open_liveness(config.liveness.model, config.recognition.threads, Slots(config.data.models).manifest)
     except (ModelError, DependencyError) as e:
         what = "no face can be told to be live"
         if config.liveness.deny_unknown:
@@ -60,7 +60,7 @@ def open_stage(config: Config) -> Opened:
 
 def operating_point(config: Config) -> OperatingPoint:
     """Return the thresholds at the configured rate; raises ModelError, or ConfigError outside the calibration."""
-    manifest = Slots(config.models_dir).manifest
+    manifest = Slots(config.data.models).manifest
     entry = load_manifest(manifest).liveness(config.liveness.model)
     return load_calibration(entry, manifest.parent).at(config.liveness.bpcer)
 

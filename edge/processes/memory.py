@@ -56,12 +56,12 @@ class Memory:
                     people.forget_seen(self._config)  # of a wish of before
                     self._cleared = True
                 return
-            if not self._config.store_path.exists():
+            if not self._config.data.store.exists():
                 return
-            key = load_key(self._config.store.key, self._config.data_dir, os.environ)
+            key = load_key(self._config.store.key, self._config.data.path, os.environ)
             known = {person.id for person in self._gallery.people()}
             unix_s = moment().wall_ms // 1000
-            self._seen.write(SeenFile(self._config.seen_path, key), known, now_s, unix_s)
+            self._seen.write(SeenFile(self._config.data.seen, key), known, now_s, unix_s)
             self._problem = ""
         except EdgeError as e:
             if str(e) != self._problem:

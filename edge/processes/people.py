@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import files
-from edge.cameras.camera import FileSource, expand
 from edge.cameras.decoder import PictureDecoder
+from edge.cameras.player import FileSource, expand
 from edge.config import Config
 from edge.content import kind_of
 from edge.errors import DifferentPeopleError, EnrolmentError, NameTakenError, SourceError, StoreError
@@ -193,7 +193,7 @@ def _have_confirmed(doubt: str, ask: Ask) -> None:
 
 def listing(config: Config) -> list[dict[str, Any]]:
     """Return all people, JSON-ready."""
-    return [public(person) for person in _existing(config).people()] if config.store_path.exists() else []
+    return [public(person) for person in _existing(config).people()] if config.data.store.exists() else []
 
 
 def found(config: Config, word: str) -> Person:
@@ -206,7 +206,7 @@ def remove(config: Config, word: str) -> Erasure:
     store = _existing(config)
     person_id = find(store.people(), word).id
     store.remove(person_id)
-    if config.seen_path.exists():
+    if config.data.seen.exists():
         _seen_file(config).change(lambda before: [visit for visit in before if visit.person != person_id])
     after = _existing(config)  # read from the disk, as after a restart
     return Erasure(person_id, after.generation, all(person.id != person_id for person in after.people()))
@@ -232,10 +232,10 @@ def seen(config: Config, word: str = "") -> list[dict[str, Any]]:
 def forget_seen(config: Config) -> None:
     """Remove what was noted of who was met; raises StoreError."""
     try:
-        files.discard(config.seen_path)
-        files.discard(files.temp_of(config.seen_path))
+        files.discard(config.data.seen)
+        files.discard(files.temp_of(config.data.seen))
     except OSError as e:
-        raise StoreError(f"{config.seen_path}: cannot be removed: {e.strerror}", "check the medium") from None
+        raise StoreError(f"{config.data.seen}: cannot be removed: {e.strerror}", "check the medium") from None
 
 
 def renew(config: Config) -> int:
@@ -268,8 +268,8 @@ def forget_all(config: Config) -> None:
     cannot be removed; it can be called again.
     """
     forget_seen(config)
-    destroy_key(config.store.key, config.data_dir)  # first: after an interruption the store cannot be opened
-    destroy_store(config.store_path)
+    destroy_key(config.store.key, config.data.path)  # first: after an interruption the store cannot be opened
+    destroy_store(config.data.store)
 
 
 def refuse_tree(sources: Sequence[Path]) -> None:
@@ -289,15 +289,15 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def _existing(config: Config) -> Store:
-    if not config.store_path.exists():
-        raise StoreError(f"{config.store_path}: nobody is enrolled yet", "enrol with: edge-daemon people add")
-    key = load_key(config.store.key, config.data_dir, os.environ)
+    if not config.data.store.exists():
+        raise StoreError(f"{config.data.store}: nobody is enrolled yet", "enrol with: edge-daemon people add")
+    key = load_key(config.store.key, config.data.path, os.environ)
     entry, cohort = _embedder(config)
-    return Store.open(config.store_path, key, entry.id, cohort=cohort)
+    return Store.open(config.data.store, key, entry.id, cohort=cohort)
 
 
 def _seen_file(config: Config) -> SeenFile:
-    return SeenFile(config.seen_path, load_key(config.store.key, config.data_dir, os.environ))
+    return SeenFile(config.data.seen, load_key(config.store.key, config.data.path, os.environ))
 
 
 def _local(unix_s: int) -> str:
@@ -305,18 +305,18 @@ def _local(unix_s: int) -> str:
 
 
 def _embedder(config: Config) -> tuple[EmbedderEntry, Cohort]:
-    manifest = Slots(config.models_dir).manifest
+    manifest = Slots(config.data.models).manifest
     entry = load_manifest(manifest).embedder(config.recognition.model)
     return entry, load_cohort(entry, manifest.parent)
 
 
 def _writable(config: Config) -> Store:
     """Open the store, or make it, and the key file with it, for the first person."""
-    if config.store_path.exists():
+    if config.data.store.exists():
         return _existing(config)
     entry, cohort = _embedder(config)
-    key = load_or_create_key(config.store.key, config.data_dir, config.store_path, os.environ)
-    return Store.create(config.store_path, key, entry.id, entry.dimension, model_name=entry.name, cohort=cohort)
+    key = load_or_create_key(config.store.key, config.data.path, config.data.store, os.environ)
+    return Store.create(config.data.store, key, entry.id, entry.dimension, model_name=entry.name, cohort=cohort)
 
 
 def pictures(files: Sequence[Path]) -> Iterator[tuple[str, Frame | SourceError]]:

@@ -54,7 +54,7 @@ class PowerManager:
 
     def __init__(self, config: Config, full: Rates, now_s: float, sensors: Sensors | None = None) -> None:
         self._config = config.power
-        self._path = config.data_dir / "power.json"
+        self._path = config.data.path / "power.json"
         self._sensors = open_sensors(config.power) if sensors is None else sensors
         self._battery = f"{board_of(config.power)}, {config.power.battery_wh:g} Wh"
         memory = _remember(self._path, self._battery)

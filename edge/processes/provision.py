@@ -34,12 +34,12 @@ _REOPEN_S = 0.5  # after the cable went: what took it away, a gadget that is unb
 def arming_of(config: Config) -> Arming:
     """Return the counter of guesses of this device."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return Arming(config.provision_dir, boot, now_s)
+    return Arming(config.data.provision, boot, now_s)
 
 
 def arm(config: Config, minutes: float | None = None) -> tuple[str, float]:
     """Allow one guess; return the device's code, and the seconds to wait first (0: armed)."""
-    code = load_or_make_code(config.provision_dir)
+    code = load_or_make_code(config.data.provision)
     return code, arming_of(config).arm(config.provision.armed_minutes if minutes is None else minutes)
 
 
@@ -48,17 +48,17 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
     arming = arming_of(config)
     if arming.is_new:
         arm(config)  # a new device, on a workbench: elsewhere edge-arm.service has done it
-    code = load_or_make_code(config.provision_dir)
+    code = load_or_make_code(config.data.provision)
 
     def pause(seconds: float) -> None:
         notifier.alive("waiting for vision")
         stop.wait(seconds)
 
-    control = ControlClient(config.control_path, now_s, pause)
+    control = ControlClient(config.data.control_socket, now_s, pause)
     requests = CableRequests(
         OwnerSettings(config_path),
         arming,
-        Staging(config.provision_dir),
+        Staging(config.data.provision),
         control.call,
         Clock(time.time, lambda unix_s: time.clock_settime(time.CLOCK_REALTIME, unix_s)),
     )

@@ -37,7 +37,7 @@ def status(config: Config) -> dict[str, Any]:
 
     Raises OutboxError, and EventError where a report is damaged.
     """
-    if not config.outbox_path.exists():
+    if not config.data.outbox.exists():
         nothing = dict.fromkeys(("vision", "publisher", "problem", "outbox"))
         return {"device": config.device.id, **nothing, "processes": _processes(config, None)}
     with closing(Outbox.of(config)) as outbox:

@@ -10,7 +10,7 @@ from edge.events.outbox import Outbox
 
 def recognition(config: Config, wish: bool | None) -> bool:
     """Store a wish, where there is one; returns what holds now. Vision follows within a second. Raises OutboxError."""
-    if wish is None and not config.outbox_path.exists():
+    if wish is None and not config.data.outbox.exists():
         return True
     with closing(Outbox.of(config)) as outbox:
         if wish is not None:

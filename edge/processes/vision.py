@@ -70,7 +70,7 @@ def _run(
     feed = Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
-        with ControlServer(config.control_path, _provisioning(config)) as control:
+        with ControlServer(config.data.control_socket, _provisioning(config)) as control:
             notifier.ready("recognising")
             for frame in feed.frames():
                 vision.step(frame)
@@ -93,14 +93,14 @@ def _run(
 def _provisioning(config: Config) -> tuple[int, ...]:
     """Return the user of the process at the cable: it owns the folder that only it writes."""
     try:
-        return (config.provision_dir.stat().st_uid,)
+        return (config.data.provision.stat().st_uid,)
     except OSError:
         return ()
 
 
 def _on_trial(config: Config, notifier: Notifier, *, blind: bool) -> _Vision:
     """Build the run; if a new model does not work, return to the one before."""
-    slots = Slots(config.models_dir)
+    slots = Slots(config.data.models)
     if failed := slots.begin_start():
         _log.error("the model in slot %s has not worked: back to slot %s", failed, slots.active)
     try:
@@ -137,7 +137,7 @@ class _Vision:
         self._config = config
         self._notifier = notifier
         self._blind = blind  # without the owner's settings: nobody may be recognised
-        self._slots = Slots(config.models_dir)
+        self._slots = Slots(config.data.models)
         self._gallery, self._store_problem = _gallery_of(config)
         self._liveness = liveness.open_stage(config)
         self._pipeline = build_pipeline(config, self._gallery, self._liveness.stage)
@@ -150,7 +150,7 @@ class _Vision:
         self._power = PowerManager(config, self._rates, now_s())
         self._detector_px = config.detector.max_side_px
         self._backlog = Backlog(
-            config.outbox_path,
+            config.data.outbox,
             device=config.device.id,
             boot=new_boot(),
             max_events=config.outbox.max_events,
@@ -163,7 +163,7 @@ class _Vision:
         if not self._recognition:
             _log.warning("recognition is switched off, as it was set over MQTT or by: edge-daemon recognition off")
         self._reason: Reason = "starting"
-        self._sight = SightServer(config.sight_path)
+        self._sight = SightServer(config.data.sight_socket)
         self._silences = SilenceLog(config.recognition.min_embeddings)
         self._checked_s = self._reported_s = now_s()
 

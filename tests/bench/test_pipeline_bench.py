@@ -72,7 +72,7 @@ def test_a_scene_is_taken_through_every_stage_and_its_events_reach_the_disk(conf
     assert figures["stages"].keys() == stages <= {f.name for f in fields(Pipeline)}
     assert figures["stages"]["motion_gate"]["runs"] == figures["frames"] == MAN_FRAMES - 30
     assert sum(stage["share"] for stage in figures["stages"].values()) <= 1.0
-    assert config.outbox_path.is_file()
+    assert config.data.outbox.is_file()
 
 
 @pytest.mark.usefixtures("footage")
@@ -104,8 +104,8 @@ def test_the_real_process_says_ready_and_is_watched(config: Config, tmp_path: Pa
 
 
 def test_a_process_that_cannot_start_is_reported_with_its_output(config: Config, tmp_path: Path) -> None:
-    config.data_dir.mkdir()
-    config.store_path.write_bytes(b"no store")  # and no key that opens it
+    config.data.path.mkdir()
+    config.data.store.write_bytes(b"no store")  # and no key that opens it
     with pytest.raises(BenchError, match=r"store\.key"):
         vision_process(config, tmp_path / "clip.avi", tmp_path / "edge.toml", 0.1)
 

@@ -123,8 +123,8 @@ def test_key_that_others_can_read_is_refused(man_bench: Bench) -> None:
 
 def test_store_of_another_model_names_both_and_the_way_out(bench: Bench) -> None:
     settings = bench.settings
-    key = load_or_create_key(settings.store.key, bench.data, settings.store_path, {})
-    Store.create(settings.store_path, key, "5f" * 32, 128, model_name="other")
+    key = load_or_create_key(settings.store.key, bench.data, settings.data.store, {})
+    Store.create(settings.data.store, key, "5f" * 32, 128, model_name="other")
     finding = findings(bench, 1)["people"]
     assert finding["level"] == "FAIL"
     assert "templates.edge: made with model 5f5f5f5f5f5f, but the model in use is " in finding["said"]

@@ -45,7 +45,7 @@ def templates(bench: Bench) -> int:
     """Count the templates in the store, opened with its key."""
     settings = bench.settings
     key = load_key(settings.store.key, bench.data, {})
-    return len(Store.open(settings.store_path, key, load_manifest().embedder("lightcnn9").id).gallery().templates)
+    return len(Store.open(settings.data.store, key, load_manifest().embedder("lightcnn9").id).gallery().templates)
 
 
 # ── enrolling ──

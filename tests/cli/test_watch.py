@@ -22,7 +22,7 @@ def test_watch_shows_each_face_in_view_with_its_measures_and_who_it_is(man_bench
     man_bench.configure({"camera": camera})
     with man_bench.start("vision") as vision:
         vision.says("encounter 1: match")
-        socket = man_bench.settings.sight_path
+        socket = man_bench.settings.data.sight_socket
         assert stat.S_IMODE(socket.stat().st_mode) == 0o600
         assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
         shown = json.loads(man_bench.call("watch", "--once", "--json").output)

@@ -214,7 +214,7 @@ def test_a_full_disk_does_not_stop_recognition_and_loses_no_event_and_no_person(
     try:
         with Consumer(broker.port, device="bench") as consumer, man_bench.start("run") as running:
             until(lambda: consumer.new, "events while all is well")
-            with contextlib.closing(sqlite3.connect(man_bench.settings.outbox_path)) as reader:
+            with contextlib.closing(sqlite3.connect(man_bench.settings.data.outbox)) as reader:
                 reader.execute("BEGIN")  # keeps the log from reusing the space of sent events
                 reader.execute("SELECT * FROM tail").fetchone()
                 fill(small_disk)

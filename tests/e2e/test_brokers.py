@@ -234,7 +234,7 @@ def test_a_locked_outbox_at_start_is_waited_for(tmp_path: Path, caplog: pytest.L
     settings = configured(tmp_path, broker.port)
     with vision(settings) as backlog:
         add(backlog, 3)
-    holder = sqlite3.connect(settings.outbox_path, isolation_level=None)
+    holder = sqlite3.connect(settings.data.outbox, isolation_level=None)
     holder.execute("PRAGMA locking_mode = EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
     stop = threading.Event()

@@ -100,8 +100,8 @@ def test_a_default_id_is_weak(tmp_path: Path) -> None:
     settings = Config()
     assert next(iter(checkup.device(settings))).level == "ok"
     settings = parse(f"[device]\ndata_dir = {json.dumps(str(tmp_path))}", "edge.toml")
-    settings.outbox_path.parent.mkdir()
-    settings.outbox_path.touch()
+    settings.data.outbox.parent.mkdir()
+    settings.data.outbox.touch()
     (found,) = checkup.device(settings)
     assert (found.level, "set [device] id" in found.remedy) == ("WEAK", True)
 

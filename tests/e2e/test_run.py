@@ -112,7 +112,7 @@ def test_the_publisher_sends_remaining_events_after_vision_has_stopped(
     with Consumer(broker.port, device="bench") as consumer, man_bench.start("run") as running:
         until(lambda: consumer.new, "a match")
         vision, publisher = (child(running, name) for name in ("vision", "publish"))
-        with closing(sqlite3.connect(man_bench.settings.outbox_path, isolation_level=None)) as db:
+        with closing(sqlite3.connect(man_bench.settings.data.outbox, isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")  # so that the publisher is not stopped during a write
             os.kill(publisher, signal.SIGSTOP)
         running.process.terminate()

@@ -46,12 +46,12 @@ def outbox(settings: Config) -> Iterator[Outbox]:
 def with_event_data(settings: Config) -> list[str]:
     """Return the files that contain event data."""
     words = NAME.encode(), b"p-3f7c2aqx", b'"time"'
-    files = sorted(settings.outbox_path.parent.iterdir())
+    files = sorted(settings.data.outbox.parent.iterdir())
     return [file.name for file in files if any(word in file.read_bytes() for word in words)]
 
 
 def test_a_factory_reset_leaves_no_event_in_any_file(settings: Config, outbox: Outbox) -> None:
-    path = settings.outbox_path
+    path = settings.data.outbox
     outbox.put_setting("recognition", False)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -69,15 +69,15 @@ def test_a_factory_reset_leaves_no_event_in_any_file(settings: Config, outbox: O
 def test_a_factory_reset_of_a_damaged_outbox_leaves_no_event_either(settings: Config, outbox: Outbox) -> None:
     outbox.tidy()
     outbox.close()
-    whole = bytearray(settings.outbox_path.read_bytes())
+    whole = bytearray(settings.data.outbox.read_bytes())
     whole[5000:5100] = bytes(100)
-    settings.outbox_path.write_bytes(whole)
+    settings.data.outbox.write_bytes(whole)
     reset._forget_events(settings)
     assert with_event_data(settings) == []
 
 
 def test_a_factory_reset_that_cannot_clear_the_log_reports_it(settings: Config, outbox: Outbox) -> None:
-    with contextlib.closing(sqlite3.connect(settings.outbox_path, isolation_level=None)) as reader:
+    with contextlib.closing(sqlite3.connect(settings.data.outbox, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM tail").fetchone()
         with pytest.raises(OutboxError, match="its log still holds the events"):
@@ -88,7 +88,7 @@ def test_a_factory_reset_that_cannot_clear_the_log_reports_it(settings: Config, 
 
 def test_a_factory_reset_without_an_outbox_creates_none(settings: Config) -> None:
     reset._forget_events(settings)
-    assert not settings.outbox_path.parent.exists()
+    assert not settings.data.outbox.parent.exists()
 
 
 def test_delivered_events_leave_the_log_too(settings: Config, outbox: Outbox) -> None:

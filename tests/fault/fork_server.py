@@ -73,7 +73,7 @@ def _enrol(config_path: Path, vectors_path: Path, told: Path) -> NoReturn:
     """Log `+ID` after an acknowledged enrolment, `?ID` before a removal, `-ID` after an acknowledged removal."""
     settings, vectors = config.load(config_path), np.load(vectors_path)
     model = load_manifest().embedder(settings.recognition.model)
-    store = Store.open(settings.store_path, load_key(settings.store.key, settings.data_dir, os.environ), model.id)
+    store = Store.open(settings.data.store, load_key(settings.store.key, settings.data.path, os.environ), model.id)
     mine = deque(person.id for person in store.people()[1:])  # the first one is the man in the video
     out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     while True:

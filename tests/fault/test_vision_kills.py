@@ -117,7 +117,7 @@ class Lane:
     def _check_people(self, told: Path) -> None:
         settings = self.bench.settings
         key = load_key(settings.store.key, self.bench.data, {})
-        store = Store.open(settings.store_path, key, load_manifest().embedder(settings.recognition.model).id)
+        store = Store.open(settings.data.store, key, load_manifest().embedder(settings.recognition.model).id)
         people = {person.id for person in store.people()}
         lines = told.read_text().split() if told.exists() else []
         added, perhaps, removed = ({line[1:] for line in lines if line[0] == sign} for sign in "+?-")

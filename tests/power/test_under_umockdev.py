@@ -132,7 +132,7 @@ def test_the_real_process_tells_of_charger_drop_and_heat_and_closes_the_camera(t
             outbox.close()
             return bool(seen) and (seen[-1].mode, seen[-1].reason) == (mode, reason)
 
-        until(bench.settings.outbox_path.exists, "an outbox", DEADLINE_S)
+        until(bench.settings.data.outbox.exists, "an outbox", DEADLINE_S)
         until(has_come, f"{mode} ({reason})", DEADLINE_S)
         return seen[-1]
 

@@ -33,7 +33,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Config:
         (folder / name).mkdir()
         for i, image in enumerate(images):
             cv2.imwrite(str(folder / name / f"{i}.png"), image)
-    config.data_dir.mkdir()
+    config.data.path.mkdir()
     man = people.add(config, "The man", [folder / "man"], ignored=False, keep_crops=True)
     assert man.person.crops == man.person.templates > 0
     assert "kept: " in man.as_text()
@@ -45,16 +45,16 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def config(enrolled: Config, tmp_path: Path) -> Config:
     """The same people in a folder of its own."""
     config = msgspec.structs.replace(enrolled, device=DeviceConfig(data_dir=str(tmp_path / "data")))
-    config.data_dir.mkdir()
+    config.data.path.mkdir()
     for name in ("templates.edge", "store.key"):
-        (config.data_dir / name).write_bytes((enrolled.data_dir / name).read_bytes())
-        (config.data_dir / name).chmod(0o600)
+        (config.data.path / name).write_bytes((enrolled.data.path / name).read_bytes())
+        (config.data.path / name).chmod(0o600)
     return config
 
 
 def update(config: Config, folder: Path, name: str = "lightcnn9") -> Slots:
     """Put a model of another id into use, as a signed update does."""
-    slots = Slots(config.models_dir)
+    slots = Slots(config.data.models)
     slots.use(slots.fill(unpack(pack(relabelled.write(folder, name), SIGNER), TRUSTED)))
     return slots
 
@@ -95,7 +95,7 @@ def test_who_is_missing_is_enrolled_again_by_name_and_keeps_the_id(
     before = {person["name"]: person["id"] for person in people.listing(config)}
     update(config, tmp_path / "other")
     conversion.follow(config)
-    again = people.add(config, "The woman", [enrolled.data_dir.parent / "woman"], keep_crops=True)
+    again = people.add(config, "The woman", [enrolled.data.path.parent / "woman"], keep_crops=True)
     assert again.person.id == before["The woman"]
     assert again.person.crops == again.person.templates == 1
     assert recognised(config) == {"man": "The man", "woman": "The woman"}
@@ -104,9 +104,9 @@ def test_who_is_missing_is_enrolled_again_by_name_and_keeps_the_id(
 def test_a_model_of_another_name_is_followed_only_when_asked(config: Config, tmp_path: Path) -> None:
     update(config, tmp_path / "other", name="another")
     config = msgspec.structs.replace(config, recognition=RecognitionConfig(model="another"))
-    before = config.store_path.read_bytes()
+    before = config.data.store.read_bytes()
     conversion.follow(config)
-    assert config.store_path.read_bytes() == before
+    assert config.data.store.read_bytes() == before
     with pytest.raises(StoreError, match="their templates cannot be compared") as refused:
         LiveGallery(config)
     assert 'set [recognition] model = "lightcnn9"' in refused.value.remedy
@@ -120,10 +120,10 @@ def test_a_model_of_another_name_is_followed_only_when_asked(config: Config, tmp
 
 def test_a_store_of_the_version_before_names_everybody(tmp_path: Path) -> None:
     config = Config(device=DeviceConfig(data_dir=str(tmp_path)))
-    key = load_or_create_key(config.store.key, config.data_dir, config.store_path, os.environ)
+    key = load_or_create_key(config.store.key, config.data.path, config.data.store, os.environ)
     del key
     (tmp_path / "store.key").write_bytes(bytes.fromhex(KEY_OF_OLD))
-    config.store_path.write_bytes((OLD / "templates.edge").read_bytes())
+    config.data.store.write_bytes((OLD / "templates.edge").read_bytes())
     update(config, tmp_path / "other")
     everybody = [p.name for p in conversion.preview(config).again]
     assert everybody
@@ -140,16 +140,16 @@ def test_without_a_store_there_is_nobody_to_bring_along(tmp_path: Path) -> None:
 
 
 def test_a_crop_of_a_form_that_is_not_known_changes_nothing(config: Config, tmp_path: Path) -> None:
-    key = load_or_create_key(config.store.key, config.data_dir, config.store_path, os.environ)
+    key = load_or_create_key(config.store.key, config.data.path, config.data.store, os.environ)
     gallery = LiveGallery(config)
-    store = Store.open(config.store_path, key, gallery.model)
+    store = Store.open(config.data.store, key, gallery.model)
     vectors = store.gallery().templates[:1]
     store.add("Zoe", vectors, crops=[bytearray(b"\x07" + bytes(100))])
-    before = config.store_path.read_bytes()
+    before = config.data.store.read_bytes()
     update(config, tmp_path / "other")
     with pytest.raises(StoreError, match="not a crop of a form that this program keeps"):
         conversion.follow(config)
-    assert config.store_path.read_bytes() == before
+    assert config.data.store.read_bytes() == before
 
 
 OLD = Path(__file__).parents[1] / "models/old"

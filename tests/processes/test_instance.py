@@ -109,7 +109,7 @@ def test_a_chosen_id_stays_and_so_does_that_of_a_device_of_an_earlier_version(be
     with instance.sole(bench.settings, "vision") as named:
         assert named.device.id == "bench"
     older = unnamed(tmp_path / "older")
-    older.outbox_path.parent.mkdir(parents=True)
-    older.outbox_path.write_bytes(b"")
+    older.data.outbox.parent.mkdir(parents=True)
+    older.data.outbox.write_bytes(b"")
     assert instance.named(older).device.id == "edge"
-    assert not older.own_id_path.exists()
+    assert not older.data.own_id.exists()

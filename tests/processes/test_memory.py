@@ -88,7 +88,7 @@ def test_who_was_met_is_seen_until_the_person_is_removed(
     assert (visit["person"], visit["name"]) == (enrolled.man, "The man")
     people.remove(man_bench.settings, "the man")
     assert people.seen(man_bench.settings) == []
-    assert not man_bench.settings.seen_path.exists()
+    assert not man_bench.settings.data.seen.exists()
     with pytest.raises(StoreError, match="no person"):
         people.seen(man_bench.settings, "the man")
 
@@ -98,7 +98,7 @@ def test_when_the_owner_wants_it_no_more_the_file_goes(
 ) -> None:
     noted(memory, enrolled.man, man)
     memory.tick(now_s(), last=True)
-    assert man_bench.settings.seen_path.exists()
+    assert man_bench.settings.data.seen.exists()
     man_bench.configure()
     Memory(man_bench.settings, LiveGallery(man_bench.settings)).tick(now_s())
-    assert not man_bench.settings.seen_path.exists()
+    assert not man_bench.settings.data.seen.exists()

@@ -32,12 +32,12 @@ NO_CAMERA = {"camera": {"source": "v4l2", "device": "/dev/no-camera"}}
 @contextmanager
 def requests_of(bench: Bench, config: Config) -> Iterator[CableRequests]:
     """What answers the owner at the cable, beside a vision process that runs."""
-    client = ControlClient(config.control_path, time.monotonic, time.sleep)
-    arming = Arming(config.provision_dir, "boot-1", time.monotonic)
-    config.provision_dir.mkdir(parents=True, exist_ok=True)
+    client = ControlClient(config.data.control_socket, time.monotonic, time.sleep)
+    arming = Arming(config.data.provision, "boot-1", time.monotonic)
+    config.data.provision.mkdir(parents=True, exist_ok=True)
     clock = Clock(time.time, lambda _: None)
     try:
-        yield CableRequests(OwnerSettings(bench.path), arming, Staging(config.provision_dir), client.call, clock)
+        yield CableRequests(OwnerSettings(bench.path), arming, Staging(config.data.provision), client.call, clock)
     finally:
         client.close()
 
@@ -68,14 +68,14 @@ def test_with_a_store_that_does_not_open_nobody_is_recognised_and_a_reset_mends_
         assert "edge-daemon doctor says why" in man_bench.call("status").output
         time.sleep(1.5)  # it looks at the store again, and says nothing new
         assert running.said.count("nobody is recognised") == 1
-        assert config.store_path.read_bytes() == before, "a damaged store is left as it is"
+        assert config.data.store.read_bytes() == before, "a damaged store is left as it is"
         info = requests.answer(messages.Info())
         assert isinstance(info, DeviceInfo)
         assert (info.people, info.camera) == (0, "store")
         answer = requests.answer(messages.FactoryReset(name="bench"))
         assert isinstance(answer, Done), answer
         until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
-        assert not config.store_path.exists()
+        assert not config.data.store.exists()
         assert running.stop() == 0
 
 
@@ -93,7 +93,7 @@ def test_with_damaged_settings_nobody_is_recognised_and_a_reset_mends_it(man_ben
     man_bench.configure(NO_CAMERA)
     config = man_bench.settings
     OwnerSettings(man_bench.path).change("device", {"id": "kitchen"})
-    config.settings_path.write_bytes(bytes(200))
+    config.data.settings_file.write_bytes(bytes(200))
     with man_bench.start("vision") as running, requests_of(man_bench, config) as requests:
         until(lambda: state_of(man_bench) == ("suspended", "settings"), "the state says so")
         assert "check-config says why" in man_bench.call("status").output
@@ -103,24 +103,24 @@ def test_with_damaged_settings_nobody_is_recognised_and_a_reset_mends_it(man_ben
         answer = requests.answer(messages.FactoryReset(name="bench"))  # what it is called in edge.toml
         assert isinstance(answer, Done), answer
         until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
-        assert not config.settings_path.exists()
-        assert not config.store_path.exists()
+        assert not config.data.settings_file.exists()
+        assert not config.data.store.exists()
         assert running.stop() == 0
 
 
 def test_the_process_at_the_cable_starts_with_damaged_settings(bench: Bench) -> None:
     config = bench.settings
-    config.settings_dir.mkdir(parents=True)
-    config.settings_path.write_bytes(bytes(200))
+    config.data.settings.mkdir(parents=True)
+    config.data.settings_file.write_bytes(bytes(200))
     assert bench.call("arm").code == 0
-    assert Arming(config.provision_dir, "", time.monotonic).is_new is False
+    assert Arming(config.data.provision, "", time.monotonic).is_new is False
     with bench.start("provision") as running:
         running.says("cannot be opened")  # there is no serial port here; it has come so far
 
 
 def test_a_recording_does_not_wait_for_mended_settings(bench: Bench) -> None:
-    bench.settings.settings_dir.mkdir(parents=True)
-    bench.settings.settings_path.write_bytes(bytes(200))
+    bench.settings.data.settings.mkdir(parents=True)
+    bench.settings.data.settings_file.write_bytes(bytes(200))
     answer = bench.call("vision")
     assert answer.code == 2
     assert "settings.toml:1: not TOML" in answer.complaint
@@ -146,12 +146,12 @@ def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
         patched.setattr(module, step, cut)
         with pytest.raises(PowerCutError):
             reset.forget_everything(config)
-    assert not (config.data_dir / "store.key").exists()
+    assert not (config.data.path / "store.key").exists()
     reset.finish_forgetting(config)
-    assert not config.store_path.exists()
+    assert not config.data.store.exists()
     (man_bench.data / "templates.edge").write_bytes(b"of the next owner")
     reset.finish_forgetting(config)
-    assert config.store_path.exists(), "what is finished is not done again"
+    assert config.data.store.exists(), "what is finished is not done again"
 
 
 def test_vision_finishes_a_reset_before_it_begins(man_bench: Bench) -> None:
@@ -184,7 +184,7 @@ def test_a_mark_that_vision_did_not_make_erases_nobody(
     mark = man_bench.data / "resetting"
     mark.write_bytes(content)
     reset.finish_forgetting(man_bench.settings)
-    assert man_bench.settings.store_path.exists()
+    assert man_bench.settings.data.store.exists()
     assert (man_bench.data / "store.key").exists()
     assert not mark.exists()
     assert "was not made by a factory reset" in caplog.text
@@ -196,7 +196,7 @@ def test_a_mark_that_is_a_link_erases_nobody(man_bench: Bench, enrolled: Enrolle
     mark = man_bench.data / "resetting"
     mark.symlink_to(genuine)
     reset.finish_forgetting(man_bench.settings)
-    assert man_bench.settings.store_path.exists()
+    assert man_bench.settings.data.store.exists()
     assert genuine.exists()
 
 
@@ -206,7 +206,7 @@ def test_a_mark_of_another_user_erases_nobody(man_bench: Bench, enrolled: Enroll
     mark.write_bytes(reset._seal(man_bench.settings) or b"")
     os.chown(mark, 65534, 65534)
     reset.finish_forgetting(man_bench.settings)
-    assert man_bench.settings.store_path.exists()
+    assert man_bench.settings.data.store.exists()
 
 
 # ── links ──
@@ -217,27 +217,27 @@ def test_a_store_and_a_key_behind_links_are_forgotten_and_the_stores_link_stays(
 ) -> None:
     config, medium = man_bench.settings, man_bench.folder / "medium"
     medium.mkdir()
-    for path in (config.store_path, config.data_dir / "store.key"):
+    for path in (config.data.store, config.data.path / "store.key"):
         path.rename(medium / path.name)
         path.symlink_to(medium / path.name)
     (medium / "templates.edge.tmp").write_bytes(b"what a killed writer left")
     people.forget_all(config)
     assert {path.name for path in medium.iterdir()} == {"templates.edge.lock"}
-    assert config.store_path.is_symlink()
-    assert not (config.data_dir / "store.key").is_symlink()
+    assert config.data.store.is_symlink()
+    assert not (config.data.path / "store.key").is_symlink()
 
 
 def test_a_medium_that_is_not_there_does_not_keep_a_reset_from_its_end(man_bench: Bench) -> None:
     config = man_bench.settings
-    config.store_path.unlink()
-    config.store_path.symlink_to(man_bench.folder / "away" / "templates.edge")
+    config.data.store.unlink()
+    config.data.store.symlink_to(man_bench.folder / "away" / "templates.edge")
     people.forget_all(config)
-    assert not (config.data_dir / "store.key").exists()
+    assert not (config.data.path / "store.key").exists()
 
 
 def test_a_store_that_cannot_be_removed_is_told(man_bench: Bench) -> None:
     config = man_bench.settings
-    config.store_path.unlink()
-    config.store_path.mkdir()
+    config.data.store.unlink()
+    config.data.store.mkdir()
     with pytest.raises(StoreError, match="the store cannot be removed: Is a directory"):
         people.forget_all(config)

@@ -94,5 +94,5 @@ def test_a_run_that_ends_by_itself_is_not_run_again(bench: Bench) -> None:
 
 def test_the_settings_folder_is_readable_for_the_device_alone(bench: Bench) -> None:
     OwnerSettings(bench.path).set_broker({}, "geheim")
-    folder: Path = bench.settings.settings_dir
+    folder: Path = bench.settings.data.settings
     assert folder.stat().st_mode & 0o077 == 0

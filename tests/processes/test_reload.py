@@ -73,7 +73,7 @@ def reloaded(config: Config) -> None:
 
 def asked(config: Config, *requests: ControlRequest) -> None:
     """Run until the last of some requests over the control socket ends the run."""
-    asking = threading.Thread(target=_ask, args=(config.control_path, requests))
+    asking = threading.Thread(target=_ask, args=(config.data.control_socket, requests))
     assert vision.run(config, threading.Event(), threading.Event(), Ready(asking.start)) is None
     asking.join()
 
@@ -144,7 +144,7 @@ def test_the_serial_line_of_a_gauge_is_given_to_the_next_run(
 @pytest.mark.usefixtures("refcounts")
 def test_a_reload_keeps_nothing_where_the_outbox_cannot_be_written(man_bench: Bench, clips: Clips) -> None:
     config, before = settings(man_bench, clips), alive()
-    config.outbox_path.mkdir(parents=True)  # a folder where the file should be
+    config.data.outbox.mkdir(parents=True)  # a folder where the file should be
     reloaded(config)
     assert alive() == before
 
@@ -174,14 +174,14 @@ def test_an_enrolment_ends_with_its_run(bench: Bench, clips: Clips, monkeypatch:
 
 def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(man_bench: Bench, clips: Clips) -> None:
     config = settings(man_bench, clips, provision={"update_key": TRUSTED})
-    slots = Slots(config.models_dir)
+    slots = Slots(config.data.models)
     slots.use(slots.fill(unpack(pack(MANIFEST, SIGNER), TRUSTED)))
     for _ in range(4):
         reloaded(config)
-    assert Slots(config.models_dir).active == "a"
+    assert Slots(config.data.models).active == "a"
     slots.manifest.write_bytes(slots.manifest.read_bytes() + b"\n")
     reloaded(config)
-    assert Slots(config.models_dir).active == "built-in"  # no longer what was signed
+    assert Slots(config.data.models).active == "built-in"  # no longer what was signed
 
 
 def test_nobody_who_was_met_before_a_reset_is_told_of_after_it(man_bench: Bench, clips: Clips) -> None:

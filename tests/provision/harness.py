@@ -78,14 +78,14 @@ class OnTable:
     def restart(self) -> None:
         """Start both processes anew."""
         self.config = configuration.load(self.path)
-        self.arming = Arming(self.config.provision_dir, self.boot, self.clocks.now_s)
+        self.arming = Arming(self.config.data.provision, self.boot, self.clocks.now_s)
         conversion.follow(self.config)  # as vision does at its start
         self.gallery = LiveGallery(self.config)
         self.owner = OwnerRequests(self.config, self.gallery, lambda _: shared_stages())
         self.requests = CableRequests(
             OwnerSettings(self.path),
             self.arming,
-            Staging(self.config.provision_dir),
+            Staging(self.config.data.provision),
             self.vision,
             Clock(lambda: self.clocks.wall, self._set_clock),
         )

@@ -61,7 +61,7 @@ def test_six_megabytes_arrive_whole_through_a_pty(host: Client, table: OnTable) 
     """The speed is measured by `python -m tools.measure_update`; a test that fails on a busy machine proves nothing."""
     data = random.Random(1).randbytes(UPDATE_BYTES)
     assert list(host.send_update(data))[-1] == UPDATE_BYTES
-    staged = table.config.provision_dir / "update.bundle"
+    staged = table.config.data.provision / "update.bundle"
     assert hashlib.sha256(staged.read_bytes()).digest() == hashlib.sha256(data).digest()
     begin = messages.UpdateBegin(size=UPDATE_BYTES, sha256=hashlib.sha256(data).hexdigest())
     assert host.call(begin, Stored).offset == UPDATE_BYTES

@@ -53,9 +53,9 @@ def test_a_person_is_enrolled_from_photos_listed_renamed_ignored_and_erased(tabl
 def test_renewal_makes_other_templates_of_which_the_same_people_are_known(table: OnTable, host: Client) -> None:
     enrol_man(host)
     before = table.gallery.matcher
-    sealed = table.config.store_path.read_bytes()
+    sealed = table.config.data.store.read_bytes()
     assert "1 people" in host.call(messages.Renew(), Done).note
-    assert table.config.store_path.read_bytes() != sealed
+    assert table.config.data.store.read_bytes() != sealed
     assert table.gallery.matcher is not before
     again = enrol_man(host, "The man again")
     assert again.looks_like == [f"'The man' ({everybody(host)[0].id})"]  # he is still recognised

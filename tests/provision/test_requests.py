@@ -91,7 +91,7 @@ def test_broker_and_password_change_in_one_step(table: OnTable, monkeypatch: pyt
     table.must(messages.SetMqtt(host="two.lan", password="of two"), Done)
     look()
     assert seen == {("one.lan", "of one"), ("two.lan", "of two")}
-    folder = table.config.settings_dir
+    folder = table.config.data.settings
     assert len(list(folder.glob("mqtt-password*"))) == 1
 
 
@@ -116,7 +116,7 @@ def test_privacy_and_run_time_are_set(table: OnTable) -> None:
 
 def test_the_settings_file_cannot_set_what_is_not_the_owners(table: OnTable) -> None:
     table.must(messages.SetName(name="kitchen"), Done)
-    path = table.config.settings_path
+    path = table.config.data.settings_file
     path.write_text(path.read_text() + '[camera]\nsource = "mjpeg"\n')
     with pytest.raises(ConfigError, match=r"\[camera\] source: not to be set over the cable"):
         configuration.load(table.path)
@@ -192,7 +192,7 @@ def test_a_certificate_whose_key_cannot_be_read_is_refused(table: OnTable) -> No
 )
 def test_a_damaged_key_of_the_device_is_told_and_a_reset_removes_it(table: OnTable, content: bytes) -> None:
     csr = x509.load_pem_x509_csr(table.must(messages.MakeCsr(), Csr).pem.encode())
-    (table.config.settings_dir / "mqtt-key.pem").write_bytes(content)
+    (table.config.data.settings / "mqtt-key.pem").write_bytes(content)
     assert "not a key of this program" in refusal(table, messages.MakeCsr())
     assert "not a key of this program" in refusal(table, messages.SetCertificate(certificate=signed(csr)[0]))
     table.must(messages.FactoryReset(name="glasses"), Done)

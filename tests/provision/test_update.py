@@ -178,7 +178,7 @@ def test_a_refused_update_leaves_the_model_in_use_and_the_one_to_go_back_to(
 ) -> None:
     send(host, bundle)
     send(host, bundle)
-    models = table.config.models_dir
+    models = table.config.data.models
     before = {path: path.read_bytes() for slot in "ab" for path in (models / slot).iterdir()}
     for name, id_ in (("one", "0" * 64), ("two", "1" * 64)):
         with pytest.raises(DeviceError):

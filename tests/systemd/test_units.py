@@ -114,22 +114,22 @@ def test_each_process_has_a_user_of_its_own() -> None:
 
 def test_paths_and_user_are_those_of_the_settings() -> None:
     settings = config.parse("", "edge.toml")
-    data = str(settings.data_dir)
+    data = str(settings.data.path)
     users = re.findall(r"^u (\S+) .* (\S+)$", (FOLDER / "edge-sysusers.conf").read_text(), re.MULTILINE)
     assert users == [("edge", data), ("edge-publisher", "/"), ("edge-provision", "/")]
     lines = [line.split() for line in (FOLDER / "edge-tmpfiles.conf").read_text().splitlines() if line.startswith("d ")]
     assert {Path(path): tuple(rest) for _, path, *rest in lines} == {
-        settings.data_dir: ("0700", "edge", "edge"),
-        settings.outbox_path.parent: ("2770", "edge", "edge-outbox"),
-        settings.settings_dir: ("2750", "edge-provision", "edge-settings"),
-        settings.provision_dir: ("2750", "edge-provision", "edge"),
-        settings.control_path.parent: ("2750", "edge", "edge-provision"),
+        settings.data.path: ("0700", "edge", "edge"),
+        settings.data.outbox.parent: ("2770", "edge", "edge-outbox"),
+        settings.data.settings: ("2750", "edge-provision", "edge-settings"),
+        settings.data.provision: ("2750", "edge-provision", "edge"),
+        settings.data.control_socket.parent: ("2750", "edge", "edge-provision"),
     }
     assert values("edge-vision", "StateDirectory") == [Path(data).name]
 
 
 def test_a_device_that_was_armed_once_is_never_armed_by_a_boot(tmp_path: Path) -> None:
-    folder = config.parse("", "edge.toml").provision_dir
+    folder = config.parse("", "edge.toml").data.provision
     mark = Arming(folder, "boot", lambda: 0.0)._path
     assert values("edge-first-start", "ConditionPathExists") == [f"!{mark}"]
     assert "Wants" not in unit("edge-first-start").partition("[Service]")[0]  # a condition holds back no other unit

@@ -57,7 +57,7 @@ def watch(model: str, clip: str, pictures: str, visits: list[list[int]], data_di
     """Enrol the man with this embedder, and run the pipeline on the clip; runs in the worker process."""
     cv2.setNumThreads(1)
     config = Config(device=DeviceConfig(data_dir=data_dir), recognition=RecognitionConfig(model=model))
-    config.data_dir.mkdir(parents=True)
+    config.data.path.mkdir(parents=True)
     people.add(config, "The man", [Path(pictures)], ignored=False)
     pipeline: Pipeline = build_pipeline(config, LiveGallery(config))
     recognised: set[int] = set()

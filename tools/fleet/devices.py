@@ -91,7 +91,7 @@ def write(fleet: Fleet, folder: Path) -> None:
     with contextlib.ExitStack() as stack:
         backlogs = []
         for device in range(fleet.devices):
-            path = configured(fleet, folder, device).outbox_path
+            path = configured(fleet, folder, device).data.outbox
             backlog = Backlog(path, device=name_of(device), boot=new_boot(), max_events=100_000, max_age_s=1e6)
             stack.callback(backlog.close)
             backlogs.append(backlog)

@@ -65,7 +65,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
         bench.configure({"camera": camera, "liveness": {"mode": "off"}})  # a recording shows no live face
         assert bench.call("people", "add", "Somebody else", "--from", locate("astronaut")).code == 0
         with bench.start("vision") as running:
-            until(bench.settings.control_path.exists, "vision serves the owner", _WAIT_S)
+            until(bench.settings.data.control_socket.exists, "vision serves the owner", _WAIT_S)
             for round_ in range(rounds):
                 for way in _WAYS:
                     held[way] = _enrolled_and_removed(bench, running.process.pid, way, looked_for, settled_s)
@@ -83,7 +83,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _enrolled_and_removed(bench: Bench, pid: int, way: str, looked_for: int, settled_s: float) -> dict[str, int]:
     """Enrol and remove a person; returns the number of needles, by kind, that vision held meanwhile."""
-    control = ControlClient(bench.settings.control_path, now_s, time.sleep)
+    control = ControlClient(bench.settings.data.control_socket, now_s, time.sleep)
     try:
         person, during = _WAYS[way](bench, pid, control)
         needles, plain = _needles(bench, person, looked_for)
@@ -144,11 +144,11 @@ def _asked(control: ControlClient, request: ControlRequest, wanted: type[R]) -> 
 def _needles(bench: Bench, person: str, most: int) -> tuple[Needles, Vectors]:
     """Open the store with its key; returns the needles of a person, and the plain templates, (K, D) float64."""
     settings = bench.settings
-    key = load_key(settings.store.key, settings.data_dir, os.environ)
-    gallery = Store.open(settings.store_path, key, load_manifest(MANIFEST).embedder("lightcnn9").id).gallery()
+    key = load_key(settings.store.key, settings.data.path, os.environ)
+    gallery = Store.open(settings.data.store, key, load_manifest(MANIFEST).embedder("lightcnn9").id).gallery()
     rotated = gallery.templates[gallery.owner == gallery.ids.index(person)][:most]
     plain = rotated.astype(np.float64) @ gallery.rotation.T.astype(np.float64)
-    header, raw = sealed.unseal(settings.store_path.read_bytes(), key)
+    header, raw = sealed.unseal(settings.data.store.read_bytes(), key)
     with PeopleImage.load(raw, key, header.store_id) as image:
         data_key = next(bytes(entry.key) for entry in image._entries() if entry.id == person)  # noqa: SLF001  # a side door
     needles = {

@@ -143,8 +143,8 @@ def _sample(vision: Running, publisher: Running, settings: Config) -> Sample:
         sample[f"{name}_resident_kib"] = int(status["VmRSS"].split()[0])
         sample[f"{name}_threads"] = int(status["Threads"])
         sample[f"{name}_open_files"] = len(list((process / "fd").iterdir()))
-    sample["outbox_bytes"] = _size(settings.outbox_path)
-    sample["wal_bytes"] = _size(settings.outbox_path.with_name(settings.outbox_path.name + "-wal"))
+    sample["outbox_bytes"] = _size(settings.data.outbox)
+    sample["wal_bytes"] = _size(settings.data.outbox.with_name(settings.data.outbox.name + "-wal"))
     return sample
 
 

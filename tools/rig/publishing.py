@@ -36,7 +36,7 @@ def configured(tmp_path: Path, port: int, mqtt: str = "", rest: str = "") -> Con
 
 def named(settings: Config, device: str, *, discovery: bool = True) -> Config:
     """Return the settings of `configured` with another device id, or without discovery."""
-    text = (settings.data_dir / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
+    text = (settings.data.path / "edge.toml").read_text().replace('id = "glasses"', f'id = "{device}"')
     return config.parse(text + f"\ndiscovery = {str(discovery).lower()}\n", "edge.toml")
 
 
@@ -62,13 +62,13 @@ def vision_state(**changes: Any) -> VisionState:
 
 
 def opened(settings: Config) -> Outbox:
-    return Outbox.open(settings.outbox_path, max_events=10_000, max_age_s=86_400)
+    return Outbox.open(settings.data.outbox, max_events=10_000, max_age_s=86_400)
 
 
 @contextlib.contextmanager
 def vision(settings: Config, *, max_events: int = 10_000) -> Iterator[Backlog]:
     """Yield the writing end, as the vision process uses it."""
-    backlog = Backlog(settings.outbox_path, device="glasses", boot=new_boot(), max_events=max_events, max_age_s=1e7)
+    backlog = Backlog(settings.data.outbox, device="glasses", boot=new_boot(), max_events=max_events, max_age_s=1e7)
     try:
         yield backlog
     finally:

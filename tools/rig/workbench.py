@@ -107,7 +107,7 @@ class Bench:
 
     def outbox(self) -> Outbox:
         """Open the outbox from this process; the caller closes it."""
-        return Outbox.open(self.settings.outbox_path, max_events=100_000, max_age_s=1e6)
+        return Outbox.open(self.settings.data.outbox, max_events=100_000, max_age_s=1e6)
 
     def waiting(self) -> list[Event]:
         """Return the events that no broker has confirmed yet."""

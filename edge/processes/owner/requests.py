@@ -52,7 +52,7 @@ class OwnerRequests:
     ) -> None:
         self._config = config
         self._gallery = gallery
-        self._slots = Slots(config.models_dir)
+        self._slots = Slots(config.data.models)
         self._people = PeopleRequests(config, memory or Memory(config, gallery))
         self._update = UpdateRequests(config, self._slots)
         self.enrolment = EnrolmentRequests(config, gallery, stages)

@@ -47,7 +47,7 @@ def forget_everything(config: Config) -> None:
             files.replace(mark, _seal(config) or _WITHOUT_KEY)
     people.forget_all(config)
     _forget_events(config)
-    Slots(config.models_dir).forget()
+    Slots(config.data.models).forget()
     try:
         mark.unlink(missing_ok=True)
         files.sync_folder(mark.parent)  # else a power cut after the next enrolment would bring it back
@@ -77,7 +77,7 @@ def _is_ours(mark: Path, config: Config) -> bool:
 def _seal(config: Config) -> bytes | None:
     """Return what the store key says of a reset of this device; None where there is no key that could be read."""
     try:
-        key = load_key(config.store.key, config.data_dir, os.environ)
+        key = load_key(config.store.key, config.data.path, os.environ)
     except StoreKeyError:
         return None
     return key.derive("factory reset", b"mark")
@@ -85,11 +85,11 @@ def _seal(config: Config) -> bytes | None:
 
 def _mark_of(config: Config) -> Path:
     """Return the file that stands while a reset is under way."""
-    return config.data_dir / "resetting"
+    return config.data.path / "resetting"
 
 
 def _forget_events(config: Config) -> None:
     """Empty the outbox: what waits for the last owner's broker is not for the next one's, nor is who was met when."""
-    if config.outbox_path.parent.exists():
+    if config.data.outbox.parent.exists():
         with closing(Outbox.of(config)) as outbox:
             outbox.forget_all()

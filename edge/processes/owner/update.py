@@ -43,7 +43,7 @@ class UpdateRequests:
 
     def _staged(self) -> bytes:
         try:
-            return files.read(Staging(self._config.provision_dir).path, fields.MAX_UPDATE_BYTES)
+            return files.read(Staging(self._config.data.provision).path, fields.MAX_UPDATE_BYTES)
         except OSError as e:
             raise ModelError(f"the update cannot be read: {e.strerror}", "send it again") from None
 
@@ -67,7 +67,7 @@ class UpdateRequests:
 
     def _again(self, slot: Slot) -> list[str]:
         """Return the names of people whom the models of a slot cannot recognise; vision brings the others along."""
-        if not self._config.store_path.exists():
+        if not self._config.data.store.exists():
             return []
         entry = load_manifest(self._slots.manifest_of(slot)).embedder(self._config.recognition.model)
         return [person.name for person in conversion.preview(self._config, entry).again]

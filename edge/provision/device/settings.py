@@ -53,8 +53,8 @@ class OwnerSettings:
         table = tomllib.loads(self._text(config))
         table.setdefault(section, {}).update(values)
         text = _toml(table)
-        configuration.overlay(config, text, str(config.settings_path))
-        self._write(config, config.settings_path.name, text.encode())
+        configuration.overlay(config, text, str(config.data.settings_file))
+        self._write(config, config.data.settings_file.name, text.encode())
 
     def set_broker(self, values: Mapping[str, Any], password: str | None) -> None:
         """Set keys of [mqtt] and the password, empty for none, in one step; None leaves the password as it is.
@@ -70,7 +70,7 @@ class OwnerSettings:
                 )
             self.change("mqtt", values)
             return
-        paths = [config.settings_dir / name for name in _PASSWORDS]
+        paths = [config.data.settings / name for name in _PASSWORDS]
         path = next(p for p in paths if str(p) != config.mqtt.password_file)  # beside the one in use
         try:
             if password:
@@ -103,27 +103,27 @@ class OwnerSettings:
                     "the certificate is of another key", "have the request that this device made signed: make-csr"
                 )
             parts.append((_CERTIFICATE, certificate, "cert_file"))
-            chosen["key_file"] = str(config.settings_dir / _KEY)
+            chosen["key_file"] = str(config.data.settings / _KEY)
         for name, pem, key in parts:
             self._write(config, name, pem.encode())
-            chosen[key] = str(config.settings_dir / name)
+            chosen[key] = str(config.data.settings / name)
         return chosen
 
     def forget(self) -> None:
         """Remove everything that was set, the key of the broker's certificate first."""
-        folder = self.readable().settings_dir
+        folder = self.readable().data.settings
         for name in (_KEY, *_PASSWORDS, _CERTIFICATE, _AUTHORITY, "settings.toml"):
             if folder.is_dir():
                 files.discard(folder / name)
 
     def _text(self, config: Config) -> str:
         try:
-            return files.read(config.settings_path, _MAX_FILE_BYTES).decode()
+            return files.read(config.data.settings_file, _MAX_FILE_BYTES).decode()
         except FileNotFoundError:
             return ""
 
     def _key(self, config: Config) -> ec.EllipticCurvePrivateKey:
-        path = config.settings_dir / _KEY
+        path = config.data.settings / _KEY
         try:
             raw = files.read(path, _MAX_FILE_BYTES)
         except FileNotFoundError:
@@ -142,11 +142,11 @@ class OwnerSettings:
 
     def _write(self, config: Config, name: str, content: bytes) -> None:
         try:
-            config.settings_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.replace(config.settings_dir / name, content, shared=True)  # vision and publisher read it
+            config.data.settings.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.replace(config.data.settings / name, content, shared=True)  # vision and publisher read it
         except OSError as e:
             raise ProvisionError(
-                f"{config.settings_dir / name}: cannot be written: {e.strerror}", "check the medium"
+                f"{config.data.settings / name}: cannot be written: {e.strerror}", "check the medium"
             ) from None
 
 

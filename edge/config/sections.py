@@ -1,4 +1,4 @@
-"""TOML → frozen structs. Strict: an unknown key or a wrong type names file, line, key, value and the nearest known key.
+"""The sections of `edge.toml` as frozen structs, with the range and the default of each key.
 
 The defaults below are the single source. `config/edge.toml` shows every key with its comment, and a test compares the
 two.
@@ -7,17 +7,13 @@ two.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from edge.config_checks import contradictions
-from edge.config_errors import Source, explain, refuse_unknown, table_of, wrong
-from edge.errors import ConfigError
+from edge.config.folder import DataFolder
 from edge.vocabulary import MAX_PRESENCE, ArmedMinutes, PersonId, PublishedName, Slug, TopicPrefix, form
 
 _MODEL_NAME = "the name of a model: a-z, 0-9, '.', '_' and '-', at most 64 characters"
@@ -244,147 +240,6 @@ class Config(_Section, frozen=True):
     provision: ProvisionConfig = ProvisionConfig()
 
     @property
-    def data_dir(self) -> Path:
-        """Where store, key and outbox lie."""
-        return Path(self.device.data_dir)
-
-    @property
-    def store_path(self) -> Path:
-        """The encrypted template store."""
-        return self.data_dir / "templates.edge"
-
-    @property
-    def outbox_path(self) -> Path:
-        """The outbox, in a folder of its own: the only one that the publisher may open."""
-        return self.data_dir / "outbox" / "outbox.db"
-
-    @property
-    def own_id_path(self) -> Path:
-        """The id that the device gave itself at its first run; beside the outbox, for vision and publisher."""
-        return self.outbox_path.parent / "device-id"
-
-    def own_id(self) -> str:
-        """Return that id; "" where there is none."""
-        try:
-            text = self.own_id_path.read_text(encoding="ascii").strip()
-            return str(msgspec.convert(text, Slug))
-        except (OSError, UnicodeDecodeError, msgspec.ValidationError):
-            return ""
-
-    @property
-    def settings_dir(self) -> Path:
-        """What the owner set over the cable: written by the provisioning process, read by all."""
-        return self.data_dir / "settings"
-
-    @property
-    def settings_path(self) -> Path:
-        """The settings that stand over those of edge.toml."""
-        return self.settings_dir / "settings.toml"
-
-    @property
-    def provision_dir(self) -> Path:
-        """The provisioning process's own: its code, its guesses, updates on their way."""
-        return self.data_dir / "provision"
-
-    @property
-    def seen_path(self) -> Path:
-        """Who was met, sealed; only where [people] seen_days is set."""
-        return self.data_dir / "seen.edge"
-
-    @property
-    def control_path(self) -> Path:
-        """The socket on which vision hears the provisioning process."""
-        return self.data_dir / "control" / "vision.sock"
-
-    @property
-    def sight_path(self) -> Path:
-        """The socket on which vision shows what is in view, to its own user and to root."""
-        return self.data_dir / "watch" / "vision.sock"
-
-    @property
-    def models_dir(self) -> Path:
-        """The slots of model updates."""
-        return self.data_dir / "models"
-
-
-# Keys of earlier versions, and their replacements.
-REPLACED: Mapping[tuple[str, str], str] = {
-    ("motion", "still_check_s"): "it is [power] floor_look_s now: a look at least so often, also where nothing moves",
-    ("power", "device"): "it is [power] board now",
-    ("power", "shutdown_c"): "it is [power] suspend_c now",
-}
-
-# What the owner may set over the cable. Nothing here can move a file, a camera or a trusted key.
-OWNERS: Mapping[str, frozenset[str]] = {
-    "device": frozenset({"id"}),
-    "mqtt": frozenset(
-        {
-            "host", "port", "prefix", "username", "password_file", "tls", "ca_file", "cert_file", "key_file",
-            "discovery", "acks",
-        }
-    ),
-    "power": frozenset({"run_time"}),
-    "privacy": frozenset({"publish_names"}),
-}  # fmt: skip
-
-
-def load(path: Path) -> Config:
-    """Read and check a configuration file, and the owner's settings over it.
-
-    Raises ConfigError with file, line, key, value and remedy.
-    """
-    config = load_without_owner(path)
-    try:
-        settings = config.settings_path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return config
-    except (OSError, UnicodeDecodeError) as e:
-        remedy = "remove it and set up again, or: edge-enroll factory-reset"
-        raise ConfigError(f"{config.settings_path}: cannot be read: {e}", remedy) from None
-    return overlay(config, settings, str(config.settings_path))
-
-
-def load_without_owner(path: Path) -> Config:
-    """Read and check a configuration file alone: enough to mend the device, not to run it. Raises ConfigError."""
-    config = parse(_read(path), str(path))
-    if config.device.id != DEFAULT_ID or not (own := config.own_id()):
-        return config
-    return msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, id=own))
-
-
-def overlay(config: Config, settings: str, name: str) -> Config:
-    """Return the configuration with the owner's settings, TOML, over it; ConfigError for a key that is not theirs."""
-    checked = parse(settings, name, whole=False)
-    for section, values in tomllib.loads(settings).items():
-        if foreign := sorted(set(values) - OWNERS.get(section, frozenset())):
-            what = f"{name}: [{section}] {', '.join(foreign)}: not to be set over the cable"
-            raise ConfigError(what, "remove it there, and set it in edge.toml")
-        chosen = {key: getattr(getattr(checked, section), key) for key in values}
-        merged = msgspec.structs.replace(getattr(config, section), **chosen)
-        config = msgspec.structs.replace(config, **{section: merged})
-    return config
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file", "copy config/edge.toml there, or name another with --config"
-        ) from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: cannot be read: {e}", "check its permissions and that it is UTF-8 text") from None
-
-
-def parse(text: str, name: str, *, whole: bool = True) -> Config:
-    """Check the text of a configuration; `name` is what errors call it. Not `whole`: it stands over another one."""
-    source = Source(text, name)
-    table = table_of(source)
-    refuse_unknown(table, source, Config, REPLACED)
-    try:
-        config = msgspec.convert(table, Config)
-    except msgspec.ValidationError as e:
-        raise explain(e, table, source, Config) from None
-    for fault in contradictions(config) if whole else ():
-        raise wrong(source, table, fault)
-    return config
+    def data(self) -> DataFolder:
+        """The folder of everything that the device keeps."""
+        return DataFolder(Path(self.device.data_dir))

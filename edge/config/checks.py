@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.addresses import is_address
-from edge.config_errors import Fault
+from edge.config.errors import Fault
 
 if TYPE_CHECKING:
-    from edge.config import CameraConfig, Config, MqttConfig
+    from edge.config.sections import CameraConfig, Config, MqttConfig
 
 _NEEDS = {
     "video": ("paths", "the video files or folders to play"),
@@ -40,7 +40,7 @@ def contradictions(config: Config) -> Iterator[Fault]:
 
 def unusable(config: Config) -> Iterator[Fault]:
     """Yield what would fail at start on this machine, as far as it can be seen without starting anything."""
-    yield from _data_dir(config.data_dir)
+    yield from _data_dir(config.data.path)
     for path in config.camera.paths if config.camera.source in {"video", "images"} else ():
         if _absent(Path(path)):
             yield Fault("camera", "paths", f"{path}: no such file or folder", "name one that exists")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.config import Config, load
-from edge.config_checks import unusable
-from edge.config_errors import Source, table_of, wrong
+from edge.config.checks import unusable
+from edge.config.errors import Source, table_of, wrong
+from edge.config.reading import load
+from edge.config.sections import Config
 from edge.errors import ConfigError
 
 
@@ -16,7 +17,7 @@ def check(path: Path) -> Config:
     found = list(unusable(config))
     if not found:
         return config
-    names = [path, *([config.settings_path] if config.settings_path.exists() else [])]
+    names = [path, *([config.data.settings_file] if config.data.settings_file.exists() else [])]
     sources = [Source(name.read_text(encoding="utf-8"), str(name)) for name in names]
     tables = [table_of(source) for source in sources]
     said = []
