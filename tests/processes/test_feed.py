@@ -18,7 +18,7 @@ import pytest
 
 from edge.cameras import watch
 from edge.cameras.capture import CapturedSource, open_camera
-from edge.cameras.live import CameraSilentError
+from edge.cameras.pace import CameraSilentError
 from edge.clock import now_s
 from edge.config import CameraConfig
 from edge.errors import DependencyError, SourceError
@@ -223,7 +223,7 @@ def test_the_camera_s_process_ends_with_ours_even_where_it_hangs(stream: Stream)
         "import os, signal, sys, time\n"
         "from edge.config import CameraConfig\n"
         "from edge.cameras.capture import CapturedSource\n"
-        "from edge.cameras.live import CameraSilentError\n"
+        "from edge.cameras.pace import CameraSilentError\n"
         f"source = CapturedSource(CameraConfig(source='mjpeg', url={stream.url!r}))\n"
         "while True:\n"
         "    try:\n"
