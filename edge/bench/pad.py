@@ -207,7 +207,7 @@ def _add_product(report: dict[str, Any], shown: Sequence[Presentation], config: 
     """Enrol all people, run every attack and every genuine visit through the product, add the shares of matches."""
     enrolled = _enrol(shown, config)
     gallery = LiveGallery(config)
-    modes = {"deny": liveness.denied(config), "off": frozenset[bool | None]()}
+    modes = {"deny": liveness.denied(config.liveness), "off": frozenset[bool | None]()}
     matches: dict[tuple[str, str], list[bool]] = defaultdict(list)  # (kind, mode) → of each visit whether it matched
     for person in enrolled:
         for kind in [LIVE, *report["species"]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from edge.config import Config
+from edge.config import MqttConfig
 from edge.errors import PublisherError
 from edge.events.flow import Backoff
 from edge.events.link import LinkError
@@ -70,8 +70,8 @@ class Retry(NamedTuple):
 class Attempts:
     """Follows connections from one to the next."""
 
-    def __init__(self, config: Config, client_id: str, backoff: Backoff) -> None:
-        self._where = f"broker {config.mqtt.host}:{config.mqtt.port}"
+    def __init__(self, mqtt: MqttConfig, client_id: str, backoff: Backoff) -> None:
+        self._where = f"broker {mqtt.host}:{mqtt.port}"
         self._client_id = client_id
         self._backoff = backoff
         self._rivals, self._rival_backoff = Rivals(), Backoff(_RIVAL_BASE_S, _RIVAL_CAP_S, _RIVAL_BASE_S)

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from edge.config import Config
+from edge.config import DataFolder, OutboxConfig
 from edge.errors import EventError, OutboxError
 from edge.events import database, salvage
 from edge.events.clock import moment
@@ -86,10 +86,9 @@ class Outbox:
         return cls(path, max_events=max_events, max_age_s=max_age_s)
 
     @classmethod
-    def of(cls, config: Config) -> Self:
-        """Open or create the outbox that a configuration names, with its limits."""
-        limits = config.outbox
-        return cls.open(config.data.outbox, max_events=limits.max_events, max_age_s=limits.max_age_h * 3600)
+    def of(cls, data: DataFolder, limits: OutboxConfig) -> Self:
+        """Open or create the outbox of a data folder."""
+        return cls.open(data.outbox, max_events=limits.max_events, max_age_s=limits.max_age_h * 3600)
 
     def close(self) -> None:
         """Close the file; nothing is pending in memory. Another call opens it again."""

@@ -80,7 +80,7 @@ class Publisher:
         )
         self._status = Status(outbox, config.device.id, config.mqtt.state_every_s)
         self._uniform = random.SystemRandom().random
-        self._attempts = Attempts(config, client_id, backoff or Backoff())
+        self._attempts = Attempts(config.mqtt, client_id, backoff or Backoff())
         self._denial_backoff = Backoff()
         self._delivery = DeliveryWindow(acks=config.mqtt.acks)
         self._generation = outbox.generation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import msgspec
 
-from edge.config import Config
+from edge.config import Config, DetectorConfig, PowerConfig, QualityConfig
 from edge.identity.encounters import Encounters
 from edge.identity.enrolment import Stages
 from edge.models.manifest import load_manifest, load_verified, read_verified
@@ -92,19 +92,19 @@ def build_aligner(embedder: Embedder) -> Aligner:
     return Aligner(contract.size_px, contract.template, contract.channels)
 
 
-def build_face_gate(config: Config) -> FaceGate:
+def build_face_gate(detector: DetectorConfig) -> FaceGate:
     """Return the gate for size and confidence."""
-    return FaceGate(config.detector.min_face_px, config.detector.min_confidence)
+    return FaceGate(detector.min_face_px, detector.min_confidence)
 
 
-def build_quality_gate(config: Config) -> QualityGate:
+def build_quality_gate(quality: QualityConfig) -> QualityGate:
     """Return the gate for blur, light and pose."""
-    return QualityGate(QualityLimits(**msgspec.structs.asdict(config.quality)))
+    return QualityGate(QualityLimits(**msgspec.structs.asdict(quality)))
 
 
-def build_schedule(config: Config, rates: Rates) -> LookSchedule:
+def build_schedule(power: PowerConfig, rates: Rates) -> LookSchedule:
     """Return the schedule of looks at these rates; a still scene gets the looks of the floor too."""
-    return LookSchedule(rates, config.power.floor_look_s)
+    return LookSchedule(rates, power.floor_look_s)
 
 
 def build_tracker(rates: Rates) -> Tracker:
@@ -121,12 +121,13 @@ def build_enrolment(config: Config) -> Stages:
     """
     embedder, refiner = build_embedder(config), build_refiner(config)
     detector = build_tilted_detector(config, refiner)
+    face_gate, quality_gate = build_face_gate(config.detector), build_quality_gate(config.quality)
     return Stages(
         detector=detector,
-        orientation=Orientation(detector, build_face_gate(config), refiner, build_quality_gate(config)),
-        face_gate=build_face_gate(config),
+        orientation=Orientation(detector, face_gate, refiner, quality_gate),
+        face_gate=face_gate,
         refiner=refiner,
-        quality_gate=build_quality_gate(config),
+        quality_gate=quality_gate,
         aligner=build_aligner(embedder),
         embedder=embedder,
         hints={**HINTS, **rotation_hints(config.camera.rotation, config.camera.mirror)},
@@ -139,16 +140,17 @@ def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None =
     rates, recognition = initial_rates(config), config.recognition
     embedder, refiner = build_embedder(config), build_refiner(config)
     detector = build_tilted_detector(config, refiner, min(UNSURE, config.detector.min_confidence))
+    face_gate, quality_gate = build_face_gate(config.detector), build_quality_gate(config.quality)
     live = liveness.open_stage(config).stage if live is None else live
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
-        schedule=build_schedule(config, rates),
+        schedule=build_schedule(config.power, rates),
         detector=build_focused_detector(config, detector),
-        orientation=Orientation(detector, build_face_gate(config), refiner, build_quality_gate(config)),
-        face_gate=build_face_gate(config),
+        orientation=Orientation(detector, face_gate, refiner, quality_gate),
+        face_gate=face_gate,
         tracker=build_tracker(rates),
         refiner=refiner,
-        quality_gate=build_quality_gate(config),
+        quality_gate=quality_gate,
         aligner=build_aligner(embedder),
         liveness=live,
         shots=BestShots(_SHOT_WINDOW_S, 1.0 / rates.embeddings_hz, _BURST_SHOTS),
@@ -160,6 +162,6 @@ def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None =
             timeout_s=recognition.encounter_timeout_s,
             same_face=gallery.same_face,
             is_live=live.judge,
-            denied=liveness.denied(config),
+            denied=liveness.denied(config.liveness),
         ),
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from edge.config import DEFAULT_ID, Config
+from edge.config import DEFAULT_ID, Config, DataFolder
 from edge.errors import PublisherError
 from edge.events import discovery
 from edge.events.flow import Topics
@@ -34,20 +34,20 @@ _RIGHTS = "allow this user to; docs/broker.md has the whole access list"
 _PROCESSES: tuple[Process, ...] = ("vision", "publisher")
 
 
-def device(config: Config) -> Iterator[Finding]:
+def device(device_id: str, data: DataFolder) -> Iterator[Finding]:
     """Say which id the device has, and whether others may have the same."""
-    if config.device.id != DEFAULT_ID:
-        yield Finding("ok", "device", f"its id is {config.device.id}")
-    elif config.data.outbox.exists():
+    if device_id != DEFAULT_ID:
+        yield Finding("ok", "device", f"its id is {device_id}")
+    elif data.outbox.exists():
         said = f"its id is '{DEFAULT_ID}', the default: two such devices throw each other off the broker"
         yield Finding("WEAK", "device", said, "set [device] id to a name of its own; its topics change with it")
     else:
         yield Finding("ok", "device", "it gives itself an id at its first run")
 
 
-def processes(config: Config) -> Iterator[Finding]:
+def processes(data: DataFolder) -> Iterator[Finding]:
     """Say what runs on the data folder: a second one of a kind would be refused."""
-    run = {process: holder_of(folder_of(config, process)) for process in _PROCESSES if running(config, process)}
+    run = {process: holder_of(folder_of(data, process)) for process in _PROCESSES if running(data, process)}
     if not run:
         yield Finding("ok", "processes", "nothing runs on this data folder")
         return
@@ -59,7 +59,7 @@ def recognition(config: Config) -> Iterator[Finding]:
     """Say whether recognition was switched off, which outlasts restarts."""
     if not config.data.outbox.exists():
         return
-    with closing(Outbox.of(config)) as outbox:
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         if outbox.settings().recognition:
             yield Finding("ok", "switch", "recognition is switched on")
             return
@@ -74,9 +74,9 @@ def recognition(config: Config) -> Iterator[Finding]:
 
 def reported(config: Config) -> Iterator[Finding]:
     """Say what the publisher that runs reports of its connection, where the broker cannot be tried from here."""
-    if not running(config, "publisher") or not config.data.outbox.exists():
+    if not running(config.data, "publisher") or not config.data.outbox.exists():
         return
-    with closing(Outbox.of(config)) as outbox:
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         report, problem = outbox.get_report("publisher"), outbox.get_report("problem")
     link = decode_state(report, PublisherState).link if report else "connecting"
     if problem:
@@ -111,7 +111,7 @@ def broker(config: Config) -> Iterator[Finding]:
 def _denied(config: Config, connection: Connection) -> list[tuple[str, str]]:
     """Return what the broker refuses, each with its answer; raises LinkError."""
     topics = Topics(config.mqtt.prefix, config.device.id)
-    truth = b"online" if running(config, "publisher") else b"offline"
+    truth = b"online" if running(config.data, "publisher") else b"offline"
     tried: dict[int | None, str] = {
         connection.send(topics.event, b""): f"publish to {topics.event}",
         connection.send(topics.availability, truth): f"publish to {topics.availability}",

@@ -13,7 +13,7 @@ from edge.addresses import without_login
 from edge.cameras.camera import FINITE, NETWORKED, open_source
 from edge.cameras.player import expand
 from edge.cameras.software import need_gstreamer, need_picamera2
-from edge.config import Config, MqttConfig
+from edge.config import CameraConfig, Config, DataFolder, MqttConfig, PowerConfig, RecognitionConfig, StoreConfig
 from edge.config.checks import HANDED
 from edge.errors import EdgeError
 from edge.events.link import credentials
@@ -31,30 +31,30 @@ from edge.processes.gallery import LiveGallery, load_calibration
 from edge.processes.orientation import needed_rotation
 from edge.processes.status import status
 
-_TPM2 = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
+_TPMS = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
 _UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 
 
 def examine(config: Config, config_path: Path) -> list[Finding]:
     """Check everything once, and try the broker; never raises EdgeError: a fault is a finding."""
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
-        "device": lambda: checkup.device(config),
-        "processes": lambda: checkup.processes(config),
+        "device": lambda: checkup.device(config.device.id, config.data),
+        "processes": lambda: checkup.processes(config.data),
         "switch": lambda: checkup.recognition(config),
-        "camera": lambda: look_at_camera(config),
-        "picture": lambda: _picture(config),
-        "detector": lambda: _detector(config),
-        "embedder": lambda: _embedder(config),
-        "rate": lambda: _rate(config),
-        "liveness": lambda: _liveness(config),
-        "people": lambda: _people(config),
-        "key": lambda: _key(config),
-        "outbox": lambda: _outbox(config),
-        "mqtt": lambda: _mqtt(config),
+        "camera": lambda: look_at_camera(config.camera),
+        "picture": lambda: look_at_picture(config),
+        "detector": lambda: look_at_detector(config),
+        "embedder": lambda: look_at_embedder(config),
+        "rate": lambda: look_at_rate(config.recognition, config.data),
+        "liveness": lambda: look_at_liveness(config),
+        "people": lambda: look_at_people(config),
+        "key": lambda: look_at_key(config.store),
+        "outbox": lambda: look_at_outbox(config),
+        "mqtt": lambda: look_at_mqtt(config.mqtt),
         "publisher": lambda: checkup.reported(config),
         "broker": lambda: () if _unseen(config.mqtt) else checkup.broker(config),
-        "gauge": lambda: _gauge(config),
-        "power": lambda: look_at_power(config),
+        "gauge": lambda: look_at_gauge(config.power),
+        "power": lambda: look_at_power(config.power),
     }
     findings = [Finding("ok", "config", f"{config_path} is good")]
     for subject, check in checks.items():
@@ -65,7 +65,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
     return findings
 
 
-def _picture(config: Config) -> Iterator[Finding]:
+def look_at_picture(config: Config) -> Iterator[Finding]:
     """Say whether the camera's picture lies on its side, as the running vision process has found."""
     vision = status(config)["vision"]
     rotation_deg = None if vision is None else needed_rotation(config.camera, vision["silent"], vision["embeddings"])
@@ -74,9 +74,8 @@ def _picture(config: Config) -> Iterator[Finding]:
         yield Finding("WEAK", "picture", said, f"turn the camera, or set [camera] rotation = {rotation_deg}")
 
 
-def look_at_camera(config: Config) -> Iterator[Finding]:
+def look_at_camera(camera: CameraConfig) -> Iterator[Finding]:
     """Yield what is known of the configured camera; raises SourceError or DependencyError where it cannot work."""
-    camera = config.camera
     if camera.source in FINITE:
         yield Finding("ok", "camera", f"{len(expand([Path(p) for p in camera.paths]))} files to play")
     elif camera.source == "v4l2":
@@ -105,20 +104,22 @@ def look_at_camera(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "camera", "picamera2 is there; the Raspberry Pi camera is opened when vision starts")
 
 
-def _detector(config: Config) -> Iterator[Finding]:
+def look_at_detector(config: Config) -> Iterator[Finding]:
+    """Load the face detector; raises ModelError or DependencyError."""
     build_detector(config)
     yield Finding("ok", "detector", "its file is unaltered and loads")
 
 
-def _embedder(config: Config) -> Iterator[Finding]:
+def look_at_embedder(config: Config) -> Iterator[Finding]:
+    """Load the embedder and run its golden self-test; raises ModelError or DependencyError."""
     embedder = build_embedder(config)
     backend = config.recognition.backend
     yield Finding("ok", "embedder", f"model {embedder.model[:16]} on {backend} passes its golden self-test")
 
 
-def _rate(config: Config) -> Iterator[Finding]:
-    recognition = config.recognition
-    manifest = Slots(config.data.models).manifest
+def look_at_rate(recognition: RecognitionConfig, data: DataFolder) -> Iterator[Finding]:
+    """Say whether the false match rate holds for the configured numbers of embeddings."""
+    manifest = Slots(data.models).manifest
     calibration = load_calibration(load_manifest(manifest).embedder(recognition.model), manifest.parent)
     point = calibration.at(recognition.fmr)
     stated = f"false match rate {point.fmr:g} a comparison"
@@ -136,7 +137,8 @@ def _rate(config: Config) -> Iterator[Finding]:
     )
 
 
-def _liveness(config: Config) -> Iterator[Finding]:
+def look_at_liveness(config: Config) -> Iterator[Finding]:
+    """Say whether pictures of people are recognised as such, and how often live faces are refused."""
     chosen = config.liveness
     if chosen.mode == "off":
         said = "off: a photograph of an enrolled person counts as the person"
@@ -161,7 +163,8 @@ def _liveness(config: Config) -> Iterator[Finding]:
     yield Finding("ok", "liveness", said)
 
 
-def _people(config: Config) -> Iterator[Finding]:
+def look_at_people(config: Config) -> Iterator[Finding]:
+    """Say how many people are enrolled, and who must be enrolled again."""
     try:
         gallery = LiveGallery(config)
     except NoCredentialError:
@@ -186,23 +189,25 @@ def _people(config: Config) -> Iterator[Finding]:
         )
 
 
-def _key(config: Config) -> Iterator[Finding]:
-    kept = strength(config.store.key, tpm2=_TPM2.is_dir() and any(_TPM2.iterdir()))
+def look_at_key(store: StoreConfig, tpms: Path = _TPMS) -> Iterator[Finding]:
+    """Say how well the store key is kept. `tpms`: a folder with an entry for each TPM 2."""
+    kept = strength(store.key, tpm2=tpms.is_dir() and any(tpms.iterdir()))
     yield Finding("WEAK" if kept.level == "WEAK" else "ok", "key", kept.reason, kept.remedy)
 
 
-def _outbox(config: Config) -> Iterator[Finding]:
+def look_at_outbox(config: Config) -> Iterator[Finding]:
+    """Say how many events wait, and how many were dropped."""
     if not config.data.outbox.exists():
         yield Finding("ok", "outbox", "will be made at the first start")
         return
-    with closing(Outbox.of(config)) as outbox:
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         counts = outbox.counts()
     level: Level = "WEAK" if counts.dropped or counts.damaged_files else "ok"
     yield Finding(level, "outbox", f"{counts.depth} events wait, {counts.dropped} were dropped")
 
 
-def _mqtt(config: Config) -> Iterator[Finding]:
-    mqtt = config.mqtt
+def look_at_mqtt(mqtt: MqttConfig) -> Iterator[Finding]:
+    """Check the credentials of the broker and whether events are sent in clear text; raises PublisherError."""
     unseen = _unseen(mqtt)
     credentials(msgspec.structs.replace(mqtt, password_file="") if unseen else mqtt)
     local = mqtt.host in {"localhost", "127.0.0.1", "::1"}
@@ -227,16 +232,17 @@ def _unseen(mqtt: MqttConfig) -> bool:
         return False
 
 
-def _gauge(config: Config) -> Iterator[Finding]:
-    kind, _, rest = config.power.sensor.partition(":")
+def look_at_gauge(power: PowerConfig, units: tuple[Path, ...] = _UNITS) -> Iterator[Finding]:
+    """Check that vision may open a gauge on a serial line or I2C bus. `units`: the folders of systemd's units."""
+    kind, _, rest = power.sensor.partition(":")
     if kind not in {"serial", "i2c"}:
         return
     path, group = (rest, "dialout") if kind == "serial" else (f"/dev/i2c-{rest.partition(':')[0]}", "i2c")
     allowed = {"serial": "DeviceAllow=char-tty", "i2c": "DeviceAllow=char-i2c"}[kind]
-    drop_ins = [drop_in for folder in _UNITS for drop_in in folder.glob("edge-vision.service.d/*.conf")]
+    drop_ins = [drop_in for folder in units for drop_in in folder.glob("edge-vision.service.d/*.conf")]
     if not os.access(path, os.R_OK | os.W_OK):
         yield Finding("FAIL", "gauge", f"{path} cannot be opened", f"check the cable and the group '{group}'")
-    elif (_UNITS[-1] / "edge-vision.service").exists() and not any(allowed in d.read_text("utf-8") for d in drop_ins):
+    elif (units[-1] / "edge-vision.service").exists() and not any(allowed in d.read_text("utf-8") for d in drop_ins):
         said = f"{path} is there, but edge-vision.service may not open it"
         yield Finding(
             "FAIL", "gauge", said, f"install the drop-in edge-gauge-{kind}.conf: docs/install.md has the command"
@@ -245,12 +251,11 @@ def _gauge(config: Config) -> Iterator[Finding]:
         yield Finding("ok", "gauge", f"{path} is there")
 
 
-def look_at_power(config: Config) -> Iterator[Finding]:
+def look_at_power(power: PowerConfig) -> Iterator[Finding]:
     """Yield which zone tells of the heat, what is odd about batteries, and whether the wanted run time is followed.
 
     A gauge on a serial line belongs to vision while that runs: its state says the same, by `edge-daemon status`.
     """
-    power = config.power
     serial = power.sensor.startswith("serial:")
     sensors = open_sensors(msgspec.structs.replace(power, sensor="none") if serial else power)
     with closing(sensors):

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from edge import files
-from edge.config import DEFAULT_ID, Config
+from edge.config import DEFAULT_ID, Config, DataFolder
 from edge.errors import ConfigError, EdgeError
 
 _log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ class SecondInstanceError(EdgeError):
     """Another process does this work on this folder."""
 
 
-def folder_of(config: Config, process: Process) -> Path:
+def folder_of(data: DataFolder, process: Process) -> Path:
     """Return the folder that a process locks."""
-    return config.data.path if process == "vision" else config.data.outbox.parent
+    return data.path if process == "vision" else data.outbox.parent
 
 
 @contextmanager
@@ -45,8 +45,8 @@ def sole(config: Config, process: Process) -> Iterator[Config]:
 
     Raises SecondInstanceError that names the other process, and ConfigError where the folder cannot be made.
     """
-    folder = folder_of(config, process)
-    make_folder(config, folder)
+    folder = folder_of(config.data, process)
+    make_folder(config.data, folder)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(fd, folder, process)
@@ -55,18 +55,18 @@ def sole(config: Config, process: Process) -> Iterator[Config]:
         os.close(fd)
 
 
-def refuse_second(config: Config) -> None:
+def refuse_second(data: DataFolder) -> None:
     """Raise what `sole` would raise, before anything is started."""
-    make_folder(config, config.data.path)
+    make_folder(data, data.path)
     for process in ("vision", "publisher"):
-        if running(config, process):
-            raise _second(folder_of(config, process), process)
+        if running(data, process):
+            raise _second(folder_of(data, process), process)
 
 
-def running(config: Config, process: Process) -> bool:
+def running(data: DataFolder, process: Process) -> bool:
     """Whether a process of this kind runs on the data folder."""
     try:
-        fd = os.open(folder_of(config, process), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(folder_of(data, process), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -80,14 +80,14 @@ def running(config: Config, process: Process) -> bool:
     return False
 
 
-def make_folder(config: Config, folder: Path) -> None:
+def make_folder(data: DataFolder, folder: Path) -> None:
     """Make a data folder where there is none; raises ConfigError that names the key to set."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.X_OK):
             raise PermissionError(0, "this user may not read it")
     except OSError as e:
-        what = f"[device] data_dir = '{config.data.path}': {folder} cannot be used: {e.strerror}"
+        what = f"[device] data_dir = '{data.path}': {folder} cannot be used: {e.strerror}"
         raise ConfigError(what, "set data_dir to a folder of yours, or run as the user whose folder it is") from None
 
 

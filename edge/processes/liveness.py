@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge import stages
-from edge.config import Config
+from edge.config import Config, LivenessConfig
 from edge.errors import DependencyError, ModelError
 from edge.models.manifest import MANIFEST, LivenessEntry, load_manifest
 from edge.models.slots import Slots
@@ -31,11 +31,11 @@ def in_words(live: bool | None) -> str:
     return {True: "live", False: "a picture, not live", None: "live or a picture: unknown"}[live]
 
 
-def denied(config: Config) -> frozenset[bool | None]:
+def denied(liveness: LivenessConfig) -> frozenset[bool | None]:
     """Return with which answers of the stage an encounter gives no event."""
-    if config.liveness.mode != "deny":
+    if liveness.mode != "deny":
         return frozenset()
-    return frozenset({False, None}) if config.liveness.deny_unknown else frozenset({False})
+    return frozenset({False, None}) if liveness.deny_unknown else frozenset({False})
 
 
 def open_stage(config: Config) -> Opened:

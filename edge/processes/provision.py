@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.clock import now_s
-from edge.config import Config
+from edge.config import Config, DataFolder
 from edge.errors import ProvisionError
 from edge.health import Notifier
 from edge.provision.device.arming import Arming, load_or_make_code
@@ -31,21 +31,21 @@ _RETRY_S = 2.0
 _REOPEN_S = 0.5  # after the cable went: what took it away, a gadget that is unbound, waits until nobody has it open
 
 
-def arming_of(config: Config) -> Arming:
+def arming_of(data: DataFolder) -> Arming:
     """Return the counter of guesses of this device."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return Arming(config.data.provision, boot, now_s)
+    return Arming(data.provision, boot, now_s)
 
 
 def arm(config: Config, minutes: float | None = None) -> tuple[str, float]:
     """Allow one guess; return the device's code, and the seconds to wait first (0: armed)."""
     code = load_or_make_code(config.data.provision)
-    return code, arming_of(config).arm(config.provision.armed_minutes if minutes is None else minutes)
+    return code, arming_of(config.data).arm(config.provision.armed_minutes if minutes is None else minutes)
 
 
 def run(config: Config, config_path: Path, stop: threading.Event, notifier: Notifier, pty: Path | None = None) -> int:
     """Serve until a stop is requested. On a real port, also end when arming expires."""
-    arming = arming_of(config)
+    arming = arming_of(config.data)
     if arming.is_new:
         arm(config)  # a new device, on a workbench: elsewhere edge-arm.service has done it
     code = load_or_make_code(config.data.provision)

@@ -37,7 +37,7 @@ def _open(config: Config, stop: threading.Event, notifier: Notifier, stack: Exit
         try:
             with ExitStack() as attempt:
                 named = attempt.enter_context(instance.sole(config, "publisher"))
-                outbox = attempt.enter_context(closing(Outbox.of(named)))
+                outbox = attempt.enter_context(closing(Outbox.of(named.data, named.outbox)))
                 stack.enter_context(attempt.pop_all())
                 return named, outbox
         except (OutboxError, ConfigError) as e:

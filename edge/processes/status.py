@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge.config import Config
+from edge.config import Config, DataFolder
 from edge.events.messages import PublisherState, decode_state
 from edge.events.outbox import Outbox
 from edge.power.wish import WORDS
@@ -39,11 +39,11 @@ def status(config: Config) -> dict[str, Any]:
     """
     if not config.data.outbox.exists():
         nothing = dict.fromkeys(("vision", "publisher", "problem", "outbox"))
-        return {"device": config.device.id, **nothing, "processes": _processes(config, None)}
-    with closing(Outbox.of(config)) as outbox:
+        return {"device": config.device.id, **nothing, "processes": _processes(config.data, None)}
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         vision, counts = outbox.get_state(), outbox.counts()
         publisher, problem = outbox.get_report("publisher"), outbox.get_report("problem")
-        processes = _processes(config, outbox)
+        processes = _processes(config.data, outbox)
     return {
         "device": config.device.id,
         "processes": processes,
@@ -54,12 +54,10 @@ def status(config: Config) -> dict[str, Any]:
     }
 
 
-def _processes(config: Config, outbox: Outbox | None) -> dict[str, Any]:
+def _processes(data: DataFolder, outbox: Outbox | None) -> dict[str, Any]:
     """Return which processes run now, and when each last wrote a report (Unix time, s)."""
     names: tuple[Process, ...] = ("vision", "publisher")
-    return {
-        name: {"running": running(config, name), "said_s": outbox.said_s(name) if outbox else None} for name in names
-    }
+    return {name: {"running": running(data, name), "said_s": outbox.said_s(name) if outbox else None} for name in names}
 
 
 def as_text(report: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ def recognition(config: Config, wish: bool | None) -> bool:
     """Store a wish, where there is one; returns what holds now. Vision follows within a second. Raises OutboxError."""
     if wish is None and not config.data.outbox.exists():
         return True
-    with closing(Outbox.of(config)) as outbox:
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         if wish is not None:
             outbox.put_setting("recognition", wish)
         return outbox.settings().recognition

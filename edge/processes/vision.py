@@ -10,7 +10,7 @@ import cv2
 
 from edge.cameras.camera import FINITE
 from edge.clock import now_s
-from edge.config import Config
+from edge.config import Config, DataFolder
 from edge.errors import ConfigError, EdgeError, ModelError, StoreError, StoreKeyError
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
@@ -70,7 +70,7 @@ def _run(
     feed = Feed(config.camera, stop, vision.wants_frames)
     try:
         vision.report("starting")
-        with ControlServer(config.data.control_socket, _provisioning(config)) as control:
+        with ControlServer(config.data.control_socket, _provisioning(config.data)) as control:
             notifier.ready("recognising")
             for frame in feed.frames():
                 vision.step(frame)
@@ -90,10 +90,10 @@ def _run(
     return 1 if feed.damaged else 0
 
 
-def _provisioning(config: Config) -> tuple[int, ...]:
+def _provisioning(data: DataFolder) -> tuple[int, ...]:
     """Return the user of the process at the cable: it owns the folder that only it writes."""
     try:
-        return (config.data.provision.stat().st_uid,)
+        return (data.provision.stat().st_uid,)
     except OSError:
         return ()
 

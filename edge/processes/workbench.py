@@ -34,7 +34,7 @@ def run(config: Config, config_path: Path, stop: threading.Event) -> int:
     Returns the exit code of the process that failed, that of vision after a finite source, or 0. Raises
     SecondInstanceError where another daemon runs on this data folder.
     """
-    instance.refuse_second(config)
+    instance.refuse_second(config.data)
     processes = {name: _start(name, config_path) for name in ("publish", "vision")}
     try:
         while not stop.wait(_POLL_S):
@@ -68,7 +68,7 @@ def _die_with_parent() -> None:
 def _await_empty(config: Config, publisher: subprocess.Popen[bytes], stop: threading.Event) -> None:
     """Give the publisher time to send what is left; it stays in the outbox if the broker is away."""
     try:
-        with closing(Outbox.of(config)) as outbox:
+        with closing(Outbox.of(config.data, config.outbox)) as outbox:
             began_s = time.monotonic()
             while (depth := outbox.counts().depth) and publisher.poll() is None:
                 if time.monotonic() - began_s > (_LAST_WORDS_S if stop.is_set() else _DRAIN_S):

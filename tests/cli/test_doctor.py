@@ -9,10 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import msgspec
 import pytest
 
-from edge.config import CameraConfig, Config
+from edge.config import CameraConfig, DataFolder, MqttConfig, PowerConfig, RecognitionConfig, StoreConfig
 from edge.errors import EdgeError, SourceError
 from edge.identity.keys import load_or_create_key
 from edge.identity.store import Store
@@ -137,29 +136,27 @@ def test_camera_without_files_is_a_fault(bench: Bench) -> None:
     assert f"{missing}: no such file" in findings(bench, 1)["camera"]["said"]
 
 
-def one(check: Callable[[Config], Iterator[Finding]], **sections: Any) -> Finding:
+def one(check: Callable[..., Iterator[Finding]], *given: Any) -> Finding:
     """Return the finding of one check; an error becomes a finding, as in `examine`."""
     try:
-        (finding,) = check(msgspec.convert(sections, Config))
+        (finding,) = check(*given)
     except EdgeError as e:
         return Finding("FAIL", "", e.what, e.remedy)
     return finding
 
 
 def test_a_camera_that_no_software_here_can_open_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = one(doctor.look_at_camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"})
+    found = one(doctor.look_at_camera, CameraConfig(source="gstreamer", pipeline="videotestsrc ! appsink"))
     assert (found.level, "built with GStreamer" in found.said) == ("FAIL", True)
     monkeypatch.setattr(doctor, "need_gstreamer", lambda: None)
-    assert (
-        one(doctor.look_at_camera, camera={"source": "gstreamer", "pipeline": "videotestsrc ! appsink"}).level == "ok"
-    )
-    found = one(doctor.look_at_camera, camera={"source": "gstreamer"})
+    assert one(doctor.look_at_camera, CameraConfig(source="gstreamer", pipeline="videotestsrc ! appsink")).level == "ok"
+    found = one(doctor.look_at_camera, CameraConfig(source="gstreamer"))
     assert (found.level, "[camera] pipeline" in found.remedy) == ("FAIL", True)
     monkeypatch.setitem(sys.modules, "picamera2", None)
-    found = one(doctor.look_at_camera, camera={"source": "picamera2"})
+    found = one(doctor.look_at_camera, CameraConfig(source="picamera2"))
     assert (found.level, "python3-picamera2" in found.remedy) == ("FAIL", True)
     monkeypatch.setitem(sys.modules, "picamera2", ModuleType("picamera2"))
-    assert one(doctor.look_at_camera, camera={"source": "picamera2"}).level == "ok"
+    assert one(doctor.look_at_camera, CameraConfig(source="picamera2")).level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -177,15 +174,16 @@ def test_a_password_is_judged_as_the_publisher_does(
     password = tmp_path / "password"
     password.write_text("secret", encoding="utf-8")
     password.chmod(mode)
-    found = one(doctor._mqtt, mqtt={"username": username, "password_file": str(password)})
+    found = one(doctor.look_at_mqtt, MqttConfig(username=username, password_file=str(password)))
     assert (found.level, said in found.said) == (level, True)
 
 
 @pytest.mark.parametrize("key", ["ca_file", "cert_file"])
 def test_a_missing_tls_file_is_a_fault(tmp_path: Path, key: str) -> None:
-    found = one(doctor._mqtt, mqtt={"host": "broker.lan", "tls": True, key: str(tmp_path / "missing.pem")})
+    named: dict[str, Any] = {key: str(tmp_path / "missing.pem")}
+    found = one(doctor.look_at_mqtt, MqttConfig(host="broker.lan", tls=True, **named))
     assert (found.level, "missing.pem" in found.said) == ("FAIL", True)
-    found = one(doctor._mqtt, mqtt={"host": "broker.lan", key: str(tmp_path / "missing.pem")})
+    found = one(doctor.look_at_mqtt, MqttConfig(host="broker.lan", **named))
     assert (found.level, "tls is false" in found.said) == ("FAIL", True)
 
 
@@ -203,52 +201,54 @@ def test_a_credential_that_only_the_service_gets_is_no_fault(man_bench: Bench, c
         assert found[subject]["level"] == "WEAK"
         assert "not looked at from here" in found[subject]["said"]
         assert remedy in found[subject]["remedy"]
-    assert one(doctor._mqtt, mqtt={"password_file": handed}).level == "FAIL"  # with any content
+    assert one(doctor.look_at_mqtt, MqttConfig(password_file=handed)).level == "FAIL"  # with any content
 
 
-def test_a_credential_without_a_tpm_is_weak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_without_a_tpm_is_weak(tmp_path: Path) -> None:
     (tmp_path / "with" / "tpmrm0").mkdir(parents=True)
     (tmp_path / "without").mkdir()
     for sealed, level in ((tmp_path / "none", "WEAK"), (tmp_path / "without", "WEAK"), (tmp_path / "with", "ok")):
-        monkeypatch.setattr(doctor, "_TPM2", sealed)
-        found = one(doctor._key, store={"key": "credential:edge-store-key"})
+        found = one(doctor.look_at_key, StoreConfig(key="credential:edge-store-key"), sealed)
         assert (found.level, "TPM2" in found.said) == (level, True)
 
 
-def test_numbers_of_embeddings_outside_the_calibration_are_weak() -> None:
-    assert one(doctor._rate, recognition={"min_embeddings": 4, "max_embeddings": 6}).level == "ok"
+def test_numbers_of_embeddings_outside_the_calibration_are_weak(tmp_path: Path) -> None:
+    def found(least: int, most: int) -> Finding:
+        recognition = RecognitionConfig(min_embeddings=least, max_embeddings=most)
+        return one(doctor.look_at_rate, recognition, DataFolder(tmp_path))
+
+    assert found(4, 6).level == "ok"
     for least, most in ((1, 8), (3, 40)):
-        found = one(doctor._rate, recognition={"min_embeddings": least, "max_embeddings": most})
-        assert found.level == "WEAK"
-        assert f"on 3 to 8 embeddings, here they are made on {least} to {most}" in found.said
-        assert "within 3 to 8" in found.remedy
+        weak = found(least, most)
+        assert weak.level == "WEAK"
+        assert f"on 3 to 8 embeddings, here they are made on {least} to {most}" in weak.said
+        assert "within 3 to 8" in weak.remedy
 
 
-def test_a_gauge_that_the_service_may_not_open_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gauge_that_the_service_may_not_open_is_a_fault(tmp_path: Path) -> None:
     port = tmp_path / "tty"
-    sensor = {"sensor": f"serial:{port}"}
-    monkeypatch.setattr(doctor, "_UNITS", (tmp_path / "etc", tmp_path / "usr"))
-    found = one(doctor._gauge, power=sensor)
+    gauge, units = PowerConfig(sensor=f"serial:{port}"), (tmp_path / "etc", tmp_path / "usr")
+    found = one(doctor.look_at_gauge, gauge, units)
     assert (found.level, "cannot be opened" in found.said, "dialout" in found.remedy) == ("FAIL", True, True)
     port.touch()
-    assert one(doctor._gauge, power=sensor).level == "ok"  # a workbench has no unit
+    assert one(doctor.look_at_gauge, gauge, units).level == "ok"  # a workbench has no unit
     (tmp_path / "usr").mkdir()
     (tmp_path / "usr/edge-vision.service").touch()
     drop_in = tmp_path / "etc/edge-vision.service.d/gauge.conf"
     drop_in.parent.mkdir(parents=True)
     for name, level in (("edge-gauge-i2c", "FAIL"), ("edge-gauge-serial", "ok")):
         drop_in.write_bytes((SYSTEMD / f"{name}.conf").read_bytes())
-        found = one(doctor._gauge, power=sensor)
+        found = one(doctor.look_at_gauge, gauge, units)
         assert found.level == level
         assert ("edge-gauge-serial.conf" in found.remedy) == (level == "FAIL")
-    assert list(doctor._gauge(msgspec.convert({"power": {"sensor": "auto"}}, Config))) == []
+    assert list(doctor.look_at_gauge(PowerConfig(sensor="auto"))) == []
 
 
 def test_a_network_camera_is_opened_and_its_login_is_not_shown() -> None:
     with Stream(video("carphone", 5)) as stream:
         camera = CameraConfig(source="mjpeg", url=stream.url.replace("://", "://anna:s3cret@"))
-        (found,) = doctor.look_at_camera(Config(camera=camera))
+        (found,) = doctor.look_at_camera(camera)
     assert (found.level, "176×144 frames" in found.said) == ("WEAK", True)
     assert "s3cret" not in found.as_text()
     with pytest.raises(SourceError, match="Connection refused"):
-        list(doctor.look_at_camera(Config(camera=camera)))
+        list(doctor.look_at_camera(camera))

@@ -48,7 +48,7 @@ def test_status_after_a_run_counts_what_was_seen(man_bench: Bench, clips: Clips)
 
 @pytest.mark.parametrize("report", [b"{", b"\xff", b'{"link": 1}', b"[]"])
 def test_a_damaged_report_is_an_error_with_a_message(bench: Bench, report: bytes) -> None:
-    with closing(Outbox.of(bench.settings)) as outbox:
+    with closing(Outbox.of(bench.settings.data, bench.settings.outbox)) as outbox:
         outbox.put_report("publisher", report)
         outbox.put_report("problem", b"\xff")
     answer = bench.call("status")

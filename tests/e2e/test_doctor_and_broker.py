@@ -98,11 +98,11 @@ def test_recognition_that_was_switched_off_is_named_with_the_remedy(bench: Bench
 
 def test_a_default_id_is_weak(tmp_path: Path) -> None:
     settings = Config()
-    assert next(iter(checkup.device(settings))).level == "ok"
+    assert next(iter(checkup.device(settings.device.id, settings.data))).level == "ok"
     settings = parse(f"[device]\ndata_dir = {json.dumps(str(tmp_path))}", "edge.toml")
     settings.data.outbox.parent.mkdir()
     settings.data.outbox.touch()
-    (found,) = checkup.device(settings)
+    (found,) = checkup.device(settings.device.id, settings.data)
     assert (found.level, "set [device] id" in found.remedy) == ("WEAK", True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.config import Config
+from edge.config import MqttConfig
 from edge.events.attempts import Attempts, Retry
 from edge.events.flow import Backoff
 from edge.events.link import LinkError
@@ -12,7 +12,7 @@ from edge.events.refusals import ADVICE, TAKEN_OVER, advice
 
 
 def attempts() -> Attempts:
-    return Attempts(Config(), "edge-door", Backoff())
+    return Attempts(MqttConfig(), "edge-door", Backoff())
 
 
 def closed() -> LinkError:

@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> Config:
 @pytest.fixture
 def outbox(settings: Config) -> Iterator[Outbox]:
     """The publisher's end of an outbox with waiting events; it stays open."""
-    with contextlib.closing(Outbox.of(settings)) as outbox:
+    with contextlib.closing(Outbox.of(settings.data, settings.outbox)) as outbox:
         for seq in range(1, 101):
             outbox.append(match(seq, name=NAME), moment())
         yield outbox

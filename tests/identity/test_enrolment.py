@@ -171,10 +171,12 @@ def stages() -> Stages:
     detector = build_detector(CONFIG)
     return Stages(
         detector=detector,
-        orientation=Orientation(detector, build_face_gate(CONFIG), refiner, build_quality_gate(CONFIG)),
-        face_gate=build_face_gate(CONFIG),
+        orientation=Orientation(
+            detector, build_face_gate(CONFIG.detector), refiner, build_quality_gate(CONFIG.quality)
+        ),
+        face_gate=build_face_gate(CONFIG.detector),
         refiner=refiner,
-        quality_gate=build_quality_gate(CONFIG),
+        quality_gate=build_quality_gate(CONFIG.quality),
         aligner=build_aligner(embedder),
         embedder=embedder,
         hints=HINTS,

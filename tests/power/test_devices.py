@@ -163,7 +163,7 @@ def test_doctor_names_the_zone_that_decides_and_a_wrong_number_of_cells(
     files(tmp_path, "class/hwmon/hwmon0", **MONITOR, in1_input="7600")
     sources: list[Source] = [ThermalZones(tmp_path), KernelBattery(tmp_path), HwmonMonitor(1, tmp_path)]
     monkeypatch.setattr(doctor, "open_sensors", lambda _: Sensors(sources))
-    found = [(finding.level, finding.said) for finding in doctor.look_at_power(config.parse("", "test"))]
+    found = [(finding.level, finding.said) for finding in doctor.look_at_power(config.PowerConfig())]
     assert ("ok", "heat: the hottest of: cpu-thermal; left out: PMIC-Die (not the processor's, 100 °C)") in found
     assert any(level == "WEAK" and "7.60 V" in said for level, said in found)
     assert found[-1] == ("WEAK", "run_time 12h: not followed: the voltage that is read is not that of the cells")

@@ -43,6 +43,6 @@ def test_there_are_no_more_looks_than_frames() -> None:
 
 def test_a_still_scene_is_looked_at_as_often_as_the_floor_promises() -> None:
     config = configuration.parse("[power]\nfloor_look_s = 4.0\n", "test")
-    schedule = build_schedule(config, Rates(10.0, 10.0, 5.0))
+    schedule = build_schedule(config.power, Rates(10.0, 10.0, 5.0))
     looks_s = [i / 10 for i in range(200) if schedule.due(STILL, False, i / 10)]
     assert looks_s == pytest.approx([0.0, 4.0, 8.0, 12.0, 16.0])

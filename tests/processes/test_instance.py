@@ -41,7 +41,7 @@ def test_a_second_process_on_a_folder_is_refused_and_the_first_is_named(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"held\n"
-        assert instance.running(bench.settings, process)
+        assert instance.running(bench.settings.data, process)
         refused = pytest.raises(SecondInstanceError, match=rf"runs on this folder \(process {first.pid}\)")
         with refused, instance.sole(bench.settings, process):
             pass
@@ -49,9 +49,9 @@ def test_a_second_process_on_a_folder_is_refused_and_the_first_is_named(
         assert (answer.code, f"(process {first.pid})" in answer.complaint) == (1, True)
         assert "data_dir of its own" in answer.complaint
         first.kill()
-    assert not instance.running(bench.settings, process), "a killed process leaves no lock behind"
+    assert not instance.running(bench.settings.data, process), "a killed process leaves no lock behind"
     with instance.sole(bench.settings, process):
-        assert instance.running(bench.settings, process)
+        assert instance.running(bench.settings.data, process)
 
 
 def test_vision_and_publisher_are_no_rivals(bench: Bench) -> None:

@@ -102,7 +102,7 @@ def test_a_broken_model_keeps_people_from_being_enrolled_from_the_camera_and_not
     ],
 )
 def test_the_configuration_says_what_is_denied(tmp_path: Path, mode: str, denied: frozenset[bool | None]) -> None:
-    assert liveness.denied(settings(tmp_path, mode)) == denied
+    assert liveness.denied(settings(tmp_path, mode).liveness) == denied
 
 
 def test_a_rate_that_was_not_measured_is_refused(tmp_path: Path) -> None:

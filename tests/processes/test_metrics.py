@@ -53,7 +53,7 @@ def settings(tmp_path: Path) -> Config:
         budget_w=1.25,
         pictures=2,
     )
-    with closing(Outbox.of(made)) as outbox:
+    with closing(Outbox.of(made.data, made.outbox)) as outbox:
         outbox.put_state(vision)
         outbox.put_report("publisher", encode_state(publisher))
     return made
@@ -92,7 +92,7 @@ def test_the_state_is_said_in_the_text_format(settings: Config) -> None:
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     made = configured(tmp_path, 1883)
     assert "edge_battery_percent" not in metrics.render(status.status(made)), "nothing has run"
-    with closing(Outbox.of(made)) as outbox:
+    with closing(Outbox.of(made.data, made.outbox)) as outbox:
         outbox.put_state(msgspec.structs.replace(vision_state(), battery_percent=None))
     text = metrics.render(status.status(made))
     assert "edge_battery_percent" not in text

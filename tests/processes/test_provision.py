@@ -48,15 +48,15 @@ def test_the_first_start_arms_itself_and_a_later_one_does_not(bench: Bench) -> N
     stop = threading.Event()
     stop.set()
     assert provision.run(config, bench.path, stop, Notifier()) == 0
-    assert provision.arming_of(config).left_s() > 0
-    provision.arming_of(config).disarm()
+    assert provision.arming_of(config.data).left_s() > 0
+    provision.arming_of(config.data).disarm()
     assert provision.run(config, bench.path, stop, Notifier()) == 0
-    assert provision.arming_of(config).left_s() == 0
+    assert provision.arming_of(config.data).left_s() == 0
 
 
 def test_unarmed_the_process_ends_so_that_its_unit_takes_the_gadget_away(bench: Bench) -> None:
     provision.arm(bench.settings)
-    provision.arming_of(bench.settings).disarm()
+    provision.arming_of(bench.settings.data).disarm()
     assert bench.call("provision").code == 0
 
 

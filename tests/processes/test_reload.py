@@ -190,9 +190,9 @@ def test_nobody_who_was_met_before_a_reset_is_told_of_after_it(man_bench: Bench,
     began_s = now_s()
     for i, path in enumerate(sorted(clips.man_early.iterdir())):
         made.step(Frame(read_image(path), began_s + i / 15, i))
-    with closing(Outbox.of(config)) as outbox:
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         assert [row.event.event_type for row in outbox.pending(10)] == ["match"]
     assert made.answer(Forget()) == Done()
     made.finish()
-    with closing(Outbox.of(config)) as outbox:
+    with closing(Outbox.of(config.data, config.outbox)) as outbox:
         assert outbox.pending(10) == []

@@ -244,7 +244,7 @@ def test_a_factory_reset_needs_the_name_and_leaves_nothing_of_anybody(table: OnT
     table.must(messages.MakeCsr(), Csr)
     assert "not this device's name" in refusal(table, messages.FactoryReset(name="other"))
     assert table.must(messages.Info(), DeviceInfo).people == 1
-    with closing(Outbox.of(table.config)) as outbox:
+    with closing(Outbox.of(table.config.data, table.config.outbox)) as outbox:
         outbox.append(match(), moment())
         table.must(messages.FactoryReset(name="glasses"), Done)
         assert outbox.counts().depth == 0  # the last owner's events are not for the next one's broker

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.config import Config
+from edge.config import Config, QualityConfig
 from edge.errors import ModelError
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest, load_verified, read_verified
@@ -72,7 +72,7 @@ def test_what_shows_no_face_is_not_trusted(refiner: LandmarkRefiner) -> None:
 def test_a_roll_beyond_what_can_be_aligned_is_a_reason_and_no_stranger(refiner: LandmarkRefiner, roll: int) -> None:
     frame, truth = tilted(100, roll)
     face = refiner.refine(frame, found_by_hand(truth, 100))
-    refused = build_quality_gate(Config()).assess(frame, face).refused
+    refused = build_quality_gate(QualityConfig()).assess(frame, face).refused
     assert {"tilted", "misaligned"} & set(refused)
 
 
@@ -133,7 +133,7 @@ def test_a_file_that_is_another_network_is_refused() -> None:
 def test_a_face_that_is_not_trusted_is_misaligned_and_ranks_last(refiner: LandmarkRefiner) -> None:
     frame, truth = tilted(100, 0)
     face = refiner.refine(frame, found_by_hand(truth, 100))
-    gate = build_quality_gate(Config())
+    gate = build_quality_gate(QualityConfig())
     assert gate.assess(frame, face).fit
     doubted = gate.assess(frame, replace(face, trust=0.2))
     assert doubted.refused == ("misaligned",)

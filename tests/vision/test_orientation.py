@@ -69,7 +69,7 @@ class CountingDetector:
 
 def test_turned_looks_cost_at_most_one_look_in_twenty() -> None:
     detector, config = CountingDetector(), Config()
-    gates = build_face_gate(config), build_refiner(config), build_quality_gate(config)
+    gates = build_face_gate(config.detector), build_refiner(config), build_quality_gate(config.quality)
     orientation = Orientation(detector, *gates)
     for i in range(600):
         assert orientation.explain(Frame(woman(), i / 10, i), NO_FACE) == NO_FACE
@@ -79,7 +79,7 @@ def test_turned_looks_cost_at_most_one_look_in_twenty() -> None:
 @pytest.mark.parametrize("reasons", [(), ("too dark",), ("turned away", "too blurred")])
 def test_other_reasons_need_no_turned_look(reasons: tuple[str, ...]) -> None:
     config = Config()
-    gates = build_face_gate(config), build_refiner(config), build_quality_gate(config)
+    gates = build_face_gate(config.detector), build_refiner(config), build_quality_gate(config.quality)
     detector = CountingDetector()
     assert Orientation(detector, *gates).explain(Frame(woman(), 0.0, 0, still=True), reasons) == reasons
     assert detector.looks == 0

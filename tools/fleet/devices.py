@@ -160,14 +160,15 @@ def _know_types() -> None:
 
 def _one(settings: Config, stop: threading.Event) -> None:
     stop.wait(random.uniform(0.0, 2.0))  # noqa: S311 - they are not switched on in one instant
-    with contextlib.closing(Outbox.of(settings)) as outbox:
+    with contextlib.closing(Outbox.of(settings.data, settings.outbox)) as outbox:
         Publisher(settings, outbox).run(stop)
 
 
 def depths(fleet: Fleet, folder: Path) -> Iterator[int]:
     """Yield the number of waiting events of each device."""
     for device in range(fleet.devices):
-        with contextlib.closing(Outbox.of(configured(fleet, folder, device))) as outbox:
+        settings = configured(fleet, folder, device)
+        with contextlib.closing(Outbox.of(settings.data, settings.outbox)) as outbox:
             yield outbox.counts().depth
 
 

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from edge import files
-from edge.config import Config
+from edge.config import Config, DataFolder
 from edge.errors import EdgeError, StoreError, StoreKeyError
 from edge.events.outbox import Outbox
 from edge.identity.keys import load_key
@@ -24,7 +24,7 @@ _WITHOUT_KEY = bytes(_SEAL_BYTES)  # the mark of a reset that finds no key
 
 def finish_forgetting(config: Config) -> None:
     """Go on with a reset that was cut off, by a power cut say; what fails again is logged, and waits for the next."""
-    mark = _mark_of(config)
+    mark = _mark_of(config.data)
     if not os.path.lexists(mark):
         return
     if not _is_ours(mark, config):
@@ -41,7 +41,7 @@ def finish_forgetting(config: Config) -> None:
 
 def forget_everything(config: Config) -> None:
     """Destroy people, events and model updates; EdgeError where something stays. Each step can be done again."""
-    mark = _mark_of(config)
+    mark = _mark_of(config.data)
     with suppress(OSError):  # a full disk: a reset that cannot be finished later is better than none
         if not _is_ours(mark, config):
             files.replace(mark, _seal(config) or _WITHOUT_KEY)
@@ -83,13 +83,13 @@ def _seal(config: Config) -> bytes | None:
     return key.derive("factory reset", b"mark")
 
 
-def _mark_of(config: Config) -> Path:
+def _mark_of(data: DataFolder) -> Path:
     """Return the file that stands while a reset is under way."""
-    return config.data.path / "resetting"
+    return data.path / "resetting"
 
 
 def _forget_events(config: Config) -> None:
     """Empty the outbox: what waits for the last owner's broker is not for the next one's, nor is who was met when."""
     if config.data.outbox.parent.exists():
-        with closing(Outbox.of(config)) as outbox:
+        with closing(Outbox.of(config.data, config.outbox)) as outbox:
             outbox.forget_all()

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from edge import config as configuration
 from edge import files
-from edge.config import Config, MqttConfig
+from edge.config import Config, DataFolder, MqttConfig
 from edge.errors import ConfigError, ProvisionError
 
 _MAX_FILE_BYTES = 1 << 16
@@ -50,11 +50,11 @@ class OwnerSettings:
     def change(self, section: str, values: Mapping[str, Any]) -> None:
         """Set keys of one section, durably; raises ConfigError where a value may not be, and then nothing changes."""
         config = self.current()
-        table = tomllib.loads(self._text(config))
+        table = tomllib.loads(self._text(config.data))
         table.setdefault(section, {}).update(values)
         text = _toml(table)
         configuration.overlay(config, text, str(config.data.settings_file))
-        self._write(config, config.data.settings_file.name, text.encode())
+        self._write(config.data, config.data.settings_file.name, text.encode())
 
     def set_broker(self, values: Mapping[str, Any], password: str | None) -> None:
         """Set keys of [mqtt] and the password, empty for none, in one step; None leaves the password as it is.
@@ -74,7 +74,7 @@ class OwnerSettings:
         path = next(p for p in paths if str(p) != config.mqtt.password_file)  # beside the one in use
         try:
             if password:
-                self._write(config, path.name, password.encode())
+                self._write(config.data, path.name, password.encode())
             self.change("mqtt", {**values, "password_file": str(path) if password else ""})
         finally:
             used = self.current().mqtt.password_file
@@ -86,7 +86,9 @@ class OwnerSettings:
         """Return a request for a client certificate, PEM; makes the device's key when there is none."""
         config = self.current()
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, config.device.id)])
-        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key(config), hashes.SHA256())
+        request = (
+            x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key(config.data), hashes.SHA256())
+        )
         return request.public_bytes(serialization.Encoding.PEM).decode()
 
     def set_certificate(self, certificate: str | None, authority: str | None) -> dict[str, Any]:
@@ -98,14 +100,14 @@ class OwnerSettings:
             _parsed(authority)
             parts.append((_AUTHORITY, authority, "ca_file"))
         if certificate is not None:
-            if not _same_key(_parsed(certificate), self._key(config)):
+            if not _same_key(_parsed(certificate), self._key(config.data)):
                 raise ProvisionError(
                     "the certificate is of another key", "have the request that this device made signed: make-csr"
                 )
             parts.append((_CERTIFICATE, certificate, "cert_file"))
             chosen["key_file"] = str(config.data.settings / _KEY)
         for name, pem, key in parts:
-            self._write(config, name, pem.encode())
+            self._write(config.data, name, pem.encode())
             chosen[key] = str(config.data.settings / name)
         return chosen
 
@@ -116,21 +118,21 @@ class OwnerSettings:
             if folder.is_dir():
                 files.discard(folder / name)
 
-    def _text(self, config: Config) -> str:
+    def _text(self, data: DataFolder) -> str:
         try:
-            return files.read(config.data.settings_file, _MAX_FILE_BYTES).decode()
+            return files.read(data.settings_file, _MAX_FILE_BYTES).decode()
         except FileNotFoundError:
             return ""
 
-    def _key(self, config: Config) -> ec.EllipticCurvePrivateKey:
-        path = config.data.settings / _KEY
+    def _key(self, data: DataFolder) -> ec.EllipticCurvePrivateKey:
+        path = data.settings / _KEY
         try:
             raw = files.read(path, _MAX_FILE_BYTES)
         except FileNotFoundError:
             made = ec.generate_private_key(ec.SECP256R1())
             plain = serialization.NoEncryption()  # as safe as the medium: the file is the device's, mode 0600
             form = serialization.PrivateFormat.PKCS8
-            self._write(config, _KEY, made.private_bytes(serialization.Encoding.PEM, form, plain))
+            self._write(data, _KEY, made.private_bytes(serialization.Encoding.PEM, form, plain))
             return made
         try:
             key = serialization.load_pem_private_key(raw, None)
@@ -140,13 +142,13 @@ class OwnerSettings:
             raise ProvisionError(f"{path}: not a key of this program", "reset the device, or remove the file")
         return key
 
-    def _write(self, config: Config, name: str, content: bytes) -> None:
+    def _write(self, data: DataFolder, name: str, content: bytes) -> None:
         try:
-            config.data.settings.mkdir(mode=0o700, parents=True, exist_ok=True)
-            files.replace(config.data.settings / name, content, shared=True)  # vision and publisher read it
+            data.settings.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.replace(data.settings / name, content, shared=True)  # vision and publisher read it
         except OSError as e:
             raise ProvisionError(
-                f"{config.data.settings / name}: cannot be written: {e.strerror}", "check the medium"
+                f"{data.settings / name}: cannot be written: {e.strerror}", "check the medium"
             ) from None
 
 
