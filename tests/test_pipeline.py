@@ -15,7 +15,7 @@ from edge import config
 from edge.config import Config
 from edge.pictures import examine
 from edge.pipeline import Pipeline
-from edge.processes import people
+from edge.processes import enrolling, register
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Decision, Frame, Rates
@@ -35,7 +35,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Config:
     for i, image in enumerate(video("carphone")[MAN_ENROLLED]):
         cv2.imwrite(str(pictures / f"{i:02}.png"), image)
     made = config.parse(f'[device]\ndata_dir = "{folder}"\n[camera]\nfps = 30.0\n', "test")
-    people.add(made, "The man", [pictures], ignored=False)
+    enrolling.add(made, "The man", [pictures], ignored=False)
     return made
 
 
@@ -54,7 +54,7 @@ def kinds(decisions: list[Decision]) -> list[str]:
 @pytest.mark.parametrize("backend", ["onnxruntime", "litert"])
 def test_the_enrolled_man_gives_one_match_and_one_end(settings: Config, backend: str) -> None:
     recognition = msgspec.structs.replace(settings.recognition, backend=backend)
-    (enrolled,) = people.listing(settings)
+    (enrolled,) = register.listing(settings)
     pipeline, decisions = run(msgspec.structs.replace(settings, recognition=recognition), video("carphone")[MAN_LATER])
     assert kinds(decisions) == ["match", "end"]
     assert [d.live for d in decisions] == [True, None]
@@ -119,8 +119,8 @@ def test_two_enrolled_people_side_by_side_are_two_matches(tmp_path: Path) -> Non
         pictures.mkdir()
         for i, image in enumerate(images):
             cv2.imwrite(str(pictures / f"{i:02}.png"), image)
-        people.add(made, name, [pictures], ignored=False)
-    enrolled = {one["id"] for one in people.listing(made)}
+        enrolling.add(made, name, [pictures], ignored=False)
+    enrolled = {one["id"] for one in register.listing(made)}
     side_by_side = [
         np.hstack([cv2.resize(image, (320, 240), interpolation=cv2.INTER_CUBIC), woman[i]])
         for i, image in enumerate(man[MAN_LATER])

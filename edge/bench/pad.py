@@ -32,7 +32,7 @@ from edge.config import Config, DeviceConfig, LivenessConfig
 from edge.errors import SourceError
 from edge.identity.encounters import Encounters
 from edge.identity.enrolment import Stages
-from edge.processes import liveness, people
+from edge.processes import enrolling, liveness
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.records import AlignedFace, Embedding, Face, FaceView, Frame
@@ -236,7 +236,7 @@ def _enrol(shown: Sequence[Presentation], config: Config) -> list[str]:
     for person in sorted({one.person for one in shown if one.person and one.species == LIVE}):
         own = [one for one in shown if (one.person, one.species) == (person, LIVE)]
         if any(one.shots for one in own[::2]):
-            people.add(config, person, [one.path for one in own[::2]], ignored=False)
+            enrolling.add(config, person, [one.path for one in own[::2]], ignored=False)
             enrolled.append(person)
     return enrolled
 

@@ -26,7 +26,7 @@ from edge.config import Config
 from edge.events.backlog import Backlog, new_boot
 from edge.events.clock import moment
 from edge.pipeline import Pipeline
-from edge.processes import people
+from edge.processes import enrolling
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Decision, Frame
@@ -161,7 +161,7 @@ def enrol(config: Config, folder: Path, pictures: Sequence[scenes.Image]) -> Non
     folder.mkdir()
     for i, image in enumerate(pictures):
         cv2.imwrite(str(folder / f"{i:02}.png"), image)
-    people.add(config, "The man", [folder], ignored=False)
+    enrolling.add(config, "The man", [folder], ignored=False)
 
 
 def _write(path: Path, scene: Scene) -> Path:

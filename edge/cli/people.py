@@ -29,7 +29,7 @@ def people() -> None:
 @_JSON
 def people_list(config_path: Path, as_json: bool) -> None:
     """List who is enrolled."""
-    from edge.processes import people as process
+    from edge.processes import register as process
     from edge.processes.reports import counted
 
     found = process.listing(config.load(config_path))
@@ -83,7 +83,7 @@ def people_add(
 
     Without NAME and --to each folder in the folder is a person of its name, or a CSV file names people and pictures.
     """
-    from edge.processes import people as process
+    from edge.processes import enrolling as process
 
     if name and to:
         raise click.UsageError("give a NAME for a new person, or --to for somebody who is enrolled")
@@ -130,7 +130,7 @@ def people_update(config_path: Path, dry_run: bool, as_json: bool) -> None:
 @_JSON
 def people_remove(person: str, config_path: Path, yes: bool, as_json: bool) -> None:
     """Remove PERSON and destroy the key of that person's templates."""
-    from edge.processes import people as process
+    from edge.processes import register as process
 
     settings = config.load(config_path)
     found = process.found(settings, person)
@@ -148,7 +148,7 @@ def people_remove(person: str, config_path: Path, yes: bool, as_json: bool) -> N
 @_JSON
 def people_rename(person: str, name: str, config_path: Path, as_json: bool) -> None:
     """Give PERSON another NAME."""
-    from edge.processes import people as process
+    from edge.processes import register as process
 
     renamed = process.rename(config.load(config_path), person, name)
     _show({"person": renamed.id, "name": renamed.name}, f"{renamed.id} is now called {renamed.name}", as_json=as_json)
@@ -161,7 +161,7 @@ def people_rename(person: str, name: str, config_path: Path, as_json: bool) -> N
 @_JSON
 def people_ignore(person: str, config_path: Path, off: bool, as_json: bool) -> None:
     """Put PERSON on the ignore list: neither matched nor reported."""
-    from edge.processes import people as process
+    from edge.processes import register as process
 
     changed = process.set_ignored(config.load(config_path), person, ignored=not off)
     text = f"{changed.name} ({changed.id}) is {'reported again' if off else 'neither matched nor reported'}"
@@ -200,7 +200,7 @@ def people_correct(*, was: str, instead_of: str, config_path: Path, yes: bool, a
 @_JSON
 def people_seen(person: str, config_path: Path, as_json: bool) -> None:
     """Show who was met, or when PERSON was: it never leaves this device. Needs [people] seen_days."""
-    from edge.processes import people as process
+    from edge.processes import register as process
 
     settings = config.load(config_path)
     found = process.seen(settings, person)

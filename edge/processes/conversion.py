@@ -7,10 +7,8 @@ by its name, the store is refused until `edge-daemon people update`: the choice 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,10 @@ from numpy.typing import NDArray
 from edge.config import Config
 from edge.errors import StoreError
 from edge.identity.enrolment import both_ways
-from edge.identity.keys import load_key
 from edge.identity.store import Embed, OtherModelError, Person, Store
-from edge.models.manifest import EmbedderEntry, load_manifest
-from edge.models.slots import Slots
+from edge.models.manifest import EmbedderEntry
 from edge.processes.assembly import build_aligner, build_embedder
-from edge.processes.gallery import load_cohort
+from edge.processes.stores import check_exists, cohort_of, embedder_in_use, key_of
 from edge.vision.kept import reopened
 
 _log = logging.getLogger(__name__)
@@ -53,17 +49,17 @@ class Conversion:
 
 def preview(config: Config, entry: EmbedderEntry | None = None) -> Conversion:
     """Say what `update` would do, for the model in use or another; raises EdgeError."""
-    entry = _in_use(config) if entry is None else entry
-    key = load_key(config.store.key, config.data.path, os.environ)
-    along, again = Store.can_convert(_existing(config), key, entry.id, entry.dimension)
+    entry = embedder_in_use(config) if entry is None else entry
+    check_exists(config)
+    along, again = Store.can_convert(config.data.store, key_of(config), entry.id, entry.dimension)
     return Conversion(entry.name, tuple(along), tuple(again))
 
 
 def update(config: Config) -> Conversion:
     """Bring everybody to the model in use; durable on return. Raises EdgeError, and then nothing has changed."""
-    entry = _in_use(config)
-    path, key = _existing(config), load_key(config.store.key, config.data.path, os.environ)
-    cohort = load_cohort(entry, Slots(config.data.models).manifest.parent)
+    entry = embedder_in_use(config)
+    check_exists(config)
+    path, key, cohort = config.data.store, key_of(config), cohort_of(config, entry)
     embed, name = _embed_with(config), entry.name
     store = Store.convert(path, key, entry.id, entry.dimension, embed, model_name=name, cohort=cohort)
     people = store.people()
@@ -78,9 +74,9 @@ def follow(config: Config) -> None:
     """
     if not config.data.store.exists():
         return
-    entry = _in_use(config)
+    entry = embedder_in_use(config)
     try:
-        Store.open(config.data.store, load_key(config.store.key, config.data.path, os.environ), entry.id)
+        Store.open(config.data.store, key_of(config), entry.id)
     except OtherModelError as e:
         if e.model_name != entry.name:
             return
@@ -107,13 +103,3 @@ def _embed_with(config: Config) -> Embed:
         return np.stack(rows)
 
     return embed
-
-
-def _in_use(config: Config) -> EmbedderEntry:
-    return load_manifest(Slots(config.data.models).manifest).embedder(config.recognition.model)
-
-
-def _existing(config: Config) -> Path:
-    if not config.data.store.exists():
-        raise StoreError(f"{config.data.store}: nobody is enrolled yet", "enrol with: edge-daemon people add")
-    return config.data.store

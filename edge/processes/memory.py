@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from edge.config import Config
 from edge.errors import EdgeError, EnrolmentError
 from edge.events.clock import moment
 from edge.identity.corrections import CorrectedMatcher, Visit, Visits
 from edge.identity.enrolment import Enrolment, Outcome
-from edge.identity.keys import load_key
 from edge.identity.naming import find
-from edge.identity.seen import SeenFile, SeenLog
+from edge.identity.seen import SeenLog
 from edge.identity.store import Person
-from edge.processes import forgetting, people
+from edge.processes import forgetting
+from edge.processes.enrolling import Wish, keep
 from edge.processes.gallery import LiveGallery
+from edge.processes.register import forget_seen
+from edge.processes.stores import seen_file
 from edge.provision.protocol.messages import Correct
 from edge.provision.protocol.replies import Done
 from edge.records import Decision
@@ -53,15 +54,14 @@ class Memory:
         try:
             if self._config.people.seen_days <= 0:
                 if not self._cleared:
-                    people.forget_seen(self._config)  # of a wish of before
+                    forget_seen(self._config.data)  # of a wish of before
                     self._cleared = True
                 return
             if not self._config.data.store.exists():
                 return
-            key = load_key(self._config.store.key, self._config.data.path, os.environ)
             known = {person.id for person in self._gallery.people()}
             unix_s = moment().wall_ms // 1000
-            self._seen.write(SeenFile(self._config.data.seen, key), known, now_s, unix_s)
+            self._seen.write(seen_file(self._config), known, now_s, unix_s)
             self._problem = ""
         except EdgeError as e:
             if str(e) != self._problem:
@@ -99,9 +99,7 @@ class Memory:
         found = Enrolment(visit.direction, (Outcome("visit", template=True),), (), pictures=(0,))
         forgetting.begin()
         try:
-            report = people.keep(
-                self._config, self._gallery, people.Wish(to=person.id), person, found, live=True, ask=lambda _: sure
-            )
+            report = keep(self._config, self._gallery, Wish(to=person.id), person, found, live=True, ask=lambda _: sure)
         finally:
             forgetting.end()
         return f"{report.person.name} ({report.person.id}) has {report.person.templates} templates now"

@@ -14,8 +14,8 @@ from edge.content import played_in
 from edge.errors import EdgeError, EnrolmentError, SourceError
 from edge.identity.enrolment import enrol
 from edge.processes.assembly import build_enrolment
+from edge.processes.enrolling import Wish, keep, pictures, subfolders, whom
 from edge.processes.gallery import LiveGallery
-from edge.processes.people import Wish, keep, pictures, subfolders, whom
 from edge.processes.reports import Report
 
 _NAME, _PICTURE = ("name", "person"), ("picture", "path", "file", "photo")  # headers of a CSV's columns

@@ -15,7 +15,7 @@ from edge.identity.keys import load_or_create_key
 from edge.identity.store import Store
 from edge.models.bundle import pack, unpack
 from edge.models.slots import Slots
-from edge.processes import conversion, people
+from edge.processes import conversion, enrolling, register
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
@@ -34,10 +34,10 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Config:
         for i, image in enumerate(images):
             cv2.imwrite(str(folder / name / f"{i}.png"), image)
     config.data.path.mkdir()
-    man = people.add(config, "The man", [folder / "man"], ignored=False, keep_crops=True)
+    man = enrolling.add(config, "The man", [folder / "man"], ignored=False, keep_crops=True)
     assert man.person.crops == man.person.templates > 0
     assert "kept: " in man.as_text()
-    assert people.add(config, "The woman", [folder / "woman"], ignored=False).person.crops == 0
+    assert enrolling.add(config, "The woman", [folder / "woman"], ignored=False).person.crops == 0
     return config
 
 
@@ -79,7 +79,7 @@ def test_an_update_brings_along_who_has_crops_and_going_back_everybody(config: C
     conversion.follow(config)
     assert recognised(config) == {"man": "The man", "woman": None}
     assert LiveGallery(config).missing == ("The woman",)
-    assert [(p["name"], bool(p["templates"])) for p in people.listing(config)] == [
+    assert [(p["name"], bool(p["templates"])) for p in register.listing(config)] == [
         ("The man", True),
         ("The woman", False),
     ]
@@ -92,10 +92,10 @@ def test_an_update_brings_along_who_has_crops_and_going_back_everybody(config: C
 def test_who_is_missing_is_enrolled_again_by_name_and_keeps_the_id(
     config: Config, enrolled: Config, tmp_path: Path
 ) -> None:
-    before = {person["name"]: person["id"] for person in people.listing(config)}
+    before = {person["name"]: person["id"] for person in register.listing(config)}
     update(config, tmp_path / "other")
     conversion.follow(config)
-    again = people.add(config, "The woman", [enrolled.data.path.parent / "woman"], keep_crops=True)
+    again = enrolling.add(config, "The woman", [enrolled.data.path.parent / "woman"], keep_crops=True)
     assert again.person.id == before["The woman"]
     assert again.person.crops == again.person.templates == 1
     assert recognised(config) == {"man": "The man", "woman": "The woman"}

@@ -10,7 +10,7 @@ from edge.clock import now_s
 from edge.config import Config
 from edge.errors import DifferentPeopleError, EnrolmentError, StoreError
 from edge.identity.enrolment import both_ways
-from edge.processes import people
+from edge.processes import register
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.processes.memory import Memory
@@ -47,11 +47,11 @@ def noted(memory: Memory, person: str | None, evidence: NDArray[np.float32], *, 
 def test_the_last_unknown_was_the_man_once(
     man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
-    (before,) = people.listing(man_bench.settings)
+    (before,) = register.listing(man_bench.settings)
     noted(memory, None, man)
     note = memory.correct(Correct(person="the man")).note
     assert note == f"The man ({enrolled.man}) has {before['templates'] + 1} templates now"
-    (after,) = people.listing(man_bench.settings)
+    (after,) = register.listing(man_bench.settings)
     assert after["templates"] == before["templates"] + 1
     with pytest.raises(EnrolmentError, match="no unknown is remembered"):
         memory.correct(Correct(person="the man"))
@@ -60,14 +60,14 @@ def test_the_last_unknown_was_the_man_once(
 def test_a_visit_of_somebody_else_and_a_picture_become_no_template(
     man_bench: Bench, memory: Memory, man: NDArray[np.float32]
 ) -> None:
-    before = people.listing(man_bench.settings)
+    before = register.listing(man_bench.settings)
     noted(memory, None, embedded(still("astronaut")))
     with pytest.raises(DifferentPeopleError, match="somebody else than The man"):
         memory.correct(Correct(person="the man"))
     noted(memory, None, man, live=False)
     with pytest.raises(EnrolmentError, match="a picture of a face"):
         memory.correct(Correct(person="the man"))
-    assert people.listing(man_bench.settings) == before
+    assert register.listing(man_bench.settings) == before
 
 
 def test_that_was_not_the_man(memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]) -> None:
@@ -84,13 +84,13 @@ def test_who_was_met_is_seen_until_the_person_is_removed(
 ) -> None:
     noted(memory, enrolled.man, man)
     memory.tick(now_s(), last=True)
-    (visit,) = people.seen(man_bench.settings, "the man")
+    (visit,) = register.seen(man_bench.settings, "the man")
     assert (visit["person"], visit["name"]) == (enrolled.man, "The man")
-    people.remove(man_bench.settings, "the man")
-    assert people.seen(man_bench.settings) == []
+    register.remove(man_bench.settings, "the man")
+    assert register.seen(man_bench.settings) == []
     assert not man_bench.settings.data.seen.exists()
     with pytest.raises(StoreError, match="no person"):
-        people.seen(man_bench.settings, "the man")
+        register.seen(man_bench.settings, "the man")
 
 
 def test_when_the_owner_wants_it_no_more_the_file_goes(

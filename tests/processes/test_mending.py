@@ -13,7 +13,7 @@ import pytest
 from edge.config import Config
 from edge.errors import StoreError
 from edge.models.slots import Slots
-from edge.processes import people
+from edge.processes import register
 from edge.processes.owner import reset
 from edge.provision.device.arming import Arming
 from edge.provision.device.control import ControlClient, Reload, Status, VisionStatus
@@ -137,7 +137,9 @@ def cut(*_: object) -> None:
     raise PowerCutError
 
 
-@pytest.mark.parametrize(("module", "step"), [(people, "destroy_store"), (reset, "_forget_events"), (Slots, "forget")])
+@pytest.mark.parametrize(
+    ("module", "step"), [(register, "destroy_store"), (reset, "_forget_events"), (Slots, "forget")]
+)
 def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
     man_bench: Bench, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
@@ -171,7 +173,7 @@ def test_a_reset_that_cannot_be_finished_is_said_and_does_not_end_vision(
         raise StoreError("the store cannot be removed")
 
     (man_bench.data / "resetting").write_bytes(reset._seal(man_bench.settings) or bytes(32))
-    monkeypatch.setattr(people, "destroy_store", refused)
+    monkeypatch.setattr(register, "destroy_store", refused)
     reset.finish_forgetting(man_bench.settings)
     assert "cannot be finished: the store cannot be removed" in caplog.text
     assert (man_bench.data / "resetting").exists()
@@ -221,7 +223,7 @@ def test_a_store_and_a_key_behind_links_are_forgotten_and_the_stores_link_stays(
         path.rename(medium / path.name)
         path.symlink_to(medium / path.name)
     (medium / "templates.edge.tmp").write_bytes(b"what a killed writer left")
-    people.forget_all(config)
+    register.forget_all(config)
     assert {path.name for path in medium.iterdir()} == {"templates.edge.lock"}
     assert config.data.store.is_symlink()
     assert not (config.data.path / "store.key").is_symlink()
@@ -231,7 +233,7 @@ def test_a_medium_that_is_not_there_does_not_keep_a_reset_from_its_end(man_bench
     config = man_bench.settings
     config.data.store.unlink()
     config.data.store.symlink_to(man_bench.folder / "away" / "templates.edge")
-    people.forget_all(config)
+    register.forget_all(config)
     assert not (config.data.path / "store.key").exists()
 
 
@@ -240,4 +242,4 @@ def test_a_store_that_cannot_be_removed_is_told(man_bench: Bench) -> None:
     config.data.store.unlink()
     config.data.store.mkdir()
     with pytest.raises(StoreError, match="the store cannot be removed: Is a directory"):
-        people.forget_all(config)
+        register.forget_all(config)

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from edge.processes import people
+from edge.processes import stores
 from edge.processes.owner import people as owner_people
 from edge.provision.host import actions
 from edge.provision.host.actions import everybody
@@ -175,7 +175,7 @@ def test_a_name_that_would_lie_in_a_listing_is_refused_before_a_photo_is_sent(ho
 def test_many_people_are_listed_page_by_page(table: OnTable, host: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner_people, "_PAGE", 3)
     enrol_man(host, "0")
-    store = people._existing(table.config)
+    store = stores.open_store(table.config)
     vectors = np.eye(1, store.gallery().rotation.shape[0], dtype=np.float32)
     for number in range(1, 8):
         store.add(str(number), vectors)

@@ -23,7 +23,7 @@ from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
 from edge.pipeline import Pipeline
 from edge.power.costs import PRIORS
-from edge.processes import people
+from edge.processes import enrolling
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import Frame
@@ -58,7 +58,7 @@ def watch(model: str, clip: str, pictures: str, visits: list[list[int]], data_di
     cv2.setNumThreads(1)
     config = Config(device=DeviceConfig(data_dir=data_dir), recognition=RecognitionConfig(model=model))
     config.data.path.mkdir(parents=True)
-    people.add(config, "The man", [Path(pictures)], ignored=False)
+    enrolling.add(config, "The man", [Path(pictures)], ignored=False)
     pipeline: Pipeline = build_pipeline(config, LiveGallery(config))
     recognised: set[int] = set()
     cpu_s = 0.0

@@ -19,7 +19,7 @@ from edge.bench import progress, scenes, worker
 from edge.bench.scenes import FPS, HEIGHT_PX, WIDTH_PX, Image
 from edge.bench.worker import BenchError
 from edge.config import Config
-from edge.processes import people
+from edge.processes import enrolling
 from tools.bench import peer_runs
 from tools.bench.peer_runs import OURS, PEERS
 
@@ -93,7 +93,7 @@ def _enrol(folder: Path) -> None:
     pictures = write_pictures(folder / "pictures")
     config = Config()
     config = msgspec.structs.replace(config, device=msgspec.structs.replace(config.device, data_dir=str(folder)))
-    people.add(config, "The man", [pictures], ignored=False)
+    enrolling.add(config, "The man", [pictures], ignored=False)
 
 
 def write_pictures(pictures: Path) -> Path:

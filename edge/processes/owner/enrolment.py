@@ -15,7 +15,7 @@ from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import LiveEnrolment
 from edge.identity.store import Person
-from edge.processes import forgetting, liveness, people
+from edge.processes import enrolling, forgetting, liveness
 from edge.processes.gallery import LiveGallery
 from edge.processes.owner.people import person_of
 from edge.provision.device.control import ControlReply, WholePhoto
@@ -64,7 +64,7 @@ class EnrolmentRequests:
     def _begin(self, request: messages.EnrolBegin) -> Progress:
         self.forget()
         self._gallery.refresh()
-        self._target = people.whom(_wish(request), self._gallery.people())
+        self._target = enrolling.whom(_wish(request), self._gallery.people())
         forgetting.begin()
         self._begun = request
         stages = self._stages(self._config)
@@ -131,7 +131,7 @@ class EnrolmentRequests:
     def _kept(self, begun: messages.EnrolBegin, *, sure: bool) -> Enrolled:
         live = self._live is not None and self._config.liveness.mode != "off"
         found = self._enrolment()
-        report = people.keep(
+        report = enrolling.keep(
             self._config, self._gallery, _wish(begun), self._target, found, live=live, ask=lambda _: sure
         )
         pictures = [
@@ -190,8 +190,8 @@ class EnrolmentRequests:
     }
 
 
-def _wish(request: messages.EnrolBegin) -> people.Wish:
-    return people.Wish(request.name, request.to, request.ignored, request.namesake)
+def _wish(request: messages.EnrolBegin) -> enrolling.Wish:
+    return enrolling.Wish(request.name, request.to, request.ignored, request.namesake)
 
 
 def _nothing_begun() -> EnrolmentError:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from edge.config import Config
-from edge.processes import people
+from edge.processes import register
 from edge.processes.memory import Memory
 from edge.provision.device.control import ControlReply
 from edge.provision.protocol import messages
@@ -24,24 +24,24 @@ class PeopleRequests:
         self._config, self._memory = config, memory
 
     def _list(self, request: messages.ListPeople) -> People:
-        everybody = people.listing(self._config)
+        everybody = register.listing(self._config)
         page = everybody[request.start : request.start + _PAGE]
         return People(people=[person_of(person) for person in page], total=len(everybody))
 
     def _rename(self, request: messages.Rename) -> Done:
-        renamed = people.rename(self._config, request.person, request.name)
+        renamed = register.rename(self._config, request.person, request.name)
         return Done(note=renamed.id)
 
     def _ignore(self, request: messages.Ignore) -> Done:
-        people.set_ignored(self._config, request.person, ignored=request.ignored)
+        register.set_ignored(self._config, request.person, ignored=request.ignored)
         return Done()
 
     def _remove(self, request: messages.Remove) -> Removed:
-        erasure = people.remove(self._config, request.person)
+        erasure = register.remove(self._config, request.person)
         return Removed(person=erasure.person, generation=erasure.generation, key_destroyed=erasure.gone)
 
     def _renew(self, _: messages.Renew) -> Done:
-        count = people.renew(self._config)
+        count = register.renew(self._config)
         return Done(note=f"{count} people have new templates; without the store key, no old copy can be linked to them")
 
     def _correct(self, request: messages.Correct) -> Done:

@@ -13,9 +13,9 @@ from edge import files
 from edge.config import Config, DataFolder
 from edge.errors import EdgeError, StoreError, StoreKeyError
 from edge.events.outbox import Outbox
-from edge.identity.keys import load_key
 from edge.models.slots import Slots
-from edge.processes import people
+from edge.processes.register import forget_all
+from edge.processes.stores import key_of
 
 _log = logging.getLogger(__name__)
 _SEAL_BYTES = 32
@@ -45,7 +45,7 @@ def forget_everything(config: Config) -> None:
     with suppress(OSError):  # a full disk: a reset that cannot be finished later is better than none
         if not _is_ours(mark, config):
             files.replace(mark, _seal(config) or _WITHOUT_KEY)
-    people.forget_all(config)
+    forget_all(config)
     _forget_events(config)
     Slots(config.data.models).forget()
     try:
@@ -77,7 +77,7 @@ def _is_ours(mark: Path, config: Config) -> bool:
 def _seal(config: Config) -> bytes | None:
     """Return what the store key says of a reset of this device; None where there is no key that could be read."""
     try:
-        key = load_key(config.store.key, config.data.path, os.environ)
+        key = key_of(config)
     except StoreKeyError:
         return None
     return key.derive("factory reset", b"mark")
