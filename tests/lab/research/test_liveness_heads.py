@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,7 @@ def test_every_network_denies_the_same_share_of_live_faces() -> None:
     rows = liveness_heads.compare(found + _bands(found))
     assert {row[liveness.LIVE]["wrong"] for row in rows} == {4}  # 2 % of 200
     assert "| shipped | as they are |" in liveness_heads.table(rows)
+    assert json.loads(json.dumps(rows)) == rows
 
 
 def _bands(found: list[Look]) -> list[Look]:

@@ -149,7 +149,7 @@ def compare(found: Sequence[Look]) -> list[dict[str, Any]]:
             threshold = float(np.quantile([scores[i] for i in own if found[i].species == liveness.LIVE], BPCER))
             row: dict[str, Any] = {"network": name, "faces": label, "threshold": round(threshold, 3)}
             for species in sorted({found[i].species for i in own}):
-                below = [scores[i] < threshold for i in own if found[i].species == species]
+                below = [bool(scores[i] < threshold) for i in own if found[i].species == species]
                 is_live = species in {liveness.LIVE, OTHER_CAMERAS}
                 wrong = sum(below) if is_live else len(below) - sum(below)
                 row[species] = {"wrong": wrong, "of": len(below), "upper": clopper_pearson(wrong, len(below))[1]}
