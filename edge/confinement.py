@@ -12,9 +12,13 @@ import resource
 import struct
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2  # include/uapi/linux/prctl.h, seccomp.h
-_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+# BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K
+_LOAD, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | 1, 0x80000000  # RET_ALLOW, RET_ERRNO|EPERM, RET_KILL_PROCESS
-_AT_NUMBER, _AT_MACHINE = 0, 4  # offsets in struct seccomp_data
+_UNKNOWN = 0x00050000 | 38  # RET_ERRNO|ENOSYS
+_AT_NUMBER, _AT_MACHINE, _AT_FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; both machines: its lower half
+_CLONE, _CLONE3 = (56, 220), (435, 435)  # numbers as below
+_CLONE_THREAD = 0x10000  # include/uapi/linux/sched.h
 
 # machine → AUDIT_ARCH_*, and its column below
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
@@ -75,13 +79,17 @@ def limit(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine() -> bool:
-    """Refuse this process every system call but those of `_CALLS`; False where kernel or machine knows no filter."""
+def confine(*, threads: bool = False) -> bool:
+    """Refuse this process every system call but those of `_CALLS`; False where kernel or machine knows no filter.
+
+    `threads`: it may start threads, for which everything holds too, and still no process.
+    """
     known = _MACHINES.get(platform.machine())
     if known is None or struct.calcsize("P") != 8:
         return False
     machine, column = known
-    filters = _filters(machine, [numbers[column] for numbers in _CALLS.values()])
+    clone = (_CLONE[column], _CLONE3[column]) if threads else None
+    filters = _filters(machine, [numbers[column] for numbers in _CALLS.values()], clone)
     raw = b"".join(struct.pack("HBBI", *each) for each in filters)
     buffer = ctypes.create_string_buffer(raw, len(raw))
     program = _Program(len(filters), ctypes.addressof(buffer))
@@ -91,9 +99,20 @@ def confine() -> bool:
     return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
-def _filters(machine: int, numbers: list[int]) -> list[tuple[int, int, int, int]]:
+def _filters(machine: int, numbers: list[int], clone: tuple[int, int] | None) -> list[tuple[int, int, int, int]]:
     """Return the program: (code, jump if true, jump if false, operand) each."""
     count = len(numbers)
     checks = [(_JUMP_EQUAL, count - i, 0, number) for i, number in enumerate(numbers)]  # to the last line
     head = [(_LOAD, 0, 0, _AT_MACHINE), (_JUMP_EQUAL, 1, 0, machine), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _AT_NUMBER)]
+    if clone is not None:
+        head += [
+            # clone3 has its flags in memory, where a filter cannot look; without it glibc takes clone
+            (_JUMP_EQUAL, 0, 1, clone[1]),
+            (_RETURN, 0, 0, _UNKNOWN),
+            (_JUMP_EQUAL, 0, 4, clone[0]),
+            (_LOAD, 0, 0, _AT_FIRST_ARGUMENT),
+            (_JUMP_SET, 1, 0, _CLONE_THREAD),
+            (_RETURN, 0, 0, _REFUSE),
+            (_RETURN, 0, 0, _ALLOW),
+        ]
     return [*head, *checks, (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]

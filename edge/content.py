@@ -14,7 +14,8 @@ _log = logging.getLogger(__name__)
 Kind = Literal["picture", "video", "heic", "other"]
 
 HEIC_REMEDY = (
-    "set the phone to JPEG (iPhone: Settings, Camera, Formats, Most Compatible), or convert it with heif-convert"
+    "install the extra: pip install '.[heic]'; or set the phone to JPEG (iPhone: Settings, Camera, Formats, Most "
+    "Compatible), or convert it with heif-convert"
 )
 
 _HEAD_BYTES = 1 << 16

@@ -89,7 +89,7 @@ def test_a_photo_without_suffix_stands_upright_as_its_exif_says(tmp_path: Path) 
 def test_heic_is_named_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "IMG_0002.jpg"
     path.write_bytes(HEIC)
-    with pytest.raises(SourceError, match=r"IMG_0002\.jpg: HEIC pictures are not read here[\s\S]*JPEG"):
+    with pytest.raises(SourceError, match=r"IMG_0002\.jpg: not a HEIC picture that can be decoded[\s\S]*JPEG"):
         FileSource([tmp_path], fps=1.0).read()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "systemd/locked"
-EXTRAS = ("enroll", "gauge", "metrics", "sface", "tflite")
+EXTRAS = ("enroll", "gauge", "heic", "metrics", "sface", "tflite")
 _BUILD = "setuptools>=77\nwheel\n"
 _HEAD = "# Written by `python -m tools.lock`: versions, and hashes of all their files.\n"
 

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from edge import MAX_IMAGE_PIXELS, confinement
 from edge.cameras.child import bind_to_parent
-from edge.cameras.picture import MAX_IMAGE_BYTES, decode_image, read_bytes
+from edge.cameras.heic import SAMPLE, available
+from edge.cameras.picture import FORMATS, MAX_IMAGE_BYTES, decode_image, read_bytes
 from edge.errors import SourceError
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class PictureDecoder:
     def decode(self, data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
         """Decode the bytes of a picture to (H, W, 3) uint8 BGR, upright; `name` is what errors call it."""
         if not 0 < data.nbytes <= MAX_IMAGE_BYTES:
-            raise SourceError(f"{name}: {data.nbytes} bytes is no picture", "give JPEG, PNG, WebP, BMP or TIFF")
+            raise SourceError(f"{name}: {data.nbytes} bytes is no picture", FORMATS)
         deadline_s = time.monotonic() + self._limit_s
         if self._socket is None:
             self._start()
@@ -105,6 +106,7 @@ class PictureDecoder:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {key: value for key, value in os.environ.items() if key in _KEPT}
+        environment["MALLOC_ARENA_MAX"] = "1"  # a thread's own arena would take 64 MB of the memory below
         environment["OPENCV_LOG_LEVEL"] = "OFF"  # what is wrong with a picture is said once, by us
         command = [sys.executable, "-m", "edge.cameras.decoder", str(theirs.fileno())]
         try:
@@ -222,13 +224,17 @@ def _show(parent: socket.socket, image: NDArray[np.uint8]) -> None:
 
 
 def _warm_up() -> None:
-    """Load and use each decoder of OpenCV and raise each error once: nothing can be loaded afterwards."""
+    """Load and use each decoder and raise each error once: nothing can be loaded afterwards."""
     cv2.setNumThreads(0)  # threads that are made later would need calls that are refused
     for suffix in (".jpg", ".png", ".webp", ".bmp", ".tif"):
         encoded = cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1]
         decode_image(encoded, "")
         with contextlib.suppress(SourceError):
             decode_image(encoded[: len(encoded) // 2], "")
+    if available():
+        for sample in (SAMPLE, SAMPLE[: len(SAMPLE) // 2]):
+            with contextlib.suppress(SourceError):
+                decode_image(np.frombuffer(sample, np.uint8), "")
     msgspec.json.encode(_Failure("", ""))
     msgspec.json.encode(_Size(1, 1))
 
@@ -241,7 +247,7 @@ def main() -> None:
     _warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as to_parent:
         confinement.limit(MEMORY_BYTES)
-        to_parent.send(b"R1" if confinement.confine() else b"R0")
+        to_parent.send(b"R1" if confinement.confine(threads=available()) else b"R0")
         _serve(to_parent)
     os._exit(0)  # what Python does at its end needs calls that are refused
 

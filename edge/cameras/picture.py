@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import MAX_IMAGE_PIXELS
-from edge.content import HEIC_REMEDY, kind_of_bytes
+from edge.cameras.heic import decode_heic
+from edge.content import kind_of_bytes
 from edge.errors import SourceError
 
 MAX_IMAGE_BYTES = 64 * 2**20  # larger files are no photos
@@ -19,7 +20,7 @@ _SCAN = 0xDA  # SOS
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # a stuffed zero, TEM, RST0 to RST7: nothing follows them
 # The promised formats; OpenCV would decode many more. TIFF and WebP are recognised by two places.
 _KINDS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
-_FORMATS = "give JPEG, PNG, WebP, BMP or TIFF"
+FORMATS = "give JPEG, PNG, WebP, BMP or TIFF"
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -49,9 +50,9 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     whose decoder holds them whole, are refused then. Raises SourceError.
     """
     if kind_of_bytes(data[:64].tobytes()) == "heic":
-        raise SourceError(f"{name}: HEIC pictures are not read here", HEIC_REMEDY)
+        return decode_heic(data, name)
     if not _is_promised(data[:12].tobytes()):
-        raise SourceError(f"{name}: not a picture that can be decoded", _FORMATS)
+        raise SourceError(f"{name}: not a picture that can be decoded", FORMATS)
     if _held_whole_px(data) <= MAX_IMAGE_PIXELS:
         for scale in _SCALES:
             try:
@@ -61,7 +62,7 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
                     continue  # said after a look at its head
                 raise SourceError(f"{name}: cannot be decoded: {e.err}", "save it again as JPEG or PNG") from None
             if image is None:
-                raise SourceError(f"{name}: not a picture that can be decoded", _FORMATS)
+                raise SourceError(f"{name}: not a picture that can be decoded", FORMATS)
             return np.asarray(image, np.uint8)
     limit = f"{MAX_IMAGE_PIXELS // 10**6} megapixels"
     raise SourceError(f"{name}: has too many pixels", f"give one of at most {limit}, or a JPEG that is not progressive")

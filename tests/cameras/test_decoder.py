@@ -133,7 +133,7 @@ CONFINED = """
 import os, socket, subprocess, signal, sys
 from edge import confinement
 mine = os.open("/etc/hostname", os.O_RDONLY)
-if not confinement.confine():
+if not confinement.confine(threads="threads" in sys.argv):
     os._exit(3)
 left = []
 for name, act in {
@@ -157,8 +157,9 @@ os._exit(0)
 """
 
 
-def test_the_child_can_open_connect_start_and_signal_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", CONFINED], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("wish", ["", "threads"])
+def test_the_child_can_open_connect_start_and_signal_nothing(wish: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CONFINED, wish], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "nothing"
 
