@@ -22,7 +22,8 @@ class FeatureMap(nn.Module):
         """Compute both halves and join them."""
         halves: Tensor = self.f(x)
         if self._operator is torch.maximum:
-            y: Tensor = _MaxOfHalves.apply(halves)  # type: ignore[no-untyped-call]  # as torch declares it
+            apply: Any = _MaxOfHalves.apply  # torch declares no type for it
+            y: Tensor = apply(halves)
             return y
         a, b = torch.chunk(halves, 2, 1)
         return self._operator(a, b)
