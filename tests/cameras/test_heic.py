@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from edge.cameras import heic
-from edge.cameras.camera import FileSource
 from edge.cameras.decoder import PictureDecoder
 from edge.cameras.picture import decode_image
+from edge.cameras.player import FileSource
 from edge.errors import SourceError
 from tests.footage import Image, still
 
