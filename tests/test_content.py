@@ -1,4 +1,4 @@
-"""What files are, by their content."""
+"""Types of files by their content."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_stream_of_jpegs_is_a_video_and_a_photo_with_a_companion_is_not(tmp_pa
     assert kind_of(path) == "picture"
 
 
-def test_a_photo_without_suffix_stands_upright_as_its_exif_says(tmp_path: Path) -> None:
+def test_a_photo_without_suffix_is_turned_upright_by_its_exif(tmp_path: Path) -> None:
     jpeg = encoded(".jpg")
     orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # the camera was turned to the right
     tiff = b"II*\0" + struct.pack("<IH", 8, 1) + orientation + bytes(4)
@@ -93,7 +93,7 @@ def test_heic_is_named_with_the_remedy(tmp_path: Path) -> None:
         FileSource([tmp_path], fps=1.0).read()
 
 
-def test_a_folder_says_what_it_passes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_files_of_a_folder_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     (tmp_path / "notes.txt").write_text("who is who")
     (tmp_path / ".hidden").write_text("")
@@ -104,7 +104,7 @@ def test_a_folder_says_what_it_passes_over(tmp_path: Path, caplog: pytest.LogCap
     assert ".hidden" not in caplog.text
 
 
-def test_noise_is_nothing(tmp_path: Path) -> None:
+def test_noise_has_no_type(tmp_path: Path) -> None:
     path = tmp_path / "noise"
     path.write_bytes(np.random.default_rng(3).bytes(1000))
     assert kind_of(path) == "other"

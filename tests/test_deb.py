@@ -1,4 +1,4 @@
-"""What `make deb` makes around the program: fields, scripts, system files. The whole package is a proof (`package`)."""
+"""Fields, scripts and system files of the Debian package. The proof `package` tests the whole package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def release(request: pytest.FixtureRequest) -> Release:
     return found
 
 
-def test_the_package_has_the_system_files_of_make_install_and_those_of_its_systemd(
+def test_the_package_has_the_system_files_of_make_install_and_those_for_its_systemd(
     tmp_path: Path, release: Release
 ) -> None:
     root = staged(tmp_path, release)
@@ -39,7 +39,7 @@ def test_the_package_has_the_system_files_of_make_install_and_those_of_its_syste
     assert (units / "edge-vision.service.d/backoff.conf").exists() == (release.systemd >= 254)
 
 
-def test_a_package_asks_for_the_python_that_its_wheels_are_for(tmp_path: Path, release: Release) -> None:
+def test_a_package_depends_on_the_python_of_its_wheels(tmp_path: Path, release: Release) -> None:
     control = (staged(tmp_path, release) / "DEBIAN/control").read_text()
     major, minor = map(int, release.python.split("."))
     assert f"python3 (>= {major}.{minor}), python3 (<< {major}.{minor + 1})" in control
@@ -59,7 +59,7 @@ def test_each_script_holds_the_installer_s_functions_and_none_of_its_commands(tm
     assert "usage: install" not in text, "the installer's own command line would run with dpkg's words"
 
 
-def test_what_the_scripts_call_is_there() -> None:
+def test_every_function_that_the_scripts_call_exists() -> None:
     functions = set(re.findall(r"^(\w+)\(\) \{", INSTALLER.read_text(), re.MULTILINE))
     assert {"activate", "halt", "running", "do_purge"} <= functions
     for body in deb._SCRIPTS.values():

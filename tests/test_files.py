@@ -1,4 +1,4 @@
-"""Files are private, replaced as a whole, and no link leads a writer elsewhere."""
+"""Files are private, replaced atomically, and written through no link."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_link_is_refused_and_its_target_stays_as_it_was(
 
 
 @pytest.mark.parametrize("write", [lock, discarded, replaced])
-def test_a_link_to_nothing_makes_nothing(tmp_path: Path, folder: Path, write: Callable[[Path], None]) -> None:
+def test_a_dangling_link_creates_no_file(tmp_path: Path, folder: Path, write: Callable[[Path], None]) -> None:
     link = folder / "store.tmp"
     link.symlink_to(tmp_path / "new")
     with pytest.raises(OSError, match="symbolic links"):
@@ -69,7 +69,7 @@ def test_a_link_to_nothing_makes_nothing(tmp_path: Path, folder: Path, write: Ca
 
 
 @pytest.mark.parametrize("name", ["outbox.db", "outbox.db.lock"])
-def test_an_outbox_that_is_a_link_is_refused_in_words(tmp_path: Path, folder: Path, name: str) -> None:
+def test_an_outbox_that_is_a_link_is_refused_with_a_message(tmp_path: Path, folder: Path, name: str) -> None:
     target = tmp_path / "shadow"
     target.write_bytes(b"secret")
     (folder / name).symlink_to(target)
@@ -79,7 +79,7 @@ def test_an_outbox_that_is_a_link_is_refused_in_words(tmp_path: Path, folder: Pa
 
 
 @ROOT
-def test_root_gives_away_only_what_it_has_just_made(folder: Path) -> None:
+def test_root_changes_owners_only_of_files_it_has_just_created(folder: Path) -> None:
     old = folder / "old.lock"
     old.touch()
     lock(old)
@@ -103,7 +103,7 @@ def test_what_is_shared_is_open_to_the_group_of_a_shared_folder_alone(
     db.close()
 
 
-def test_an_outbox_whose_lock_is_held_is_not_waited_for_without_end(folder: Path) -> None:
+def test_waiting_for_the_lock_of_an_outbox_has_a_limit(folder: Path) -> None:
     path, held, over = folder / "outbox.db", threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -123,7 +123,7 @@ def test_an_outbox_whose_lock_is_held_is_not_waited_for_without_end(folder: Path
     open_database(path, 0.1).close()
 
 
-def test_what_was_discarded_is_overwritten(folder: Path) -> None:
+def test_a_discarded_file_is_overwritten(folder: Path) -> None:
     path = folder / "old"
     path.write_bytes(b"secret" * 100)
     with path.open("rb") as still_open:
@@ -133,7 +133,7 @@ def test_what_was_discarded_is_overwritten(folder: Path) -> None:
     assert b"secret" not in left
 
 
-def test_what_is_replaced_is_on_the_disk_before_its_name_and_leaves_nothing_open(
+def test_a_replaced_file_is_synced_before_its_name_and_no_descriptor_stays_open(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int | str] = []
@@ -153,7 +153,7 @@ def test_what_is_replaced_is_on_the_disk_before_its_name_and_leaves_nothing_open
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-def test_what_a_killed_writer_left_is_in_nobodys_way_and_a_failed_write_leaves_nothing(
+def test_files_of_a_killed_writer_do_not_block_others_and_a_failed_write_leaves_no_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "store"

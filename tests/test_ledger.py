@@ -1,4 +1,4 @@
-"""The consumer's reference: duplicates are told, and an ack leaves no gap behind."""
+"""The reference consumer: duplicates are detected, and acks end before a gap."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_each_event_is_new_once_and_the_ack_has_no_gap(arrivals: list[int]) -> N
         assert acked + 1 not in seen
 
 
-def test_a_gap_holds_the_ack_until_the_device_says_it_stays() -> None:
+def test_an_ack_waits_at_a_gap_until_the_device_reports_the_events_as_dropped() -> None:
     ledger = Ledger()
     for seq in (1, 2, 5, 6):
         ledger.receive(match(seq))
@@ -33,7 +33,7 @@ def test_a_gap_holds_the_ack_until_the_device_says_it_stays() -> None:
     assert not ledger.receive(match(4))
 
 
-def test_boots_are_counted_apart() -> None:
+def test_boots_are_counted_separately() -> None:
     ledger = Ledger()
     assert ledger.receive(match(1))
     assert ledger.receive(match(1, boot="f" * 16))

@@ -1,4 +1,4 @@
-"""Mutants are changes that compile, one place each."""
+"""Mutants compile and differ in one place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_kind_of_guard_has_its_mutant() -> None:
     }
 
 
-def test_all_modules_and_tests_are_there() -> None:
+def test_all_modules_and_tests_exist() -> None:
     for module, tests in TESTS.items():
         assert (PROJECT / module).is_file(), module
         assert all((PROJECT / test).is_file() for test in tests), tests

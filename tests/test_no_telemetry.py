@@ -1,4 +1,4 @@
-"""onnxruntime reports to its maker unless told not to before it starts: no module of ours may load it untold."""
+"""onnxruntime sends telemetry unless it is disabled before loading: no module may load it enabled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAB = f"import tools.lab.engines, onnxruntime; {RAW}"
 
 
 def left_at_home(script: str, home: Path) -> list[str]:
-    """Run a script as a user who has asked for nothing; returns the files that it leaves in the home folder."""
+    """Run a script as a user without settings; returns the files that it leaves in the home folder."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_", "CI"))}
     environ |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([sys.executable, "-c", script], env=environ, check=True, capture_output=True)
@@ -39,7 +39,7 @@ def test_our_modules_leave_no_identifier_of_the_device(script: str, tmp_path: Pa
     assert left_at_home(script, tmp_path) == []
 
 
-def test_without_being_told_it_would(tmp_path: Path) -> None:
+def test_by_default_onnxruntime_leaves_an_identifier(tmp_path: Path) -> None:
     left = left_at_home(RAW, tmp_path)
     if not left:
         pytest.skip("skipped: this onnxruntime has no telemetry, or sees an automated build")

@@ -1,4 +1,4 @@
-"""The whole flow on real footage, every stage real, faster than real time and without processes around it."""
+"""The pipeline on real footage with all real stages, faster than real time, in one process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAN_ENROLLED, MAN_LATER = slice(0, 30), slice(30, 120)
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A device on which the man of the carphone video is enrolled from his first second."""
+    """A device with the man of the carphone video enrolled from its first second."""
     folder = tmp_path_factory.mktemp("device")
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -75,7 +75,7 @@ def test_footage_without_a_usable_face_gives_nothing(settings: Config, name: str
     assert decisions == []
 
 
-def test_a_still_scene_costs_few_looks_and_no_embeddings(settings: Config) -> None:
+def test_a_still_scene_needs_few_looks_and_no_embeddings(settings: Config) -> None:
     rng = np.random.default_rng(1)
     street = video("bikes", limit=1)[0]
     noisy = (np.clip(street + rng.normal(0, 3, street.shape), 0, 255).astype(np.uint8) for _ in range(round(10 * FPS)))
@@ -95,13 +95,13 @@ def test_lower_rates_mean_fewer_looks_and_embeddings(settings: Config) -> None:
     assert slow.counters.embeddings <= 4
 
 
-def test_a_man_who_is_taken_from_the_gallery_is_unknown(settings: Config, tmp_path: Path) -> None:
+def test_a_man_removed_from_the_gallery_is_unknown(settings: Config, tmp_path: Path) -> None:
     nobody = msgspec.structs.replace(settings, device=msgspec.structs.replace(settings.device, data_dir=str(tmp_path)))
     _, decisions = run(nobody, video("carphone")[MAN_LATER])
     assert kinds(decisions) == ["unknown", "end"]
 
 
-def test_two_people_at_once_are_told_apart(settings: Config) -> None:
+def test_two_people_at_once_are_distinguished(settings: Config) -> None:
     woman = list(moving_view(still("astronaut")))
     side_by_side = [
         np.hstack([cv2.resize(man, (320, 240), interpolation=cv2.INTER_CUBIC), woman[i]])
@@ -165,7 +165,7 @@ def test_a_picture_of_a_tilted_head_is_aligned_as_an_upright_one(settings: Confi
 
 
 def night(image: Image, rng: np.random.Generator) -> Image:
-    """As an infrared lamp shows it: gray, bright in the middle, dark and noisy around it."""
+    """Return a picture as with an infrared lamp: gray, bright in the centre, dark and noisy around it."""
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
     height, width = gray.shape
     y, x = np.mgrid[:height, :width]

@@ -1,4 +1,4 @@
-"""What others have named is shown as plain text."""
+"""Foreign names are shown as plain text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.printable import printable
         ("[red]X[/red]", "[red]X[/red]"),
     ],
 )
-def test_what_drives_a_terminal_is_shown_as_its_escape(text: str, shown: str) -> None:
+def test_control_characters_are_shown_as_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 

@@ -1,4 +1,4 @@
-"""Root's commands go on as the owner of the data folder, and files of an earlier version get the owners of this one."""
+"""Commands run by root continue as the owner of the data folder; files of earlier versions get the current owners."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def data(tmp_path: Path) -> Path:
 
 
 @ROOT
-def test_root_becomes_the_owner_and_keeps_nothing_but_to_read_what_it_is_given(tmp_path: Path, data: Path) -> None:
+def test_root_becomes_the_owner_and_keeps_only_the_right_to_read_given_files(tmp_path: Path, data: Path) -> None:
     photo = tmp_path / "photo"
     photo.write_text("of root")
     photo.chmod(0o600)
     command = [sys.executable, "-c", _DROPPED, str(data / "not" / "there" / "yet"), str(photo)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [f"({NOBODY}, {NOBODY}, {NOBODY}) {NOBODY}", "of root", "not written"]
-    assert "Permission denied" in done.stderr  # what it starts may not read it
+    assert "Permission denied" in done.stderr  # its child processes may not read it
     assert photo.read_text() == "of root"
 
 
@@ -69,7 +69,7 @@ def test_a_command_of_root_writes_as_the_owner_and_through_no_link(tmp_path: Pat
     assert (secret.read_text(), secret.stat().st_uid) == ("of root", 0)
 
 
-def test_a_folder_of_ones_own_changes_nothing(tmp_path: Path) -> None:
+def test_with_an_own_folder_nothing_changes(tmp_path: Path) -> None:
     before = os.getresuid()
     drop_to_owner(tmp_path)
     assert os.getresuid() == before

@@ -1,4 +1,4 @@
-"""The list of what is installed is valid CycloneDX, complete, and the same each time."""
+"""The bill of materials is valid CycloneDX, complete, and reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look schedule: never above the rates, at once for motion, now and then for a still scene."""
+"""The schedule of looks: at most the rates, at once on motion, rarely in a still scene."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def test_a_moving_camera_gets_two_looks_a_second_and_a_still_scene_one_in_two_se
     assert 5 <= looks("still", following=False, seconds=10) <= 5
 
 
-def test_motion_after_stillness_is_looked_at_at_once() -> None:
+def test_motion_after_stillness_gets_a_look_at_once() -> None:
     schedule = LookSchedule(Rates(FPS, FPS, 5.0), still_look_s=2.0)
     assert schedule.due(motion("still"), False, 0.0)
     assert not schedule.due(motion("still"), False, 0.1)
     assert schedule.due(motion("scene"), False, 0.2)
 
 
-def test_new_rates_hold_at_once() -> None:
+def test_new_rates_apply_at_once() -> None:
     schedule = LookSchedule(Rates(FPS, FPS, 5.0), still_look_s=2.0)
     assert schedule.due(motion("scene"), True, 0.0)
     schedule.set_rates(Rates(FPS, 1.0, 1.0))
     assert not schedule.due(motion("scene"), True, 0.5)
 
 
-def test_a_still_scene_at_the_floor_is_looked_at_in_every_frame_though_some_come_early() -> None:
+def test_a_still_scene_at_the_floor_gets_a_look_in_every_frame_even_if_some_are_early() -> None:
     schedule = LookSchedule(Rates(0.5, 0.5, 0.5), still_look_s=2.0)
     early_s = [0.0, 0.001, -0.001, 0.0, 0.3, 0.3, -0.001, 0.001]
     assert all(schedule.due(motion("still"), False, 2.0 * i - early_s[i % 8]) for i in range(1000))

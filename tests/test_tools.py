@@ -1,4 +1,4 @@
-"""The tools' command lines: who asks for help gets help, and nothing is written or measured."""
+"""The tools' command lines: --help shows the help, and nothing is written or measured."""
 
 from __future__ import annotations
 

@@ -41,15 +41,15 @@ def test_statistics_are_of_the_highest_cosines() -> None:
     assert cohort.highest(rows, 2) == pytest.approx(np.array([[0.7, 0.2], [0.3, 0.1]]))
 
 
-def test_the_score_averages_how_unusual_it_is_for_either_side() -> None:
+def test_the_score_is_the_mean_of_both_normalised_cosines() -> None:
     c = Cohort(MODEL, units(1, 5), 2, usual=(0.2, 0.1))
     score = c.normalised(
         np.array([0.6], np.float32), np.array([0.3, 0.1], np.float32), np.array([[0.4, 0.05]], np.float32)
     )
-    assert score == pytest.approx([0.2 + 0.1 * (3 + 4) / 2])  # 3 and 4 deviations above what is usual
+    assert score == pytest.approx([0.2 + 0.1 * (3 + 4) / 2])  # 3 and 4 deviations above the mean
 
 
-def test_who_looks_like_everybody_needs_a_higher_cosine() -> None:
+def test_a_face_similar_to_many_needs_a_higher_cosine() -> None:
     c = Cohort(MODEL, units(1, 5), 2, usual=(0.3, 0.1))
     common, rare = np.array([[0.5, 0.1], [0.2, 0.1]], np.float32)
     scores = c.normalised(np.full(2, 0.6, np.float32), np.array([0.3, 0.1], np.float32), np.stack([common, rare]))

@@ -1,4 +1,4 @@
-"""Visits are remembered for minutes, corrected once, and a mistake is not repeated while it is remembered."""
+"""Visits stay in memory for minutes and are corrected once; a corrected mistake is not repeated meanwhile."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_last_visit_of_each_kind_is_found_until_it_is_corrected_or_too_old()
         visits.last(ANNA)
 
 
-def test_without_the_owners_wish_nothing_is_kept_and_the_key_is_named() -> None:
+def test_by_default_nothing_is_kept_and_the_error_names_the_key() -> None:
     visits = Visits(keep_s=0)
     visits.note(decision(None, 0.0, direction(1)))
     with pytest.raises(EnrolmentError) as refused:
@@ -58,7 +58,7 @@ def test_without_the_owners_wish_nothing_is_kept_and_the_key_is_named() -> None:
     assert "[people] correct_min" in refused.value.remedy
 
 
-def test_a_visit_is_a_unit_template_in_memory_of_its_own() -> None:
+def test_a_visit_is_a_unit_template_in_private_memory() -> None:
     visits = Visits(keep_s=60)
     evidence = direction(1, 2) * np.float32(0.7)
     visits.note(decision(None, 0.0, evidence))
@@ -66,7 +66,7 @@ def test_a_visit_is_a_unit_template_in_memory_of_its_own() -> None:
     assert visits.last(None).direction == pytest.approx(direction(1, 2)[None])
 
 
-def test_who_was_not_anna_is_not_anna_again_and_anna_still_is() -> None:
+def test_a_corrected_face_is_not_taken_for_anna_again_and_anna_still_matches() -> None:
     visits = Visits(keep_s=60)
     matcher = CorrectedMatcher(AlwaysAnna(), visits, cosine)
     stranger, anna = direction(0.5, 1), direction(1, 0.1)

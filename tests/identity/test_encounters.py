@@ -1,4 +1,4 @@
-"""Encounters: one decision and one end for each visit, however many frames, tracks and gaps it has."""
+"""Encounters: one decision and one end per visit, over many frames, tracks and gaps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IGNORED = Match("p-guest", "likely", 0.6, 0.5, 0.3, ignored=True)
 
 
 def face(axis: int) -> Embedding:
-    """One of several faces that have nothing in common."""
+    """Return one of several orthogonal embeddings."""
     return Embedding(np.eye(DIMENSION, dtype=np.float32)[axis], "model")
 
 
@@ -27,7 +27,7 @@ def same_face(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
 
 
 def view(live: bool | None) -> FaceView:
-    """A view that `judge` reads the answer from."""
+    """A view with the result that `judge` returns."""
     return FaceView(np.zeros((1, 1, 3), np.uint8), {True: 1.0, False: 0.0, None: 0.5}[live])
 
 
@@ -36,7 +36,7 @@ def is_live(views: Sequence[FaceView]) -> bool | None:
 
 
 class Visit:
-    """Drives encounters with a list of what happens, in seconds."""
+    """Feeds encounters with looks at simulated times, s."""
 
     def __init__(self, denied: frozenset[bool | None] = frozenset()) -> None:
         self.encounters = Encounters(
@@ -102,7 +102,7 @@ def test_a_stranger_is_unknown_only_after_the_most_embeddings() -> None:
     assert visit.told == [("unknown", 1, None)]
 
 
-def test_a_visit_cut_short_is_decided_on_what_there_is() -> None:
+def test_a_visit_that_ends_early_is_decided_on_its_embeddings() -> None:
     visit = Visit()
     visit.show(1, 0, NOBODY, times=3)
     visit.wait(5.0)
@@ -120,14 +120,14 @@ def test_every_second_embedding_of_a_visit_is_of_the_mirrored_face() -> None:
 
 
 @pytest.mark.parametrize("match", [ANNA, NOBODY])
-def test_a_glimpse_is_no_evidence(match: Match) -> None:
+def test_too_few_embeddings_give_no_decision(match: Match) -> None:
     visit = Visit()
     visit.show(1, 0, match, times=2)
     visit.wait(5.0)
     assert visit.told == []
 
 
-def test_an_ignored_person_leaves_no_trace() -> None:
+def test_an_ignored_person_gives_no_event() -> None:
     visit = Visit()
     visit.show(1, 0, IGNORED, times=20)
     visit.wait(5.0)
@@ -173,14 +173,14 @@ def test_two_strangers_at_once_are_two_visits() -> None:
     assert visit.told == [("unknown", 1, None), ("unknown", 2, None)]
 
 
-def test_a_decided_face_is_looked_at_only_now_and_then() -> None:
+def test_a_decided_face_is_embedded_only_from_time_to_time() -> None:
     visit = Visit()
     visit.show(1, 0, ANNA, times=3)
     assert not visit.encounters.wants(1, visit.t_s + 1.0)
     assert visit.encounters.wants(1, visit.t_s + 3.0)
 
 
-def test_a_track_that_moves_on_to_another_face_is_gathered_anew() -> None:
+def test_a_track_that_changes_to_another_face_starts_new_evidence() -> None:
     visit = Visit()
     visit.show(1, 0, ANNA, times=5)
     visit.show(1, 1, NOBODY, times=40)
@@ -193,7 +193,7 @@ def test_a_track_that_moves_on_to_another_face_is_gathered_anew() -> None:
     ]
 
 
-def test_evidence_is_the_mean_of_the_embeddings_not_renormalized() -> None:
+def test_evidence_is_the_mean_of_the_embeddings_without_normalization() -> None:
     visit = Visit()
     visit.show(1, 0, NOBODY, times=1)
     evidence = visit.show(1, 1, NOBODY, times=1)
@@ -227,21 +227,21 @@ def reasons(visit: Visit) -> list[str]:
     return [silence.reason for silence in visit.encounters.silences()]
 
 
-def test_two_strangers_in_one_look_are_two_people_however_alike() -> None:
+def test_two_strangers_in_one_look_are_two_people_even_if_similar() -> None:
     visit = Visit()
     together(visit, [(1, 0, NOBODY), (2, 0, NOBODY)], times=40)
     visit.wait(5.0)
     assert [d.event_type for d in visit.decisions] == ["unknown", "unknown", "end", "end"]
 
 
-def test_a_stranger_alike_who_comes_beside_a_recognised_person_is_reported() -> None:
+def test_a_similar_stranger_beside_a_recognised_person_is_reported() -> None:
     visit = Visit()
     visit.show(1, 0, ANNA, times=10)
     together(visit, [(1, 0, ANNA), (2, 0, NOBODY)], times=40)
     assert visit.told == [("match", 1, "p-anna"), ("unknown", 2, None)]
 
 
-def test_a_stranger_seen_beside_somebody_goes_on_as_another_track() -> None:
+def test_a_stranger_seen_beside_somebody_continues_as_another_track() -> None:
     visit = Visit()
     together(visit, [(1, 0, NOBODY), (2, 1, NOBODY)], times=6)
     visit.wait(2.0)
@@ -276,7 +276,7 @@ def test_twins_in_view_are_both_reported() -> None:
     assert visit.told == [("match", 1, "p-anna"), ("match", 2, "p-ann")]
 
 
-def test_a_visit_goes_on_under_either_of_two_names() -> None:
+def test_a_visit_continues_under_either_of_two_names() -> None:
     visit = Visit()
     visit.show(1, 0, EITHER, times=5)
     visit.wait(2.0)
@@ -284,7 +284,7 @@ def test_a_visit_goes_on_under_either_of_two_names() -> None:
     assert visit.told == [("match", 1, "p-anna")]
 
 
-def test_somebody_known_who_may_be_two_people_is_no_stranger() -> None:
+def test_an_ambiguous_match_is_no_stranger() -> None:
     visit = Visit()
     visit.show(1, 0, UNCLEAR, times=40)
     visit.wait(5.0)
@@ -292,7 +292,7 @@ def test_somebody_known_who_may_be_two_people_is_no_stranger() -> None:
     assert reasons(visit) == ["margin"]
 
 
-def test_an_interrupted_gathering_goes_on() -> None:
+def test_interrupted_evidence_continues() -> None:
     visit = Visit()
     visit.show(1, 0, ANNA, times=2)
     visit.wait(1.5)
@@ -300,7 +300,7 @@ def test_an_interrupted_gathering_goes_on() -> None:
     assert visit.told == [("match", 1, "p-anna")]
 
 
-def test_a_visit_without_a_decision_says_why() -> None:
+def test_a_visit_without_a_decision_has_a_reason() -> None:
     visit = Visit()
     visit.show(1, 0, ANNA, times=2)
     for _ in range(3):
@@ -312,7 +312,7 @@ def test_a_visit_without_a_decision_says_why() -> None:
     assert visit.encounters.silences() == []
 
 
-def test_an_ignored_person_leaves_no_silence() -> None:
+def test_an_ignored_person_is_not_counted_as_a_visit_without_event() -> None:
     visit = Visit()
     visit.show(1, 0, IGNORED, times=20)
     visit.wait(5.0)
@@ -364,7 +364,7 @@ def test_a_decision_says_whether_the_face_was_live_and_its_end_does_not(live: bo
 
 
 @pytest.mark.parametrize("match", [ANNA, NOBODY])
-def test_a_denied_picture_is_one_quiet_encounter_however_long_it_hangs_there(match: Match) -> None:
+def test_a_denied_picture_is_one_encounter_without_events_for_any_duration(match: Match) -> None:
     visit = Visit(DENY)
     visit.live = False
     visit.show(1, 0, match, times=2000)
@@ -373,12 +373,14 @@ def test_a_denied_picture_is_one_quiet_encounter_however_long_it_hangs_there(mat
     assert visit.told == []
     assert reasons(visit) == ["picture"]
     assert visit.encounters.pictures == 1
-    assert visit.encounters.live_checks == 2  # once for each track
+    assert visit.encounters.live_checks == 2  # once per track
 
 
 @pytest.mark.parametrize("denied", [MARK, DENY])
 @pytest.mark.parametrize("match", [ANNA, NOBODY])
-def test_a_person_does_not_join_the_own_picture(denied: frozenset[bool | None], match: Match) -> None:
+def test_a_person_does_not_join_the_encounter_of_a_picture_of_them(
+    denied: frozenset[bool | None], match: Match
+) -> None:
     visit = Visit(denied)
     visit.live = False
     visit.show(1, 0, match, times=10)
@@ -395,7 +397,7 @@ def test_a_picture_does_not_prolong_the_visit_of_its_person() -> None:
     assert visit.told == [("match", 1, "p-anna"), ("end", 1, "p-anna")]
 
 
-def test_a_person_beside_the_own_picture_is_reported_once() -> None:
+def test_a_person_beside_a_picture_of_them_is_reported_once() -> None:
     visit = Visit(DENY)
     for _ in range(20):
         visit.t_s += 0.2
@@ -406,13 +408,13 @@ def test_a_person_beside_the_own_picture_is_reported_once() -> None:
     assert visit.told == [("match", 1, "p-anna")]
 
 
-def test_what_cannot_be_told_is_denied_only_where_asked_for() -> None:
+def test_unknown_liveness_is_denied_only_where_configured() -> None:
     for denied, told in ((DENY, [("match", 1, "p-anna")]), (DENY_UNKNOWN, [])):
         visit = Visit(denied)
         visit.live = None
         visit.show(1, 0, ANNA, times=5)
         assert visit.told == told
-    visit.live = True  # the same person, seen better by another track
+    visit.live = True  # the same person on another track
     visit.show(2, 0, ANNA, times=5)
     assert visit.told == [("match", 1, "p-anna")]
 

@@ -43,7 +43,7 @@ def normalized(vectors: NDArray[np.floating]) -> Vectors:
 
 
 def around(centre: NDArray[np.floating], spread: float, count: int, rng: np.random.Generator) -> Vectors:
-    """Unit vectors about a direction; the cosine between two of them is about 1 / (1 + spread²)."""
+    """Return unit vectors around a direction; the cosine between two of them is about 1 / (1 + spread²)."""
     noise = rng.normal(size=(count, len(centre))) * spread / np.sqrt(len(centre))
     return normalized(centre / np.linalg.norm(centre) + noise)
 
@@ -51,7 +51,7 @@ def around(centre: NDArray[np.floating], spread: float, count: int, rng: np.rand
 # ── the faces must agree ──
 
 
-def test_the_odd_ones_out_are_found_and_the_others_kept() -> None:
+def test_outliers_are_found_and_the_others_kept() -> None:
     rng = np.random.default_rng(1)
     person = around(rng.normal(size=64), 1.0, 8, rng)
     bystanders = normalized(rng.normal(size=(2, 64)))
@@ -60,7 +60,7 @@ def test_the_odd_ones_out_are_found_and_the_others_kept() -> None:
     assert agreeing(person) == list(range(8))
 
 
-def test_of_two_pictures_that_differ_neither_is_called_the_wrong_one() -> None:
+def test_with_two_different_pictures_neither_is_an_outlier() -> None:
     assert agreeing(np.eye(2, dtype=np.float32)) == [0, 1]
     assert agreeing(np.eye(1, dtype=np.float32)) == [0]
 
@@ -73,7 +73,7 @@ def test_two_pictures_of_two_people_are_halves_and_two_of_one_person_are_not() -
 
 
 @pytest.mark.parametrize("pictures", [2, 3, 6])
-def test_as_many_pictures_of_two_people_are_halves(pictures: int) -> None:
+def test_equal_numbers_of_pictures_of_two_people_are_halves(pictures: int) -> None:
     rng = np.random.default_rng(5)
     one, other = (around(centre, 0.8, pictures, rng) for centre in np.eye(64)[:2])
     mixed = np.concatenate([one, other])[order := rng.permutation(2 * pictures)]
@@ -85,7 +85,7 @@ def test_as_many_pictures_of_two_people_are_halves(pictures: int) -> None:
     ]
 
 
-def test_looks_of_one_person_that_differ_somewhat_are_no_halves() -> None:
+def test_moderately_different_pictures_of_one_person_are_no_halves() -> None:
     rng = np.random.default_rng(6)
     person = rng.normal(size=64)
     looks = [around(person + rng.normal(size=64) * 0.8, 0.3, 4, rng) for _ in range(2)]
@@ -95,15 +95,15 @@ def test_looks_of_one_person_that_differ_somewhat_are_no_halves() -> None:
 # ── the choice of templates ──
 
 
-def test_every_look_of_a_person_is_chosen_before_a_second_picture_of_one() -> None:
+def test_each_appearance_of_a_person_is_chosen_once_before_any_is_chosen_twice() -> None:
     rng = np.random.default_rng(2)
     looks = [around(centre, 0.5, n, rng) for centre, n in zip(rng.normal(size=(3, 64)), (10, 4, 2), strict=True)]
     chosen = choose(np.concatenate(looks), np.ones(16), 3)
     assert sorted(int(np.searchsorted([10, 14], i, side="right")) for i in chosen) == [0, 1, 2]
-    assert chosen[0] < 10  # the look with the most pictures comes first
+    assert chosen[0] < 10  # the appearance with the most pictures comes first
 
 
-def test_a_near_duplicate_is_passed_over_even_where_places_are_left() -> None:
+def test_a_near_duplicate_is_left_out_even_with_free_places() -> None:
     rng = np.random.default_rng(3)
     burst = around(rng.normal(size=64), 0.1, 6, rng)
     other = normalized(rng.normal(size=(1, 64)))
@@ -112,17 +112,17 @@ def test_a_near_duplicate_is_passed_over_even_where_places_are_left() -> None:
     assert 6 in chosen
 
 
-def test_of_pictures_that_say_the_same_the_best_one_is_chosen() -> None:
+def test_of_near_duplicates_the_best_one_is_chosen() -> None:
     picture = np.eye(1, 8, dtype=np.float32)
     assert choose(np.repeat(picture, 4, axis=0), np.array([0.3, 0.2, 0.9, 0.4]), 12) == [2]
 
 
-def test_a_picture_of_no_quality_is_better_than_none() -> None:
+def test_a_picture_of_low_quality_is_better_than_none() -> None:
     assert choose(np.eye(2, dtype=np.float32), np.zeros(2), 12) == [0, 1]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 12))
-def test_chosen_templates_are_few_unlike_and_stay_chosen_when_more_are_allowed(
+def test_chosen_templates_are_few_and_different_and_stay_chosen_when_more_are_allowed(
     seed: int, pictures: int, count: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -212,7 +212,7 @@ def enrolled(enrolment: Enrolment) -> Matcher:
     )
 
 
-def test_a_video_gives_a_few_unlike_unit_templates(stages: Stages) -> None:
+def test_a_video_gives_a_few_different_unit_templates(stages: Stages) -> None:
     found = enrol(man(), stages, nobody)
     assert 2 <= len(found.templates) <= 12
     assert np.linalg.norm(found.templates, axis=1) == pytest.approx(1, abs=1e-4)
@@ -228,7 +228,7 @@ def test_the_number_of_templates_can_be_limited(stages: Stages) -> None:
     assert len(enrol(man(), stages, nobody, max_templates=2).templates) == 2
 
 
-def test_every_refused_picture_says_why(stages: Stages) -> None:
+def test_every_refused_picture_has_a_reason(stages: Stages) -> None:
     portrait = woman().image
     dark = (portrait * 0.12).astype(np.uint8)
     two = np.concatenate([portrait, portrait], axis=1)
@@ -294,7 +294,7 @@ def test_no_picture_at_all_is_an_error(stages: Stages) -> None:
         enrol([], stages, nobody)
 
 
-def test_enrolling_somebody_twice_is_told(stages: Stages) -> None:
+def test_enrolling_somebody_twice_is_reported(stages: Stages) -> None:
     first = enrol(man(0, 30), stages, nobody)
     again = enrol(man(1, 31), stages, enrolled(first).similar_people)
     assert [c.person for c in again.collisions] == ["p-man"]
@@ -316,7 +316,7 @@ def test_the_man_is_recognized_in_frames_he_was_not_enrolled_from(stages: Stages
 # ── live pictures must be of a live face ──
 
 
-def test_from_the_camera_a_live_face_is_taken_and_a_picture_of_one_is_not(stages: Stages) -> None:
+def test_from_the_camera_a_live_face_is_accepted_and_a_picture_of_one_is_not(stages: Stages) -> None:
     live = replace(stages, liveness=liveness.open_stage(CONFIG).stage)
     ground = np.asarray(cv2.resize(video("bikes", limit=1)[0], (640, 480)), np.uint8)
     (shown, *_) = held(still("astronaut"), ground, 400)

@@ -1,4 +1,4 @@
-"""A store key is found, checked, never shown, and never made where one is missing."""
+"""A store key is found and checked, never shown, and never generated in place of a missing one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_key_file_holds_raw_bytes_or_hexadecimal(content: bytes, tmp_path: Path)
     assert _same(load_key("file:k", tmp_path, {}), StoreKey(SECRET))
 
 
-def test_absolute_path_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_an_absolute_path_is_used_unchanged(tmp_path: Path) -> None:
     path = _write(tmp_path / "k", SECRET)
     assert _same(load_key(f"file:{path}", tmp_path / "elsewhere", {}), StoreKey(SECRET))
 
@@ -68,7 +68,7 @@ def test_absolute_path_is_taken_as_it_is(tmp_path: Path) -> None:
         b"a b" * 21 + b"c",
     ],
 )
-def test_malformed_key_is_refused_by_its_length_alone(content: bytes, tmp_path: Path) -> None:
+def test_a_malformed_key_is_refused_with_only_its_length_in_the_message(content: bytes, tmp_path: Path) -> None:
     _write(tmp_path / "k", content)
     error = _refusal("file:k", tmp_path)
     assert f"not a store key: {len(content)} bytes" in error.what
@@ -132,7 +132,7 @@ def test_credential_with_a_path_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", ["", "file", "file:", "credential:", "store.key", "tpm:1", "FILE:k", "file:a\0b"])
-def test_spec_that_is_not_understood_is_refused(spec: str, tmp_path: Path) -> None:
+def test_an_unknown_key_spec_is_refused(spec: str, tmp_path: Path) -> None:
     assert "not understood" in _refusal(spec, tmp_path).what
     with pytest.raises(StoreKeyError):
         strength(spec, tpm2=True)
@@ -195,7 +195,7 @@ def test_derived_keys_differ_by_purpose_and_salt_and_follow_rfc_5869() -> None:
     assert key.derive("seal", b"a" * 16) == HKDF(SHA256(), 32, b"a" * 16, b"edge-face store 1 seal").derive(SECRET)
 
 
-def test_strength_says_what_each_kind_is_worth() -> None:
+def test_the_protection_of_each_kind_of_key_is_described() -> None:
     assert strength("file:store.key", tpm2=True).level == "WEAK"
     assert strength("credential:store", tpm2=True).level == "PLATFORM"
     assert strength("credential:store", tpm2=False).level == "WEAK"

@@ -36,7 +36,7 @@ class People:
 
 
 class Plain:
-    """A cohort in which every face is as usual as any other: the score is the cosine."""
+    """A cohort without effect: the normalised score is the cosine."""
 
     def statistics(self, directions: Vectors) -> Vectors:
         return np.tile(np.array([0, 1], np.float32), (len(directions), 1))
@@ -55,7 +55,7 @@ PLAIN = Plain()
 
 @dataclass(frozen=True)
 class Fixed:
-    """One threshold for all, raised by `rise` for a probe that is made of unlike pictures (norm 0.5)."""
+    """One threshold for all people, raised by `rise` for a probe of different pictures (norm 0.5)."""
 
     likely: float
     certain: float
@@ -106,7 +106,7 @@ def test_score_is_the_cosine_to_the_mean_of_a_persons_templates() -> None:
     assert thresholds.asked[0] == pytest.approx([math.sqrt(0.5), 1.0])  # norms of the mean templates
 
 
-def test_a_probe_of_several_shots_scores_by_its_direction_and_is_asked_for_more() -> None:
+def test_a_probe_of_several_shots_scores_by_its_direction_and_has_a_higher_threshold() -> None:
     shots = [X, Y]
     probe = np.asarray(np.mean(shots, axis=0), np.float32)  # of norm 0.71
     found = Matcher(people(anna=[X, unit(1, 1, 0)]), Fixed(0.5, 0.8, rise=0.2), PLAIN, 0.1).match(probe)
@@ -114,7 +114,7 @@ def test_a_probe_of_several_shots_scores_by_its_direction_and_is_asked_for_more(
     assert found.threshold == pytest.approx(0.5 + 0.2 * (2 - math.sqrt(2)), abs=1e-6)
 
 
-def test_who_is_further_above_the_own_threshold_wins() -> None:
+def test_the_person_with_the_largest_lead_over_the_threshold_wins() -> None:
     class ByNorm(Fixed):
         def of_people(self, norms: Vectors) -> tuple[Vectors, Vectors]:
             likely = np.broadcast_to(np.float32(1.3) - norms, (2, len(norms)))
@@ -148,14 +148,14 @@ def test_with_nobody_enrolled_every_face_is_unknown() -> None:
     assert matcher(nobody).similar_people([Embedding(X, MODEL)]) == []
 
 
-def test_between_two_unlike_people_it_is_not_clear_who_it_is() -> None:
+def test_a_face_between_two_different_people_is_ambiguous() -> None:
     found = matcher(people(anna=X, bob=Y)).match(unit(1, 0.95, 0))
     assert (found.person, found.band, found.rivals) == (None, None, ("anna", "bob"))
     assert not found.ignored
     assert 0 < found.margin < 0.1
 
 
-def test_of_two_people_with_templates_alike_the_nearest_is_likely() -> None:
+def test_of_two_people_with_similar_templates_the_nearest_is_likely() -> None:
     found = matcher(people(anna=X, ann=unit(1, 0.1, 0), bob=Y)).match(unit(1, 0.02, 0))
     assert (found.person, found.band, found.rivals) == ("anna", "likely", ("ann",))
 
@@ -172,13 +172,13 @@ def test_an_ignored_person_wins_like_others_and_is_flagged() -> None:
 
 
 @pytest.mark.parametrize("probe", [unit(1, 0.95, 0), unit(0.95, 1, 0)])
-def test_silence_wins_where_the_face_may_be_an_ignored_person(probe: Vectors) -> None:
+def test_an_ambiguous_match_with_an_ignored_person_is_ignored(probe: Vectors) -> None:
     found = matcher(people(ignored=("bob",), anna=X, bob=Y)).match(probe)
     assert (found.person, found.ignored) == ("bob", True)
     assert found.score == pytest.approx(probe[1])
 
 
-def test_an_ignored_person_below_the_threshold_silences_nobody() -> None:
+def test_an_ignored_person_below_the_threshold_has_no_effect() -> None:
     found = matcher(people(ignored=("bob",), anna=X, bob=Y), likely=0.75).match(unit(1, 0.95, 0))
     assert (found.person, found.ignored) == (None, False)
 
@@ -220,7 +220,7 @@ def test_a_malformed_gallery_is_refused(change: dict[str, object], wrong: str) -
         matcher(People(**{**people(anna=X).__dict__, **change}))
 
 
-def test_alike_names_everybody_who_would_be_matched_nearest_first() -> None:
+def test_similar_people_are_all_who_would_match_nearest_first() -> None:
     near = matcher(people(anna=X, bob=unit(1, 1, 0), carl=Z)).similar_people([Embedding(unit(1, 0.7, 0), MODEL)])
     assert [person for person, _ in near] == ["bob", "anna"]
     assert near[0][1] > near[1][1] >= 0.5
@@ -261,7 +261,7 @@ def test_raising_threshold_or_margin_never_adds_a_match(
     for strict in (higher, wider):
         if strict.person is not None and not strict.ignored:
             assert strict.person == lax.person
-    # A wider margin may let an ignored person contend, and silence wins; a higher threshold silences no unknown face.
+    # A wider margin can make a match ambiguous with an ignored person, which is ignored. A higher threshold cannot.
     if higher.ignored:
         assert lax.person is not None
 

@@ -1,4 +1,4 @@
-"""Memory of keys and templates leaves the process, or is overwritten, when it is no longer needed."""
+"""Memory of keys and templates is returned to the kernel or overwritten when it is no longer needed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _mapped(address: int) -> bool:
 
 
 @linux
-def test_pages_leave_with_the_last_view() -> None:
-    array = private_array((700, 256), np.float32)  # so large that no hole of this size is there already
+def test_pages_are_unmapped_with_the_last_view() -> None:
+    array = private_array((700, 256), np.float32)  # too large for existing free memory
     assert not array.any()
     address, view = array.ctypes.data, array[3]
     del array
@@ -47,14 +47,14 @@ def test_pages_are_in_no_core_dump() -> None:
     pytest.fail("the array's pages are not listed")
 
 
-def test_a_copy_has_the_values_in_the_type_asked_for() -> None:
+def test_a_copy_has_the_values_in_the_requested_type() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     copy = private_copy(rows, np.float64)
     assert copy.dtype == np.float64
     assert np.array_equal(copy, rows)
 
 
-def test_nothing_takes_no_pages() -> None:
+def test_an_empty_array_has_no_pages() -> None:
     assert private_array((0, 256), np.float32).shape == (0, 256)
 
 

@@ -1,4 +1,4 @@
-"""Whom a word means: ids first, then names that one person has."""
+"""Finding the person that a word means: ids first, then unique names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_unknown_word_names_the_nearest(word: str, near: str) -> None:
     assert refused.value.remedy == f"did you mean '{near}'?"
 
 
-def test_where_nobody_is_near_the_way_to_the_names_is_said() -> None:
+def test_without_a_similar_name_the_error_says_how_to_list_names() -> None:
     with pytest.raises(StoreError, match="no person 'Xavier'") as refused:
         find(PEOPLE, "Xavier")
     assert "people list" in refused.value.remedy

@@ -65,6 +65,6 @@ def test_rotations_have_both_orientations() -> None:
 
 
 @pytest.mark.parametrize(("key", "dimension"), [(b"", 8), (bytes(15), 8), (KEY, 0), (KEY, -1)])
-def test_short_key_or_empty_space_is_refused(key: bytes, dimension: int) -> None:
+def test_a_short_key_or_dimension_zero_is_refused(key: bytes, dimension: int) -> None:
     with pytest.raises(ValueError, match="are needed"):
         orthogonal(key, dimension)

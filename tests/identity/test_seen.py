@@ -1,4 +1,4 @@
-"""Who was met: sealed, for so many days, gone with the person."""
+"""The record of met people: encrypted, limited in days, deleted with the person."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_visits_are_kept_sealed_and_in_order_and_strangers_are_not(file: SeenFil
         SeenFile(file.path, StoreKey(bytes(range(1, 33)))).read()
 
 
-def test_who_was_removed_and_what_is_too_old_goes(file: SeenFile) -> None:
+def test_removed_people_and_old_visits_are_deleted(file: SeenFile) -> None:
     log = SeenLog(days=7)
     visit(log, ANNA, 1, NOW_S - 8 * DAY_S, NOW_S - 8 * DAY_S + 60)
     visit(log, ANNA, 2, NOW_S - 6 * DAY_S, NOW_S - 6 * DAY_S + 60)
@@ -56,14 +56,14 @@ def test_who_was_removed_and_what_is_too_old_goes(file: SeenFile) -> None:
     assert not file.path.exists()
 
 
-def test_with_no_days_nothing_is_noted(file: SeenFile) -> None:
+def test_with_zero_days_nothing_is_recorded(file: SeenFile) -> None:
     log = SeenLog(days=0)
     visit(log, ANNA, 1, NOW_S - 100, NOW_S)
     log.write(file, {ANNA}, 0.0, NOW_S)
     assert not file.path.exists()
 
 
-def test_a_damaged_file_is_named_with_the_way_out(file: SeenFile) -> None:
+def test_a_damaged_file_is_named_with_a_remedy(file: SeenFile) -> None:
     log = SeenLog(days=7)
     visit(log, ANNA, 1, NOW_S - 100, NOW_S)
     log.write(file, {ANNA}, 0.0, NOW_S)

@@ -1,4 +1,4 @@
-"""What is put into the store comes back, for everybody, after every kind of change."""
+"""The store returns what was stored, for all people, after every kind of change."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_everything_added_comes_back_with_its_scores(store: Store, path: Path) -
         assert np.abs(gallery.templates @ gallery.rotate(probes).T - expected).max() < 1e-5
 
 
-def test_ids_are_opaque_and_the_day_is_all_that_is_told_of_the_time(store: Store) -> None:
+def test_ids_are_opaque_and_only_the_day_of_enrolment_is_stored(store: Store) -> None:
     person = store.add("Ada", unit_rows(1, 0), created=datetime.date(2026, 2, 28))
     assert re.fullmatch("p-[a-z2-7]{8}", person.id)
     assert person.created == "2026-02-28"
@@ -99,7 +99,7 @@ def test_two_stores_of_one_face_cannot_be_linked(tmp_path: Path) -> None:
     assert np.abs(cosines).max() < 6 / 256**0.5  # six sigma of N(0, 1/D)
 
 
-def test_renewal_keeps_every_score_and_links_to_nothing_before(store: Store, path: Path) -> None:
+def test_renewal_keeps_every_score_and_cannot_be_linked_to_the_old_templates(store: Store, path: Path) -> None:
     plain = unit_rows(12, 5)
     people = [store.add("Ada", plain[:7]), store.add("Grace", plain[7:], ignored=True)]
     before, probes = store.gallery(), unit_rows(6, 6)
@@ -113,7 +113,7 @@ def test_renewal_keeps_every_score_and_links_to_nothing_before(store: Store, pat
     assert np.abs(after.rotation.T @ before.rotation - np.eye(DIMENSION)).max() > 0.1
 
 
-def test_changes_of_one_person_touch_nobody_else(store: Store, path: Path) -> None:
+def test_changes_of_one_person_do_not_affect_others(store: Store, path: Path) -> None:
     ada, grace, zoe = (store.add(name, unit_rows(2, n)) for n, name in enumerate(("Ada", "Grace", "Zoë")))
     assert store.rename(ada.id, " Ada L. ").name == "Ada L."
     assert store.set_ignored(zoe.id, True).ignored
@@ -249,14 +249,14 @@ def test_vectors_that_are_no_embeddings_are_refused(vectors: NDArray[np.float32]
     assert store.generation == 1
 
 
-def test_reader_sees_a_change_and_takes_it_up(store: Store, path: Path) -> None:
+def test_a_reader_sees_a_change_and_can_refresh(store: Store, path: Path) -> None:
     reader = reopened(path)
     assert not reader.changed()
     assert not reader.refresh()
     ada = store.add("Ada", unit_rows(1, 0))
-    assert not store.changed()  # its own write is known to it
+    assert not store.changed()  # its own write is no change
     assert reader.changed()
-    assert reader.people() == []  # a picture stays whole until it is refreshed
+    assert reader.people() == []  # a snapshot stays unchanged until a refresh
     assert reader.refresh()
     assert reader.people() == [ada]
     assert reader.generation == store.generation == 2
@@ -352,4 +352,4 @@ def test_a_running_reader_refuses_an_older_copy_that_is_put_back(store: Store, p
             known.add("Eve", unit_rows(1, 1))
         assert known.people() == []
     assert path.read_bytes() == old
-    assert reopened(path).people() == [ada]  # who has read nothing yet cannot know: docs/adr/0001-sealed-store.md
+    assert reopened(path).people() == [ada]  # a new reader cannot detect it: docs/adr/0001-sealed-store.md

@@ -1,4 +1,4 @@
-"""Kept crops: they come back for another model, go with their person, and open for nobody else."""
+"""Kept crops: re-embedded for another model, removed with their person, and readable only with that person's key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def crops(person: int, count: int) -> list[bytearray]:
 
 
 def embed(kept: Sequence[bytearray]) -> NDArray[np.float32]:
-    """Templates that only the crops decide."""
+    """Return templates that depend on the crops only."""
     return np.concatenate([unit_rows(1, sum(crop) % 10_000, OTHER_DIMENSION) for crop in kept])
 
 
@@ -79,7 +79,7 @@ def test_another_model_embeds_the_kept_crops_and_names_who_has_none(path: Path) 
     assert "edge-daemon people update" in refused.value.remedy
 
 
-def test_going_back_brings_back_who_had_no_crops(path: Path) -> None:
+def test_going_back_restores_people_without_crops(path: Path) -> None:
     probe = unit_rows(1, 9)[0]
     before = scores(Store.open(path, KEY, MODEL), probe)
     converted = other(path)
@@ -89,11 +89,11 @@ def test_going_back_brings_back_who_had_no_crops(path: Path) -> None:
     back = Store.convert(path, KEY, MODEL, DIMENSION, lambda _: unit_rows(3, 1), model_name="first")
     assert {name: p.templates for name, p in of(back).items()} == {"Ada": 3, "Grace H.": 4}
     np.testing.assert_allclose(scores(back, probe), before, atol=1e-5)
-    again = other(path)  # and forth once more
+    again = other(path)  # forward again
     assert {name: p.templates for name, p in of(again).items()} == {"Ada": 3, "Grace H.": 0}
 
 
-def test_a_renewal_leaves_no_template_of_any_model_as_it_was(path: Path) -> None:
+def test_a_renewal_changes_the_templates_of_all_models(path: Path) -> None:
     converted = other(path)
     kind = f"other:{MODEL}:{DIMENSION}"
     with opened(path) as image:

@@ -1,4 +1,4 @@
-"""The statistics of people's mean templates are kept with them, and cost nobody a new enrolment."""
+"""The cohort statistics of people's mean templates are stored with them; they need no new enrolment."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def enrol(store: Store, *people: int) -> list[str]:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many statistics were computed, at each call."""
+    """Record the number of statistics computed at each call."""
     counts: list[int] = []
     compute = Cohort.statistics
 
@@ -77,7 +77,7 @@ def test_a_gallery_has_the_statistics_of_the_mean_templates(store: Store, path: 
         assert statistics(gallery) == pytest.approx(expected(COHORT, 1, 3, 12), abs=1e-4)
 
 
-def test_what_is_stored_is_not_computed_again(store: Store, path: Path, computed: list[int]) -> None:
+def test_stored_statistics_are_not_computed_again(store: Store, path: Path, computed: list[int]) -> None:
     enrol(store, 2, 3)
     computed.clear()
     again = opened(path)
@@ -86,7 +86,7 @@ def test_what_is_stored_is_not_computed_again(store: Store, path: Path, computed
     assert computed == [1]  # the new person's
 
 
-def test_statistics_of_another_cohort_are_computed_anew_and_then_kept(store: Store, path: Path) -> None:
+def test_statistics_of_another_cohort_are_recomputed_and_stored(store: Store, path: Path) -> None:
     enrol(store, 2, 3)
     other = made(seed=2)
     again = opened(path, other)
@@ -104,8 +104,8 @@ def test_a_renewal_keeps_the_statistics_and_every_score(store: Store, path: Path
     assert computed == []
 
 
-def test_stored_statistics_open_only_with_the_rotation_of_their_day(store: Store) -> None:
-    """Whoever holds a person's key of an old copy must not link the copies by a number that no rotation changes."""
+def test_stored_statistics_open_only_with_their_rotation(store: Store) -> None:
+    """Rotations do not change statistics. An old copy with a person's key must not reveal them: they link copies."""
     (person,) = enrol(store, 3)
     with store._writing() as image:  # the only way to a record
         (sealed,) = image._db.execute("SELECT sealed FROM records").fetchone()

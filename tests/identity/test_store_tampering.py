@@ -1,4 +1,4 @@
-"""Whatever is done to the file, the answer is an error that says what and how to mend it, never another gallery."""
+"""Every change of the file gives an error with cause and remedy, never another gallery."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_flipped_bit_of_the_header_and_one_of_each_body_byte_is_refused(pa
         with pytest.raises((StoreError, StoreKeyError)):
             sealed.unseal(bytes(raw), KEY)
         raw[at] ^= 1 << bit
-    sealed.unseal(bytes(raw), KEY)  # the last flip was undone: it was the flips that were refused
+    sealed.unseal(bytes(raw), KEY)  # control: with the last flip undone the file opens
 
 
 def test_flipped_bytes_on_the_disk_are_refused_and_called_damage(path: Path) -> None:
@@ -91,7 +91,7 @@ def test_appended_bytes_are_refused(extra: bytes, path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"SQLite format 3\0" + bytes(4096), b"\0" * 4096, b"E", b"EDGEFACT"])
-def test_other_files_are_called_what_they_are(content: bytes, path: Path) -> None:
+def test_files_of_other_kinds_are_identified(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     assert refusal(path).what.split(": ")[1].startswith(("not a template store", "truncated"))
 
@@ -141,7 +141,7 @@ def test_other_key_is_told_from_damage(path: Path) -> None:
     assert "another key" in error.what
 
 
-def test_other_model_is_refused_with_both_named_and_the_way_out(path: Path) -> None:
+def test_another_model_is_refused_with_both_names_and_a_remedy(path: Path) -> None:
     error = refusal(path, model=OTHER_MODEL)
     assert MODEL[:12] in error.what
     assert OTHER_MODEL[:12] in error.what
@@ -167,7 +167,7 @@ def test_damaged_store_is_not_overwritten_by_a_writer_that_read_it_before(path: 
     assert path.read_bytes() == damaged
 
 
-# ── the image: somebody who has the store key, or a fault of ours, moves records about ──
+# ── the image: an attacker with the store key, or a bug, moves records ──
 
 
 @pytest.mark.parametrize("what", SWAPS)

@@ -25,7 +25,7 @@ TINY = Network(
 
 
 def random_weights(network: Network, seed: int = 7) -> dict[str, Array]:
-    """Weights of unit gain; the fully connected layer flat, as a checkpoint has it."""
+    """Return weights of unit gain, with a flat fully connected layer, as in a checkpoint."""
     rng = np.random.default_rng(seed)
     weights = {}
     for layer in network.layers:
@@ -44,7 +44,7 @@ def random_crops(network: Network, count: int, seed: int = 3) -> list[NDArray[np
 
 
 def forward(network: Network, weights: dict[str, Array], crop: NDArray[np.uint8]) -> Array:
-    """Max-Feature-Map as it is defined: split in two halves, take the larger."""
+    """Compute the network with Max-Feature-Map by its definition: the maximum of two halves."""
     x = crop[None].astype(np.float64) / 255  # (C, H, W)
     for layer in network.layers:
         weight = weights[f"{layer.name}.weight"].reshape(layer.weight_shape).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Each cleaning step on small exact data, and all of them on real labels that were spoiled on purpose."""
+"""Each cleaning step on small exact data, and all steps on real labels with added errors."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ def at_degrees(*angles: float) -> Vectors:
     return np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
 
 
-def test_crops_below_the_confidence_go() -> None:
+def test_crops_below_the_confidence_are_dropped() -> None:
     assert confident(np.array([0.74, 0.75, 1.0], np.float32)).tolist() == [False, True, True]
 
 
-def test_a_crop_far_from_its_class_goes() -> None:
+def test_a_crop_far_from_its_class_centre_is_dropped() -> None:
     vectors, identity = at_degrees(0, 5, -5, 90, 90), np.array([1, 1, 1, 1, 2])
     assert near_centre(vectors, identity).tolist() == [True, True, True, False, True]
 
 
-def test_strangers_that_pull_the_centre_to_themselves_go_in_a_second_round() -> None:
+def test_strangers_that_shift_the_centre_are_dropped_in_a_second_round() -> None:
     vectors, identity = at_degrees(0, 0, 0, 80, 80, 160), np.array([1] * 6)
-    # the centre lies at 44°: only the last is far; without it at 31°, those at 80° are still within 60°
+    # The centre is at 44°: only the last crop is too far. Without it the centre is at 31°: those at 80° are within 60°.
     assert near_centre(vectors, identity).tolist() == [True] * 5 + [False]
-    # with a limit of 46° the first centre drops the last one, and only then the second drops those at 80°
+    # With a limit of 46° the first centre drops the last crop, and then the second centre drops those at 80°.
     assert near_centre(vectors, identity, 0.3).tolist() == [True] * 3 + [False] * 3
 
 
-def test_a_class_whose_crops_have_nothing_in_common_goes_whole() -> None:
+def test_a_class_of_unrelated_crops_is_dropped_completely() -> None:
     vectors, identity = at_degrees(0, 180, 90, 270, 10, 20), np.array([1, 1, 1, 1, 2, 2])
     assert near_centre(vectors, identity).tolist() == [False] * 4 + [True] * 2
 
 
-def test_classes_with_too_few_kept_crops_go() -> None:
+def test_classes_with_too_few_kept_crops_are_dropped() -> None:
     identity, kept = np.array([1, 1, 1, 2, 2, 2, 3]), np.array([True] * 5 + [False, True])
     assert enough(identity, kept, 3).tolist() == [True] * 3 + [False] * 4
 
@@ -51,7 +51,7 @@ def test_identities_with_one_centre_are_proposed_nearest_first() -> None:
     assert abs(found[0].distance - (1 - np.cos(np.radians(36)))) < 1e-5
 
 
-def test_each_crop_is_dropped_for_its_first_reason() -> None:
+def test_a_dropped_crop_has_the_reason_of_the_first_step() -> None:
     vectors, identity = at_degrees(0, 2, -2, 1, 90, 50, 52), np.array([1] * 5 + [2] * 2)
     found = clean(vectors, identity, np.array([1, 1, 1, 0.1, 1, 1, 1], np.float32))
     assert found.reason.tolist() == ["", "", "", "no sure face", "far from the class centre"] + ["class too small"] * 2
@@ -65,7 +65,7 @@ def test_nothing_left_is_no_error() -> None:
 
 
 def real_people(people: int, pictures: int) -> tuple[Vectors, Labels]:
-    """The teacher's embeddings of validation people with many pictures, as they are labelled."""
+    """The teacher's embeddings and the labels of validation people with many pictures."""
     folder = shared_data()
     identity = data.identities(folder)
     keys = data.keys(folder, "val")
@@ -94,7 +94,7 @@ def test_one_real_person_under_two_names_is_proposed_first() -> None:
     assert {(m.first, m.second) for m in found.merges[:3]} == {(n, n + 1_000_000) for n in names}
 
 
-def test_the_detector_is_sure_of_a_face_and_of_nothing_else() -> None:
+def test_the_detector_is_confident_of_faces_only() -> None:
     finder, gray = Finder(), np.asarray(cv2.cvtColor(still("astronaut"), cv2.COLOR_BGR2GRAY), np.uint8)
     face, rocket = gray[60:204, 152:296], gray[200:344, 0:144]
     found = finder.find(face)
@@ -111,6 +111,6 @@ def test_the_centre_of_a_class_does_not_depend_on_the_order_of_crops() -> None:
     assert np.array_equal(near_centre(vectors, identity, 0.9)[order], near_centre(vectors[order], identity[order], 0.9))
 
 
-def test_crops_like_a_held_out_person_are_no_strangers() -> None:
+def test_crops_similar_to_a_held_out_person_are_excluded() -> None:
     held_out, identity = at_degrees(0, 20, 180), np.array([1, 1, 2])  # centres at 10° and 180°
     assert strangers(at_degrees(10, 62, 64, 126, 128), held_out, identity).tolist() == [False, False, True, True, False]

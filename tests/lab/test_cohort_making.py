@@ -11,7 +11,7 @@ D = 32
 
 
 def alike(seed: int, count: int, share: float) -> Vectors:
-    """Directions that have a share of one common direction, which each `share` has for itself."""
+    """Return directions with a common component of these shares."""
     rng = np.random.default_rng(seed)
     common = np.random.default_rng(int(share * 1000)).normal(size=D)
     return unit((np.sqrt(1 - share) * rng.normal(size=(count, D)) + np.sqrt(share) * common).astype(np.float32))
@@ -30,7 +30,7 @@ def test_balancing_brings_the_groups_nearer_to_the_validation_people() -> None:
     cosines = {name: {cell: s.directions @ m.T for cell, m in pool.items()} for name, s in GROUPS.items()}
     counts = balanced(pool, GROUPS, nearest=50)
     assert counts == balanced(pool, GROUPS, nearest=50)
-    assert counts[CELEBRITIES] == 600  # by whom the others are measured
+    assert counts[CELEBRITIES] == 600  # the reference group
     first, last = (_excess(GROUPS, cosines, c, 50) for c in ({**dict.fromkeys(pool, 67.0), CELEBRITIES: 600.0}, counts))
     for name in ("look the same", "differ"):
         assert (counts[name] > 67) == (first[name] > 0)  # more members where strangers match more often
@@ -38,7 +38,7 @@ def test_balancing_brings_the_groups_nearer_to_the_validation_people() -> None:
     assert sum(map(abs, last.values())) < sum(map(abs, first.values()))
 
 
-def test_the_table_of_variants_says_what_a_cohort_brings() -> None:
+def test_the_table_of_variants_has_the_recognised_pairs_of_each_cohort() -> None:
     cosine = variants._row("cosine", GROUPS, lambda s: s.directions @ s.directions.T)
     members = np.concatenate([alike(9, 300, share) for share in SHARES.values()])
     normalised = variants._row("cohort", GROUPS, variants._normalised(members, 50, spread=True))

@@ -1,4 +1,4 @@
-"""Faces in colour: cut as the device cuts them, labelled by their names, in three parts that share nobody."""
+"""Colour crops: cut as on the device, labelled by file names, divided into three disjoint parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def face_data(folder: Path) -> Path:
-    """The face data as far as colour needs it: people 7 and 8 are validation people."""
+    """The face data that `colour` needs; people 7 and 8 are validation people."""
     folder.mkdir()
     (folder / "index.csv").write_text("key,split,source,identity\n000001,val,matush,7\n000002,val,matush,8\n")
     subprocess.run(["tar", "-cf", str(folder / "val-00.tar"), "-C", str(_empty(folder)), "000001.webp"], check=True)
@@ -44,7 +44,7 @@ def _empty(folder: Path) -> Path:
 
 
 def repository(folder: Path, files: dict[str, NDArray[np.uint8]]) -> Path:
-    """A git directory with these pictures in its HEAD, and none in a work tree."""
+    """A git directory with these pictures in HEAD, without a work tree."""
     work = folder / "work"
     for name, image in files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def repository(folder: Path, files: dict[str, NDArray[np.uint8]]) -> Path:
     return folder / "repo"
 
 
-def test_the_name_of_a_picture_says_who_is_on_it() -> None:
+def test_the_name_of_a_picture_gives_cell_and_person() -> None:
     known = frozenset({7})
     assert colour.labelled("utk", "9_1_0_2017", known) == ("UTKFace: children under 10", "9_1_0_2017")
     assert colour.labelled("utk", "25_0_2_2017", known)[0] == "UTKFace: men, Asian"
@@ -76,7 +76,7 @@ def test_faces_are_cut_from_a_git_directory_and_read_back(tmp_path: Path, kept: 
         {f"data/UTKFace/unlabeled/{key}.jpg.chip.jpg": im for key, im in (("30_0_1_1", man), ("31_0_1_2", nobody))},
     )
     folder = face_data(tmp_path / "data")
-    assert colour.make(SFACE, folder, {"utk": root}, kept) == {"utk": 1}  # of the other picture, no face
+    assert colour.make(SFACE, folder, {"utk": root}, kept) == {"utk": 1}  # no face on the other picture
     ((key, crop),) = data.crops(folder, "colour-utk")
     assert (key, crop.shape) == ("30_0_1_1", (112, 112, 3))
     direct = colour.Cutter(SFACE.contract).cut(man)
@@ -87,7 +87,7 @@ def test_faces_are_cut_from_a_git_directory_and_read_back(tmp_path: Path, kept: 
     assert "tools.lab colour" in missing.value.remedy
 
 
-def test_a_folder_serves_as_well_and_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_folder_is_accepted_too_and_missing_pictures_are_named(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "A_Name_0001.jpg"), still("astronaut"))
     assert pictures.names(tmp_path, r"(\w+)\.jpg") == ["A_Name_0001.jpg"]
     ((_, image),) = pictures.images(tmp_path, ["A_Name_0001.jpg"])
@@ -103,7 +103,7 @@ def test_a_folder_serves_as_well_and_what_is_missing_is_named(tmp_path: Path) ->
         list(pictures.images(repository(tmp_path / "r", {"A.png": image}), ["B.png"]))
 
 
-def test_lfw_is_embedded_from_whole_pictures_and_a_missing_face_is_nobody(tmp_path: Path) -> None:
+def test_lfw_is_embedded_from_whole_pictures_and_an_undetected_face_matches_nobody(tmp_path: Path) -> None:
     for name, image in (("A_Man_0001", video("carphone")[0]), ("Nobody_0001", np.full((250, 250, 3), 90, np.uint8))):
         cv2.imwrite(str(tmp_path / f"{name}.jpg"), image)
     found = embedded(shipped("lightcnn9"), tmp_path, ["A_Man_0001", "Nobody_0001"], cache=None)

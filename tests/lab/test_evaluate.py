@@ -1,4 +1,4 @@
-"""Figures of merit on cases whose answer is known, the data reader, and the card."""
+"""Figures of merit on cases with known results, the data reader, and the model card."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ FIGURES = {
 }
 
 
-def test_ten_fold_accuracy_is_one_where_a_threshold_parts_all_pairs() -> None:
+def test_ten_fold_accuracy_is_one_where_a_threshold_separates_all_pairs() -> None:
     same = np.tile([True, False], 300)
     assert ten_fold(np.where(same, 0.6, 0.2), same) == {"mean": 1.0, "std": 0.0}
 
 
-def test_ten_fold_accuracy_never_sees_the_fold_it_judges() -> None:
+def test_the_threshold_of_a_fold_does_not_depend_on_that_fold() -> None:
     same = np.tile([True, False], 300)
     scores = np.where(same, 0.6, 0.2)
-    scores[:60] = np.where(same[:60], 0.1, 0.05)  # parted too, but by a threshold that only this fold knows
+    scores[:60] = np.where(same[:60], 0.1, 0.05)  # separable too, but by a threshold of this fold only
     assert ten_fold(scores, same)["mean"] == pytest.approx(0.95)
 
 
@@ -50,7 +50,7 @@ def test_tar_at_far_counts_all_pairs() -> None:
     assert tar_at_far(vectors, person, 0.5) == pytest.approx(6 / 9, abs=1e-4)
 
 
-def test_tar_at_far_is_the_same_however_the_pairs_are_taken_apart() -> None:
+def test_tar_at_far_does_not_depend_on_the_block_size() -> None:
     rng = np.random.default_rng(1)
     vectors = unit(rng.normal(0, 1, (1100, 8)).astype(np.float32))  # three blocks of rows
     person = rng.integers(0, 200, 1100)

@@ -1,4 +1,4 @@
-"""Search among many people, on people whose answer is known, and the embeddings behind it."""
+"""Identification on people with known results, and the embeddings that it uses."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tools.lab.unroll import rolled
 
 
 def crowd(people: int, pictures: int, spread: float, seed: int = 0) -> tuple[Vectors, Labels]:
-    """People far from each other, their pictures `spread` around them."""
+    """Return embeddings of well-separated people, with this spread of their pictures."""
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), pictures)
     return unit((np.eye(people)[person] + rng.normal(0, spread, (len(person), people))).astype(np.float32)), person
 
 
 class FirstTwo(np.random.Generator):
-    """Draws what comes first."""
+    """A generator that always draws the first elements."""
 
     def __init__(self) -> None:
         super().__init__(np.random.PCG64(0))
@@ -42,12 +42,12 @@ class FirstTwo(np.random.Generator):
         return np.take(x, np.arange(len(x)), axis)
 
 
-def test_people_far_apart_are_all_found() -> None:
+def test_well_separated_people_are_all_found() -> None:
     found = closed_set(*crowd(20, 16, 0.01))
     assert (found["rank1"], found["rank10"], found["people"], found["probes"]) == (1.0, 1.0, 20, 20 * 4)
 
 
-def test_pictures_that_say_nothing_are_found_by_chance() -> None:
+def test_random_embeddings_are_found_by_chance() -> None:
     vectors = unit(np.random.default_rng(0).normal(0, 1, (20 * 40, 16)).astype(np.float32))
     found = closed_set(vectors, np.repeat(np.arange(20), 40))
     assert found["rank1"] == pytest.approx(1 / 20, abs=0.02)
@@ -74,14 +74,14 @@ def test_a_hit_is_the_right_person_first_and_above_the_strangers() -> None:
     assert hit_rate(found, 0.5) == pytest.approx(2 / 3)  # one of two strangers may pass: above 0.3
 
 
-def test_nobodys_template_is_searched_for() -> None:
+def test_templates_are_no_probes() -> None:
     vectors, person = crowd(4, 16, 0.1)
     for found in search(vectors, person, np.array([0, 2]), 12, np.random.default_rng(0)):
         assert found.scores.shape == (2 * 4 + 2 * 16, 2)
         assert np.bincount(found.probes).tolist() == [4, 16, 4, 16]
 
 
-def test_a_person_of_unlike_templates_loses_by_mean_similarity_and_not_by_direction() -> None:
+def test_a_person_with_different_templates_loses_by_mean_cosine_and_not_by_mean_template() -> None:
     unlike, alike = np.array([[1, 1, 0, 0.0], [1, -1, 0, 0]]), np.array([[0.8, 0, 0.6, 0]] * 2)
     probe = np.array([[1, 0, 0, 0.0]])
     vectors = unit(np.concatenate([unlike, probe, alike]).astype(np.float32))
@@ -100,7 +100,7 @@ def test_an_open_search_has_half_of_the_people_as_strangers() -> None:
     assert [name(rate) for rate in (1e-2, 1e-3, 1e-4)] == ["1e-2", "1e-3", "1e-4"]
 
 
-def test_lfw_names_tell_the_people() -> None:
+def test_lfw_names_give_the_people() -> None:
     keys = [f"A_B_{i:04d}" for i in range(1, 21)] + ["A_C_0001", "A_C_0002"]
     assert people(keys).tolist() == [0] * 20 + [1] * 2
     assert of_many(keys) == keys[:20]
@@ -114,7 +114,7 @@ def test_validation_people_are_those_of_the_index(tmp_path: Path) -> None:
 
 
 class Counting:
-    """A network that counts how often it is asked."""
+    """A network that counts its calls."""
 
     digest = "c" * 64
     asked = 0
@@ -149,7 +149,7 @@ def test_a_broken_cache_is_named(tmp_path: Path) -> None:
         embeddings.embed_split(network, folder, "val", ["000024"], cache=cache, workers=1)
 
 
-def test_several_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_the_same_embeddings_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "_CHUNK", 8)
     folder, network = make_data(tmp_path), subject(MANIFEST.parent / "lightcnn9-int8.onnx")
     keys = data.keys(folder, "val")
@@ -179,16 +179,16 @@ def test_other_files_are_run_as_the_lab_writes_them_or_refused(tmp_path: Path) -
         subject(tmp_path / "none.onnx")
 
 
-def test_weights_are_known_by_what_they_round_to() -> None:
+def test_weights_are_identified_by_their_rounding() -> None:
     weights = random_weights(TINY)
     int8 = quantize(export(TINY, weights), random_crops(TINY, 8))
     assert is_rounding_of(int8, export(TINY, weights))
     weights["wide.weight"][0, 0, 0, 0] += 0.1
     assert not is_rounding_of(int8, export(TINY, weights))
-    assert not is_rounding_of(export(TINY, weights), export(TINY, weights))  # float32 is the rounding of nothing
+    assert not is_rounding_of(export(TINY, weights), export(TINY, weights))  # a float32 model is no rounding
 
 
-def test_the_shipped_model_is_made_from_weights_at_hand(tmp_path: Path) -> None:
+def test_the_weights_of_the_shipped_model_are_available(tmp_path: Path) -> None:
     int8 = onnx.load_model_from_string(rolled((MANIFEST.parent / "lightcnn9-int8.onnx").read_bytes()))
     found = source_of(int8, candidates(shared_data()))
     assert found is not None

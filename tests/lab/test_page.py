@@ -21,7 +21,7 @@ kept
 """
 
 
-def test_only_the_named_table_is_rewritten_and_its_figures_lie_beside_the_page(tmp_path: Path) -> None:
+def test_only_the_named_table_is_rewritten_and_its_figures_are_written_beside_the_page(tmp_path: Path) -> None:
     path = tmp_path / "lab.md"
     path.write_text(TEXT, encoding="utf-8")
     page.publish("times", {"a": 1}, "new\ntable", path)

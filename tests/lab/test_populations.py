@@ -34,12 +34,12 @@ def test_people_are_grouped_by_source_age_sex_and_origin(tmp_path: Path) -> None
         "UTKFace: people of 60 and over": ["000004"],
         "All-Age-Faces: men": ["000005"],
         "All-Age-Faces: children under 10": ["000006"],
-        "NBA players": ["100001"],  # who is not named could be anybody, and twice
+        "NBA players": ["100001"],  # without a name, pictures may show the same person
     }
     assert [p.name for p in found if p.children] == ["All-Age-Faces: children under 10", "UTKFace: children under 10"]
 
 
-def test_a_group_joins_what_one_origin_or_sex_has(tmp_path: Path) -> None:
+def test_a_group_joins_the_cells_of_one_origin_or_sex(tmp_path: Path) -> None:
     assert groups_of("UTKFace: women, Asian") == ("UTKFace: women", "UTKFace: Asian")
     assert groups_of("All-Age-Faces: men") == ("All-Age-Faces: adults",)
     assert groups_of("NBA players") == groups_of("UTKFace: children under 10") == ()

@@ -60,10 +60,10 @@ def test_int8_stays_close_to_the_float_network(int8: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_every_way_to_find_ranges_stays_close_and_differs(
+def test_all_range_methods_stay_close_to_float_and_differ(
     name: str, int8: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.lab.quantize._ENTROPY_BINS", 512)  # enough to choose among, in a second
+    monkeypatch.setattr("tools.lab.quantize._ENTROPY_BINS", 512)  # fewer candidates, to take only a second
     other = quantize(export(TINY, WEIGHTS), CROPS, RANGES[name])
     for crop in CROPS:
         assert cosine(run_onnx(other, crop), forward(TINY, WEIGHTS, crop)) > 0.95
@@ -89,7 +89,7 @@ def test_weights_have_one_scale_a_channel_and_pixels_enter_exactly(int8: onnx.Mo
     assert tensors["face_zero_point"] == 0
 
 
-def test_tflite_gives_what_the_int8_onnx_gives(int8: onnx.ModelProto, flat: bytes) -> None:
+def test_tflite_and_int8_onnx_give_the_same_results(int8: onnx.ModelProto, flat: bytes) -> None:
     for crop in CROPS:
         assert cosine(run_tflite(flat, crop), run_onnx(int8, crop)) > 0.995
 

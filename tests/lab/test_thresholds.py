@@ -1,4 +1,4 @@
-"""How thresholds are found in an impostor cohort, and that the stated bound holds as often as it says."""
+"""Thresholds from impostor scores, and the coverage of the stated bound."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MODEL = "ab" * 32
 
 
 def threshold_of(scores: NDArray[np.float32], fmr: float) -> float:
-    """The threshold that at most this share of the scores reaches."""
+    """Return the threshold that at most this share of the scores reaches."""
     return threshold_at(np.sort(scores)[::-1], int(fmr * len(scores)))
 
 
 def cohort(rng: np.random.Generator, people: int, per_person: int, hubness: float, kinship: float) -> Trials:
     """Draw normal impostor scores: `hubness` is a person's share of the variance in each role, `kinship` a pair's.
 
-    Every mean of an encounter scores alike, as where a camera sees the same picture again and again.
+    All means of an encounter have equal scores, as if a camera saw the same picture repeatedly.
     """
-    general = rng.normal(0, math.sqrt(hubness), people)  # some faces look like everybody
+    general = rng.normal(0, math.sqrt(hubness), people)  # some faces resemble everybody
     pair = rng.normal(0, math.sqrt(kinship), (people, people))
     noise = rng.normal(0, math.sqrt(1 - 2 * hubness - kinship), (people, per_person, people))
     scores = (general[:, None, None] + general[None, None, :] + pair[:, None, :] + noise) / 8  # inside −1..1
@@ -66,7 +66,7 @@ def test_ties_are_refused_together() -> None:
 
 
 @pytest.mark.parametrize(("errors", "trials"), [(0, 100), (1, 10), (10, 100), (60, 70), (88, 882_883)])
-def test_the_binomial_bound_is_where_so_few_errors_have_5_percent(errors: int, trials: int) -> None:
+def test_at_the_binomial_bound_the_errors_have_probability_5_percent(errors: int, trials: int) -> None:
     p = binomial_upper(errors, trials)
     log_terms = (
         math.lgamma(trials + 1)
@@ -134,7 +134,7 @@ def covered(hubness: float, kinship: float, trials: int = 120) -> tuple[float, f
 def test_the_bound_holds_in_about_95_of_100_cohorts_where_comparisons_share_people() -> None:
     clustered, binomial = covered(hubness=0.08, kinship=0.09)
     assert clustered >= 0.90
-    assert binomial < 0.85  # what counting comparisons as independent would have promised
+    assert binomial < 0.85  # the bound for independent comparisons is too low
 
 
 def test_the_bound_stays_useful_where_comparisons_are_independent() -> None:
@@ -143,7 +143,7 @@ def test_the_bound_stays_useful_where_comparisons_are_independent() -> None:
     assert binomial >= 0.90
 
 
-def test_the_clustered_bound_sees_who_shares_an_error() -> None:
+def test_the_clustered_bound_depends_on_the_people_behind_the_errors() -> None:
     comparisons = np.ones((50, 50)) - np.eye(50)
     scattered, one_person = np.zeros((50, 50)), np.zeros((50, 50))
     scattered[np.arange(30), np.arange(30) + 1] = 1
@@ -152,8 +152,8 @@ def test_the_clustered_bound_sees_who_shares_an_error() -> None:
     assert clustered_upper(one_person, comparisons, weights) > 2 * clustered_upper(scattered, comparisons, weights)
 
 
-def test_every_chance_of_an_encounter_is_in_the_rate() -> None:
-    # Six means decide, each as good as a new picture: each may have a sixth of the rate.
+def test_the_rate_includes_all_deciding_means() -> None:
+    # Six independent means decide, so each may have a sixth of the rate.
     rng = np.random.default_rng(3)
     drawn = cohort(rng, 60, 20, 0, 0)
     independent = rng.normal(0, 1 / 8, drawn.scores.shape).astype(np.float32)
@@ -173,7 +173,7 @@ def test_means_before_the_third_do_not_decide() -> None:
     rng = np.random.default_rng(1)
     drawn = cohort(rng, 60, 20, 0, 0)
     scores = np.array(drawn.scores)
-    scores[:2] = rng.normal(0, 1 / 8, scores[:2].shape)  # two more chances, if they were any
+    scores[:2] = rng.normal(0, 1 / 8, scores[:2].shape)  # two more chances, if they decided
     once, again = (
         calibrate([one], model=MODEL, cohort="", faces="", rng=np.random.default_rng(2), rates=[1e-2]).rows[0].levels[0]
         for one in (drawn, dataclasses.replace(drawn, scores=scores))
@@ -181,7 +181,7 @@ def test_means_before_the_third_do_not_decide() -> None:
     assert again.thresholds[-1] == pytest.approx(once.thresholds[-1], abs=0.01)  # a third of the rate: 0.05 higher
 
 
-def test_norms_fall_even_where_the_people_drawn_do_not_show_it() -> None:
+def test_norms_fall_with_the_number_of_templates_whatever_people_are_drawn() -> None:
     drawn = cohort(np.random.default_rng(1), 60, 20, 0, 0)
     both = [dataclasses.replace(drawn, templates=k, norms=drawn.norms * np.float32(n)) for k, n in ((1, 0.7), (2, 0.7))]
     calibration = calibrate(both, model=MODEL, cohort="", faces="", rng=np.random.default_rng(2), rates=[1e-2])

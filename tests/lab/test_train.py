@@ -1,4 +1,4 @@
-"""A training run: killed and resumed it gives the same losses; rates, growth and start are what the run's file says."""
+"""A training run: same losses after a kill and a resume; rates, growth and start as in the run's file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tools.lab.networks.lightcnn9 import LightCNN9
 from tools.lab.networks.mfm import convolution
 from tools.lab.optimizer import Muon, orthogonalized
 
-torch.set_num_threads(1)  # two threads of a small network wait for each other longer than they compute
+torch.set_num_threads(1)  # with a small network, two threads are slower than one
 
 RUN = """
 seed = 5
@@ -127,7 +127,7 @@ def test_a_killed_run_resumes_to_the_same_loss_curve(
     train(read(run_file), faces, whole)
     assert train_and_kill(7, run_file, faces, broken) == -signal.SIGKILL
     assert progress.entries(broken / "log.jsonl")[-1]["step"] == 7
-    assert torch.load(broken / "state.pt", weights_only=True)["step"] == 5  # two steps are done again
+    assert torch.load(broken / "state.pt", weights_only=True)["step"] == 5  # two steps are repeated
     train_and_stop(18, run_file, faces, broken)  # in the second stage, with the larger network
     assert torch.load(broken / "state.pt", weights_only=True)["step"] == 18
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -143,7 +143,7 @@ def test_a_killed_run_resumes_to_the_same_loss_curve(
 def test_training_on_few_crops_brings_the_student_to_the_teacher(
     optimizer: str, run_file: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "with_faults", lambda pictures, _: pictures)  # a network this small learns no faults
+    monkeypatch.setattr(views, "with_faults", lambda pictures, _: pictures)  # the network is too small to learn faults
     stage = Stage(side_px=16, steps=60, rate=5e-3, warmup_steps=5)
     run = msgspec.structs.replace(read(run_file), stages=(stage,), optimizer=optimizer, batch=12, blended=0.0)
     crops = lessons_of(faces)
@@ -156,7 +156,7 @@ def test_training_on_few_crops_brings_the_student_to_the_teacher(
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
 
 
-def test_muon_moves_all_directions_of_a_kernel_by_the_same_length() -> None:
+def test_muon_steps_have_equal_length_in_all_singular_directions() -> None:
     layer = torch.nn.Conv2d(4, 8, 3)
     layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
     before = layer.weight.detach().clone()
@@ -172,7 +172,9 @@ def test_muon_moves_all_directions_of_a_kernel_by_the_same_length() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (5, 5)])
-def test_an_orthogonalized_matrix_keeps_its_directions_and_evens_their_strengths(shape: tuple[int, int]) -> None:
+def test_an_orthogonalized_matrix_keeps_its_singular_vectors_and_equalizes_its_singular_values(
+    shape: tuple[int, int],
+) -> None:
     matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(3))
     found = torch.linalg.svdvals(orthogonalized(matrix))
     assert found.min() > 0.5
@@ -186,7 +188,7 @@ def test_a_state_of_another_run_is_refused(run_file: Path, faces: Path, tmp_path
     train(run, faces, tmp_path / "a")
     with pytest.raises(student.TrainingError, match="another run"):
         train(msgspec.structs.replace(run, seed=6), faces, tmp_path / "a")
-    train(msgspec.structs.replace(run, log_steps=7), faces, tmp_path / "a")  # how it is looked at is free
+    train(msgspec.structs.replace(run, log_steps=7), faces, tmp_path / "a")  # log intervals may differ
 
 
 def test_layers_start_with_unit_variance() -> None:
@@ -223,14 +225,14 @@ def test_frozen_blocks_keep_the_weights_of_the_start(faces: Path, run_file: Path
 def test_a_larger_input_keeps_what_was_learned(faces: Path) -> None:
     small, large = (student.Student(0.1, side_px, 16) for side_px in (16, 32))
     student.adopt(large, small.state_dict())
-    left = torch.rand(1, small.net.fc.f.in_features, 1, 1)  # what the convolutions leave of a picture
+    left = torch.rand(1, small.net.fc.f.in_features, 1, 1)  # output of the convolutions
     spread = left.expand(1, -1, 2, 2)
     assert torch.allclose(small.net.fc(left.flatten(1)), large.net.fc(spread.flatten(1)), atol=1e-5)
     with pytest.raises(student.TrainingError, match="do not fit"):
         student.adopt(student.Student(0.2, 16, 16), small.state_dict())
 
 
-def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
+def test_every_epoch_takes_each_crop_once(faces: Path, run_file: Path) -> None:
     run = msgspec.structs.replace(read(run_file), hardest=0.0)
     lessons = lessons_of(faces)  # 24 crops: 6 batches of 4
     nobody, unseen = torch.zeros(0, dtype=torch.int64), torch.ones(24)
@@ -242,7 +244,7 @@ def test_every_pass_shows_each_crop_once(faces: Path, run_file: Path) -> None:
     assert not torch.equal(first, later)
 
 
-def test_the_crop_of_least_agreement_is_seen_again(faces: Path, run_file: Path) -> None:
+def test_the_crop_with_the_lowest_agreement_is_repeated(faces: Path, run_file: Path) -> None:
     run, lessons = read(run_file), lessons_of(faces)
     state = training.start(run, lessons)
     training.advance(state, run, lessons)
@@ -252,7 +254,7 @@ def test_the_crop_of_least_agreement_is_seen_again(faces: Path, run_file: Path) 
     assert again in lessons.lesson(run, 1, 16, state.again, state.agreement).crops.tolist()
 
 
-def test_a_full_bank_forgets_the_oldest_answers_first() -> None:
+def test_a_full_bank_overwrites_its_oldest_embeddings_first() -> None:
     bank = Bank(torch.zeros((0, 1)), size=5)
     for answers in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]):
         bank.add(torch.tensor(answers)[:, None])
@@ -265,11 +267,11 @@ def test_the_teachers_file_must_be_the_known_one(faces: Path, tmp_path: Path) ->
         teacher.Teacher(tmp_path / "teacher.onnx")
 
 
-def test_nobody_of_validation_is_trained_on(tmp_path: Path) -> None:
+def test_no_validation_person_is_in_training(tmp_path: Path) -> None:
     folder = make_data(tmp_path)
     with np.load(folder / "teacher.npz") as archive:
         embedding = archive["embedding"]
-    embedding[5] = embedding[30]  # a training crop of a validation person, under no name or another
+    embedding[5] = embedding[30]  # a training crop of a validation person, without or with another label
     np.savez(folder / "teacher.npz", embedding=embedding)
     make_teacher(folder / "teacher.onnx")
     assert lessons_of(folder).keys == [f"{i:06d}" for i in range(24) if i != 5]

@@ -1,4 +1,4 @@
-"""An unrolled first layer computes the same integers; what is no such layer stays as it is."""
+"""An unrolled first layer computes the same integers; other first layers are not changed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def answer(model: bytes, x: Array) -> Array:
     zero=st.integers(0, 255),
     seed=st.integers(0, 99),
 )
-def test_the_same_integers_come_out(side: int, height: int, width: int, zero: int, seed: int) -> None:
+def test_the_integer_results_are_identical(side: int, height: int, width: int, zero: int, seed: int) -> None:
     model = write(network(side, (height, width), zero=zero, seed=seed))
     changed = unrolled(model)
     assert changed != model
@@ -68,7 +68,7 @@ def test_the_same_integers_come_out(side: int, height: int, width: int, zero: in
     assert np.array_equal(answer(changed, x), answer(model, x))
 
 
-def test_the_shipped_network_is_unrolled_and_says_exactly_what_its_origin_says() -> None:
+def test_the_shipped_network_is_unrolled_and_gives_exactly_the_original_embeddings() -> None:
     origin, changed = rolled(FINISHED), unrolled(rolled(FINISHED))
     assert changed == FINISHED
     weights = [a for a in read(changed).tensors.values() if a.ndim == 4 and a.shape[1:] == (28, 1, 1)]
@@ -79,7 +79,7 @@ def test_the_shipped_network_is_unrolled_and_says_exactly_what_its_origin_says()
 
 
 @pytest.mark.parametrize("side", [1, 3, 5])
-def test_a_network_that_is_rolled_up_again_is_the_one_that_was_unrolled(side: int) -> None:
+def test_rolling_an_unrolled_network_gives_the_original(side: int) -> None:
     model = write(network(side))
     again, first = read(rolled(unrolled(model))), read(model)
     assert [(n.op, n.inputs, n.outputs) for n in again.nodes] == [(n.op, n.inputs, n.outputs) for n in first.nodes]
@@ -90,7 +90,7 @@ def test_a_network_that_is_rolled_up_again_is_the_one_that_was_unrolled(side: in
     assert np.array_equal(answer(write(again), x), answer(model, x))
 
 
-def test_no_kernel_beyond_one_by_one_reads_the_pixels_any_more() -> None:
+def test_only_one_by_one_kernels_read_the_pixels() -> None:
     graph = read(unrolled(write(network())))
     kernels = [node.integers("kernel_shape") for node in graph.nodes if node.op == "Conv"]
     assert kernels == [(1, 1), (1, 1)]
@@ -116,7 +116,7 @@ NO_SUCH_LAYER = {
 
 
 @pytest.mark.parametrize("graph", NO_SUCH_LAYER.values(), ids=NO_SUCH_LAYER)
-def test_another_first_layer_stays_as_it_is(graph: Graph) -> None:
+def test_another_first_layer_is_not_changed(graph: Graph) -> None:
     model = write(graph)
     assert unrolled(model) == model
 

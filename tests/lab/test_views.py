@@ -1,4 +1,4 @@
-"""What the student sees and what the teacher is asked: the same face, in two geometries, and faults for one of them."""
+"""Views of student and teacher: the same face in two geometries, with faults for the student only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rolled(step: int = 1) -> views.Dice:
     return views.dice(5, step, torch.device("cpu"))
 
 
-def test_an_unmoved_crop_is_the_middle_of_the_stored_one() -> None:
+def test_an_unmoved_crop_is_the_centre_of_the_stored_one() -> None:
     seen = views.student_view(SOURCE, views.unmoved(1, torch.device("cpu")))
     torch.testing.assert_close(seen[0, 0], SOURCE[0, 0, 8:-8, 8:-8])
 
@@ -35,18 +35,18 @@ def test_the_teacher_sees_the_stored_crop_in_its_own_geometry() -> None:
 
 
 def test_the_teacher_sees_what_the_student_sees() -> None:
-    """The teacher's view of moved crops is the unmoved teacher's view of the student's own pictures."""
+    """The teacher's view of moved crops equals the teacher's view of the student's pictures without a move."""
     moved = views.geometry(4, rolled())
     sources = SOURCE.expand(4, -1, -1, -1)
     students, teachers = views.student_view(sources, moved), views.teacher_view(sources, moved)
     assert not torch.allclose(students[0], students[1], atol=0.02)
     as_stored = torch.nn.functional.pad(students, (8, 8, 8, 8), mode="replicate")
     again = views.teacher_view(as_stored, views.unmoved(4, torch.device("cpu")))
-    inside = (..., slice(24, 110), slice(8, 120))  # what the student's picture holds whatever the border
+    inside = (..., slice(24, 110), slice(8, 120))  # part that does not depend on the border
     assert (teachers - again)[inside].abs().mean() < 0.01
 
 
-def test_faces_that_student_and_teacher_agree_on_are_blended_farther() -> None:
+def test_a_higher_agreement_gives_a_stronger_blend() -> None:
     sources = torch.rand((64, 1, 144, 144), generator=torch.Generator().manual_seed(1)).round()
     near, far = (
         (views.blend(sources, torch.full((64,), agreement), 1.0, rolled()) - sources).abs().mean()
@@ -67,7 +67,7 @@ def test_faults_depend_on_the_step_alone_and_stay_in_range() -> None:
     assert (changes > 0.01).float().mean() > 0.5, "most pictures have a fault"
 
 
-def test_compression_without_a_file_is_what_a_codec_does() -> None:
+def test_simulated_compression_resembles_a_codec() -> None:
     picture = SOURCE[..., 8:-8, 8:-8]
     found = views._compressed(picture.expand(64, -1, -1, -1), rolled())
     changed = (found - picture).abs().amax((1, 2, 3)) > 0

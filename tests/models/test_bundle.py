@@ -1,4 +1,4 @@
-"""A signed bundle carries a release number, and what it filled is held against its signature at each start."""
+"""A signed bundle has a release number; its files are verified against the signature at each start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.provision.harness import SIGNER, TRUSTED
 
 
 def update(folder: Path, release: int) -> Slots:
-    """Put a bundle of this release into use, and let it work."""
+    """Install a bundle of this release, and mark it as working."""
     slots = Slots(folder)
     bundle = unpack(pack(MANIFEST, SIGNER, release), TRUSTED)
     assert bundle.release == release
@@ -24,8 +24,8 @@ def update(folder: Path, release: int) -> Slots:
     return Slots(folder)
 
 
-def test_an_older_release_is_refused_after_a_newer_one_has_worked(tmp_path: Path) -> None:
-    update(tmp_path, 0)  # made before there were numbers
+def test_an_older_release_is_refused_once_a_newer_one_has_worked(tmp_path: Path) -> None:
+    update(tmp_path, 0)  # from before release numbers
     update(tmp_path, 3)
     before = Slots(tmp_path)._state()
     for older in (0, 2):
@@ -36,10 +36,10 @@ def test_an_older_release_is_refused_after_a_newer_one_has_worked(tmp_path: Path
     update(tmp_path, 4)
 
 
-def test_neither_a_way_back_nor_a_reset_nor_lost_models_bring_an_older_release_in(tmp_path: Path) -> None:
+def test_neither_roll_back_nor_reset_nor_lost_models_admit_an_older_release(tmp_path: Path) -> None:
     update(tmp_path, 3)
     slots = update(tmp_path, 5)
-    assert slots.roll_back() == "a"  # the owner's way back stays open
+    assert slots.roll_back() == "a"  # the owner may still roll back
     with pytest.raises(ModelError, match="older than 5"):
         update(tmp_path, 4)
     slots.forget()
@@ -52,7 +52,7 @@ def test_neither_a_way_back_nor_a_reset_nor_lost_models_bring_an_older_release_i
         update(tmp_path, 4)
 
 
-def test_a_release_that_never_worked_binds_nobody(tmp_path: Path) -> None:
+def test_a_release_that_never_worked_does_not_block_older_ones(tmp_path: Path) -> None:
     update(tmp_path, 3)
     slots = Slots(tmp_path)
     slots.use(slots.fill(unpack(pack(MANIFEST, SIGNER, 9), TRUSTED)), 9)
@@ -61,7 +61,7 @@ def test_a_release_that_never_worked_binds_nobody(tmp_path: Path) -> None:
     update(tmp_path, 4)
 
 
-def test_the_models_in_use_are_held_against_what_was_signed(tmp_path: Path) -> None:
+def test_the_models_in_use_are_verified_against_the_signature(tmp_path: Path) -> None:
     Slots(tmp_path).check("")  # the built-in models need no signature
     slots = update(tmp_path, 1)
     slots.check(TRUSTED)
@@ -85,7 +85,7 @@ def test_the_models_in_use_are_held_against_what_was_signed(tmp_path: Path) -> N
         slots.check(TRUSTED)
 
 
-def test_models_that_are_given_up_leave_the_built_in_ones(tmp_path: Path) -> None:
+def test_after_a_failed_update_the_built_in_models_are_used(tmp_path: Path) -> None:
     update(tmp_path, 2)
     slots = update(tmp_path, 2)
     assert slots.distrust() == "b"

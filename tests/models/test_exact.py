@@ -1,4 +1,4 @@
-"""int8 products are exact on this processor, and the option that makes them so is taken only where it is needed."""
+"""int8 products are exact on this processor; the option for exact products is set only where needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.models import exact
 
 
 def convolved(option: str | None) -> float:
-    """Return what the probe's convolution, whose result is 1, gives with and without the option."""
+    """Return the results of the probe's convolution (exact result 1) with and without the option."""
     options = ort.SessionOptions()
     if option is not None:
         options.add_session_config_entry(exact.SHIFT_WEIGHTS[0], option)
@@ -25,7 +25,7 @@ def test_the_probe_is_exact_with_the_option() -> None:
     assert convolved("1") == pytest.approx(1.0, abs=0.004)
 
 
-def test_the_option_is_asked_for_exactly_where_products_saturate() -> None:
+def test_the_option_is_set_exactly_where_products_saturate() -> None:
     saturated = abs(convolved(None) - 1.0) > 0.01
     exact._saturates.cache_clear()
     assert exact._saturates(ort) == saturated

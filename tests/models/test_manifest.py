@@ -28,7 +28,7 @@ RGB = FaceContract(
 )
 
 
-def test_every_file_of_the_shipped_manifest_is_what_it_says() -> None:
+def test_every_file_of_the_shipped_manifest_has_its_hash() -> None:
     manifest = load_manifest()
     for entry in manifest.models:
         for backend, file in entry.files.items():
@@ -42,7 +42,7 @@ def test_every_file_of_the_shipped_manifest_is_what_it_says() -> None:
     read_verified(embedder.golden)
 
 
-def test_every_model_file_lies_beside_the_manifest_and_is_named_in_it() -> None:
+def test_every_model_file_is_beside_the_manifest_and_named_in_it() -> None:
     named = {file.path for entry in load_manifest().models for file in entry.own_files}
     lying = {path.name for suffix in ("onnx", "tflite") for path in MANIFEST.parent.glob(f"*.{suffix}")}
     assert lying <= named
@@ -112,9 +112,9 @@ def test_a_colour_contract_orders_channels_and_scales_each_its_own_way() -> None
         RGB.prepare(np.zeros((112, 112), np.uint8))
 
 
-def test_golden_crops_are_these_very_pixels() -> None:
+def test_golden_crops_have_these_exact_pixels() -> None:
     digest = hashlib.sha256(b"".join(crop.pixels.tobytes() for crop in golden.crops(GRAY))).hexdigest()
     assert digest == "3d0e51e70208c4dba0a0aa9666cffa4bcab6c5a236e5c89c9adecce7076ff479"
     for crop in golden.crops(GRAY):
-        assert crop.pixels.std() > 25, "a flat picture would test little"
+        assert crop.pixels.std() > 25, "a uniform picture would test little"
     assert [crop.pixels.shape for crop in golden.crops(RGB)] == [RGB.shape] * 3

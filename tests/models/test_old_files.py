@@ -1,4 +1,4 @@
-"""What people have from earlier versions goes on: their store, and models in the form of earlier manifests."""
+"""Files of earlier versions still work: stores, and models with earlier manifests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_roles_that_a_bundle_of_an_earlier_version_lacks_are_filled_with_the_shi
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "litert"])
-def test_an_embedder_of_an_earlier_version_gives_the_very_same_embeddings(tmp_path: Path, backend: str) -> None:
+def test_an_embedder_of_an_earlier_version_gives_identical_embeddings(tmp_path: Path, backend: str) -> None:
     old = open_embedder("lightcnn9", backend, manifest=old_form.write(tmp_path / "old"))
     new = open_embedder("lightcnn9", backend)
     assert old.model == new.model
@@ -84,7 +84,7 @@ def test_a_store_of_an_earlier_version_opens_and_its_man_is_recognised(tmp_path:
     assert scores.mean() > 0.5
 
 
-def test_a_bundle_of_old_models_holds_only_what_lies_beside_its_manifest(tmp_path: Path) -> None:
+def test_a_bundle_of_old_models_contains_only_files_beside_its_manifest(tmp_path: Path) -> None:
     path = old_form.write(tmp_path / "old")
     packed = unpack(pack(path, SIGNER), TRUSTED)
     assert set(packed.files) == {file.name for file in path.parent.iterdir()}

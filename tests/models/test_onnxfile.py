@@ -1,4 +1,4 @@
-"""ONNX files without the `onnx` package: held against that package, and against damage."""
+"""ONNX files without the `onnx` package: compared with that package, and with damaged files."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_weights_are_expanded_as_an_engine_does_it() -> None:
         np.testing.assert_array_equal(run(onnxfile.write(expanded), x), run(model, x))
 
 
-def test_expanding_leaves_no_weight_that_nobody_reads() -> None:
+def test_expanding_leaves_no_unused_weight() -> None:
     expanded = onnxfile.expand_weights(onnxfile.read(SHIPPED["yunet"]))
     assert expanded.tensors.keys() <= {name for node in expanded.nodes for name in node.inputs}
     assert {node.op for node in expanded.nodes}.isdisjoint({"DequantizeLinear"})

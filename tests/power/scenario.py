@@ -1,8 +1,8 @@
-"""Runs inside umockdev: the unmodified sensors and governor on a changing /sys, second by second of a simulated clock.
+"""Runs inside umockdev: the unmodified sensors and governor on a changing /sys, with a simulated clock.
 
     umockdev-run --device bat.umockdev -- python -m tests.power.scenario NAME DATA_DIR
 
-Prints one JSON line a second: the state message that vision would leave.
+Prints one JSON line per simulated second: the state message that vision would write.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def heat(celsius: float) -> None:
     ZONE.write_text(f"{celsius * 1000:.0f}\n")
 
 
-# name: wanted run time; what is set before; what happens at second SETTLE_S
+# name: wanted run time; initial state; change at second SETTLE_S
 SCENARIOS: dict[str, tuple[str, Callable[[], None], Callable[[], None]]] = {
     "charger pulled": ("12h", charging, nothing),
     "battery drops": ("1h", nothing, lambda: write("capacity", "4")),

@@ -1,4 +1,4 @@
-"""Batteries as they are: gauges and monitors that say odd things are used, or named, and so is the wish."""
+"""Real batteries: gauges and monitors with unusual values are used or named in a note; so is the wanted run time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MONITOR = {"name": "ina219", "curr1_input": "500"}
 
 
 def device(root: Path, power: str = "") -> PowerManager:
-    """A device on a /sys of its own, ten seconds after its start."""
+    """A device with a simulated /sys, ten seconds after its start."""
     settings = config.parse(f'[device]\ndata_dir = "{root / "data"}"\n[power]\nboard = "pi-zero-2"\n{power}', "test")
     cells = settings.power.battery_cells
     sources: list[Source] = [KernelBattery(root), HwmonMonitor(cells, root), KernelCharger(root)]
@@ -51,7 +51,7 @@ def test_a_gauge_without_status_is_followed(tmp_path: Path, status: str | None) 
     assert made.orders.wanted_end_s == pytest.approx(12 * 3600.0, abs=15.0)
 
 
-def test_without_status_the_time_begins_anew_where_the_charge_has_risen(tmp_path: Path) -> None:
+def test_without_status_the_run_time_restarts_after_a_rise_of_the_charge(tmp_path: Path) -> None:
     files(tmp_path, BATTERY, **PACK)
     made = device(tmp_path)
     files(tmp_path, BATTERY, capacity="55")
@@ -64,7 +64,7 @@ def test_without_status_the_time_begins_anew_where_the_charge_has_risen(tmp_path
 
 
 @pytest.mark.parametrize(("says", "percent"), [("103", 100.0), ("126", None), ("255", None), ("-1", None)])
-def test_a_gauge_beyond_full_is_full_or_named_and_the_voltage_leads(
+def test_a_gauge_above_full_counts_as_full_or_is_named_and_the_voltage_is_used(
     tmp_path: Path, says: str, percent: float | None
 ) -> None:
     files(tmp_path, BATTERY, **{**PACK, "capacity": says}, status="Discharging")
@@ -75,7 +75,7 @@ def test_a_gauge_beyond_full_is_full_or_named_and_the_voltage_leads(
 
 
 @pytest.mark.parametrize("status", ["Discharging", "Unknown"])
-def test_a_gauge_without_a_battery_neither_suspends_nor_is_silent(
+def test_a_gauge_without_a_battery_does_not_suspend_and_is_named(
     tmp_path: Path, status: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     files(tmp_path, BATTERY, type="Battery", capacity="0", voltage_now="0", current_now="0", status=status)
@@ -108,7 +108,7 @@ def test_a_mouse_s_battery_without_scope_is_not_the_device_s(tmp_path: Path, nam
     assert (made.orders.percent, made.wish) == (80.0, "followed")
 
 
-def test_a_battery_that_knows_its_charge_alone_yields_to_one_that_is_measured(tmp_path: Path) -> None:
+def test_a_measured_battery_is_preferred_to_one_with_only_a_charge(tmp_path: Path) -> None:
     files(tmp_path, "class/power_supply/anything", type="Battery", capacity="3", status="Discharging")
     files(tmp_path, BATTERY, **PACK, status="Discharging")
     made = device(tmp_path)
@@ -143,7 +143,7 @@ def test_of_one_monitor_s_channels_the_one_at_the_battery_is_read(tmp_path: Path
         (("5100", 0), "no_battery", "no battery is read"),
     ],
 )
-def test_a_wrong_number_of_cells_or_a_rail_alone_is_said(
+def test_a_wrong_number_of_cells_or_a_rail_voltage_is_reported(
     tmp_path: Path, read: tuple[str, int], wish: Wish, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     millivolts, cells = read
@@ -169,7 +169,7 @@ def test_doctor_names_the_zone_that_decides_and_a_wrong_number_of_cells(
     assert found[-1] == ("WEAK", "run_time 12h: not followed: the voltage that is read is not that of the cells")
 
 
-def test_what_becomes_of_the_wish_on_mains_without_one_and_without_governor(tmp_path: Path) -> None:
+def test_the_wanted_run_time_on_mains_without_one_and_without_governor(tmp_path: Path) -> None:
     files(tmp_path, BATTERY, **PACK, status="Charging")
     assert device(tmp_path).wish == "on_mains"
     assert device(tmp_path, 'run_time = ""\n').wish == "none"

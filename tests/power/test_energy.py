@@ -1,4 +1,4 @@
-"""The filter: what readings teach, and how sure it may be."""
+"""The energy filter: estimates from readings, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEVERS = st.lists(
 )
 
 
-def test_a_thousand_readings_of_one_gauge_are_little_surer_than_a_few() -> None:
+def test_a_thousand_readings_of_one_gauge_are_hardly_more_certain_than_a_few() -> None:
     few, many = (EnergyFilter(from_prior(PRIOR, 10.0, 0.1)) for _ in range(2))
     for known, count in ((few, 5), (many, 1000)):
         for _ in range(count):
@@ -31,17 +31,17 @@ def test_a_thousand_readings_of_one_gauge_are_little_surer_than_a_few() -> None:
     assert many.usable(0.0)[1] > 0.5 * few.usable(0.0)[1]
 
 
-def test_a_gauge_and_a_count_that_cannot_both_be_right_begin_anew() -> None:
+def test_a_contradiction_of_gauge_and_energy_count_resets_the_filter() -> None:
     known = EnergyFilter(from_prior(PRIOR, 10.0, 0.1))
     for _ in range(10):
         known.observe_gauge(0.6, 0.01)
     known.observe_gauge(0.1, 0.01)
-    assert known.share == pytest.approx(energy_share(0.6), abs=0.03)  # once is a glitch
+    assert known.share == pytest.approx(energy_share(0.6), abs=0.03)  # a single one is a glitch
     known.observe_gauge(0.1, 0.01)
     assert known.share == pytest.approx(energy_share(0.1), abs=0.03)
 
 
-def test_the_knee_of_the_voltage_curve_tells_an_empty_battery() -> None:
+def test_the_knee_of_the_voltage_curve_shows_an_empty_battery() -> None:
     known = EnergyFilter(from_prior(PRIOR, 10.0, 0.1))
     known.observe_gauge(0.08, 0.01)  # five points too many
     for _ in range(60):
@@ -49,7 +49,7 @@ def test_the_knee_of_the_voltage_curve_tells_an_empty_battery() -> None:
     assert known.share == pytest.approx(energy_share(0.03), abs=0.015)
 
 
-def test_a_cell_whose_curve_is_not_the_table_s_is_learned_and_read_by_it_the_next_day() -> None:
+def test_the_curve_of_an_unusual_cell_is_learned_and_used_the_next_day() -> None:
     def volts(charge: float) -> float:
         return rest_voltage(charge) + (0.025 if charge < 0.5 else 0.0)
 

@@ -1,4 +1,4 @@
-"""A port and a bus are given back: the next run in the same process opens them again, and no descriptor is left."""
+"""Ports and buses are closed: the next run in the same process opens them again, and no descriptor is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The governor holds its promises whatever it is told: limits, budget, hysteresis, and nonsense of every kind."""
+"""The governor keeps limits, budget and hysteresis, also with invalid readings."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def minutes(percents: Sequence[float]) -> list[Reading]:
     return [reading(60.0 * i, percent) for i, percent in enumerate(percents)]
 
 
-# ---- what it does
+# ---- behaviour
 
 
 def test_on_mains_everything_runs_at_full_rates() -> None:
@@ -84,7 +84,7 @@ def test_on_mains_everything_runs_at_full_rates() -> None:
     assert orders.budget_w is orders.forecast_end_s is None
 
 
-def test_without_any_sensor_everything_runs_and_nothing_is_claimed() -> None:
+def test_without_any_sensor_everything_runs_and_no_forecast_is_made() -> None:
     (orders,) = play(governor(), [Reading(0.0)])
     assert (orders.mode, orders.reason, orders.supply) == ("active", "normal", "unknown")
     assert set(orders.rates) == {FULL}
@@ -104,14 +104,14 @@ def test_a_plentiful_battery_is_spent_and_a_scarce_one_is_saved() -> None:
     assert poor[-1].feasible
 
 
-def test_a_new_face_is_worth_more_than_a_known_one_and_than_an_empty_street() -> None:
+def test_a_new_face_gets_higher_rates_than_a_known_one_and_an_empty_street() -> None:
     orders = play(governor(8.0), minutes([100.0] * 3))[-1]
     watch, meet, follow = orders.rates
     assert meet.detector_hz > 2.0 * watch.detector_hz
     assert meet.detector_hz > 2.0 * follow.detector_hz
 
 
-def test_what_cannot_be_reached_is_said_with_the_forecast_of_the_floor() -> None:
+def test_an_unreachable_run_time_is_reported_with_the_forecast_of_floor_rates() -> None:
     orders = play(governor(4.0), minutes([100.0] * 3))[-1]
     assert (orders.mode, orders.reason, orders.feasible) == ("saver", "infeasible", False)
     assert orders.forecast_end_s is not None
@@ -141,7 +141,7 @@ def test_costs_are_learned_from_the_power_that_is_measured() -> None:
     assert costs.look_j == pytest.approx(0.05, rel=0.1)
 
 
-def test_an_aged_battery_is_found_out_and_remembered() -> None:
+def test_an_aged_battery_is_detected_and_remembered() -> None:
     hold, true_wh, left_wh = governor(10.0), 7.0, 7.0
     for i in range(500):
         left_wh -= 0.75 / 60.0
@@ -153,7 +153,7 @@ def test_an_aged_battery_is_found_out_and_remembered() -> None:
 @pytest.mark.parametrize(
     ("heat_c", "mode"), [(60.0, "active"), (76.0, "saver"), (83.0, "critical"), (96.0, "suspended")]
 )
-def test_heat_holds_back_even_on_mains(heat_c: float, mode: str) -> None:
+def test_heat_limits_the_rates_even_on_mains(heat_c: float, mode: str) -> None:
     (orders,) = play(governor(), [reading(0.0, 90.0, supply="mains", heat_c=heat_c)])
     assert orders.mode == mode
     assert orders.reason == ("mains" if mode == "active" else "hot")
@@ -167,7 +167,7 @@ def test_a_throttled_processor_is_given_less_to_do() -> None:
 
 
 @pytest.mark.parametrize("unknown", [None, math.nan])
-def test_heat_that_is_no_longer_seen_holds_back_until_it_is_seen_to_be_over(unknown: float | None) -> None:
+def test_heat_limits_until_a_reading_shows_that_it_is_over(unknown: float | None) -> None:
     modes = Modes(60.0)
     assert modes.update({"above_overheated": 8.0, "above_hot": 15.0}, 0.0) == ("critical", "hot")
     for now_s in (10.0, 100.0, 10_000.0):
@@ -176,14 +176,14 @@ def test_heat_that_is_no_longer_seen_holds_back_until_it_is_seen_to_be_over(unkn
     assert modes.update({"above_overheated": -6.0, "above_hot": -6.0}, 10_060.0) == ("active", "normal")
 
 
-def test_a_gauge_that_is_no_longer_heard_throttles_nothing_for_ever() -> None:
+def test_a_lost_gauge_does_not_throttle_for_ever() -> None:
     modes = Modes(60.0)
     assert modes.update({"throttled": 1.0}, 0.0) == ("saver", "throttled")
     assert modes.update({"throttled": None}, 60.0) == ("active", "normal")
 
 
 def test_a_voltage_of_other_cells_than_said_is_not_used_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    hold = governor(full_wh=50.0)  # cells = 1, and two are there
+    hold = governor(full_wh=50.0)  # cells = 1, but the battery has two
     for i in range(600):
         each = replace(reading(float(i), 80.0 - 0.001 * i), voltage_v=measured(7.6, float(i)))
         hold.update(each, watching(1.0), float(i), None)
@@ -200,7 +200,7 @@ def test_a_battery_that_is_lost_on_the_charger_is_missed_once_the_charger_is_pul
     assert (told[-1].mode, told[-1].reason) == ("saver", "sensor_lost")
 
 
-# ---- what it never does
+# ---- invariants
 
 NONSENSE = st.one_of(st.none(), st.floats(), st.sampled_from([-1.0, 0.0, 3.0, 50.0, 100.0, 255.0, 1e9]))
 STEPS = st.tuples(
@@ -226,7 +226,7 @@ def absurd(steps: list[tuple[float | str | None, ...]]) -> list[Reading]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=25), st.one_of(st.none(), st.floats(-1e6, 1e6)))
-def test_any_sequence_of_nonsense_leaves_rates_within_limits_and_no_negative_budget(
+def test_any_sequence_of_readings_leaves_rates_within_limits_and_no_negative_budget(
     steps: list[tuple[float | str | None, ...]], end_s: float | None
 ) -> None:
     believe, hold = Plausibility(), governor()

@@ -1,4 +1,4 @@
-"""Monitors on the bus: registers as the data sheets say, and a bus that comes and goes."""
+"""I²C power monitors: registers as in the data sheets, and a bus that disappears and returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.power.sensors import Sensors
 
 
 class Registers:
-    """What a chip would answer on the bus."""
+    """The registers of a simulated chip."""
 
     def __init__(self, answers: dict[int, bytes]) -> None:
         self.answers = answers
@@ -64,7 +64,7 @@ def test_a_bus_that_is_not_there_is_unknown_and_named_once_with_a_remedy(caplog:
     assert caplog.text.count("/dev/i2c-99") == caplog.text.count("raspi-config") == 1
 
 
-def test_a_bus_is_opened_when_it_is_there_and_anew_after_an_error(
+def test_a_bus_is_opened_when_it_appears_and_again_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> int:
@@ -74,7 +74,9 @@ def test_a_bus_is_opened_when_it_is_there_and_anew_after_an_error(
     bus = _DeviceBus(tmp_path / "i2c-1", 0x40)
     with pytest.raises(SensorError):
         bus.register(1)
-    (tmp_path / "i2c-1").write_bytes(b"\0\x12\x34")  # a file goes on where it stopped: only a new one has an answer
+    (tmp_path / "i2c-1").write_bytes(
+        b"\0\x12\x34"
+    )  # a file continues at its position: only a newly opened one has an answer
     assert bus.register(1) == b"\x12\x34"
     with monkeypatch.context() as pulled:
         pulled.setattr("os.write", fails)
@@ -84,7 +86,7 @@ def test_a_bus_is_opened_when_it_is_there_and_anew_after_an_error(
 
 
 @pytest.mark.parametrize(("ohm", "supply"), [(0.1, "mains"), (-0.1, "battery")])
-def test_a_negative_shunt_turns_the_current_round(ohm: float, supply: str) -> None:
+def test_a_negative_shunt_inverts_the_current(ohm: float, supply: str) -> None:
     answers = {1: (-2000 & 0xFFFF).to_bytes(2, "big"), 2: (3700 // 4 << 3).to_bytes(2, "big")}
     found, facts = Monitor(Registers(answers), "ina219", ohm, 1, "test").sample(0.0)
     assert found == supply

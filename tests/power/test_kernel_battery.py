@@ -1,4 +1,4 @@
-"""Drivers contradict their chargers, round, and say nonsense: what each of it costs, and what it does not."""
+"""Battery drivers that contradict the charger, round, or give invalid values: the effect of each."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_of_two_batteries_that_is_discharged_feeds_the_device(tmp_path: Path
     assert facts["percent"].source.count("energy_now") == 2
 
 
-def test_two_batteries_of_unknown_sizes_count_alike(tmp_path: Path) -> None:
+def test_two_batteries_of_unknown_sizes_have_equal_weight(tmp_path: Path) -> None:
     for name, percent in (("BAT0", "90"), ("BAT1", "30")):
         files(tmp_path, f"class/power_supply/{name}", **DISCHARGING, capacity=percent)
     files(tmp_path, "class/power_supply/BAT2", type="Battery", present="0", status="Charging", capacity="0")
@@ -98,7 +98,7 @@ def test_a_ups_is_a_battery_though_it_is_online(tmp_path: Path) -> None:
         ({"energy_now": "5000000", "energy_full": "inf"}, 57.0),
     ],
 )
-def test_counts_that_cannot_be_leave_the_rounded_percent(
+def test_with_impossible_counts_the_rounded_percent_is_used(
     tmp_path: Path, counts: dict[str, str], percent: float
 ) -> None:
     files(tmp_path, BATTERY, **DISCHARGING, capacity="57", **counts)
@@ -106,7 +106,7 @@ def test_counts_that_cannot_be_leave_the_rounded_percent(
 
 
 @pytest.mark.parametrize("volts", ["nan", "inf", "-inf", "1e400", "x"])
-def test_a_voltage_that_is_none_costs_only_itself(tmp_path: Path, volts: str) -> None:
+def test_an_invalid_voltage_affects_no_other_value(tmp_path: Path, volts: str) -> None:
     counts = {"charge_full": "3000000", "charge_now": "1500000", "voltage_min_design": "3700000"}
     files(tmp_path, BATTERY, **DISCHARGING, voltage_now=volts, **counts)
     assert value(tmp_path, "percent") == 50.0
@@ -115,11 +115,11 @@ def test_a_voltage_that_is_none_costs_only_itself(tmp_path: Path, volts: str) ->
 
 
 @pytest.mark.parametrize("power", ["-1850000", "0", "nan", ""])
-def test_a_power_that_cannot_be_is_voltage_times_current(tmp_path: Path, power: str) -> None:
+def test_an_impossible_power_is_replaced_by_voltage_times_current(tmp_path: Path, power: str) -> None:
     files(tmp_path, BATTERY, **DISCHARGING, power_now=power, voltage_now="3700000", current_now="-500000")
     assert value(tmp_path, "power_w") == pytest.approx(1.85)
 
 
-def test_a_power_of_nothing_while_the_battery_is_discharged_is_unknown(tmp_path: Path) -> None:
+def test_a_power_of_zero_while_discharging_is_unknown(tmp_path: Path) -> None:
     files(tmp_path, BATTERY, **DISCHARGING, power_now="0", voltage_now="3700000", current_now="0")
     assert value(tmp_path, "power_w") is None

@@ -1,4 +1,4 @@
-"""The governor on a device: wishes in words, memory between days, demand from what the pipeline sees."""
+"""The governor on a device: wanted run times, learned values between days, demand from the pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOUR_S = 3600.0
 
 
 class Battery:
-    """A source that says what it is told to say."""
+    """A sensor with settable values."""
 
     def __init__(self, percent: float, supply: Supply = "battery") -> None:
         self.percent, self.supply = percent, supply
@@ -45,7 +45,7 @@ def settings(folder: Path, power: str = "") -> Config:
 
 
 class Late:
-    """A source that wakes some time after the start."""
+    """A sensor that gives values only some time after the start."""
 
     def __init__(self, source: Source, wakes_s: float) -> None:
         self.source, self.wakes_s = source, wakes_s
@@ -88,7 +88,7 @@ def test_a_clock_time_is_the_next_one_after_leaving_the_charger(began: str, ends
 
 
 @pytest.mark.parametrize("wish", ["12", "noon", "until 25:00", "until 8", "-3h", "12 h", "12h\\n", "0h", "00.0h"])
-def test_a_wish_that_is_none_is_refused_by_its_line(wish: str) -> None:
+def test_an_invalid_run_time_is_refused_with_its_line(wish: str) -> None:
     with pytest.raises(ConfigError, match=r"test:2: \[power\] run_time"):
         config.parse(f'[power]\nrun_time = "{wish}"\n', "test")
 
@@ -105,7 +105,7 @@ def test_a_wish_that_is_none_is_refused_by_its_line(wish: str) -> None:
         ("critical_look_s = 1.0", 2, "critical_look_s = 1.0: floor_look_s <= critical_look_s is needed"),
     ],
 )
-def test_limits_in_the_wrong_order_are_refused_by_a_line_that_is_there(keys: str, line: int, shown: str) -> None:
+def test_limits_in_the_wrong_order_are_refused_with_an_existing_line(keys: str, line: int, shown: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.parse(f"[power]\n{keys}\n", "edge.toml")
     assert caught.value.what == f"edge.toml:{line}: [power] {shown}"
@@ -142,7 +142,7 @@ def test_a_short_contact_with_a_charger_begins_no_new_day(tmp_path: Path, second
 
 
 def days_later(folder: Path, hours: float, *, percent: float | None = 40.0, **changes: object) -> None:
-    """Leave the memory of a device that was switched off with so much charge, and left its charger so long ago."""
+    """Write the saved values of a device that was switched off with this charge, and unplugged this long ago."""
     path = folder / "power.json"
     keeper(folder, Battery(40.0)).save(10.0)
     saved = json.loads(path.read_text())
@@ -157,9 +157,9 @@ def days_later(folder: Path, hours: float, *, percent: float | None = 40.0, **ch
         (14.0, 40.0, 100.0, 12.0),  # charged overnight while it was switched off
         (10.0, 40.0, 100.0, 12.0),
         (10.0, 40.0, 46.0, 12.0),
-        (10.0, 40.0, 44.0, 2.0),  # a gauge may be off by as much
+        (10.0, 40.0, 44.0, 2.0),  # within the error of a gauge
         (10.0, 40.0, 20.0, 2.0),
-        (10.0, None, 100.0, 2.0),  # nobody had said anything of the charge
+        (10.0, None, 100.0, 2.0),  # the charge was unknown
         (14.0, None, 30.0, 12.0),  # the wanted end is past
     ],
 )
@@ -200,7 +200,10 @@ def test_without_a_gauge_the_voltage_tells_of_a_charge(tmp_path: Path, volts: fl
 def test_a_battery_whose_sensor_died_while_switched_off_is_missed(tmp_path: Path) -> None:
     days_later(tmp_path, 1.0)
     device = keeper(tmp_path, DEAD)
-    assert (device.orders.mode, device.orders.reason) == ("active", "normal")  # gauges need a moment to wake
+    assert (device.orders.mode, device.orders.reason) == (
+        "active",
+        "normal",
+    )  # gauges may need some seconds after the start
     orders = run(device, 3.0, 8)
     assert (orders.mode, orders.reason) == ("saver", "sensor_lost")
     device.save(11.0)
@@ -219,7 +222,7 @@ def test_a_gauge_that_is_not_there_at_the_start_keeps_nobody_from_recognising(tm
     assert (device.orders.mode, device.orders.supply, device.rates) == ("active", "unknown", FULL)
 
 
-def test_a_battery_is_not_missed_where_another_sensor_told_of_it(tmp_path: Path) -> None:
+def test_a_battery_is_not_reported_missing_where_another_sensor_had_reported_it(tmp_path: Path) -> None:
     days_later(tmp_path, 1.0)
     assert run(keeper(tmp_path, DEAD, 'sensor = "none"'), 3.0, 10).reason == "normal"
 
@@ -238,7 +241,7 @@ def test_a_damaged_memory_is_not_used_and_no_fault(tmp_path: Path, memory: bytes
     assert keeper(tmp_path, Battery(80.0)).orders.mode in {"active", "saver"}
 
 
-def test_no_number_of_the_memory_is_believed_beyond_reason(tmp_path: Path) -> None:
+def test_implausible_saved_values_are_not_used(tmp_path: Path) -> None:
     path = tmp_path / "power.json"
     keeper(tmp_path, Battery(80.0)).save(10.0)
     saved = json.loads(path.read_text())
@@ -252,13 +255,13 @@ def test_no_number_of_the_memory_is_believed_beyond_reason(tmp_path: Path) -> No
         assert _remember(path, saved["battery"]) is None, name
 
 
-def test_a_folder_that_cannot_be_written_costs_the_memory_and_no_more(tmp_path: Path) -> None:
+def test_an_unwritable_folder_only_prevents_saving_values(tmp_path: Path) -> None:
     device = keeper(tmp_path / "missing", Battery(80.0))
     device.save(10.0)
     assert device.tick(11.0).mode in {"active", "saver"}
 
 
-def test_an_undecided_face_is_met_at_once_but_not_for_ever(tmp_path: Path) -> None:
+def test_an_undecided_face_gets_high_rates_at_once_but_not_for_ever(tmp_path: Path) -> None:
     device = keeper(tmp_path, Battery(100.0), 'run_time = "10h"')
     nobody, face = frozenset[int](), frozenset({7})
     counters = Counters()
@@ -285,13 +288,13 @@ def test_without_a_wish_rates_are_full_until_the_battery_is_nearly_empty(tmp_pat
     assert state_fields(device.orders, 2.0)["battery_percent"] == 3.0
 
 
-def test_without_the_governor_rates_are_full_and_the_battery_is_still_told(tmp_path: Path) -> None:
+def test_without_the_governor_rates_are_full_and_the_battery_is_still_reported(tmp_path: Path) -> None:
     device = keeper(tmp_path, Battery(3.0), "governor = false")
     assert (device.orders.mode, device.rates) == ("active", FULL)
     assert state_fields(device.orders, 2.0)["battery_percent"] == 3.0
 
 
-def test_the_state_takes_every_order_and_says_it_in_words(tmp_path: Path) -> None:
+def test_the_state_accepts_every_order_and_has_words_for_it(tmp_path: Path) -> None:
     device = keeper(tmp_path, Battery(42.0))
     state = state_fields(device.orders, 2.0)
     assert set(state) <= set(VisionState.__struct_fields__)

@@ -1,4 +1,4 @@
-"""Whatever some of the kernel's files hold, nothing raises, and what is believed is finite and within its limits."""
+"""With any content of kernel files nothing raises, and accepted values are finite and within their limits."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def spoilt(root: Path, contents: dict[str, bytes | None]) -> Iterator[None]:
-    """Exchange some files of the tree, or take them away, for as long as it lasts."""
+    """Change or remove some files of the tree within the block."""
     for name, content in contents.items():
         if content is None:
             (root / name).unlink()

@@ -1,4 +1,4 @@
-"""What a power buys: which size of the detector's view, and rates that draw what was asked."""
+"""The plan for a power: size of the detector's view, and rates with this power."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def at(share: float, held_px: int = 0) -> Plan:
     return planner().plan("active", LEAST_W + share * (MOST_W - LEAST_W), held_px)
 
 
-def test_with_power_for_all_the_whole_view_is_seen_at_full_rates() -> None:
+def test_with_enough_power_the_whole_view_has_full_rates() -> None:
     plan = planner().plan("active", math.inf)
     assert (plan.detector_px, set(plan.rates)) == (640, {FULL})
 
@@ -44,12 +44,12 @@ def test_the_view_shrinks_before_looks_become_few() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
-def test_a_plan_draws_what_was_asked(share: float) -> None:
+def test_a_plan_draws_the_given_power(share: float) -> None:
     wanted_w = LEAST_W + share * (MOST_W - LEAST_W)
     assert at(share).power_w == pytest.approx(wanted_w, rel=1e-6)
 
 
-def test_what_cannot_be_afforded_is_the_floor() -> None:
+def test_below_the_floors_power_the_plan_is_the_floor() -> None:
     plan = planner().plan("active", 0.5 * LEAST_W, 640)
     assert plan.power_w == pytest.approx(LEAST_W)
     assert {rates.detector_hz for rates in plan.rates} == {0.5}

@@ -1,4 +1,4 @@
-"""A glitch changes nothing, and a real change is believed with the second reading that shows it."""
+"""A glitch changes nothing; a real change is accepted at its second reading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_glitch_is_withheld_and_the_last_value_stands_in_with_its_own_age() ->
     assert believed(50.0, 50.0, 3.0, 50.0) == [None, 50.0, 50.0, 50.0]
 
 
-def test_a_sudden_change_is_believed_when_seen_twice() -> None:
+def test_a_sudden_change_is_accepted_at_its_second_reading() -> None:
     assert believed(50.0, 50.0, 7.0, 7.0, 7.0) == [None, 50.0, 50.0, 7.0, 7.0]
 
 
@@ -27,11 +27,11 @@ def test_two_glitches_that_differ_do_not_confirm_each_other() -> None:
     assert believed(50.0, 50.0, 3.0, 90.0, 50.0) == [None, 50.0, 50.0, 50.0, 50.0]
 
 
-def test_what_is_impossible_is_never_believed() -> None:
+def test_an_impossible_value_is_never_accepted() -> None:
     assert believed(255.0, 255.0, float("nan"), -3.0) == [None] * 4
 
 
-def test_a_value_in_doubt_is_unknown_once_the_last_one_is_old() -> None:
+def test_a_doubtful_value_is_unknown_once_the_last_accepted_one_is_old() -> None:
     assert believed(50.0, 50.0, *(float(x) for x in (5, 95, 15, 85, 25, 75, 35, 99)))[-1] is None
 
 
@@ -40,7 +40,7 @@ def fed(*supplies: Supply, step_s: float = 1.0) -> list[Supply]:
     return [believe.check(Reading(i * step_s, supply)).supply for i, supply in enumerate(supplies)]
 
 
-def test_what_feeds_the_device_is_believed_when_seen_twice() -> None:
+def test_a_change_of_the_supply_is_accepted_at_its_second_reading() -> None:
     assert fed("battery", "battery", "mains", "battery") == ["unknown", "battery", "battery", "battery"]
     assert fed("battery", "battery", "mains", "mains") == ["unknown", "battery", "battery", "mains"]
     assert fed("mains", "mains", "unknown", "battery", "battery") == ["unknown", "mains", "mains", "mains", "battery"]

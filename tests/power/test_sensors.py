@@ -1,4 +1,4 @@
-"""What the kernel's files, serial gauges and monitors say becomes readings with unit, age and source, or unknown."""
+"""Kernel files, serial gauges and monitors give readings with unit, age and source, or unknown values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_battery_that_counts_charge_gives_percent_power_and_capacity(tmp_path:
     assert facts["voltage_v"].source.endswith("battery/voltage_now")
 
 
-def test_a_battery_that_counts_energy_is_believed_over_its_rounded_percent(tmp_path: Path) -> None:
+def test_counted_energy_is_preferred_to_the_rounded_percent(tmp_path: Path) -> None:
     files(
         tmp_path,
         BATTERY,
@@ -69,7 +69,7 @@ def test_a_battery_that_counts_energy_is_believed_over_its_rounded_percent(tmp_p
         ("Unknown", "0", "unknown"),
     ],
 )
-def test_charger_and_battery_tell_what_feeds_the_device(tmp_path: Path, status: str, online: str, supply: str) -> None:
+def test_charger_and_battery_determine_the_supply(tmp_path: Path, status: str, online: str, supply: str) -> None:
     files(tmp_path, BATTERY, type="Battery", status=status, capacity="50")
     files(tmp_path, "class/power_supply/charger", type="USB", online=online)
     sensors = Sensors([KernelBattery(tmp_path), KernelCharger(tmp_path)])
@@ -95,7 +95,7 @@ def test_a_file_without_a_number_is_unknown(tmp_path: Path, text: str) -> None:
     assert KernelBattery(tmp_path).sample(0.0) == ("battery", {})
 
 
-def test_an_ina219_at_the_battery_tells_power_voltage_and_charging(tmp_path: Path) -> None:
+def test_an_ina219_at_the_battery_gives_power_voltage_and_charging(tmp_path: Path) -> None:
     values = {"in1_input": "3700", "curr1_input": "500", "power1_input": "1850000"}
     path = files(tmp_path, "class/hwmon/hwmon0", name="ina219", **values)
     supply, facts = HwmonMonitor(1, tmp_path).sample(0.0)
@@ -119,7 +119,7 @@ def test_an_ina219_at_the_battery_tells_power_voltage_and_charging(tmp_path: Pat
         ("12", False, "battery"),
     ],
 )
-def test_the_sign_of_the_current_tells_what_feeds_the_device(
+def test_the_sign_of_the_current_determines_the_supply(
     tmp_path: Path, milliamperes: str, turned: bool, supply: str
 ) -> None:
     files(tmp_path, "class/hwmon/hwmon0", name="ina219", in1_input="3700", curr1_input=milliamperes)
@@ -129,7 +129,7 @@ def test_the_sign_of_the_current_tells_what_feeds_the_device(
     assert all(fact.value >= 0.0 for fact in facts.values())
 
 
-def test_a_shunt_of_nothing_is_refused_by_its_line() -> None:
+def test_a_shunt_of_zero_is_refused_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"test:2: \[power\] shunt_ohm = 0.0: shunt_ohm is not 0"):
         config.parse("[power]\nshunt_ohm = 0.0\n", "test")
 
@@ -139,7 +139,7 @@ def test_a_kernel_battery_s_status_wins_over_a_monitor_and_a_monitor_over_a_char
     assert order[-3:] == [KernelBattery, HwmonMonitor, KernelCharger]
 
 
-def test_a_monitor_that_takes_charging_for_load_tells_no_power(tmp_path: Path) -> None:
+def test_a_monitor_that_counts_charging_as_load_gives_no_power(tmp_path: Path) -> None:
     files(tmp_path, BATTERY, type="Battery", status="Charging", capacity="50")
     files(tmp_path, "class/hwmon/hwmon0", name="ina219", in1_input="4100", curr1_input="900")
     sensors = Sensors([KernelBattery(tmp_path), HwmonMonitor(1, tmp_path)])
@@ -218,13 +218,13 @@ def test_a_frequency_limit_from_the_start_is_the_owner_s_or_a_power_mode(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["cpufreq-cpu0", "thermal-cpufreq-0", "Processor"])
-def test_the_kernel_s_cooling_of_the_processor_is_believed_over_the_limit(tmp_path: Path, kind: str) -> None:
+def test_the_kernels_cooling_state_is_preferred_to_the_frequency_limit(tmp_path: Path, kind: str) -> None:
     files(tmp_path, CPUFREQ, scaling_max_freq="1800000")
     files(tmp_path, "class/thermal/cooling_device0", type="pwm-fan", cur_state="3")
     files(tmp_path, "class/thermal/cooling_device1", type=kind, cur_state="0")
     source = CpuFrequency(tmp_path)
     assert throttled(source, 0.0) == 0.0
-    files(tmp_path, CPUFREQ, scaling_max_freq="1000000")  # by its owner
+    files(tmp_path, CPUFREQ, scaling_max_freq="1000000")  # set by the owner
     assert throttled(source, 1.0) == 0.0
     files(tmp_path, "class/thermal/cooling_device1", cur_state="2")
     assert throttled(source, 2.0) == 1.0
@@ -245,7 +245,7 @@ def line() -> Iterator[tuple[int, str]]:
                 os.close(end)
 
 
-def test_a_serial_gauge_is_read_line_by_line_and_forgotten_when_silent() -> None:
+def test_a_serial_gauge_is_read_line_by_line_and_unknown_when_silent() -> None:
     with line() as (gauge, name):
         source = open_gauge(name)
         assert source.sample(0.0) == ("unknown", {})
@@ -296,7 +296,7 @@ def test_a_serial_gauge_that_comes_after_the_start_is_read(tmp_path: Path, caplo
         (b"V=+3.8 I=-0.004 CHG=0", "battery"),
     ],
 )
-def test_a_gauge_s_current_tells_what_feeds_the_device_unless_the_charger_does(text: bytes, supply: str) -> None:
+def test_a_gauges_current_determines_the_supply_unless_a_charger_does(text: bytes, supply: str) -> None:
     known = parse_line(text, "test", 0.0)
     assert known is not None
     assert (known[0], known[1]["voltage_v"].value) == (supply, 3.8)
@@ -322,6 +322,6 @@ def test_any_line_is_understood_or_ignored(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize("sensor", ["gps", "serial:", "i2c:1:64:ina219", "i2c:1:0x40:ina999", "none\\n"])
-def test_an_unknown_sensor_is_refused_by_its_line(sensor: str) -> None:
+def test_an_unknown_sensor_is_refused_with_its_line(sensor: str) -> None:
     with pytest.raises(ConfigError, match=r"test:2: \[power\] sensor"):
         config.parse(f'[power]\nsensor = "{sensor}"\n', "test")

@@ -1,4 +1,4 @@
-"""The unmodified code on a /sys that changes: first second by second of a simulated clock, then the real process."""
+"""The unmodified code with a changing /sys: first with a simulated clock, then the real process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def inside(*command: str, device: Path = DEVICE) -> list[str]:
 
 
 def states(name: str, folder: Path) -> list[dict[str, Any]]:
-    """The state message of each second of a scenario; the first one is second 1."""
+    """Return the state message of each second of a scenario, from second 1 on."""
     done = subprocess.run(
         inside("tests.power.scenario", name, str(folder)),
         cwd=ROOT,
@@ -59,7 +59,7 @@ def states(name: str, folder: Path) -> list[dict[str, Any]]:
         ("sensor vanishes", ("active", "normal"), ("saver", "sensor_lost")),
     ],
 )
-def test_a_change_is_answered_within_five_seconds_with_its_reason(
+def test_a_change_takes_effect_within_five_seconds_with_its_reason(
     tmp_path: Path, name: str, before: tuple[str, str], after: tuple[str, str]
 ) -> None:
     told = [(state["mode"], state["reason"]) for state in states(name, tmp_path)]
@@ -69,7 +69,7 @@ def test_a_change_is_answered_within_five_seconds_with_its_reason(
 
 
 @pytest.mark.parametrize("name", ["nothing", "glitch of a second"])
-def test_neither_nothing_nor_a_glitch_changes_the_mode(tmp_path: Path, name: str) -> None:
+def test_without_a_change_and_with_a_glitch_the_mode_stays(tmp_path: Path, name: str) -> None:
     assert {(state["mode"], state["reason"]) for state in states(name, tmp_path)} == {("active", "normal")}
 
 
@@ -77,7 +77,7 @@ def test_a_pulled_charger_starts_a_budget_with_an_end_and_a_forecast(tmp_path: P
     told = states("charger pulled", tmp_path)
     assert told[0]["budget_w"] is told[0]["wanted_end"] is None
     assert told[-1]["budget_w"] > 0.0
-    assert told[-1]["forecast_end"] < told[-1]["wanted_end"]  # 42 % of 6 Wh do not last twelve hours, and it says so
+    assert told[-1]["forecast_end"] < told[-1]["wanted_end"]  # 42 % of 6 Wh do not last twelve hours
     assert told[-1]["battery_percent"] == 42.0
     assert told[-1]["power_w"] == pytest.approx(3.7 * 0.45)
 
@@ -90,7 +90,7 @@ def test_a_vanished_sensor_leaves_unknown_and_no_guess(tmp_path: Path) -> None:
 
 @contextmanager
 def vision(bench: Bench) -> Iterator[Path]:
-    """The real process on the fake /sys; gives the folder in which its /sys lies."""
+    """Run the real process with a simulated /sys; yields the folder of that /sys."""
     plugged_in = bench.folder / "charging.umockdev"
     plugged_in.write_text(DEVICE.read_text().replace("status=Discharging", "status=Charging"))
     command = inside("edge.cli.daemon", "vision", "--config", str(bench.path), device=plugged_in)
@@ -117,7 +117,7 @@ def _testbed(pid: int) -> Path | None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may read the environment of a process")
-def test_the_real_process_tells_of_charger_drop_and_heat_and_closes_the_camera(tmp_path: Path) -> None:
+def test_the_real_process_reports_charger_drop_and_heat_and_closes_the_camera(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     power = {"run_time": "12h", "battery_wh": 6.0, "board": "pi-zero-2"}
     camera = {"source": "video", "paths": [str(path_of("carphone"))], "loop": True}

@@ -1,4 +1,4 @@
-"""Which thermal zones tell of the processor's heat: boards name them freely, and some are no temperature."""
+"""The thermal zones of the processor: boards name them freely, and some are no temperatures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.power.tree import files
 
 
 def zones(root: Path, **temps: str) -> ThermalZones:
-    """Make a zone of each name, with `_` for `-`; returns their source."""
+    """Create a zone per keyword, with `_` for `-`; returns their sensor."""
     for i, (name, temp) in enumerate(temps.items()):
         files(root, f"class/thermal/thermal_zone{i}", type=name.replace("_", "-"), temp=temp)
     return ThermalZones(root)
@@ -50,22 +50,22 @@ def test_a_zone_of_something_else_never_decides(tmp_path: Path, foreign: str) ->
     assert decides(ThermalZones(tmp_path)) == ("cpu-thermal", 45.0)
 
 
-def test_an_unknown_zone_gives_way_to_the_processor_s(tmp_path: Path) -> None:
+def test_a_processor_zone_is_preferred_to_an_unknown_one(tmp_path: Path) -> None:
     assert decides(zones(tmp_path, mystery="65000", cpu_thermal="45000")) == ("cpu-thermal", 45.0)
 
 
-def test_an_unknown_zone_that_is_high_is_believed_once_it_has_moved(tmp_path: Path) -> None:
+def test_a_hot_unknown_zone_is_used_once_its_value_has_changed(tmp_path: Path) -> None:
     source = zones(tmp_path, mystery="100000", other="45000")
     assert [decides(source, now_s) for now_s in (0.0, 1.0)] == [("other", 45.0)] * 2
     files(tmp_path, "class/thermal/thermal_zone0", temp="100500")
     assert decides(source, 2.0) == ("mystery", 100.5)
 
 
-def test_an_unknown_zone_that_is_not_high_is_believed_at_once(tmp_path: Path) -> None:
+def test_an_unknown_zone_that_is_not_hot_is_used_at_once(tmp_path: Path) -> None:
     assert decides(zones(tmp_path, mystery="45000")) == ("mystery", 45.0)
 
 
-def test_a_zone_above_its_critical_trip_point_is_not_believed_for_long(tmp_path: Path) -> None:
+def test_a_zone_above_its_critical_trip_point_is_soon_ignored(tmp_path: Path) -> None:
     trips = {
         "trip_point_0_type": "passive",
         "trip_point_0_temp": "80000",
@@ -76,13 +76,13 @@ def test_a_zone_above_its_critical_trip_point_is_not_believed_for_long(tmp_path:
     files(tmp_path, "class/thermal/thermal_zone1", type="gpu-thermal", temp="50000")
     source = ThermalZones(tmp_path)
     told = [decides(source, float(now_s)) for now_s in range(12)]
-    assert told[0] == ("cpu-thermal", 125.0), "a moment is left to the kernel"
+    assert told[0] == ("cpu-thermal", 125.0), "the kernel gets some time to shut down"
     assert told[-1] == ("gpu-thermal", 50.0)
     files(tmp_path, "class/thermal/thermal_zone0", temp="96000")
     assert decides(source, 13.0) == ("cpu-thermal", 96.0)
 
 
-def test_a_constant_of_the_processor_s_gives_way_once_the_others_have_moved(tmp_path: Path) -> None:
+def test_a_constant_processor_zone_is_ignored_once_others_have_changed(tmp_path: Path) -> None:
     source = zones(tmp_path, cpu0_thermal="99000", cpu1_thermal="45000")
     assert decides(source, 0.0) == ("cpu0-thermal", 99.0)
     files(tmp_path, "class/thermal/thermal_zone1", temp="52000")
@@ -90,7 +90,7 @@ def test_a_constant_of_the_processor_s_gives_way_once_the_others_have_moved(tmp_
     assert decides(source, 601.0) == ("cpu1-thermal", 52.0)
 
 
-def test_a_zone_s_number_that_goes_to_another_zone_begins_anew(tmp_path: Path) -> None:
+def test_a_zone_number_with_another_zone_starts_a_new_history(tmp_path: Path) -> None:
     source = zones(tmp_path, cpu_thermal="45000")
     source.sample(0.0)
     files(tmp_path, "class/thermal/thermal_zone0", type="PMIC-Die", temp="100000")
@@ -107,7 +107,7 @@ def test_the_note_does_not_change_with_every_temperature(tmp_path: Path) -> None
     assert source.notes == before
 
 
-def test_names_are_told_apart() -> None:
+def test_names_of_processor_zones_are_distinguished_from_others() -> None:
     assert {kind_of(name) for name in ("cpu", "bigcore0-thermal", "cpuss-0", "gpu-thermal", "AUX-therm")} == {
         "processor"
     }

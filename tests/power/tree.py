@@ -1,4 +1,4 @@
-"""A /sys of a test's own."""
+"""A simulated /sys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the configuration says becomes rates and stages that keep the floor: a look at least every `floor_look_s`."""
+"""Stages and rates from the configuration keep the floor: a detector run at least every `floor_look_s`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NearlyEmpty:
 
 
 @pytest.mark.parametrize("fps", [0.4, 5.0, 15.0, 60.0])
-def test_the_floor_s_looks_get_their_frames_whatever_the_camera_s_rate(tmp_path: Path, fps: float) -> None:
+def test_the_camera_delivers_enough_frames_for_the_floors_looks(tmp_path: Path, fps: float) -> None:
     config = configuration.parse(f'[device]\ndata_dir = "{tmp_path}"\n[camera]\nfps = {fps}\n', "test")
     keeper = PowerManager(config, initial_rates(config), 0.0, Sensors([NearlyEmpty()]))
     orders = [keeper.tick(float(t_s)) for t_s in (1, 2, 3)][-1]

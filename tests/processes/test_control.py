@@ -1,4 +1,4 @@
-"""The control socket: strict, of our own user, answered between frames, and no condition for recognition."""
+"""The control socket: strict messages, our user only, answers between frames, not needed for recognition."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATUS = VisionStatus(model="m", slot="built-in", people=0, camera="normal")
 
 
 class Vision:
-    """A loop that polls as vision does, and remembers what it was asked."""
+    """A loop that polls as vision does, and records the requests."""
 
     def __init__(self, path: Path) -> None:
         self.asked: list[ControlRequest | None] = []
@@ -70,13 +70,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ours(path: Path) -> Iterator[ControlClient]:
-    """Provisioning's end."""
+    """The client of provisioning."""
     made = ControlClient(path, time.monotonic, time.sleep)
     yield made
     made.close()
 
 
-def test_a_request_is_answered_and_an_error_comes_back_in_words(path: Path, ours: ControlClient) -> None:
+def test_a_request_is_answered_and_an_error_has_a_message(path: Path, ours: ControlClient) -> None:
     with vision(path) as seen:
         assert ours.call(Status()) == STATUS
         assert ours.call(messages.Renew()) == Failed(what="no store", remedy="make one")
@@ -85,7 +85,7 @@ def test_a_request_is_answered_and_an_error_comes_back_in_words(path: Path, ours
         assert None not in seen.asked
 
 
-def test_only_the_going_of_the_client_that_began_an_enrolment_ends_it(path: Path, ours: ControlClient) -> None:
+def test_an_enrolment_ends_when_its_own_client_disconnects(path: Path, ours: ControlClient) -> None:
     other = ControlClient(path, time.monotonic, time.sleep)
     with vision(path) as seen:
         ours.call(messages.EnrolBegin(name="Anna", source="photos"))
@@ -97,26 +97,26 @@ def test_only_the_going_of_the_client_that_began_an_enrolment_ends_it(path: Path
         until(lambda: None in seen.asked, "vision hears that the other end has gone")
 
 
-def test_silent_clients_keep_nobody_out(path: Path, ours: ControlClient) -> None:
+def test_silent_clients_do_not_block_others(path: Path, ours: ControlClient) -> None:
     with vision(path), ExitStack() as silent:
         for _ in range(20):
             client = silent.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(str(path))
         assert ours.call(Status()) == STATUS
         assert threading.active_count() < 12
-        for _ in range(20):  # a client that speaks is not the one that makes room
+        for _ in range(20):  # an active client is not disconnected to make room
             client = silent.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(str(path))
             assert ours.call(Status()) == STATUS
 
 
-def test_a_message_that_is_begun_must_be_ended(path: Path) -> None:
+def test_an_incomplete_message_ends_the_connection(path: Path) -> None:
     server = ControlServer(path, message_s=0.2)
     with server, socket.socket(socket.AF_UNIX) as slow:
         slow.settimeout(10.0)
         slow.connect(str(path))
         slow.sendall(b"\x10")
-        assert slow.recv(1) == b""  # hung up on
+        assert slow.recv(1) == b""  # disconnected
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: being another user needs root")
@@ -152,7 +152,7 @@ def test_another_user_is_refused_even_where_the_files_would_let_them_in(path: Pa
             [sys.executable, "-c", code, str(path.parent), raw.hex()], capture_output=True, text=True, check=False
         )
         hung_up = ("ConnectionResetError", "BrokenPipeError")
-        assert done.returncode == 0 or any(error in done.stderr for error in hung_up), done.stderr  # nothing came back
+        assert done.returncode == 0 or any(error in done.stderr for error in hung_up), done.stderr  # no answer
         assert ours.call(Status()) == STATUS
         assert len(seen.asked) == 1
 
@@ -174,7 +174,7 @@ def test_what_is_no_control_request_is_refused_and_the_next_one_is_answered(path
         assert [type(r) for r in seen.asked] == [Status]
 
 
-def test_a_message_beyond_the_limit_is_hung_up_on_before_it_is_read(path: Path) -> None:
+def test_a_message_above_the_limit_ends_the_connection_before_it_is_read(path: Path) -> None:
     with vision(path), socket.socket(socket.AF_UNIX) as rude:
         rude.connect(str(path))
         rude.settimeout(10)
@@ -190,19 +190,19 @@ def test_a_photo_arrives_whole(path: Path, ours: ControlClient) -> None:
     assert sizes == [5_000_000]
 
 
-def test_vision_that_was_restarted_is_asked_again(path: Path, ours: ControlClient) -> None:
+def test_a_request_is_repeated_after_a_restart_of_vision(path: Path, ours: ControlClient) -> None:
     for _ in range(3):
         with vision(path):
             assert ours.call(Status()) == STATUS
 
 
-def test_vision_that_never_comes_is_told_with_the_way_out(path: Path) -> None:
+def test_absent_vision_is_reported_with_a_remedy(path: Path) -> None:
     hours = itertools.count(0.0, 3600.0)
     with pytest.raises(ProvisionError, match="vision process cannot be asked"):
         ControlClient(path, lambda: next(hours), lambda _: None).call(Status())
 
 
-def test_who_waits_for_a_slow_vision_is_called_meanwhile(path: Path) -> None:
+def test_a_waiting_client_is_called_back_while_vision_is_slow(path: Path) -> None:
     waited: list[float] = []
     patient = ControlClient(path, time.monotonic, waited.append)
     with ControlServer(path) as listening:
@@ -219,7 +219,7 @@ def test_who_waits_for_a_slow_vision_is_called_meanwhile(path: Path) -> None:
     patient.close()
 
 
-def test_a_request_that_vision_was_stopped_over_is_not_done(path: Path, ours: ControlClient) -> None:
+def test_a_request_interrupted_by_a_stop_of_vision_is_not_done(path: Path, ours: ControlClient) -> None:
     listening = ControlServer(path)
     told: list[str] = []
 
@@ -237,9 +237,7 @@ def test_a_request_that_vision_was_stopped_over_is_not_done(path: Path, ours: Co
     assert told == ["the vision process cannot be asked: it hung up"]
 
 
-def test_a_request_in_the_queue_of_a_vision_that_is_ending_goes_to_the_next_one(
-    path: Path, ours: ControlClient
-) -> None:
+def test_a_request_queued_at_an_ending_vision_process_goes_to_the_next_one(path: Path, ours: ControlClient) -> None:
     path.parent.mkdir()
     told: list[ControlReply] = []
     asked = threading.Thread(target=lambda: told.append(ours.call(Status())))
@@ -254,14 +252,14 @@ def test_a_request_in_the_queue_of_a_vision_that_is_ending_goes_to_the_next_one(
     assert told == [STATUS]
 
 
-def test_where_it_cannot_listen_recognition_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_control_socket_recognition_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "control").write_text("a file where the folder should be")
     with ControlServer(tmp_path / "control" / "vision.sock") as listening:
         listening.poll(lambda _: STATUS)
     assert "provisioning cannot ask" in caplog.text
 
 
-def test_a_path_of_any_length_will_do(tmp_path: Path) -> None:
+def test_a_path_of_any_length_is_possible(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 100) / ("y" * 100) / "vision.sock"
     path.parent.mkdir(parents=True)
     far = ControlClient(path, time.monotonic, time.sleep)

@@ -1,4 +1,4 @@
-"""A change of model: who has kept crops is recognised afterwards, everybody else is named."""
+"""A change of model: people with kept crops are recognised afterwards, the others are named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.provision.harness import SIGNER, TRUSTED
 
 @pytest.fixture(scope="module")
 def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The man with his crops, the woman without."""
+    """The man enrolled with crops, the woman without."""
     folder = tmp_path_factory.mktemp("enrolled")
     config = Config(device=DeviceConfig(data_dir=str(folder / "data")))
     for name, images in (("man", video("carphone")[:30:10]), ("woman", [still("astronaut")])):
@@ -43,7 +43,7 @@ def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture
 def config(enrolled: Config, tmp_path: Path) -> Config:
-    """The same people in a folder of its own."""
+    """The same people in another folder."""
     config = msgspec.structs.replace(enrolled, device=DeviceConfig(data_dir=str(tmp_path / "data")))
     config.data.path.mkdir()
     for name in ("templates.edge", "store.key"):
@@ -53,7 +53,7 @@ def config(enrolled: Config, tmp_path: Path) -> Config:
 
 
 def update(config: Config, folder: Path, name: str = "lightcnn9") -> Slots:
-    """Put a model of another id into use, as a signed update does."""
+    """Install a model with another id, as a signed update does."""
     slots = Slots(config.data.models)
     slots.use(slots.fill(unpack(pack(relabelled.write(folder, name), SIGNER), TRUSTED)))
     return slots
@@ -70,7 +70,7 @@ def recognised(config: Config) -> dict[str, str | None]:
     return found
 
 
-def test_an_update_brings_along_who_has_crops_and_going_back_everybody(config: Config, tmp_path: Path) -> None:
+def test_an_update_converts_people_with_crops_and_going_back_restores_everybody(config: Config, tmp_path: Path) -> None:
     assert recognised(config) == {"man": "The man", "woman": "The woman"}
     slots = update(config, tmp_path / "other")
     with pytest.raises(StoreError, match="made with model 2a6e6696305f, but the model in use is 0123456789ab"):
@@ -89,7 +89,7 @@ def test_an_update_brings_along_who_has_crops_and_going_back_everybody(config: C
     assert LiveGallery(config).missing == ()
 
 
-def test_who_is_missing_is_enrolled_again_by_name_and_keeps_the_id(
+def test_a_missing_person_is_enrolled_again_by_name_and_keeps_the_id(
     config: Config, enrolled: Config, tmp_path: Path
 ) -> None:
     before = {person["name"]: person["id"] for person in register.listing(config)}
@@ -101,7 +101,7 @@ def test_who_is_missing_is_enrolled_again_by_name_and_keeps_the_id(
     assert recognised(config) == {"man": "The man", "woman": "The woman"}
 
 
-def test_a_model_of_another_name_is_followed_only_when_asked(config: Config, tmp_path: Path) -> None:
+def test_the_store_is_converted_to_a_model_of_another_name_only_on_request(config: Config, tmp_path: Path) -> None:
     update(config, tmp_path / "other", name="another")
     config = msgspec.structs.replace(config, recognition=RecognitionConfig(model="another"))
     before = config.data.store.read_bytes()
@@ -131,7 +131,7 @@ def test_a_store_of_the_version_before_names_everybody(tmp_path: Path) -> None:
     assert list(LiveGallery(config).missing) == everybody
 
 
-def test_without_a_store_there_is_nobody_to_bring_along(tmp_path: Path) -> None:
+def test_without_a_store_there_is_nobody_to_convert(tmp_path: Path) -> None:
     config = Config(device=DeviceConfig(data_dir=str(tmp_path)))
     conversion.follow(config)
     assert not list(tmp_path.iterdir())

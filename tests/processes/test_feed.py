@@ -1,4 +1,4 @@
-"""A camera that is lost, ill or hangs, over a real stream: noticed, named, and opened again, in real processes."""
+"""A camera that is lost, faulty or hangs, over a real stream and in real processes: detected, named, reopened."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stream() -> Iterator[Stream]:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have ills named after half a second: how long is a test of `watch`, not of what follows from it."""
+    """Report faults after half a second: tests of `watch` cover the real time."""
     for name in ("STALL_S", "BLACK_S", "FROZEN_S"):
         monkeypatch.setattr(watch, name, 0.5)
     monkeypatch.setattr(feeding, "_RETRY_FIRST_S", 0.1)
@@ -65,7 +65,7 @@ def first_frame(source: CapturedSource) -> Frame:
 
 
 class Watching:
-    """A feed that is pulled in a thread, as vision's loop does."""
+    """A feed that a thread reads, as vision's loop does."""
 
     def __init__(self, config: CameraConfig) -> None:
         self.stop = threading.Event()
@@ -88,12 +88,12 @@ class Watching:
         assert not self._thread.is_alive()
 
     def more(self) -> None:
-        """Wait for frames that are in order."""
+        """Wait for frames without a fault."""
         before = self.frames
         until(lambda: self.frames > before + 5 and self.feed.problem is None, "good frames", DEADLINE_S)
 
 
-def test_frames_come_whole_through_the_other_process(stream: Stream) -> None:
+def test_frames_arrive_complete_from_the_camera_process(stream: Stream) -> None:
     with closing(CapturedSource(mjpeg(stream))) as source:
         frames = [first_frame(source) for _ in range(5)]
     assert {frame.image.shape for frame in frames} == {(144, 176, 3)}
@@ -108,17 +108,17 @@ def test_the_rate_reaches_the_camera_s_process(stream: Stream) -> None:
         first_frame(source)
         source.set_fps(2.0)
         for _ in range(2):
-            first_frame(source)  # one may have been on its way
+            first_frame(source)  # one frame may still be in transit
         a, b = first_frame(source), first_frame(source)
     assert b.t_s - a.t_s >= 0.4
 
 
-def test_a_faster_rate_is_heard_while_the_slower_one_waits(stream: Stream) -> None:
+def test_a_faster_rate_takes_effect_during_a_slow_interval(stream: Stream) -> None:
     with closing(CapturedSource(mjpeg(stream))) as source:
         first_frame(source)
         source.set_fps(0.05)
         silent = 0
-        while silent < 4:  # a second, so the slow rate has arrived
+        while silent < 4:  # one second, so the slow rate is in effect
             try:
                 source.read()
                 silent = 0
@@ -126,15 +126,17 @@ def test_a_faster_rate_is_heard_while_the_slower_one_waits(stream: Stream) -> No
                 silent += 1
         source.set_fps(15.0)
         asked_s = now_s()
-        assert first_frame(source).t_s - asked_s < 5.0, "a twentieth of a hertz is a frame in 20 s"
+        assert first_frame(source).t_s - asked_s < 5.0, "at 0.05 Hz a frame takes 20 s"
 
 
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("ill", ["stalled", "black", "frozen"])
-def test_an_ill_camera_is_named_opened_again_and_forgiven(
+def test_a_faulty_camera_is_named_reopened_and_accepted_again(
     stream: Stream, ill: Ill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "NETWORKED", frozenset())  # judge the stream as a driver's: only these are frozen
+    monkeypatch.setattr(
+        feeding, "NETWORKED", frozenset()
+    )  # treat the stream as a driver's: only drivers count as frozen
     with Watching(mjpeg(stream)) as watching:
         watching.more()
         stream.ill = ill
@@ -161,7 +163,7 @@ def test_a_network_camera_that_repeats_one_picture_stays_open_and_is_remarked_on
 
 
 @pytest.mark.usefixtures("soon")
-def test_a_camera_that_went_comes_back(stream: Stream) -> None:
+def test_a_lost_camera_is_used_again_when_it_returns(stream: Stream) -> None:
     with Watching(mjpeg(stream)) as watching:
         watching.more()
         stream.stop()
@@ -180,7 +182,7 @@ def test_a_driver_that_hangs_or_crashes_is_replaced(stream: Stream, number: sign
         os.kill(source.pid, number)
         until(lambda: watching.feed._source is not source, "another process", DEADLINE_S)
         watching.more()
-        assert not Path(f"/proc/{source.pid}").exists(), "the one that hung is gone"
+        assert not Path(f"/proc/{source.pid}").exists(), "the process that hung has ended"
 
 
 @pytest.mark.usefixtures("soon")
@@ -202,7 +204,7 @@ def test_a_camera_whose_process_cannot_be_started_is_tried_again(
             watching.more()
 
 
-def test_a_stop_that_hangs_is_cut_short(stream: Stream) -> None:
+def test_a_stop_that_hangs_ends_after_a_limit(stream: Stream) -> None:
     source = CapturedSource(mjpeg(stream))
     first_frame(source)
     os.kill(source.pid, signal.SIGSTOP)
@@ -211,14 +213,14 @@ def test_a_stop_that_hangs_is_cut_short(stream: Stream) -> None:
     assert not Path(f"/proc/{source.pid}").exists()
 
 
-def test_a_camera_that_is_closed_at_once_leaves_quietly(stream: Stream, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_camera_closed_at_once_logs_nothing(stream: Stream, capfd: pytest.CaptureFixture[str]) -> None:
     source = CapturedSource(mjpeg(stream))
     source.close()
     assert not Path(f"/proc/{source.pid}").exists()
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_the_camera_s_process_ends_with_ours_even_where_it_hangs(stream: Stream) -> None:
+def test_the_camera_process_ends_with_its_parent_even_if_it_hangs(stream: Stream) -> None:
     script = (
         "import os, signal, sys, time\n"
         "from edge.config import CameraConfig\n"
@@ -242,7 +244,7 @@ def test_the_camera_s_process_ends_with_ours_even_where_it_hangs(stream: Stream)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="skipped: only root may read the environment of a process")
-def test_what_the_camera_s_process_inherits_is_no_secret(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_camera_process_inherits_no_secret(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/edge-vision.service")
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     with closing(CapturedSource(mjpeg(stream))) as source:
@@ -262,7 +264,7 @@ def test_what_the_camera_s_process_inherits_is_no_secret(stream: Stream, monkeyp
         (CameraConfig(source="gstreamer", pipeline="videotestsrc ! appsink"), DependencyError, "OpenCV of apt"),
     ],
 )
-def test_what_is_wrong_is_said_as_if_there_were_one_process(
+def test_errors_of_the_camera_process_are_those_of_a_single_process(
     config: CameraConfig, error: type[Exception], says: str
 ) -> None:
     with closing(open_camera(config)) as source:
@@ -271,7 +273,7 @@ def test_what_is_wrong_is_said_as_if_there_were_one_process(
             first_frame(source)
 
 
-def test_vision_goes_on_while_its_camera_is_away(man_bench: Bench, clips: Clips) -> None:
+def test_vision_continues_while_its_camera_is_away(man_bench: Bench, clips: Clips) -> None:
     assert clips.man_later.exists()
     with Stream(video("carphone")[30:]) as stream:
         man_bench.configure({"camera": {"source": "mjpeg", "url": stream.url, "fps": 15.0}})

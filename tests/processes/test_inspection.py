@@ -1,4 +1,4 @@
-"""Processes of one user do not see into each other: the publisher reaches neither the store's folder nor its key."""
+"""Processes of one user cannot inspect each other: the publisher reaches neither the store's folder nor its key."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ def victim(way: str) -> Iterator[list[str]]:
 
 
 def reached(place: list[str]) -> set[str]:
-    """What another process of the same user can do to the victim."""
+    """Return the accesses to the victim that another process of the same user has."""
     command = [sys.executable, "-c", AS_USER + PUBLISHER, *place]
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="skipped: /proc is Linux's")
-def test_another_process_of_our_user_sees_nothing_of_one_that_refuses() -> None:
+def test_another_process_of_the_user_cannot_inspect_one_that_refuses() -> None:
     with victim("open") as place:
-        assert {"root", "fd", "environ"} <= reached(place), "the look itself is blind"
+        assert {"root", "fd", "environ"} <= reached(place), "the check itself does not work"
     with victim("closed") as place:
         assert reached(place) == set()
 
 
-# Each program, with the work itself replaced by the question whether the kernel would let its user look.
+# Each program, with its work replaced by a test whether its user may inspect it.
 REPLACED = {
     "vision": "import edge.processes.vision as m; m.run = tell",
     "publish": "import edge.processes.publisher as m; m.run = tell",

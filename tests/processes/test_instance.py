@@ -1,4 +1,4 @@
-"""One daemon a data folder, named clearly; and a device that gives itself an id, once."""
+"""One daemon per data folder, with a clear error; and a device that generates its id once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_second_process_on_a_folder_is_refused_and_the_first_is_named(
         assert instance.running(bench.settings.data, process)
 
 
-def test_vision_and_publisher_are_no_rivals(bench: Bench) -> None:
+def test_vision_and_publisher_may_run_together(bench: Bench) -> None:
     with instance.sole(bench.settings, "vision"), instance.sole(bench.settings, "publisher"):
         pass
 
@@ -73,7 +73,7 @@ def test_a_data_folder_that_cannot_be_made_names_the_key_to_set(tmp_path: Path) 
         pass
 
 
-def test_a_device_gives_itself_an_id_at_its_first_run_and_keeps_it(tmp_path: Path) -> None:
+def test_a_device_generates_an_id_at_its_first_run_and_keeps_it(tmp_path: Path) -> None:
     first, second = (tmp_path / name for name in "ab")
     ids = []
     for folder in (first, second):
@@ -84,10 +84,10 @@ def test_a_device_gives_itself_an_id_at_its_first_run_and_keeps_it(tmp_path: Pat
     assert ids[0] != ids[1]
     assert all(re.fullmatch(r"edge-[0-9a-f]{6}", one) for one in ids)
     (first / "edge.toml").write_text(f"[device]\ndata_dir = {json.dumps(str(first / 'data'))}\n", encoding="utf-8")
-    assert config.load(first / "edge.toml").device.id == ids[0], "so do all commands"
+    assert config.load(first / "edge.toml").device.id == ids[0], "all commands agree"
 
 
-def test_vision_and_publisher_that_start_together_draw_one_id(tmp_path: Path) -> None:
+def test_vision_and_publisher_that_start_together_generate_one_id(tmp_path: Path) -> None:
     for i in range(20):
         settings, gate = unnamed(tmp_path / str(i)), threading.Barrier(2)
         drawn: set[str] = set()

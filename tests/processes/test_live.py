@@ -1,4 +1,4 @@
-"""What reaches a running vision process: wishes over MQTT, people enrolled meanwhile, a store that breaks."""
+"""Changes during a run of vision: settings over MQTT, newly enrolled people, a damaged store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def broker(tmp_path: Path) -> Iterator[Amqtt]:
 
 
 def visits(bench: Bench, clips: Clips, port: int = 1) -> None:
-    """Have the man come and go for ever, as fast as the machine can see him."""
+    """Play visits of the man in a loop at full speed."""
     paths = [str(clips.man_later), str(clips.street)]
     camera: dict[str, Any] = {"source": "video", "paths": paths, "fps": 30, "loop": True, "realtime": False}
     bench.configure({"camera": camera, "recognition": {"encounter_timeout_s": 0.5}, "mqtt": {"port": port}})
@@ -48,7 +48,7 @@ def test_recognition_is_paused_and_resumed_over_mqtt(man_bench: Bench, clips: Cl
         consumer.say("edge/bench/recognition/set", "not JSON")
         running.says("refused on 'edge/bench/recognition/set'")
         until(lambda: consumer.state.publisher.rejected_sets == 1, "the refusal is counted")
-        assert len(consumer.new) <= before + 1, "no more than the end of the visit that was cut short"
+        assert len(consumer.new) <= before + 1, "only the end of the interrupted visit"
         assert man_bench.status()["vision"]["frames"] == frames
         paused_at = len(consumer.new)
         consumer.say("edge/bench/recognition/set", "true")
@@ -87,13 +87,13 @@ def test_person_removed_meanwhile_is_a_stranger_again(man_bench: Bench, enrolled
         assert running.stop() == 0
 
 
-def test_store_that_breaks_meanwhile_is_said_once_and_the_people_known_stay(
+def test_a_store_damaged_during_the_run_is_reported_once_and_known_people_stay(
     man_bench: Bench, enrolled: Enrolled, clips: Clips
 ) -> None:
     visits(man_bench, clips)
     with man_bench.start("vision") as running:
         running.says(": match")
-        flip_byte(man_bench.data / "templates.edge", 40)  # in the header, by which a change is noticed
+        flip_byte(man_bench.data / "templates.edge", 40)  # in the header, which vision checks for changes
         running.says("the people known so far stay")
         reports: set[int] = set()
 

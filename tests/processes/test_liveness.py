@@ -1,4 +1,4 @@
-"""A liveness model that is missing or altered: recognition goes on as configured, and everybody is told."""
+"""A missing or altered liveness model: recognition continues as configured, and the fault is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings(folder: Path, text: str = "") -> Config:
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shipped models, which the device uses."""
+    """A copy of the shipped models that the device uses."""
     folder = tmp_path / "models"
     shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "*.tflite", "__pycache__"))
     monkeypatch.setattr(slots, "MANIFEST", folder / MANIFEST.name)
@@ -51,7 +51,7 @@ def test_the_shipped_model_is_used_unless_it_is_off(tmp_path: Path) -> None:
     ("damage", "said"), [(Path.unlink, "cannot be read: No such file"), (altered, "altered: SHA-256 is")]
 )
 @pytest.mark.parametrize("file", [_MODEL, "minifasnet-v2-golden.json"])
-def test_a_missing_or_altered_file_is_said_and_nothing_is_told_to_be_live(
+def test_a_missing_or_altered_file_is_reported_and_no_face_is_called_live(
     models: Path, tmp_path: Path, file: str, damage: object, said: str
 ) -> None:
     assert callable(damage)
@@ -65,7 +65,7 @@ def test_a_missing_or_altered_file_is_said_and_nothing_is_told_to_be_live(
     assert liveness.open_stage(settings(tmp_path, 'mode = "off"')).problem == ""
 
 
-def test_doctor_says_what_is_set_what_it_was_measured_on_and_what_is_broken(models: Path, tmp_path: Path) -> None:
+def test_doctor_reports_mode_measured_data_and_faults(models: Path, tmp_path: Path) -> None:
     def finding(text: str) -> Finding:
         found = doctor.examine(settings(tmp_path, text), Path("edge.toml"))
         return next(f for f in found if f.subject == "liveness")
@@ -80,9 +80,7 @@ def test_doctor_says_what_is_set_what_it_was_measured_on_and_what_is_broken(mode
     assert (broken.level, "altered" in broken.said) == ("FAIL", True)
 
 
-def test_a_broken_model_keeps_people_from_being_enrolled_from_the_camera_and_not_from_photos(
-    models: Path, tmp_path: Path
-) -> None:
+def test_a_broken_model_prevents_enrolment_from_the_camera_but_not_from_photos(models: Path, tmp_path: Path) -> None:
     (models / _MODEL).unlink()
     made = settings(tmp_path)
     begin = EnrolmentRequests.HANDLERS[messages.EnrolBegin]
@@ -101,7 +99,7 @@ def test_a_broken_model_keeps_people_from_being_enrolled_from_the_camera_and_not
         ('mode = "deny"\ndeny_unknown = true', {False, None}),
     ],
 )
-def test_the_configuration_says_what_is_denied(tmp_path: Path, mode: str, denied: frozenset[bool | None]) -> None:
+def test_the_configuration_decides_what_is_denied(tmp_path: Path, mode: str, denied: frozenset[bool | None]) -> None:
     assert liveness.denied(settings(tmp_path, mode).liveness) == denied
 
 

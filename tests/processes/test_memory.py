@@ -1,4 +1,4 @@
-"""Corrections on a real store: the last unknown becomes a template, and who was met goes with the person."""
+"""Corrections on a real store: the last unknown becomes a template; removing a person removes the record of visits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def noted(memory: Memory, person: str | None, evidence: NDArray[np.float32], *, 
     memory.note(Decision("end", 1, person, None, now_s()))
 
 
-def test_the_last_unknown_was_the_man_once(
+def test_the_last_unknown_can_be_assigned_to_the_man_once(
     man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
     (before,) = register.listing(man_bench.settings)
@@ -70,7 +70,7 @@ def test_a_visit_of_somebody_else_and_a_picture_become_no_template(
     assert register.listing(man_bench.settings) == before
 
 
-def test_that_was_not_the_man(memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]) -> None:
+def test_a_match_can_be_corrected_to_not_the_man(memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]) -> None:
     assert memory.matcher().match(man).person == enrolled.man
     noted(memory, enrolled.man, man)
     assert "is not reported as The man" in memory.correct(Correct(instead_of=enrolled.man)).note
@@ -79,7 +79,7 @@ def test_that_was_not_the_man(memory: Memory, enrolled: Enrolled, man: NDArray[n
     assert memory.matcher().match(man).person == enrolled.man
 
 
-def test_who_was_met_is_seen_until_the_person_is_removed(
+def test_visits_are_listed_until_the_person_is_removed(
     man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
     noted(memory, enrolled.man, man)
@@ -93,7 +93,7 @@ def test_who_was_met_is_seen_until_the_person_is_removed(
         register.seen(man_bench.settings, "the man")
 
 
-def test_when_the_owner_wants_it_no_more_the_file_goes(
+def test_the_file_is_deleted_when_the_setting_is_switched_off(
     man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
     noted(memory, enrolled.man, man)

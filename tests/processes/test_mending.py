@@ -1,4 +1,4 @@
-"""A store that does not open, a lost key, damaged settings, a reset cut off: the owner at the cable can mend it."""
+"""Unreadable store, lost key, damaged settings, interrupted reset: the owner can repair each over the cable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_CAMERA = {"camera": {"source": "v4l2", "device": "/dev/no-camera"}}
 
 @contextmanager
 def requests_of(bench: Bench, config: Config) -> Iterator[CableRequests]:
-    """What answers the owner at the cable, beside a vision process that runs."""
+    """Return the handler of the owner's requests, next to a running vision process."""
     client = ControlClient(config.data.control_socket, time.monotonic, time.sleep)
     arming = Arming(config.data.provision, "boot-1", time.monotonic)
     config.data.provision.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def without_key(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("spoil", [damaged, without_key])
-def test_with_a_store_that_does_not_open_nobody_is_recognised_and_a_reset_mends_it(
+def test_with_an_unreadable_store_nobody_is_recognised_and_a_reset_repairs_it(
     man_bench: Bench, spoil: Callable[[Bench], None]
 ) -> None:
     man_bench.configure(NO_CAMERA)
@@ -66,7 +66,7 @@ def test_with_a_store_that_does_not_open_nobody_is_recognised_and_a_reset_mends_
         running.says("nobody is recognised until this is mended")
         until(lambda: state_of(man_bench) == ("suspended", "store"), "the state says so")
         assert "edge-daemon doctor says why" in man_bench.call("status").output
-        time.sleep(1.5)  # it looks at the store again, and says nothing new
+        time.sleep(1.5)  # it checks the store again, and logs nothing new
         assert running.said.count("nobody is recognised") == 1
         assert config.data.store.read_bytes() == before, "a damaged store is left as it is"
         info = requests.answer(messages.Info())
@@ -79,17 +79,17 @@ def test_with_a_store_that_does_not_open_nobody_is_recognised_and_a_reset_mends_
         assert running.stop() == 0
 
 
-def test_a_store_that_is_mended_is_used_without_a_restart(man_bench: Bench) -> None:
+def test_a_repaired_store_is_used_without_a_restart(man_bench: Bench) -> None:
     man_bench.configure(NO_CAMERA)
     damaged(man_bench)
     with man_bench.start("vision") as running:
         running.says("nobody is recognised until this is mended")
-        damaged(man_bench)  # the same bit again: whole
+        damaged(man_bench)  # the same bit again repairs it
         running.says("the template store has changed: 1 people")
         until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera")
 
 
-def test_with_damaged_settings_nobody_is_recognised_and_a_reset_mends_it(man_bench: Bench) -> None:
+def test_with_damaged_settings_nobody_is_recognised_and_a_reset_repairs_it(man_bench: Bench) -> None:
     man_bench.configure(NO_CAMERA)
     config = man_bench.settings
     OwnerSettings(man_bench.path).change("device", {"id": "kitchen"})
@@ -98,9 +98,9 @@ def test_with_damaged_settings_nobody_is_recognised_and_a_reset_mends_it(man_ben
         until(lambda: state_of(man_bench) == ("suspended", "settings"), "the state says so")
         assert "check-config says why" in man_bench.call("status").output
         requests.answer(messages.Info())
-        assert isinstance(requests._vision(Reload()), Done)  # anew, with the same damage
+        assert isinstance(requests._vision(Reload()), Done)  # a new run with the same damage
         until(lambda: isinstance(requests._vision(Status()), VisionStatus), "vision is there again")
-        answer = requests.answer(messages.FactoryReset(name="bench"))  # what it is called in edge.toml
+        answer = requests.answer(messages.FactoryReset(name="bench"))  # its name in edge.toml
         assert isinstance(answer, Done), answer
         until(lambda: state_of(man_bench)[1] == "camera_lost", "it looks for its camera again")
         assert not config.data.settings_file.exists()
@@ -115,10 +115,10 @@ def test_the_process_at_the_cable_starts_with_damaged_settings(bench: Bench) -> 
     assert bench.call("arm").code == 0
     assert Arming(config.data.provision, "", time.monotonic).is_new is False
     with bench.start("provision") as running:
-        running.says("cannot be opened")  # there is no serial port here; it has come so far
+        running.says("cannot be opened")  # there is no serial port here; this is the last step before it
 
 
-def test_a_recording_does_not_wait_for_mended_settings(bench: Bench) -> None:
+def test_a_recording_does_not_wait_for_repaired_settings(bench: Bench) -> None:
     bench.settings.data.settings.mkdir(parents=True)
     bench.settings.data.settings_file.write_bytes(bytes(200))
     answer = bench.call("vision")
@@ -153,7 +153,7 @@ def test_a_reset_that_was_cut_off_is_finished_at_the_next_start(
     assert not config.data.store.exists()
     (man_bench.data / "templates.edge").write_bytes(b"of the next owner")
     reset.finish_forgetting(config)
-    assert config.data.store.exists(), "what is finished is not done again"
+    assert config.data.store.exists(), "a finished reset is not repeated"
 
 
 def test_vision_finishes_a_reset_before_it_begins(man_bench: Bench) -> None:
@@ -166,7 +166,7 @@ def test_vision_finishes_a_reset_before_it_begins(man_bench: Bench) -> None:
     assert not (man_bench.data / "templates.edge").exists()
 
 
-def test_a_reset_that_cannot_be_finished_is_said_and_does_not_end_vision(
+def test_a_reset_that_cannot_be_finished_is_reported_and_does_not_end_vision(
     man_bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(_: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_reset_that_cannot_be_finished_is_said_and_does_not_end_vision(
 
 
 @pytest.mark.parametrize("content", [b"", bytes(32), b"x" * 32, b"x" * 33])
-def test_a_mark_that_vision_did_not_make_erases_nobody(
+def test_a_reset_mark_that_vision_did_not_make_erases_nobody(
     man_bench: Bench, enrolled: Enrolled, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     mark = man_bench.data / "resetting"
@@ -214,7 +214,7 @@ def test_a_mark_of_another_user_erases_nobody(man_bench: Bench, enrolled: Enroll
 # ── links ──
 
 
-def test_a_store_and_a_key_behind_links_are_forgotten_and_the_stores_link_stays(
+def test_a_store_and_a_key_behind_links_are_erased_and_the_stores_link_stays(
     man_bench: Bench, enrolled: Enrolled
 ) -> None:
     config, medium = man_bench.settings, man_bench.folder / "medium"
@@ -229,7 +229,7 @@ def test_a_store_and_a_key_behind_links_are_forgotten_and_the_stores_link_stays(
     assert not (config.data.path / "store.key").is_symlink()
 
 
-def test_a_medium_that_is_not_there_does_not_keep_a_reset_from_its_end(man_bench: Bench) -> None:
+def test_a_missing_medium_does_not_prevent_a_reset(man_bench: Bench) -> None:
     config = man_bench.settings
     config.data.store.unlink()
     config.data.store.symlink_to(man_bench.folder / "away" / "templates.edge")
@@ -237,7 +237,7 @@ def test_a_medium_that_is_not_there_does_not_keep_a_reset_from_its_end(man_bench
     assert not (config.data.path / "store.key").exists()
 
 
-def test_a_store_that_cannot_be_removed_is_told(man_bench: Bench) -> None:
+def test_a_store_that_cannot_be_removed_is_reported(man_bench: Bench) -> None:
     config = man_bench.settings
     config.data.store.unlink()
     config.data.store.mkdir()

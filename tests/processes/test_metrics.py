@@ -1,4 +1,4 @@
-"""Metrics of a device: nothing of a person is in them, and alerts and dashboard ask for those that there are."""
+"""Metrics of a device: no data about people, and alerts and dashboard use only existing metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAME = re.compile(r"\bedge_[a-z_]+")
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Config:
-    """A device that has reported all that there is."""
+    """A device with all metrics reported."""
     made = configured(tmp_path, 1883)
     publisher = PublisherState(
         link="connected",
@@ -74,7 +74,7 @@ def sample(text: str, name: str, **labels: str) -> float:
     return float(found[0])
 
 
-def test_the_state_is_said_in_the_text_format(settings: Config) -> None:
+def test_the_state_is_written_in_the_text_format(settings: Config) -> None:
     text = metrics.render(status.status(settings))
     assert sample(text, "edge_battery_percent", device="glasses") == 71.0
     assert sample(text, "edge_silent_total", reason="too_dark") == 7.0
@@ -89,7 +89,7 @@ def test_the_state_is_said_in_the_text_format(settings: Config) -> None:
     assert sample(text, "edge_reported_timestamp_seconds", process="vision") > 1e9
 
 
-def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
+def test_unknown_values_are_left_out(tmp_path: Path) -> None:
     made = configured(tmp_path, 1883)
     assert "edge_battery_percent" not in metrics.render(status.status(made)), "nothing has run"
     with closing(Outbox.of(made.data, made.outbox)) as outbox:
@@ -100,13 +100,13 @@ def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     assert "edge_connected" not in text
 
 
-def test_no_label_holds_anything_but_device_process_mode_and_reason(settings: Config) -> None:
+def test_labels_are_only_device_process_mode_and_reason(settings: Config) -> None:
     found = families(metrics.render(status.status(settings)))
     labels = {label for family in found.values() for each in family.samples for label in each.labels}
     assert labels == {"device", "process", "mode", "reason"}
 
 
-def test_alerts_and_dashboard_ask_for_metrics_that_there_are(settings: Config) -> None:
+def test_alerts_and_dashboard_use_only_existing_metrics(settings: Config) -> None:
     text = metrics.render(status.status(settings))
     known = {each.name for family in families(text).values() for each in family.samples}
     dashboard = json.loads((CONFIG / "grafana/edge-devices.json").read_text())
@@ -119,7 +119,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are(settings: Config) -
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="skipped: promtool is not installed (prometheus)")
-def test_each_alert_fires_in_its_fault_and_is_gone_after_it(tmp_path: Path) -> None:
+def test_each_alert_fires_during_its_fault_and_ends_after_it(tmp_path: Path) -> None:
     def tested() -> subprocess.CompletedProcess[str]:
         command = ["promtool", "test", "rules", "edge-alerts-test.yml"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -147,7 +147,9 @@ def test_a_file_is_replaced_whole_and_one_that_cannot_be_written_is_named(settin
         metrics.write("x", tmp_path / "away" / "edge.prom")
 
 
-def test_without_the_library_it_is_said_how_to_install_it(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_the_install_command(
+    settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(DependencyError, match=r"EXTRAS=enroll,metrics"):
         metrics.render(status.status(settings))

@@ -1,4 +1,4 @@
-"""What the service manager hears, on a real datagram socket."""
+"""Messages to the service manager, on a real datagram socket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.rig.workbench import DEADLINE_S, Bench
 
 
 class Manager:
-    """The listening end, as systemd has it."""
+    """The receiving end, like systemd's."""
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -57,7 +57,7 @@ def test_abstract_address_is_understood(tmp_path: Path) -> None:
     manager.close()
 
 
-def test_manager_that_is_gone_or_was_never_there_disturbs_nobody(manager: Manager, tmp_path: Path) -> None:
+def test_an_absent_manager_causes_no_error(manager: Manager, tmp_path: Path) -> None:
     notifier = Notifier(str(tmp_path / "notify"))
     manager.close()
     for one in (notifier, Notifier(str(tmp_path / "nowhere")), Notifier("")):
@@ -80,7 +80,7 @@ def test_vision_says_ready_then_alive_then_stopping(manager: Manager, man_bench:
         assert running.ends() == 0
 
 
-def test_signs_of_life_in_quick_succession_are_one(manager: Manager, tmp_path: Path) -> None:
+def test_watchdog_messages_are_limited_in_rate(manager: Manager, tmp_path: Path) -> None:
     notifier = Notifier(str(tmp_path / "notify"))
     for frames in range(100):
         notifier.alive(f"normal, {frames} frames")
@@ -103,7 +103,7 @@ def test_the_publisher_is_ready_and_alive_while_the_broker_is_away(manager: Mana
         assert running.ends() == 0
 
 
-def test_a_hangup_has_the_publisher_read_its_settings_anew(manager: Manager, bench: Bench) -> None:
+def test_the_publisher_reloads_its_settings_on_sighup(manager: Manager, bench: Bench) -> None:
     bench.configure({"mqtt": {"port": 1}})
     with bench.start("publish", {"NOTIFY_SOCKET": str(bench.folder / "notify")}) as running:
         assert manager.heard()["READY"] == "1"
@@ -116,7 +116,7 @@ def test_a_hangup_has_the_publisher_read_its_settings_anew(manager: Manager, ben
         assert running.stop() == 0
 
 
-def test_a_hangup_has_vision_read_its_settings_anew(man_bench: Bench, clips: Clips) -> None:
+def test_vision_reloads_its_settings_on_sighup(man_bench: Bench, clips: Clips) -> None:
     camera = {"source": "video", "paths": [str(clips.man_later)], "fps": 30, "loop": True}
     man_bench.configure({"camera": camera})
     with man_bench.start("vision") as running:

@@ -1,4 +1,4 @@
-"""What the governor orders is what vision does, whatever else of the orders stays as it was."""
+"""Vision follows the governor's orders, also where only a part of them changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.rig.workbench import Bench
 
 @pytest.fixture
 def seeing(bench: Bench) -> Iterator[_Vision]:
-    """Vision of a device with two threads, whose detector is as small as it gets: its size never changes."""
+    """Vision with two threads and a detector of the smallest size, so that the size never changes."""
     threads = cv2.getNumThreads()
     bench.configure({"recognition": {"threads": 2}, "detector": {"max_side_px": 320}})
     made = _Vision(bench.settings, Notifier(""), blind=False)
@@ -26,7 +26,7 @@ def seeing(bench: Bench) -> Iterator[_Vision]:
 
 
 def ordered(vision: _Vision, threads: int) -> int:
-    """Have so many threads ordered; returns how many OpenCV uses then."""
+    """Order a number of threads; returns the number that OpenCV uses."""
     vision._power.orders = replace(vision._power.orders, threads=threads)
     vision.step(None)
     return cv2.getNumThreads()

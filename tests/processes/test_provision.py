@@ -1,4 +1,4 @@
-"""The process at the cable: what it loads, when it ends, and that others follow what it sets."""
+"""The provisioning process: its imports, its end, and the reload of its settings by other processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.rig.workbench import Bench
 
 
 @pytest.mark.parametrize("module", ["edge.processes.provision", "edge.cli.enroll", "edge.provision.host.wizard"])
-def test_what_speaks_over_the_cable_loads_no_pixels_no_identities_and_no_mqtt(module: str) -> None:
+def test_provisioning_imports_no_pixels_no_identities_and_no_mqtt(module: str) -> None:
     code = f"import {module}, edge.provision.host.client, sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
@@ -37,7 +37,7 @@ def test_what_speaks_over_the_cable_loads_no_pixels_no_identities_and_no_mqtt(mo
         assert unwanted not in loaded
 
 
-def test_vision_does_not_load_what_only_the_cable_needs() -> None:
+def test_vision_does_not_import_modules_of_the_cable() -> None:
     code = "import edge.processes.vision, sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"serial", "cobs", "spake2", "rich", "edge.provision.protocol.session"} & set(done.stdout.split())
@@ -54,7 +54,7 @@ def test_the_first_start_arms_itself_and_a_later_one_does_not(bench: Bench) -> N
     assert provision.arming_of(config.data).left_s() == 0
 
 
-def test_unarmed_the_process_ends_so_that_its_unit_takes_the_gadget_away(bench: Bench) -> None:
+def test_unarmed_the_process_ends_so_that_its_unit_removes_the_gadget(bench: Bench) -> None:
     provision.arm(bench.settings)
     provision.arming_of(bench.settings.data).disarm()
     assert bench.call("provision").code == 0
@@ -67,7 +67,7 @@ def test_the_command_arm_shows_the_code(bench: Bench) -> None:
     assert f"{code[:4]}-{code[4:]}" in answer.output
 
 
-def test_a_process_that_follows_the_settings_is_run_again_with_those_of_now(bench: Bench) -> None:
+def test_a_process_that_follows_the_settings_runs_again_with_new_ones(bench: Bench) -> None:
     seen: list[str] = []
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Vision begun anew in its own process, as after SIGHUP or a request at the cable: nothing of the run before stays."""
+"""Reload of vision within its process, as after SIGHUP or a request over the cable: nothing of the old run stays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tools.rig.workbench import Bench
 
 
 class Ready(Notifier):
-    """Tells a test that a run takes requests."""
+    """Signals that a run accepts requests."""
 
     def __init__(self, then: Callable[[], object]) -> None:
         super().__init__("")
@@ -50,8 +50,8 @@ class Ready(Notifier):
 
 @pytest.fixture
 def refcounts() -> Iterator[None]:
-    """Free by reference counts alone: what is in a cycle then stays, as it does for minutes on a quiet device."""
-    logging.disable()  # pytest keeps what is logged, and so the errors in it with all their frames
+    """Switch the cycle collector off: objects in cycles then stay, as they do for minutes on a quiet device."""
+    logging.disable()  # pytest keeps log records, whose errors hold all frames
     gc.collect()
     gc.disable()
     yield
@@ -66,13 +66,13 @@ def settings(bench: Bench, clips: Clips, **sections: dict[str, Any]) -> Config:
 
 
 def reloaded(config: Config) -> None:
-    """Run until the first frame, and begin anew after it as SIGHUP has it."""
+    """Run to the first frame, then reload, as on SIGHUP."""
     hangup = threading.Event()
     assert vision.run(config, threading.Event(), hangup, Ready(hangup.set)) is None
 
 
 def asked(config: Config, *requests: ControlRequest) -> None:
-    """Run until the last of some requests over the control socket ends the run."""
+    """Send requests over the control socket; the last one ends the run."""
     asking = threading.Thread(target=_ask, args=(config.data.control_socket, requests))
     assert vision.run(config, threading.Event(), threading.Event(), Ready(asking.start)) is None
     asking.join()
@@ -85,14 +85,14 @@ def _ask(path: Path, requests: Sequence[ControlRequest]) -> None:
 
 
 def alive() -> dict[str, int]:
-    """How many there are now of what holds models, templates or the store key."""
+    """Return the number of living objects that hold models, templates or the store key."""
     kinds = (vision._Vision, LiveGallery, Embedder)
     return {kind.__name__: sum(issubclass(type(one), kind) for one in gc.get_objects()) for kind in kinds}
 
 
 @contextmanager
 def templates_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[NDArray[np.float32]]]]:
-    """Remember, without keeping them, the templates of every gallery that is read."""
+    """Record copies of the templates of every gallery that is read."""
     seen: list[weakref.ref[NDArray[np.float32]]] = []
 
     class Watched(LiveGallery):
@@ -108,7 +108,7 @@ def templates_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref[N
 
 
 @pytest.mark.usefixtures("refcounts")
-def test_a_reload_keeps_nothing_of_the_run_before(man_bench: Bench, clips: Clips) -> None:
+def test_a_reload_keeps_nothing_of_the_old_run(man_bench: Bench, clips: Clips) -> None:
     config, before = settings(man_bench, clips), alive()
     reloaded(config)
     asked(config, Reload())
@@ -116,7 +116,7 @@ def test_a_reload_keeps_nothing_of_the_run_before(man_bench: Bench, clips: Clips
 
 
 @pytest.mark.usefixtures("refcounts")
-def test_whoever_was_forgotten_is_in_no_memory_after_the_reload(
+def test_a_removed_person_is_not_in_memory_after_the_reload(
     man_bench: Bench, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(man_bench, clips)
@@ -127,7 +127,7 @@ def test_whoever_was_forgotten_is_in_no_memory_after_the_reload(
         reloaded(config)
 
 
-def test_the_serial_line_of_a_gauge_is_given_to_the_next_run(
+def test_the_next_run_can_open_the_serial_line_of_a_gauge(
     bench: Bench, clips: Clips, caplog: pytest.LogCaptureFixture
 ) -> None:
     gauge, line = os.openpty()
@@ -149,7 +149,7 @@ def test_a_reload_keeps_nothing_where_the_outbox_cannot_be_written(man_bench: Be
     assert alive() == before
 
 
-def test_a_hangup_that_came_before_the_run_is_not_forgotten(bench: Bench, clips: Clips) -> None:
+def test_a_hangup_before_the_run_is_not_lost(bench: Bench, clips: Clips) -> None:
     stop, hangup = threading.Event(), threading.Event()
     hangup.set()  # after the settings were read
     late = threading.Timer(5.0, stop.set)
@@ -169,10 +169,10 @@ def test_an_enrolment_ends_with_its_run(bench: Bench, clips: Clips, monkeypatch:
     monkeypatch.setattr(forgetting, "_perturb", perturb)
     asked(settings(bench, clips), EnrolBegin(name="Anna", source="camera"), Reload())
     assert len(filled_with) == 2
-    assert filled_with[-1] == 0, "freed memory is overwritten for ever after"
+    assert filled_with[-1] == 0, "freed memory stays overwritten"
 
 
-def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(man_bench: Bench, clips: Clips) -> None:
+def test_runs_ended_on_request_do_not_count_against_a_new_model(man_bench: Bench, clips: Clips) -> None:
     config = settings(man_bench, clips, provision={"update_key": TRUSTED})
     slots = Slots(config.data.models)
     slots.use(slots.fill(unpack(pack(MANIFEST, SIGNER), TRUSTED)))
@@ -181,10 +181,10 @@ def test_a_new_model_is_not_given_up_because_its_runs_were_told_to_end(man_bench
     assert Slots(config.data.models).active == "a"
     slots.manifest.write_bytes(slots.manifest.read_bytes() + b"\n")
     reloaded(config)
-    assert Slots(config.data.models).active == "built-in"  # no longer what was signed
+    assert Slots(config.data.models).active == "built-in"  # differs from what was signed
 
 
-def test_nobody_who_was_met_before_a_reset_is_told_of_after_it(man_bench: Bench, clips: Clips) -> None:
+def test_after_a_reset_no_earlier_encounter_is_reported(man_bench: Bench, clips: Clips) -> None:
     config = settings(man_bench, clips)
     made = vision._Vision(config, Notifier(""), blind=False)
     began_s = now_s()

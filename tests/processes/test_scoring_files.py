@@ -1,4 +1,4 @@
-"""Cohort and calibration belong to the model in use, or the error names the file and the way out."""
+"""Cohort and calibration must belong to the model in use; otherwise an error names the file and the remedy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def bound(folder: Path, content: bytes) -> EmbedderEntry:
-    """Put other bytes in the cohort's place, with the hash that the manifest would have for them."""
+    """Replace the cohort's content, and set its hash in the manifest."""
     (folder / "lightcnn9-cohort.npz").write_bytes(content)
     file = ModelFile(path="lightcnn9-cohort.npz", sha256=hashlib.sha256(content).hexdigest())
     return msgspec.structs.replace(ENTRY, cohort=file)

@@ -1,4 +1,4 @@
-"""A signal may arrive between any two instructions: none of these moments may leave a process that never ends."""
+"""A signal between any two instructions must not leave a process that never ends."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_signals_at_every_instruction_of_a_wait_set_the_event_and_never_block() 
     assert int(done.stdout) > 20, "hardly any instruction was tried"
 
 
-def test_it_is_an_event_for_several_threads_and_may_begin_anew() -> None:
+def test_several_threads_can_wait_for_the_event_and_it_can_be_cleared() -> None:
     event = SignalEvent()
     assert not event.wait(-1.0)
     assert not event.is_set()

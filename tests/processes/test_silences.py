@@ -1,4 +1,4 @@
-"""Why there is no event: every reason of a stage has a name in the state, and the log says what a face lacked."""
+"""Reasons for missing events: every reason of a stage has a name in the state, and the log shows a face's reasons."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_reasons_are_counted_with_their_last_time() -> None:
     assert said["too_dark"].last_s - said["too_flat"].last_s == 3
 
 
-def test_the_log_says_what_a_face_without_an_event_lacked(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_gives_the_reasons_of_a_face_without_an_event(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     SilenceLog(3).over(Silence("undecided", 2.0, 17, 1, (("too dark", 15), ("turned away", 2))))
     (record,) = caplog.records
@@ -40,7 +40,7 @@ def test_the_log_says_what_a_face_without_an_event_lacked(caplog: pytest.LogCapt
     )
 
 
-def test_verbose_says_only_what_is_new(caplog: pytest.LogCaptureFixture) -> None:
+def test_verbose_logs_only_changes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     reasons, log = Reasons(), SilenceLog(3)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The short form of the proof, and that it can fail: what would leak is found, and no packet is misread."""
+"""The short form of the proof, and that it can fail: leaks are found, and packets are decoded correctly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_only_events_leave() -> None:
 
 
 @pytest.mark.parametrize("wrapped", ["raw", "hex", "base64", "odd hex", "url-safe base64 in JSON"])
-def test_a_leak_of_sixteen_bytes_is_found_in_any_dress(wrapped: str) -> None:
+def test_a_leak_of_sixteen_bytes_is_found_in_any_encoding(wrapped: str) -> None:
     seen = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
     part = seen[70_001 : 70_001 + egress.WINDOW + 3]
     text = {
@@ -43,14 +43,14 @@ def test_a_leak_of_sixteen_bytes_is_found_in_any_dress(wrapped: str) -> None:
     assert egress.shared_windows([clean + text + clean], seen)[1] >= 1
 
 
-def test_an_embedding_in_other_number_formats_is_looked_for() -> None:
+def test_an_embedding_in_other_number_formats_is_found() -> None:
     vector = np.random.default_rng(1).normal(0, 0.06, 256).astype("<f4")
     for i, form in enumerate(egress.forms("embeddings", vector.tobytes())):
         assert egress.shared_windows([b"x" * 20 + form[32:64]], form)[1] >= 1, i
     assert len(list(egress.forms("embeddings", vector.tobytes()))) == 4
 
 
-def test_a_black_edge_is_no_evidence() -> None:
+def test_a_uniform_window_is_not_compared() -> None:
     assert egress.shared_windows([bytes(100) + b"abcdefghijklmnopqrstuvwxyz"], bytes(1000)) == (0, 0)
 
 
@@ -82,20 +82,20 @@ def captured(path: Path, *frames: bytes) -> Path:
 
 
 def test_a_stream_is_put_together_from_packets_sent_again_and_out_of_order(tmp_path: Path) -> None:
-    start = 2**32 - 3  # numbers wrap
+    start = 2**32 - 3  # sequence numbers wrap
     parts = [frame(start, b"", syn=True), frame(1, b"lo wor"), frame(start + 1, b"hel"), frame(1, b"lo wor")]
     told = read(captured(tmp_path / "a", *parts, frame(7, b"ld")), OURS, THEIRS, PORT)
     assert list(told.streams.values()) == [b"hello world"]
     assert told.kinds == {"broker": 5}
 
 
-def test_bytes_that_the_capture_lacks_are_noticed(tmp_path: Path) -> None:
+def test_bytes_missing_in_the_capture_are_detected(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="missing"):
         read(captured(tmp_path / "a", frame(9, b"", syn=True), frame(20, b"x")), OURS, THEIRS, PORT)
 
 
 @pytest.mark.parametrize("stray", [{"port": 443}, {"to": bytes([1, 1, 1, 1])}])
-def test_a_packet_to_anybody_else_is_noticed(stray: dict[str, int], tmp_path: Path) -> None:
+def test_a_packet_to_another_address_is_detected(stray: dict[str, int], tmp_path: Path) -> None:
     told = read(captured(tmp_path / "a", frame(9, b"", syn=True, **stray)), OURS, THEIRS, PORT)  # type: ignore[arg-type]
     assert told.kinds == {"other": 1}
 
@@ -103,7 +103,7 @@ def test_a_packet_to_anybody_else_is_noticed(stray: dict[str, int], tmp_path: Pa
 @pytest.mark.parametrize("version", [4, 5])
 def test_messages_of_both_versions_are_read(version: int) -> None:
     connect = b"\x10\x0a\x00\x04MQTT" + bytes([version, 2, 0, 30])
-    properties = b"\x83\x01" + bytes(131) if version == 5 else b""  # their length takes two bytes
+    properties = b"\x83\x01" + bytes(131) if version == 5 else b""  # a length of two bytes
     body = b"\x00\x01t" + b"\x00\x07" + properties + b"payload" * 30
     stream = connect + b"\x33" + bytes([len(body) & 127 | 128, len(body) >> 7]) + body + b"\xc0\x00"
     counts: Counter[str] = Counter()

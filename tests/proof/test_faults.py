@@ -15,7 +15,7 @@ from tools.rig.supervisor import Supervisor
 from tools.rig.workbench import Bench
 
 
-def test_what_hangs_or_crashes_is_back_and_loses_nothing() -> None:
+def test_processes_recover_from_hangs_and_crashes_and_lose_nothing() -> None:
     figures = faults.prove(short=True, say=print)
     assert figures["faults"] == 6
     assert figures["killed_by_watchdog"] == 1
@@ -31,7 +31,7 @@ def test_a_device_that_is_not_back_in_time_is_named() -> None:
         results.judge(15.0)
 
 
-def test_an_acknowledged_event_that_is_gone_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_acknowledged_event_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     waiting.put(("outbox", "crash"))
     waiting.put(("outbox", "crash"))
@@ -50,7 +50,7 @@ def test_the_supervisor_restarts_as_the_unit_says(tmp_path: Path) -> None:
         assert time.monotonic() - began_s >= 1.0
 
 
-def test_the_supervisor_does_not_restart_what_ended_well(tmp_path: Path) -> None:
+def test_the_supervisor_does_not_restart_after_a_clean_end(tmp_path: Path) -> None:
     with Supervisor("edge-vision", [sys.executable, "-c", "pass"], tmp_path) as running:
         until(lambda: running.starts == 1, "a start")
         running._thread.join(20)

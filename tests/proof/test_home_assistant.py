@@ -1,4 +1,4 @@
-"""The proof with a real Home Assistant, where the full form has installed it; and that it can fail."""
+"""The proof with a real Home Assistant, where it is installed; and that it can fail."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from edge.events import discovery
 from tools.proof import home_assistant
 
 
-def test_home_assistant_finds_follows_and_forgets_the_device() -> None:
+def test_home_assistant_discovers_follows_and_removes_the_device() -> None:
     figures = home_assistant.prove(short=True, say=print)
     assert len(figures["entities"]) == 12
     assert figures["automations_repeated_by_the_reconnect"] == 0
 
 
-def test_what_home_assistant_complains_about_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_of_home_assistant_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "_DIAGNOSTIC", {"entity_category": "diagnostics"})
     monkeypatch.setattr(home_assistant, "_WAIT_S", 15.0)
     with pytest.raises(AssertionError, match="all entities"):

@@ -20,7 +20,7 @@ def test_nothing_is_left_of_a_removed_person() -> None:
     assert figures["needles_left_in_memory"] == figures["needles_left_in_files"] == 0
 
 
-def test_what_is_kept_in_memory_is_found() -> None:
+def test_a_needle_in_memory_is_found() -> None:
     kept = bytearray(os.urandom(64))
     needles = {"kept": [bytes(kept[:48])[::-1]], "absent": [os.urandom(48)]}
     copy = bytearray(needles["kept"][0])
@@ -30,7 +30,7 @@ def test_what_is_kept_in_memory_is_found() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_template_is_found_though_its_rotation_was_taken_back_with_rounding(dtype: type[np.floating[Any]]) -> None:
+def test_a_template_is_found_after_an_inverted_rotation_with_rounding(dtype: type[np.floating[Any]]) -> None:
     template = np.random.default_rng(1).normal(size=(1, 256)) / 16.0
     there = bytes(8 * 11) + (template[0] + 1e-7).astype(dtype).tobytes() + bytes(24)
     assert memory._near_copies([there], template) == 1

@@ -1,4 +1,4 @@
-"""The short form of the proof, and that it can fail: writers that forget an fsync are caught."""
+"""The short form of the proof, and that it can fail: writers without fsync are detected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def left(records: list[Record], model: str, folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "disk").iterdir()}
 
 
-def test_a_cut_loses_nothing_that_was_acknowledged() -> None:
+def test_a_cut_loses_no_acknowledged_data() -> None:
     figures = power_cut.prove(short=True, say=print)
     assert figures["lost"] == figures["unreadable"] == 0
     assert figures["disks_reopened"] == 3 * figures["cuts"]
@@ -31,7 +31,7 @@ def test_a_cut_loses_nothing_that_was_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("forgotten", ["sync", "syncdir"])
-def test_writers_that_forget_to_sync_are_caught(forgotten: str) -> None:
+def test_writers_without_fsync_are_detected(forgotten: str) -> None:
     records = [r for r in record(2, 6) if r.what != forgotten]
     problems: list[str] = []
     for cut in range(0, len(records), 5):
@@ -47,11 +47,11 @@ def test_writers_that_forget_to_sync_are_caught(forgotten: str) -> None:
     assert any("is lost" in problem or "is gone" in problem for problem in problems)
 
 
-def test_what_was_not_synced_may_be_gone(tmp_path: Path) -> None:
+def test_unsynced_data_may_be_lost(tmp_path: Path) -> None:
     assert left([LINK, WRITE], "nothing", tmp_path) == {}
 
 
-def test_a_synced_file_in_a_folder_that_was_not_has_no_name(tmp_path: Path) -> None:
+def test_a_synced_file_in_an_unsynced_folder_has_no_name(tmp_path: Path) -> None:
     assert left([LINK, WRITE, Record("sync", 2)], "nothing", tmp_path) == {}
 
 
@@ -59,7 +59,7 @@ def test_a_name_without_its_content_is_an_empty_file(tmp_path: Path) -> None:
     assert left([LINK, WRITE, Record("syncdir", 1)], "nothing", tmp_path) == {"a": b""}
 
 
-def test_what_was_synced_stays(tmp_path: Path) -> None:
+def test_synced_data_stays(tmp_path: Path) -> None:
     synced = [LINK, WRITE, Record("sync", 2), Record("syncdir", 1)]
     assert left([*synced, Record("truncate", 2, at=0)], "nothing", tmp_path) == {"a": b"x" * 1000}
 
@@ -80,7 +80,7 @@ def test_a_rename_is_one_step(tmp_path: Path) -> None:
     assert left(records, "everything", tmp_path / "again") == {"b": b"x" * 1000}
 
 
-def test_marks_say_what_was_acknowledged() -> None:
+def test_marks_record_acknowledgements() -> None:
     marks = [
         '["store"]',
         '["person", "p", "Ada"]',

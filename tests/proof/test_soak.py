@@ -7,7 +7,7 @@ import pytest
 from tools.proof import soak
 
 
-def test_some_minutes_of_footage_leave_nothing_behind() -> None:
+def test_some_minutes_of_footage_do_not_increase_resources() -> None:
     figures = soak.prove(short=True, say=print)
     assert figures["events"] >= 8
     assert figures["lost"] == 0
@@ -27,7 +27,7 @@ def _day(**late: int) -> list[soak.Sample]:
     return [same | (late if frames > 50 else {}) | {"frames": frames} for frames in range(1, 101)]
 
 
-def test_a_day_without_growth_is_told_twice() -> None:
+def test_a_day_without_growth_passes() -> None:
     told = soak.judged(_day(), 100)
     assert told["vision_resident_kib"] == [120_000, 120_000]
 
@@ -41,6 +41,6 @@ def test_a_day_without_growth_is_told_twice() -> None:
         ({"wal_bytes": 6 << 20}, "write-ahead log grew to 6291456"),
     ],
 )
-def test_what_grows_is_named(late: dict[str, int], complaint: str) -> None:
+def test_a_growing_resource_is_named(late: dict[str, int], complaint: str) -> None:
     with pytest.raises(AssertionError, match=complaint):
         soak.judged(_day(**late), 100)

@@ -17,7 +17,7 @@ def test_a_store_that_was_altered_is_refused() -> None:
     assert figures["forgeries_with_the_key"] > 15
 
 
-def test_a_store_that_is_not_authenticated_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_authentication_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = tamper.small_store(tmp_path / "templates.edge").read_bytes()
     header, image = sealed.unseal(raw, tamper.KEY)
     monkeypatch.setattr(sealed, "unseal", lambda *_: (header, image))

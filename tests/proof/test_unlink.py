@@ -13,7 +13,7 @@ def test_templates_on_two_devices_are_not_linked() -> None:
     assert figures["d_sys_without_rotation"] > 0.5
 
 
-def test_linkability_tells_nothing_from_everything() -> None:
+def test_linkability_is_low_for_equal_and_high_for_separate_scores() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (2, 200_000))
     assert unlink.linkability(a, b) < 0.01
@@ -23,7 +23,7 @@ def test_linkability_tells_nothing_from_everything() -> None:
     assert unlink.linkability(rising, falling) == pytest.approx(5 / 12, abs=0.01)
 
 
-def test_stores_that_share_their_rotation_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_with_the_same_rotation_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.identity.image.orthogonal", lambda _key, dimension: np.eye(dimension))
     with pytest.raises(AssertionError, match="D_sys is 0"):
         unlink.prove(short=True, say=print)

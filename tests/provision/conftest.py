@@ -1,4 +1,4 @@
-"""A device on the table for every test that wants one."""
+"""A simulated device for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.provision.harness import OnTable
 
 @pytest.fixture
 def table(tmp_path: Path) -> OnTable:
-    """A device as it leaves the factory, armed."""
+    """A device in factory state, armed."""
     made = OnTable(tmp_path)
     made.arming.arm(60)
     return made

@@ -1,4 +1,4 @@
-"""A real device on the table, in this process: provisioning, vision, and a cable that can be pulled."""
+"""A device in this process: real provisioning, real vision, and a cable that can be unplugged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _R = TypeVar("_R")
 
 
 class Clocks:
-    """One that counts on whenever it is read, so that waiting in vain ends; and a wall clock."""
+    """A monotonic clock that advances at each reading, so that waiting ends; and a wall clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -53,12 +53,12 @@ class Clocks:
 
 @lru_cache(maxsize=1)
 def shared_stages() -> Stages:
-    """The real stages, loaded once for all tests that do not ask how they are loaded."""
+    """The real stages, loaded once for all tests that do not test the loading."""
     return build_enrolment(configuration.Config())
 
 
 class OnTable:
-    """A device: what lies in `folder` is all that survives a restart."""
+    """A device. Only the content of `folder` survives a restart."""
 
     def __init__(self, folder: Path, **sections: dict[str, object]) -> None:
         self.folder = folder
@@ -76,10 +76,10 @@ class OnTable:
         self.restart()
 
     def restart(self) -> None:
-        """Start both processes anew."""
+        """Restart both processes."""
         self.config = configuration.load(self.path)
         self.arming = Arming(self.config.data.provision, self.boot, self.clocks.now_s)
-        conversion.follow(self.config)  # as vision does at its start
+        conversion.follow(self.config)  # as vision does at start
         self.gallery = LiveGallery(self.config)
         self.owner = OwnerRequests(self.config, self.gallery, lambda _: shared_stages())
         self.requests = CableRequests(
@@ -99,7 +99,7 @@ class OnTable:
         )
 
     def vision(self, request: ControlRequest) -> ControlReply:
-        """What the control socket does, without the socket; and what vision's loop does after a request."""
+        """Do the work of the control socket and of vision's loop after a request, without a socket."""
         try:
             reply, then = self.owner.handle(request)
         except EdgeError as e:
@@ -120,25 +120,25 @@ class OnTable:
         self.clocks.wall = unix_s
 
     def ask(self, request: Message) -> Reply:
-        """Ask the requests, past the cable."""
+        """Call the request handler directly, without the cable."""
         messages.check(request)
         return self.requests.answer(request)
 
     def must(self, request: Message, expected: type[_R]) -> _R:
-        """Ask the requests, and expect this kind of reply."""
+        """Call the request handler; the reply must be of this type."""
         reply = self.ask(request)
         assert isinstance(reply, expected), reply
         return reply
 
 
 class Cable:
-    """The wire between a host and a device; it breaks after `cut_at` bytes, counted in both directions."""
+    """The cable between host and device. It breaks after `cut_at` bytes of both directions together."""
 
     def __init__(self, device: Device, cut_at: float = float("inf")) -> None:
         self._device = device
         self._to_host = bytearray()
         self._left = cut_at
-        self.marks: list[int] = []  # bytes carried when each frame had passed
+        self.marks: list[int] = []  # total bytes after each frame
         self.carried = 0
         self.trace = bytearray()
 
@@ -170,7 +170,7 @@ class Cable:
 
 
 def client(table: OnTable, cable: Cable | None = None, code: bytes = CODE, seed: int = 1) -> Client:
-    """A host at the other end, not connected yet. Its clock makes waiting in vain short."""
+    """Return a host at the other end, not yet connected. Its clock shortens timeouts."""
     clock = Clocks()
 
     def now_s() -> float:
@@ -195,7 +195,7 @@ def photo_of_woman() -> bytes:
 
 
 def send_all(host: Client, photos: Iterable[bytes]) -> list[replies.Progress]:
-    """Send photos; returns what the device makes of each."""
+    """Send photos; returns the device's answer to each."""
     made = []
     for number, photo in enumerate(photos):
         *_, last = host.send_photo(f"photo {number}.jpg", photo)

@@ -1,4 +1,4 @@
-"""Arming: one guess each, five without success, then a wait that grows and survives everything."""
+"""Arming: one guess per arming; after five failures a growing wait that survives restarts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fail(arming: Arming, clock: Clock, times: int) -> None:
         assert refused(arming) is None
 
 
-def test_unarmed_there_is_no_guess(arming: Arming) -> None:
+def test_without_arming_no_guess_is_accepted(arming: Arming) -> None:
     assert arming.is_new
     assert refused(arming) is Alert.NOT_ARMED
 
@@ -67,7 +67,7 @@ def test_a_right_guess_leaves_the_device_armed_for_the_rest_of_its_time(arming: 
     assert refused(arming) is Alert.NOT_ARMED
 
 
-def test_disarmed_there_is_no_guess(arming: Arming) -> None:
+def test_after_disarming_no_guess_is_accepted(arming: Arming) -> None:
     arming.arm(10)
     arming.disarm()
     assert arming.left_s() == 0
@@ -89,7 +89,7 @@ def test_five_guesses_then_a_wait_that_doubles_with_each_further_one(arming: Arm
     assert wait_after_s(1000) == 86_400
 
 
-def test_a_right_guess_after_four_wrong_ones_begins_the_count_anew(arming: Arming, clock: Clock) -> None:
+def test_a_right_guess_after_four_wrong_ones_resets_the_count(arming: Arming, clock: Clock) -> None:
     fail(arming, clock, FREE_GUESSES - 1)
     arming.arm(10)
     assert refused(arming) is None
@@ -102,12 +102,12 @@ def test_neither_a_restart_nor_a_reboot_gives_a_guess_back_or_shortens_a_wait(
     tmp_path: Path, arming: Arming, clock: Clock
 ) -> None:
     arming.arm(10)
-    assert refused(arming) is None  # and the process is killed here, before it has answered
+    assert refused(arming) is None  # the process is killed here, before it answers
     assert refused(Arming(tmp_path, "boot-1", clock)) is Alert.NOT_ARMED
     fail(arming, clock, FREE_GUESSES - 1)
     clock.now += 50
     assert Arming(tmp_path, "boot-1", clock).arm(10) == pytest.approx(10)
-    clock.now = 3.0  # the clock starts with the boot
+    clock.now = 3.0  # the clock starts at boot
     assert Arming(tmp_path, "boot-2", clock).arm(10) == pytest.approx(60)
 
 
@@ -117,13 +117,13 @@ def test_an_arming_ends_with_its_boot(tmp_path: Path, arming: Arming, clock: Clo
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"failures": -5, "x": 1}', bytes(100), bytes(10_000)])
-def test_a_damaged_count_is_the_worst_count(tmp_path: Path, arming: Arming, content: bytes) -> None:
+def test_a_damaged_count_is_treated_as_the_highest_count(tmp_path: Path, arming: Arming, content: bytes) -> None:
     arming.arm(10)
     (tmp_path / "arming.json").write_bytes(content)
     assert refused(arming) is Alert.WAIT
 
 
-def test_the_code_is_made_once_and_reads_well(tmp_path: Path) -> None:
+def test_the_code_is_generated_once_and_is_readable(tmp_path: Path) -> None:
     code = load_or_make_code(tmp_path)
     assert load_or_make_code(tmp_path) == code
     assert load_or_make_code(tmp_path / "other") != code
@@ -138,7 +138,7 @@ def test_a_file_that_holds_no_code_gives_none(tmp_path: Path, content: bytes) ->
     (tmp_path / "code").write_bytes(content)
     with pytest.raises(ProvisionError, match="code"):
         load_or_make_code(tmp_path)
-    assert (tmp_path / "code").read_bytes() == content, "the code on the label is the owner's to put back"
+    assert (tmp_path / "code").read_bytes() == content, "the owner can restore the code of the label"
 
 
 def test_a_code_may_stand_in_its_file_as_on_the_label(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_code_is_understood_however_it_is_typed() -> None:
     assert canonical("OIL0-1111") == b"01101111"
 
 
-def test_a_medium_that_cannot_be_written_is_told(tmp_path: Path, clock: Clock) -> None:
+def test_an_unwritable_medium_is_reported(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProvisionError, match="cannot be written"):
         Arming(tmp_path / "file" / "folder", "boot-1", clock).arm(1)

@@ -1,4 +1,4 @@
-"""Somebody between host and device, on a real pty: may listen, change, keep, repeat, invent; gets nothing."""
+"""An attacker between host and device, on a real pty, who listens, changes, delays, repeats or forges gains nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def honest(_direction: str, _number: int, payload: bytes) -> list[bytes]:
 
 
 class Middle:
-    """Two pseudo-terminals and the attacker between them; the device's own loop runs behind the second."""
+    """Two pseudo-terminals with the attacker between them; the device's loop runs at the second."""
 
     def __init__(self, table: OnTable, folder: Path, attack: Attack) -> None:
         self.trace = bytearray()
@@ -69,7 +69,7 @@ class Middle:
                 try:
                     data = os.read(source._master, 1 << 16)
                 except BlockingIOError:
-                    time.sleep(0.0005)  # nothing has come this way yet
+                    time.sleep(0.0005)  # no bytes in this direction yet
                     continue
                 self.trace += data
                 for payload in decoder.feed(data):
@@ -89,7 +89,7 @@ def middle(
         yield between, Client(port, code, random.Random(5).randbytes, time.monotonic)
 
 
-def test_a_whole_session_shows_the_listener_no_secret_no_name_and_no_photo(table: OnTable, tmp_path: Path) -> None:
+def test_a_complete_session_shows_a_listener_no_secret_no_name_and_no_photo(table: OnTable, tmp_path: Path) -> None:
     photo = photos_of_man(1)[0]
     with middle(table, tmp_path) as (between, host):
         host.connect()
@@ -110,7 +110,7 @@ def unstuffed(trace: bytes | bytearray) -> bytes:
     return b"".join(p for p in framing.Decoder().feed(bytes(trace)) if isinstance(p, bytes))
 
 
-def test_a_wrong_code_gets_one_try_an_arming_and_not_a_byte_of_the_device(table: OnTable, tmp_path: Path) -> None:
+def test_a_wrong_code_gets_one_try_per_arming_and_no_data_of_the_device(table: OnTable, tmp_path: Path) -> None:
     with middle(table, tmp_path, code=b"00000000") as (between, host):
         with pytest.raises(DeviceError, match="code is not this device's"):
             host.connect()
@@ -118,7 +118,7 @@ def test_a_wrong_code_gets_one_try_an_arming_and_not_a_byte_of_the_device(table:
             host.connect()
     assert b"glasses" not in unstuffed(between.trace)
     with middle(table, tmp_path) as (_, host), pytest.raises(DeviceError, match="not armed"):
-        host.connect()  # even with the right code: the owner learns that somebody has tried
+        host.connect()  # even with the right code: the owner sees that somebody has tried
 
 
 def sealed(payload: bytes) -> bool:
@@ -142,7 +142,7 @@ def cut_short(direction: str, _number: int, payload: bytes) -> list[bytes]:
 
 
 def exchange_a_share(direction: str, _number: int, payload: bytes) -> list[bytes]:
-    """Try to be the device to the host and the host to the device, without the code."""
+    """Impersonate both ends to each other, without the code."""
     if payload[0] == Kind.EXCHANGE:
         return [bytes([payload[0], payload[1]]) + bytes(31) + b"\x01"]
     return [payload]
@@ -153,7 +153,7 @@ def lie_about_the_version(direction: str, _number: int, payload: bytes) -> list[
 
 
 class Hold:
-    """Keep a request back and let the next one pass before it."""
+    """Delay a request until the next one has passed."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
@@ -166,7 +166,7 @@ class Hold:
 
 
 class Reflect:
-    """Send the host its own request as if the device had answered."""
+    """Return the host's own request as the device's answer."""
 
     def __call__(self, direction: str, _number: int, payload: bytes) -> list[bytes]:
         if direction == "to device":
@@ -180,18 +180,18 @@ class Reflect:
     [flip, flip_back, cut_short, exchange_a_share, lie_about_the_version, Hold(), Reflect()],
     ids=lambda a: getattr(a, "__name__", type(a).__name__),
 )
-def test_what_is_changed_on_the_way_is_refused_and_does_nothing(table: OnTable, tmp_path: Path, attack: Attack) -> None:
+def test_changed_messages_are_refused_and_have_no_effect(table: OnTable, tmp_path: Path, attack: Attack) -> None:
     requests: list[Message] = [messages.SetName(name="stolen"), messages.SetPrivacy(publish_names=True)]
     with middle(table, tmp_path, attack) as (_, host), pytest.raises(EdgeError):
         ask(host, *requests)
-    # Where only answers are changed, the owner's first wish has been heard, and the conversation is over after it.
+    # Where only answers are changed, the device has executed the first request; the conversation ends after it.
     heard = attack == flip_back or isinstance(attack, Reflect)
     assert table.config.device.id == ("stolen" if heard else "glasses")
     assert heard or not table.config.privacy.publish_names
 
 
 def ask(host: Client, *requests: Message) -> None:
-    """Ask several things at once, as a host does with chunks."""
+    """Send several requests at once, as a host does with chunks."""
     host.connect()
     for reply in host.stream(iter(requests)):
         assert isinstance(reply, Done | DeviceInfo | Progress)

@@ -1,4 +1,4 @@
-"""What a device says is plain text on the host's terminal, whatever it holds."""
+"""Strings of a device are plain text on the host's terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shown(renderable: object) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_string_of_a_device_is_markup_or_drives_the_terminal(text: str) -> None:
+def test_no_string_of_a_device_is_markup_or_controls_the_terminal(text: str) -> None:
     info = msgspec.convert(_filled(text), messages.DeviceInfo)
     person = messages.Person(id=text, name=text, templates=1, created=text, ignored=False)
     progress = messages.Progress(hint=text, looks_like=[text])
@@ -43,7 +43,7 @@ def test_no_string_of_a_device_is_markup_or_drives_the_terminal(text: str) -> No
 
 
 def _filled(text: str) -> dict[str, object]:
-    """Return a device's description with this text wherever a text may stand."""
+    """Return a device's description with this text in every text field."""
     fields = msgspec.structs.fields(messages.DeviceInfo)
     values = {f.name: text if "str" in str(f.type) else False if f.type is bool else 1 for f in fields}
     return {**values, "t": "device-info"}

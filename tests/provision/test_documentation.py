@@ -1,4 +1,4 @@
-"""docs/provisioning.md is enough to write another client: its vectors are the code's, its tables are complete."""
+"""docs/provisioning.md suffices to write another client: its vectors match the code, its tables are complete."""
 
 from __future__ import annotations
 

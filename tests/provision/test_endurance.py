@@ -1,4 +1,4 @@
-"""A thousand commands without growth, and an update at the speed of USB, on a real pty with the real process."""
+"""A thousand commands without memory growth, and an update, on a real pty with the real process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = 1000
 
 @pytest.fixture
 def host(table: OnTable, tmp_path: Path) -> Iterator[Client]:
-    """A host at a pty behind which the device's loop runs in a thread."""
+    """A host at a pty; the device's loop runs in a thread at the other end."""
     over = threading.Event()
     with ExitStack() as stack:
         pty = PtyPort(tmp_path / "port")
@@ -57,8 +57,8 @@ def test_a_thousand_commands_take_no_more_memory_than_a_hundred(host: Client) ->
     assert resident_kib() - before_kib < 2048
 
 
-def test_six_megabytes_arrive_whole_through_a_pty(host: Client, table: OnTable) -> None:
-    """The speed is measured by `python -m tools.measure_update`; a test that fails on a busy machine proves nothing."""
+def test_six_megabytes_arrive_complete_through_a_pty(host: Client, table: OnTable) -> None:
+    """`python -m tools.measure_update` measures the speed. A test of speed would fail on a busy machine."""
     data = random.Random(1).randbytes(UPDATE_BYTES)
     assert list(host.send_update(data))[-1] == UPDATE_BYTES
     staged = table.config.data.provision / "update.bundle"

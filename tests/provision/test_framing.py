@@ -1,4 +1,4 @@
-"""Framing: what goes in comes out, whatever the pieces; what is damaged is told, and never grows."""
+"""Framing: payloads arrive unchanged in any pieces; damage is reported; the memory is bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_frame_of_the_documentation() -> None:
 
 
 @given(PAYLOADS, st.randoms(use_true_random=False))
-def test_payloads_come_out_as_they_went_in_whatever_the_pieces(payloads: list[bytes], rng: random.Random) -> None:
+def test_payloads_arrive_unchanged_in_any_pieces(payloads: list[bytes], rng: random.Random) -> None:
     wire = b"".join(encode(p) for p in payloads)
     pieces, decoder, found = [wire[i : i + 1] for i in range(len(wire))], Decoder(), list[bytes | Damage]()
     while pieces:
@@ -30,7 +30,7 @@ def test_payloads_come_out_as_they_went_in_whatever_the_pieces(payloads: list[by
 
 
 @given(st.binary(max_size=2000))
-def test_any_bytes_fed_one_by_one_give_what_they_give_at_once(noise: bytes) -> None:
+def test_bytes_fed_one_by_one_give_the_same_as_at_once(noise: bytes) -> None:
     decoder = Decoder()
     assert [f for i in range(len(noise)) for f in decoder.feed(noise[i : i + 1])] == Decoder().feed(noise)
 

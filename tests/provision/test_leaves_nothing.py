@@ -1,4 +1,4 @@
-"""A photo sent in is used and forgotten: neither disk nor the memory of a process holds a piece of it afterwards."""
+"""No part of a sent photo stays on the disk or in the memory of a process."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MARK = b"a marker that only this test has written: 7f3c"
 
 @pytest.fixture
 def simulated(tmp_path: Path) -> Iterator[Simulated]:
-    """The real processes; their camera sees somebody else."""
+    """The real processes; their camera shows another person."""
     with device(path_of("carphone"), tmp_path / "device") as made:
         yield made
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Those processes of this folder's device through which a photo goes: provisioning and vision."""
+    """Return the processes of this folder's device that handle a photo: provisioning and vision."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -52,7 +52,7 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def pieces_of(photo: bytes) -> list[bytes]:
-    """Pieces of the file, and of the picture that is in it, as decoded: rows of pixels, with some texture in them."""
+    """Return parts of the file, and pixel rows with some texture of the decoded picture."""
     image = np.asarray(cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR))
     rows = [row.tobytes() for row in image[30:-30:50, 100:160]]
     planes = [row[:, 0].astype(np.float32).tobytes() for row in image[30:-30:50, 100:160]]
@@ -86,5 +86,5 @@ def test_a_photo_leaves_nothing_on_the_disk_and_nothing_in_memory(simulated: Sim
         for process in processes:
             until(partial(nothing_left, process, pieces), "a process that has forgotten the photo", 5)
         assert found_in((p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()), pieces) == 0
-        assert found_in(memory_of(os.getpid()), pieces) > 0  # the search finds what is there: the host still has it
+        assert found_in(memory_of(os.getpid()), pieces) > 0  # control: the search finds the photo in the host
         host.close()

@@ -1,4 +1,4 @@
-"""The command set: strict, capped, and without a way to bring a face back."""
+"""The command set: strict, with limits, and without replies that could contain a face."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def members(union: Any) -> tuple[type[msgspec.Struct], ...]:
 
 
 def leaves(kind: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
-    """Every type that a message can hold, down to the last."""
+    """Yield every type that a message can contain, recursively."""
     if isinstance(kind, msgspec.inspect.StructType):
         for field in kind.fields:
             yield from leaves(field.type)
     elif isinstance(kind, msgspec.inspect.ListType):
-        assert kind.max_length is not None, "an endless list"
+        assert kind.max_length is not None, "a list without limit"
         yield from leaves(kind.item_type)
     elif isinstance(kind, msgspec.inspect.UnionType):
         for one in kind.types:
@@ -48,9 +48,9 @@ def test_no_reply_can_carry_a_frame_a_crop_an_embedding_or_a_key(reply: type[msg
             msgspec.inspect.BoolType,
             msgspec.inspect.LiteralType,
         )
-        assert isinstance(leaf, allowed), f"{leaf} may not come back"
+        assert isinstance(leaf, allowed), f"{leaf} is not allowed in a reply"
         if isinstance(leaf, msgspec.inspect.StrType):
-            assert leaf.max_length is not None or leaf.pattern, "an endless text"
+            assert leaf.max_length is not None or leaf.pattern, "a text without limit"
     floats = [f for f in msgspec.structs.fields(reply) if f.type is float or "float" in str(f.type)]
     assert len(floats) <= 1, "a list of numbers could be an embedding"
 
@@ -84,7 +84,7 @@ def test_the_tables_of_both_processes_and_of_the_command_line_are_those_of_the_r
             found = found.commands[word]
 
 
-def test_messages_come_out_as_they_went_in_and_chunks_are_not_copied() -> None:
+def test_messages_arrive_unchanged_and_chunks_are_not_copied() -> None:
     photo = messages.Photo(name="a.jpg", size=10, offset=3, data=memoryview(b"1234567"))
     raw = bytearray(messages.encode(photo))
     back = messages.decode_request(raw)
@@ -111,7 +111,7 @@ def test_messages_come_out_as_they_went_in_and_chunks_are_not_copied() -> None:
         msgspec.msgpack.encode({"t": "info"}) + b"\0",
     ],
 )
-def test_what_is_no_request_is_refused_without_telling_what_it_held(raw: bytes) -> None:
+def test_an_invalid_request_is_refused_without_showing_its_content(raw: bytes) -> None:
     with pytest.raises(ProvisionError, match="not a request of this protocol") as caught:
         messages.decode_request(raw)
     assert "Spaces" not in str(caught.value)
@@ -133,7 +133,7 @@ def test_a_line_break_at_the_end_is_refused_too(fields: dict[str, object]) -> No
         messages.decode_request(msgspec.msgpack.encode(fields))
 
 
-def test_what_was_typed_wrongly_is_told_by_its_field() -> None:
+def test_an_invalid_value_is_reported_with_its_field() -> None:
     with pytest.raises(ProvisionError, match="port must be a whole number from 1 to 65535"):
         messages.check(messages.SetMqtt(port=70_000))
 

@@ -50,7 +50,7 @@ def test_a_person_is_enrolled_from_photos_listed_renamed_ignored_and_erased(tabl
         host.call(messages.Remove(person=person), Removed)
 
 
-def test_renewal_makes_other_templates_of_which_the_same_people_are_known(table: OnTable, host: Client) -> None:
+def test_renewal_makes_other_templates_and_the_same_people_are_recognised(table: OnTable, host: Client) -> None:
     enrol_man(host)
     before = table.gallery.matcher
     sealed = table.config.data.store.read_bytes()
@@ -78,8 +78,8 @@ def test_photos_without_a_face_enrol_nobody(host: Client) -> None:
     assert everybody(host) == []
 
 
-def test_a_large_photo_comes_in_pieces(host: Client) -> None:
-    photo = photo_of_woman() + bytes(3 * CHUNK_BYTES)  # JPEG decoders pass over what follows the picture
+def test_a_large_photo_is_sent_in_chunks(host: Client) -> None:
+    photo = photo_of_woman() + bytes(3 * CHUNK_BYTES)  # JPEG decoders ignore bytes after the picture
     host.call(messages.EnrolBegin(name="Eileen", source="photos"), Progress)
     *offsets, last = host.send_photo("woman.jpg", photo)
     assert len(offsets) == (len(photo) - 1) // CHUNK_BYTES
@@ -87,7 +87,7 @@ def test_a_large_photo_comes_in_pieces(host: Client) -> None:
     assert last.accepted == 1
 
 
-def test_a_piece_out_of_its_place_is_refused_and_the_photo_can_be_sent_again(table: OnTable, host: Client) -> None:
+def test_a_chunk_at_a_wrong_offset_is_refused_and_the_photo_can_be_sent_again(table: OnTable, host: Client) -> None:
     host.call(messages.EnrolBegin(name="Anna", source="photos"), Progress)
     data = memoryview(photos_of_man(1)[0])
     first = messages.Photo(name="a", size=len(data), offset=0, data=data[:100])
@@ -102,13 +102,13 @@ def test_a_piece_out_of_its_place_is_refused_and_the_photo_can_be_sent_again(tab
     assert send_all(host, [bytes(data)])[0].accepted == 1
 
 
-def test_a_piece_of_a_photo_is_copied_to_its_place_and_to_no_other_memory(table: OnTable) -> None:
+def test_a_chunk_of_a_photo_is_copied_only_to_its_place(table: OnTable) -> None:
     def piece(offset: int) -> messages.Photo:
         data = memoryview(bytearray(CHUNK_BYTES))
         return messages.Photo(name="a", size=3 * CHUNK_BYTES, offset=offset, data=data)
 
     first, second = piece(0), piece(CHUNK_BYTES)
-    table.requests.answer(first)  # makes room for the whole photo
+    table.requests.answer(first)  # allocates the whole photo
     tracemalloc.start()
     try:
         table.requests.answer(second)
@@ -118,7 +118,7 @@ def test_a_piece_of_a_photo_is_copied_to_its_place_and_to_no_other_memory(table:
     assert peak_bytes < CHUNK_BYTES
 
 
-def test_a_name_that_is_taken_is_asked_about_and_pictures_are_added_to_the_person(host: Client) -> None:
+def test_for_an_existing_name_the_host_asks_and_adds_the_pictures_to_the_person(host: Client) -> None:
     first = enrol_man(host, "Anna").person
     with pytest.raises(DeviceError, match=f"Anna \\({first.id}\\) is enrolled already") as refused:
         host.call(messages.EnrolBegin(name="anna", source="photos"), Progress)
@@ -152,7 +152,7 @@ def test_a_person_is_renamed_ignored_and_removed_by_name(host: Client) -> None:
 
 
 @pytest.mark.parametrize("request_", [messages.EnrolFinish(), messages.EnrolLook()])
-def test_what_was_not_begun_is_refused(host: Client, request_: Message) -> None:
+def test_steps_without_a_started_enrolment_are_refused(host: Client, request_: Message) -> None:
     with pytest.raises(DeviceError, match="no enrolment was begun"):
         host.call(request_, Enrolled)
 
@@ -167,7 +167,7 @@ def test_a_cancelled_enrolment_and_one_whose_host_says_goodbye_keep_nobody(table
 
 
 @pytest.mark.parametrize("name", ["\u202eanna", "a\nb", "   "])
-def test_a_name_that_would_lie_in_a_listing_is_refused_before_a_photo_is_sent(host: Client, name: str) -> None:
+def test_a_name_with_misleading_characters_is_refused_before_a_photo_is_sent(host: Client, name: str) -> None:
     with pytest.raises(DeviceError, match="name"):
         host.call(messages.EnrolBegin(name=name, source="photos"), Progress)
 
@@ -186,7 +186,7 @@ def test_many_people_are_listed_page_by_page(table: OnTable, host: Client, monke
 
 
 def watch(table: OnTable, frames: int, start: int = 0, fps: float = 10.0) -> None:
-    """Let vision's loop run over some frames of the man, as it does while an enrolment lasts."""
+    """Run vision's loop over some frames of the man, as during an enrolment."""
     images = video("carphone")
     for i in range(start, start + frames):
         table.owner.see(Frame(images[i % len(images)], i / fps, i))
@@ -210,7 +210,7 @@ def test_a_live_enrolment_gives_hints_and_ends_with_a_person(table: OnTable, hos
     assert not table.owner.wants_frames
 
 
-def test_a_look_alike_is_named_while_the_camera_looks(table: OnTable, host: Client) -> None:
+def test_a_similar_person_is_named_during_the_live_enrolment(table: OnTable, host: Client) -> None:
     enrol_man(host, "Anna")
     host.call(messages.EnrolBegin(name="Berta", source="camera"), Progress)
     watch(table, 20)
@@ -218,7 +218,7 @@ def test_a_look_alike_is_named_while_the_camera_looks(table: OnTable, host: Clie
     assert "Anna" in warning
 
 
-def test_a_view_without_a_face_says_what_to_do(table: OnTable, host: Client) -> None:
+def test_a_view_without_a_face_gives_a_hint(table: OnTable, host: Client) -> None:
     host.call(messages.EnrolBegin(name="Nobody", source="camera"), Progress)
     dark = np.zeros((240, 320, 3), np.uint8)
     table.owner.see(Frame(dark, 0.0, 0))
@@ -227,9 +227,9 @@ def test_a_view_without_a_face_says_what_to_do(table: OnTable, host: Client) -> 
         host.call(messages.EnrolFinish(), Enrolled)
 
 
-def test_a_live_enrolment_that_nobody_follows_is_given_up(table: OnTable, host: Client) -> None:
+def test_a_live_enrolment_without_a_client_ends(table: OnTable, host: Client) -> None:
     host.call(messages.EnrolBegin(name="Anna", source="camera"), Progress)
     watch(table, 290)
     assert table.owner.wants_frames
     watch(table, 20, start=290)
-    assert not table.owner.wants_frames  # and vision recognises again
+    assert not table.owner.wants_frames  # vision recognises again

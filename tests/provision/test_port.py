@@ -14,7 +14,7 @@ from edge.provision.protocol.port import SerialPort
 
 
 @pytest.mark.parametrize("step", ["_reset_input_buffer", "_reconfigure_port", "_update_dtr_state"])
-def test_a_cable_pulled_while_the_port_is_opened_is_said(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cable_unplugged_while_the_port_is_opened_is_reported(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = os.openpty()
     name = os.ttyname(slave)
     os.close(slave)

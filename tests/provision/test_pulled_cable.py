@@ -1,6 +1,6 @@
-"""The cable is pulled: the device is as it was before the step, or as it is after it, and the next run finishes.
+"""An unplugged cable leaves the device in the state before or after the step, and the next run completes the step.
 
-By default a part of the places is tried, evenly spread; EDGE_FULL=1 tries all of them.
+By default the tests try an evenly spread sample of the positions; EDGE_FULL=1 tries all of them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.provision.harness import SIGNER, Cable, OnTable, client, enrol_man
 
 UNCUT = 1 << 40
 RANDOM_PLACES = 200
-SHARE = 1 if os.environ.get("EDGE_FULL") else 16  # of the places, one in so many
+SHARE = 1 if os.environ.get("EDGE_FULL") else 16  # one of this number of positions is tried
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """In memory where that exists: it is the cable that is cut, not the power, so no disk is waited for."""
+    """A folder in memory where possible: the tests cut the cable, not the power, so no disk is needed."""
     memory = Path("/dev/shm")  # noqa: S108
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         yield Path(name)
@@ -39,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A bundle with a model for one back end: half of what both would weigh."""
+    """A bundle with a model for one back end, half the size of a full one."""
     folder = tmp_path_factory.mktemp("models") / "one"
     shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "*.tflite", "__pycache__"))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -60,8 +60,8 @@ def some(places: list[int]) -> list[int]:
 
 
 def interrupted(table: OnTable, step: Callable[[Client], object], cut_at: int) -> bool:
-    """Run a step over a cable that breaks after so many bytes; says whether it got through all the same."""
-    table.arming.proven()  # else, in the handshake, each pulled cable would cost a guess, and five of them a wait
+    """Run a step over a cable that breaks after `cut_at` bytes; returns whether the step still completed."""
+    table.arming.proven()  # else each cut during the handshake would use a guess, and five cuts would start a wait
     table.arming.arm(60)
     cable = Cable(table.device, cut_at)
     try:
@@ -74,7 +74,7 @@ def interrupted(table: OnTable, step: Callable[[Client], object], cut_at: int) -
 
 
 def measured(table: OnTable, step: Callable[[Client], object]) -> list[int]:
-    """Run a step over a whole cable; returns after how many bytes each frame had passed."""
+    """Run a step over an intact cable; returns the total bytes after each frame."""
     table.arming.arm(60)
     cable = Cable(table.device)
     step(connected(table, cable))
@@ -83,7 +83,7 @@ def measured(table: OnTable, step: Callable[[Client], object]) -> list[int]:
 
 
 def places(marks: list[int]) -> list[int]:
-    """Every message boundary, and 200 random bytes."""
+    """Return every message boundary, and 200 random positions."""
     rng = random.Random(3)
     return [*some(marks[:-1]), *some([rng.randrange(marks[-1]) for _ in range(RANDOM_PLACES)])]
 
@@ -97,7 +97,7 @@ def test_an_enrolment_pulled_anywhere_leaves_nobody_half_enrolled_and_the_next_r
         forget_everybody(table)
         through = interrupted(table, step, cut_at)
         people = table.must(messages.ListPeople(), People).people
-        # Once the device has the last request it keeps the person, whether or not its answer still arrives.
+        # Once the device has the last request it keeps the person, whether its answer arrives or not.
         assert len(people) in ({1} if through else {0, 1}), cut_at
         assert all(person.templates for person in people)
         assert not table.owner.wants_frames
@@ -124,7 +124,7 @@ def test_an_update_pulled_anywhere_leaves_a_model_that_works_and_the_next_run_up
         interrupted(table, step, cut_at)
         if number % 2:
             table.restart()  # a power cut as well
-        assert table.must(messages.Info(), DeviceInfo).model_slot in {"a", "b", "c"}  # none half written
+        assert table.must(messages.Info(), DeviceInfo).model_slot in {"a", "b", "c"}  # no incomplete slot
         assert table.gallery.operating_point
         table.arming.arm(60)
         updated = step(connected(table, Cable(table.device)))

@@ -1,4 +1,4 @@
-"""What the device does for its owner: settings, credentials, clock, diagnostics, reset."""
+"""The owner's requests: settings, credentials, clock, diagnostics, reset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_name_is_kept_over_a_restart_and_edge_toml_stays_as_it_was(table: On
     assert table.path.read_text() == before
 
 
-def test_what_is_not_named_of_the_broker_stays(table: OnTable) -> None:
+def test_unnamed_broker_settings_stay(table: OnTable) -> None:
     table.must(messages.SetMqtt(host="broker.lan", port=8883, username="ada", password="geheim", tls=True), Done)
     table.must(messages.SetMqtt(prefix="home"), Done)
     mqtt = configuration.load(table.path).mqtt
@@ -60,7 +60,7 @@ def test_what_is_not_named_of_the_broker_stays(table: OnTable) -> None:
 
 
 @pytest.mark.parametrize("change", [{"host": "evil.example"}, {"port": 1883}, {"tls": False}])
-def test_a_password_goes_to_no_other_broker_than_it_was_given_for(table: OnTable, change: dict[str, Any]) -> None:
+def test_a_password_is_used_only_for_the_broker_it_was_given_for(table: OnTable, change: dict[str, Any]) -> None:
     first = messages.SetMqtt(host="broker.lan", port=8883, username="ada", password="geheim", tls=True)
     table.must(first, Done)
     before = configuration.load(table.path).mqtt
@@ -73,7 +73,7 @@ def test_a_password_goes_to_no_other_broker_than_it_was_given_for(table: OnTable
 
 
 def test_broker_and_password_change_in_one_step(table: OnTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the publisher may read at any moment: the old broker with its password, or the new one with its own."""
+    """At any moment the publisher reads the old broker with its password, or the new broker with its own."""
     table.must(messages.SetMqtt(host="one.lan", username="ada", password="of one"), Done)
     seen: set[tuple[str, str]] = set()
     real = files.replace
@@ -101,7 +101,7 @@ def test_any_text_survives_the_settings_file(table: OnTable, username: str) -> N
     assert configuration.load(table.path).mqtt.username == username
 
 
-def test_a_value_that_may_not_be_changes_nothing(table: OnTable) -> None:
+def test_an_invalid_value_changes_nothing(table: OnTable) -> None:
     table.must(messages.SetRunTime(run_time="8h"), Done)
     assert "run_time = 'banana'" in refusal(table, messages.SetRunTime(run_time="banana"))
     assert configuration.load(table.path).power.run_time == "8h"
@@ -114,7 +114,7 @@ def test_privacy_and_run_time_are_set(table: OnTable) -> None:
     assert (info.publish_names, info.run_time) == (True, "until 18:00")
 
 
-def test_the_settings_file_cannot_set_what_is_not_the_owners(table: OnTable) -> None:
+def test_the_settings_file_can_set_only_the_owners_keys(table: OnTable) -> None:
     table.must(messages.SetName(name="kitchen"), Done)
     path = table.config.data.settings_file
     path.write_text(path.read_text() + '[camera]\nsource = "mjpeg"\n')
@@ -126,7 +126,7 @@ def test_the_settings_file_cannot_set_what_is_not_the_owners(table: OnTable) -> 
 
 
 def signed(csr: x509.CertificateSigningRequest, days: int = 30) -> tuple[str, str]:
-    """What an authority makes of a request: certificate and authority, PEM."""
+    """Return certificate and authority, PEM, for a signing request."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
     now = datetime.datetime.now(datetime.UTC)
@@ -144,7 +144,7 @@ def test_the_device_makes_its_key_asks_for_a_certificate_and_keeps_the_key(table
     assert csr.is_signature_valid
     assert csr.subject.rfc4514_string() == "CN=glasses"
     again = x509.load_pem_x509_csr(table.must(messages.MakeCsr(), Csr).pem.encode())
-    assert again.public_key() == csr.public_key()  # the key is made once
+    assert again.public_key() == csr.public_key()  # the key is generated once
     certificate, authority = signed(csr)
     table.must(messages.SetCertificate(certificate=certificate, authority=authority), Done)
     mqtt = configuration.load(table.path).mqtt
@@ -190,7 +190,7 @@ def test_a_certificate_whose_key_cannot_be_read_is_refused(table: OnTable) -> No
 @pytest.mark.parametrize(
     "content", [b"", bytes(200), b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
-def test_a_damaged_key_of_the_device_is_told_and_a_reset_removes_it(table: OnTable, content: bytes) -> None:
+def test_a_damaged_key_of_the_device_is_reported_and_a_reset_removes_it(table: OnTable, content: bytes) -> None:
     csr = x509.load_pem_x509_csr(table.must(messages.MakeCsr(), Csr).pem.encode())
     (table.config.data.settings / "mqtt-key.pem").write_bytes(content)
     assert "not a key of this program" in refusal(table, messages.MakeCsr())
@@ -236,7 +236,7 @@ def test_diagnostics_are_listed_first_and_hold_no_name_address_or_credential(tab
     assert "no part is called" in refusal(table, messages.ReadDiagnostics(name="store"))
 
 
-def test_a_factory_reset_needs_the_name_and_leaves_nothing_of_anybody(table: OnTable) -> None:
+def test_a_factory_reset_needs_the_name_and_erases_all_personal_data(table: OnTable) -> None:
     host = client(table)
     host.connect()
     enrol_man(host)
@@ -247,7 +247,7 @@ def test_a_factory_reset_needs_the_name_and_leaves_nothing_of_anybody(table: OnT
     with closing(Outbox.of(table.config.data, table.config.outbox)) as outbox:
         outbox.append(match(), moment())
         table.must(messages.FactoryReset(name="glasses"), Done)
-        assert outbox.counts().depth == 0  # the last owner's events are not for the next one's broker
+        assert outbox.counts().depth == 0  # the old owner's events must not reach the new owner's broker
     info = table.must(messages.Info(), DeviceInfo)
     assert (info.people, info.broker) == (0, "localhost:1883")
     left = {p.name for p in (table.folder / "data").rglob("*") if p.is_file() and p.parent.name != "outbox"}
@@ -255,7 +255,7 @@ def test_a_factory_reset_needs_the_name_and_leaves_nothing_of_anybody(table: OnT
     enrol_man(host)  # and it can be set up again
 
 
-def test_vision_that_is_away_is_told_and_settings_are_kept(table: OnTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_vision_is_reported_and_settings_are_kept(table: OnTable, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(_: object) -> None:
         raise ProvisionError("the vision process cannot be asked: gone")
 

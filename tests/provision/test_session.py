@@ -1,4 +1,4 @@
-"""The session: who knows the code gets in, whoever stands in the middle gets nothing."""
+"""The session: the code gives access, and an attacker in the middle gains nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Wire = Callable[[int, bytes], list[bytes]]  # (how many payloads went before, pa
 
 
 class Pair:
-    """Two ends and the wire between them."""
+    """Host, device, and the connection between them."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ def ends(outputs: list[Output]) -> list[Alert]:
     return [o.alert for o in outputs if isinstance(o, Ended)]
 
 
-def test_who_knows_the_code_gets_in_and_messages_arrive() -> None:
+def test_the_code_gives_access_and_messages_arrive() -> None:
     pair = Pair().connect()
     assert pair.both_open
     assert (pair.guesses, pair.proofs) == (1, 1)
@@ -96,7 +96,7 @@ def test_who_knows_the_code_gets_in_and_messages_arrive() -> None:
         assert bytes(back.message) == text
 
 
-def test_a_wrong_code_costs_the_guess_and_learns_nothing_of_the_device() -> None:
+def test_a_wrong_code_uses_the_guess_and_reveals_nothing_of_the_device() -> None:
     pair = Pair(code=b"K7QM3XPE").connect()
     assert ends(pair.of_device) == [Alert.WRONG_CODE]
     assert (pair.guesses, pair.proofs) == (1, 0)
@@ -115,7 +115,7 @@ def test_the_newest_common_version_is_spoken() -> None:
     assert Pair(versions=((1, 2, 3), (1, 2))).connect().both_open
 
 
-def test_without_a_common_version_both_say_so() -> None:
+def test_without_a_common_version_both_ends_report_it() -> None:
     pair = Pair(versions=((2,), (1,))).connect()
     assert ends(pair.of_host) == ends(pair.of_device) == [Alert.VERSION]
     assert pair.guesses == 0
@@ -165,7 +165,7 @@ def test_a_reflected_handshake_opens_nothing(index: int) -> None:
     for n in range(index + 1):
         (sent,) = (o for o in arriving if isinstance(o, Send))
         if n == index:
-            pair.of_host += pair.host.receive(sent.payload)  # the host meets itself
+            pair.of_host += pair.host.receive(sent.payload)  # the host receives its own message
             break
         arriving = (pair.device if n % 2 == 0 else pair.host).receive(sent.payload)
     assert pair.host.state is State.CLOSED
@@ -206,7 +206,9 @@ def _emptied(_sent: list[bytes], _back: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("attack", [_twice, _swapped, _left_out, _reflected, _shortened, _emptied])
-def test_sealed_frames_open_once_in_order_and_whole(attack: Callable[[list[bytes], list[bytes]], list[bytes]]) -> None:
+def test_sealed_frames_open_once_in_order_and_complete(
+    attack: Callable[[list[bytes], list[bytes]], list[bytes]],
+) -> None:
     pair = Pair().connect()
     sent = [pair.host.send(text).payload for text in (b"first", b"second")]
     back = [pair.device.send(text).payload for text in (b"first", b"second")]
@@ -225,10 +227,10 @@ def test_every_flipped_bit_of_a_sealed_frame_is_refused() -> None:
             pair = Pair().connect()  # a frame of another kind is not opened: the counters of both ends then differ
         sealed = bytearray(pair.host.send(b"rename").payload)
         sealed[bit // 8] ^= 1 << bit % 8
-        outputs = copy.copy(pair.device).receive(bytes(sealed))  # a copy ends in place of the device
+        outputs = copy.copy(pair.device).receive(bytes(sealed))  # the copy ends instead of the device
         assert ends(outputs), bit
         assert not any(isinstance(o, Received) for o in outputs), bit
-        if bit >= 8:  # an unchanged frame is still taken
+        if bit >= 8:  # an unchanged frame is still accepted
             (received,) = copy.copy(pair.device).receive(pair.host.send(b"rename").payload)
             assert isinstance(received, Received)
             assert received.message == b"rename"
@@ -242,7 +244,7 @@ def test_a_new_hello_ends_the_conversation_before_it() -> None:
     assert pair.device.state is State.GREETED
 
 
-def test_noise_before_the_exchange_is_passed_over() -> None:
+def test_noise_before_the_exchange_is_ignored() -> None:
     pair = Pair()
     for noise in (Damage.CHECKSUM, Damage.STUFFING, b"AT+GCAP\r", b"\x01edge"):
         assert not pair.device.receive(noise)

@@ -1,4 +1,4 @@
-"""The process at a real port, whose life hangs on the arming, and a host or device that takes its time."""
+"""The process at a real port, which runs while armed, with slow hosts and slow devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tools.rig.brokers import until
 
 
 class Line:
-    """The host's end of a line, on which each message may take a while."""
+    """The host's end of a line with delays."""
 
     def __init__(self, master: int, delay: Callable[[], None] = lambda: None) -> None:
         self._master, self._delay = master, delay
@@ -39,7 +39,7 @@ class Line:
 
 
 class Port:
-    """A device at a serial port that is none of its making, as on a gadget."""
+    """A device at an existing serial port, as on a gadget."""
 
     def __init__(self, folder: Path) -> None:
         self.master, slave = os.openpty()
@@ -56,7 +56,7 @@ class Port:
 
         self.thread = threading.Thread(target=serve)
         self.thread.start()
-        time.sleep(0.3)  # until the port is raw: what comes before is echoed
+        time.sleep(0.3)  # until the port is in raw mode; earlier bytes are echoed
         self._slave = slave
 
     def close(self) -> None:
@@ -73,12 +73,12 @@ def port(tmp_path: Path) -> Iterator[Port]:
     made.close()
 
 
-def test_a_host_may_take_its_time_between_its_guess_and_the_proof(port: Port) -> None:
+def test_a_host_may_be_slow_between_its_guess_and_the_proof(port: Port) -> None:
     sent: list[None] = []
 
     def slowly() -> None:
         sent.append(None)
-        time.sleep(0.0 if len(sent) < 3 else 1.0)  # from its share of the secret on
+        time.sleep(0.0 if len(sent) < 3 else 1.0)  # slow from its key share on
 
     client = Client(Line(port.master, slowly), canonical(port.code), random.Random(1).randbytes, time.monotonic)
     client.connect()
@@ -97,7 +97,7 @@ def test_a_device_may_take_longer_than_a_greeting(port: Port, monkeypatch: pytes
             data = super().read()
             if data:
                 reads += 1
-                time.sleep(1.0)  # each answer comes after the time of a greeting
+                time.sleep(1.0)  # each answer takes longer than the timeout of a greeting
             return data
 
     client = Client(Slow(port.master), canonical(port.code), random.Random(1).randbytes, time.monotonic)
@@ -107,7 +107,7 @@ def test_a_device_may_take_longer_than_a_greeting(port: Port, monkeypatch: pytes
 
 
 def exchanged(table: OnTable) -> None:
-    """Bring the device of a table to where it waits for a proof."""
+    """Bring a device to the state in which it waits for a proof."""
     host = HostSession(b"WRONGONE", random.Random(1).randbytes)
     answers = framing.Decoder()
     sent = host.start()
@@ -126,11 +126,11 @@ def test_bytes_without_a_proof_do_not_keep_the_device_busy(table: OnTable, noise
         table.clocks.now += 10
         table.device.feed(noise, lambda _: None)
         table.device.tick()
-        assert table.clocks.now < began_s + 80, "held open by bytes that anybody can send"
+        assert table.clocks.now < began_s + 80, "unauthenticated bytes keep the device waiting"
     assert table.clocks.now > began_s + 50
 
 
-def test_a_host_that_asks_now_and_then_stays_in_conversation(table: OnTable) -> None:
+def test_a_host_with_occasional_requests_stays_connected(table: OnTable) -> None:
     host = client(table)
     host.connect()
     for _ in range(5):
@@ -143,13 +143,13 @@ def test_a_host_that_asks_now_and_then_stays_in_conversation(table: OnTable) -> 
     assert not table.device.is_open
 
 
-def test_who_takes_the_guess_and_never_proves_is_not_waited_for(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_sends_no_proof_is_disconnected(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.provision.device.conversation._PROOF_S", 1.0)
 
     class Cut(Line):
         def write(self, data: bytes) -> None:
             writes.append(None)
-            if len(writes) < 4:  # an end of frame, a greeting, a share, and no proof
+            if len(writes) < 4:  # end of frame, greeting, key share, but no proof
                 super().write(data)
 
     writes: list[None] = []

@@ -1,4 +1,4 @@
-"""A model update: signed, resumed where it ended, tested before it is used, and a way back."""
+"""A model update: signed, resumable, tested before use, with a way back."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def send(host: Client, bundle: bytes) -> Updated:
 
 
 def other_model(folder: Path, **changes: object) -> bytes:
-    """A bundle of the built-in models with something changed in its manifest, signed as it should be."""
+    """A validly signed bundle of the built-in models with a change in its manifest."""
     shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     manifest = json.loads((folder / "manifest.json").read_text())
     (embedder,) = (m for m in manifest["models"] if m["name"] == "lightcnn9")
@@ -74,7 +74,7 @@ def test_an_update_is_tested_in_a_free_slot_used_and_rolled_back(table: OnTable,
 
 
 @pytest.mark.parametrize("damage", ["other signer", "a byte", "cut short", "no bundle"])
-def test_what_is_not_signed_by_the_trusted_key_changes_nothing(
+def test_a_bundle_without_a_trusted_signature_changes_nothing(
     table: OnTable, host: Client, bundle: bytes, damage: str
 ) -> None:
     bad = {
@@ -106,7 +106,7 @@ def test_a_model_that_fails_its_self_test_is_not_used(table: OnTable, host: Clie
     contract = {
         "colour": "gray",
         "mean": [0.0],
-        "std": [2.0],  # other values go into the network than it was trained on
+        "std": [2.0],  # wrong scaling of the input
         "size_px": 128,
         "landmarks": "midpoints",
         "template_px": [[64.0, 40.0], [64.0, 88.0]],
@@ -125,7 +125,7 @@ def test_an_update_to_another_model_names_who_must_be_enrolled_again(
     assert host.call(messages.UpdateRollBack(), Updated).enrol_again == []
 
 
-def test_the_next_run_goes_on_where_the_cable_was_pulled(table: OnTable, host: Client, bundle: bytes) -> None:
+def test_the_next_run_continues_where_the_cable_was_unplugged(table: OnTable, host: Client, bundle: bytes) -> None:
     sent = host.send_update(bundle)
     assert next(sent) == 0
     for _ in range(20):
@@ -139,7 +139,7 @@ def test_the_next_run_goes_on_where_the_cable_was_pulled(table: OnTable, host: C
     assert again.call(messages.UpdateApply(), Updated).slot == "a"
 
 
-def test_another_bundle_begins_anew_and_pieces_come_in_order(table: OnTable, host: Client) -> None:
+def test_another_bundle_starts_from_zero_and_chunks_must_be_in_order(table: OnTable, host: Client) -> None:
     begin = messages.UpdateBegin(size=100_000, sha256="0" * 64)
     assert host.call(begin, Stored).offset == 0
     chunk = memoryview(bytes(CHUNK_BYTES))
@@ -153,7 +153,7 @@ def test_another_bundle_begins_anew_and_pieces_come_in_order(table: OnTable, hos
     assert host.call(messages.UpdateBegin(size=100_000, sha256="1" * 64), Stored).offset == 0
 
 
-def test_a_bundle_that_arrived_damaged_is_thrown_away(table: OnTable, host: Client) -> None:
+def test_a_damaged_bundle_is_deleted(table: OnTable, host: Client) -> None:
     host.call(messages.UpdateBegin(size=10, sha256="0" * 64), Stored)
     host.call(messages.UpdateChunk(offset=0, data=memoryview(b"0123456789")), Stored)
     with pytest.raises(DeviceError, match="arrived damaged"):
@@ -164,16 +164,16 @@ def test_a_bundle_that_arrived_damaged_is_thrown_away(table: OnTable, host: Clie
 # ── slots ──
 
 
-def test_a_model_on_trial_that_never_works_is_given_up_at_the_third_start(tmp_path: Path, bundle: bytes) -> None:
+def test_a_trial_model_that_never_works_is_rolled_back_at_the_third_start(tmp_path: Path, bundle: bytes) -> None:
     slots = Slots(tmp_path)
     slots.use(slots.fill(unpack(bundle, TRUSTED)))
-    assert slots.begin_start() is None  # killed before it has worked: say, a power cut
+    assert slots.begin_start() is None  # killed before it has worked, for example by a power cut
     assert Slots(tmp_path).begin_start() is None
     assert Slots(tmp_path).begin_start() == "a"
     assert slots.active == "built-in"
 
 
-def test_a_refused_update_leaves_the_model_in_use_and_the_one_to_go_back_to(
+def test_a_refused_update_keeps_the_model_in_use_and_the_previous_one(
     table: OnTable, host: Client, bundle: bytes, tmp_path: Path
 ) -> None:
     send(host, bundle)
@@ -191,8 +191,8 @@ class PowerCutError(BaseException):
     """Nothing in the product catches it."""
 
 
-@pytest.mark.parametrize("steps", range(36))  # the last ones are let through
-def test_an_update_cut_off_at_any_step_changes_nothing_or_all(
+@pytest.mark.parametrize("steps", range(36))  # the last ones are not interrupted
+def test_an_update_interrupted_at_any_step_changes_nothing_or_everything(
     tmp_path: Path, bundle: bytes, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     slots, unpacked = Slots(tmp_path), unpack(bundle, TRUSTED)
@@ -220,7 +220,7 @@ def test_an_update_cut_off_at_any_step_changes_nothing_or_all(
         found = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert found.pop(".signed") == bundle
         assert found == unpacked.files
-    after.use(after.fill(unpacked))  # and the next update goes well
+    after.use(after.fill(unpacked))  # the next update succeeds
 
 
 def test_a_model_that_has_worked_stays(tmp_path: Path, bundle: bytes) -> None:
@@ -234,7 +234,7 @@ def test_a_model_that_has_worked_stays(tmp_path: Path, bundle: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}{", b'{"active": "c"}', b'{"active": "b"}'])
-def test_a_slot_file_that_says_nothing_means_the_built_in_models(tmp_path: Path, content: bytes) -> None:
+def test_an_empty_slot_file_means_the_built_in_models(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "slots.json").write_bytes(content)
     assert Slots(tmp_path).manifest == MANIFEST
 

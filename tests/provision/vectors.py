@@ -1,4 +1,4 @@
-"""Print a whole conversation with fixed randomness, for docs/provisioning.md: `python -m tests.provision.vectors`."""
+"""Print a conversation with fixed random numbers (docs/provisioning.md): `python -m tests.provision.vectors`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CODE = b"K7QM3XPD"
 
 
 def conversation() -> list[tuple[str, bytes]]:
-    """Return (name, payload) of each payload, the host's random bytes being 01 01 …, the device's 02 02 …."""
+    """Return (name, payload) of each payload; the host's random bytes are 01 01 …, the device's 02 02 …."""
     host = HostSession(CODE, lambda count: b"\x01" * count)
     device = DeviceSession(lambda: CODE, lambda count: b"\x02" * count, lambda: None, lambda: None)
     names = iter(["HELLO", "WELCOME", "EXCHANGE of the host", "EXCHANGE of the device", "PROOF of the host"])

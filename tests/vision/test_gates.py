@@ -34,13 +34,13 @@ Points = NDArray[np.float32]
 FACES_PX = (40, 50, 64, 80, 110)  # width of the detector's box
 BOX_WIDTH = 2.1  # the detector's box in eyes-to-mouth distances
 
-# Where the detector sees the two people of the footage: right eye, left eye, nose, right and left mouth corner.
+# The detector's landmarks of two people of the footage: right eye, left eye, nose, right and left mouth corner.
 WOMAN_PX = np.array([(200, 102), (247, 103), (220, 125), (199, 143), (240, 144)], np.float32)  # astronaut.png
 MAN_PX = np.array([(79, 55), (99, 55), (90, 67), (82, 78), (99, 77)], np.float32)  # carphone, frame 20
 
 
 def make_face(landmarks_px: Points, score: float = 0.9, box_px: tuple[float, ...] | None = None) -> Face:
-    """A face whose box is what the detector draws round such landmarks."""
+    """Return a face with these landmarks and the detector's box around them."""
     if box_px is None:
         middle = landmarks_px.mean(axis=0)
         distance = float(np.hypot(*(landmarks_px[3:].mean(axis=0) - landmarks_px[:2].mean(axis=0))))
@@ -58,7 +58,7 @@ def gate(**changes: float) -> QualityGate:
 
 
 def woman(face_px: float, blur: float = 0.0) -> tuple[Image, Points]:
-    """The woman's picture, blurred by a share of her face's size, at the size that makes her face `face_px` wide."""
+    """Return the woman's picture, blurred by a share of the face's size and scaled to a face of `face_px`."""
     distance = float(np.hypot(*(WOMAN_PX[3:].mean(axis=0) - WOMAN_PX[:2].mean(axis=0))))
     native_px = BOX_WIDTH * distance
     image = still("astronaut")
@@ -73,16 +73,16 @@ def woman(face_px: float, blur: float = 0.0) -> tuple[Image, Points]:
 # Blur -----------------------------------------------------------------------------------------------------------------
 
 
-# A blur of 1 % is less than half a pixel of the smallest face: shrinking has then cost it more than the blur has.
+# A blur of 1 % is less than half a pixel of the smallest face: scaling blurs it more than that.
 @pytest.mark.parametrize(("blur", "ratio"), [(0.01, 1.5), (0.02, 1.25), (0.03, 1.25)])
 def test_one_blur_measures_the_same_on_a_small_and_on_a_large_face(blur: float, ratio: float) -> None:
     found = [sharpness(*woman(face_px, blur)) for face_px in FACES_PX]
     assert max(found) / min(found) < ratio
 
 
-def test_a_sharp_face_measures_alike_at_every_size() -> None:
+def test_a_sharp_face_has_similar_sharpness_at_every_size() -> None:
     found = [sharpness(*woman(face_px)) for face_px in FACES_PX]
-    assert max(found) / min(found) < 1.7  # what a larger picture resolves more is real detail
+    assert max(found) / min(found) < 1.7  # a larger picture has more real detail
 
 
 @pytest.mark.parametrize("face_px", FACES_PX)
@@ -106,7 +106,7 @@ def test_a_gray_image_measures_as_its_colour_original() -> None:
 
 
 @pytest.mark.parametrize("face_px", FACES_PX)
-def test_the_default_refuses_a_blur_that_the_embedder_does_not_survive_and_no_sharp_face(face_px: float) -> None:
+def test_the_default_refuses_blur_that_changes_the_embedding_and_no_sharp_face(face_px: float) -> None:
     for blur, expected in ((0.0, ()), (0.01, ()), (0.03, ("too blurred",))):
         image, landmarks = woman(face_px, blur)
         assert gate().assess(make_frame(image), make_face(landmarks)).refused == expected
@@ -149,7 +149,7 @@ def test_a_face_half_in_deep_shade_is_too_dark(side: str) -> None:
 
 
 def turned(yaw_degrees: float, roll_degrees: float = 0.0) -> Points:
-    """Landmarks of a head of cardinal proportions, turned about the upright axis, then rolled, seen from afar."""
+    """Return landmarks of a typical head, rotated around the vertical axis, then rolled, in parallel projection."""
     head = np.array(
         [(-32, 0, 0), (32, 0, 0), (0, 35, 30), (-25, 68, 5), (25, 68, 5)], np.float64
     )  # mm, z to the camera
@@ -207,7 +207,7 @@ def test_a_uniform_region_has_no_sharpness_and_no_contrast(level: int) -> None:
     assert {"too blurred", "too flat"} <= set(quality.refused)
 
 
-def test_a_face_half_outside_is_measured_on_what_is_seen() -> None:
+def test_a_face_half_outside_is_measured_on_its_visible_part() -> None:
     image, landmarks = woman(90)
     middle = int(landmarks[:, 0].mean())
     whole = sharpness(image, landmarks)
@@ -233,7 +233,7 @@ def test_the_patch_reads_nothing_beyond_eyes_and_mouth() -> None:
     landmarks=arrays.arrays(np.float32, (5, 2), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
 )
-def test_no_landmarks_whatever_make_a_number_that_is_not_finite(landmarks: Points, size: tuple[int, int]) -> None:
+def test_any_landmarks_give_finite_numbers(landmarks: Points, size: tuple[int, int]) -> None:
     image = np.arange(size[0] * size[1] * 3, dtype=np.uint32).astype(np.uint8).reshape(*size, 3)
     with np.errstate(all="ignore"):
         face = make_face(landmarks, box_px=(0, 0, 50, 50))
@@ -254,7 +254,7 @@ def refusal(face: Face, size: tuple[int, int] = (480, 640)) -> str | None:
     return FaceGate(min_size_px=40, min_confidence=0.8).refusal(make_frame(np.zeros((*size, 3), np.uint8)), face)
 
 
-def test_a_sure_whole_face_of_the_least_size_is_admitted() -> None:
+def test_a_confident_whole_face_of_the_smallest_size_is_accepted() -> None:
     assert refusal(make_face(PLACE + 100, score=0.8)) is None
     assert refusal(make_face(PLACE * np.float32(40.1 / 46.2) + 100)) is None
 
@@ -264,7 +264,7 @@ def test_a_face_below_the_least_size_is_too_small() -> None:
 
 
 @pytest.mark.parametrize("score", [0.79, 0.0, math.nan])
-def test_an_uncertain_find_is_not_confident(score: float) -> None:
+def test_an_uncertain_detection_is_not_confident(score: float) -> None:
     assert refusal(make_face(PLACE + 100, score)) == "not confident"
 
 
@@ -273,7 +273,7 @@ def test_a_face_at_the_border_is_cut_off(middle: tuple[int, int]) -> None:
     assert refusal(make_face(PLACE + np.array(middle, np.float32))) == "cut off"
 
 
-def test_a_box_that_reaches_a_little_over_the_border_is_admitted() -> None:
+def test_a_box_slightly_over_the_border_is_accepted() -> None:
     assert refusal(make_face(PLACE + np.array((20, 200), np.float32))) is None
 
 

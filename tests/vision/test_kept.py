@@ -1,4 +1,4 @@
-"""What is kept of a face can be aligned again for any embedder."""
+"""A kept crop can be aligned again for any embedder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.footage import still, video
 
 @pytest.fixture(scope="module")
 def faces() -> list[tuple[Frame, Face]]:
-    """A man of 48 px, a woman of 100 px, and the same enlarged: smaller and larger than what is kept."""
+    """A man of 48 px, a woman of 100 px, and both enlarged: smaller and larger than a kept crop."""
     woman = still("astronaut")
     frames = [Frame(image, 0.0, 0) for image in (video("carphone")[0], woman, np.repeat(np.repeat(woman, 3, 0), 3, 1))]
     refiner = build_refiner(Config())
@@ -23,7 +23,7 @@ def faces() -> list[tuple[Frame, Face]]:
 
 
 @pytest.mark.parametrize("model", ["lightcnn9", "sface"])
-def test_a_kept_crop_is_embedded_as_the_picture_was(faces: list[tuple[Frame, Face]], model: str) -> None:
+def test_a_kept_crop_gives_the_embedding_of_its_picture(faces: list[tuple[Frame, Face]], model: str) -> None:
     embedder = build_embedder(Config(recognition=RecognitionConfig(model=model)))
     aligner = build_aligner(embedder)
     for frame, face in faces:
@@ -34,7 +34,7 @@ def test_a_kept_crop_is_embedded_as_the_picture_was(faces: list[tuple[Frame, Fac
         assert len(kept) < 40_000
 
 
-def test_what_is_no_kept_crop_is_refused(faces: list[tuple[Frame, Face]]) -> None:
+def test_an_invalid_crop_is_refused(faces: list[tuple[Frame, Face]]) -> None:
     kept = CropKeeper().keep(*faces[0])
     frame, _ = reopened(kept)
     assert frame.image.shape == (SIDE_PX, SIDE_PX, 3)

@@ -1,4 +1,4 @@
-"""Landmarks follow the head at every size and tilt, tilted heads are found, and what is not right is said to be so."""
+"""Landmarks are right at every size and tilt, tilted heads are found, and wrong landmarks have low trust."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def refiner() -> LandmarkRefiner:
 
 
 def tilted(face_px: float, roll: float) -> tuple[Frame, np.ndarray]:
-    """The woman with the head tilted clockwise, and where her landmarks are."""
+    """Return the woman with the head tilted clockwise, and her landmarks."""
     middle = WOMAN_PX.mean(axis=0)
     matrix = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), -roll, face_px / WOMAN_BOX_PX)
     side = 32 * round(4 * face_px / 32)
@@ -42,7 +42,7 @@ def tilted(face_px: float, roll: float) -> tuple[Frame, np.ndarray]:
 
 
 def found_by_hand(landmarks_px: np.ndarray, face_px: float) -> Face:
-    """A find as the detector gives it: a box round the face, landmarks that do not follow the roll."""
+    """Return a detection like the detector's: a box around the face, and landmarks that do not follow the roll."""
     middle = landmarks_px.mean(axis=0)
     box = np.array([*(middle - (face_px / 2, 0.6 * face_px)), face_px, 1.25 * face_px], np.float32)
     upright = (WOMAN_PX - WOMAN_PX.mean(axis=0)) * np.float32(face_px / WOMAN_BOX_PX) + middle
@@ -60,7 +60,7 @@ def test_roll_and_landmarks_are_right_at_every_size_and_tilt(refiner: LandmarkRe
         assert face.trust > 0.5, (face_px, roll)
 
 
-def test_what_shows_no_face_is_not_trusted(refiner: LandmarkRefiner) -> None:
+def test_a_view_without_a_face_is_not_trusted(refiner: LandmarkRefiner) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (200, 200, 3), np.uint8)
     wall = np.full((200, 200, 3), 120, np.uint8)
     for image in (noise, wall):
@@ -69,7 +69,7 @@ def test_what_shows_no_face_is_not_trusted(refiner: LandmarkRefiner) -> None:
 
 
 @pytest.mark.parametrize("roll", [90, 180, -90])
-def test_a_roll_beyond_what_can_be_aligned_is_a_reason_and_no_stranger(refiner: LandmarkRefiner, roll: int) -> None:
+def test_a_roll_beyond_the_limit_is_a_reason_and_no_stranger(refiner: LandmarkRefiner, roll: int) -> None:
     frame, truth = tilted(100, roll)
     face = refiner.refine(frame, found_by_hand(truth, 100))
     refused = build_quality_gate(QualityConfig()).assess(frame, face).refused
@@ -77,21 +77,19 @@ def test_a_roll_beyond_what_can_be_aligned_is_a_reason_and_no_stranger(refiner: 
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 0), (np.nan, 0, 50, 50), (0, 0, np.inf, 50), (-900, -900, 60, 60)])
-def test_a_box_that_holds_nothing_gives_no_trusted_face(
-    refiner: LandmarkRefiner, box: tuple[float, float, float, float]
-) -> None:
+def test_an_empty_box_gives_no_trusted_face(refiner: LandmarkRefiner, box: tuple[float, float, float, float]) -> None:
     face = Face(np.array(box, np.float32), WOMAN_PX, 0.9)
     assert refiner.refine(Frame(still("astronaut"), 0.0, 0), face).trust < 0.5
 
 
-def test_tilted_heads_are_found_that_the_detector_alone_is_unsure_of(refiner: LandmarkRefiner) -> None:
+def test_tilted_heads_with_uncertain_detections_are_found(refiner: LandmarkRefiner) -> None:
     alone, tilting = build_detector(Config()), build_tilted_detector(Config(), refiner)
     views = [tilted(face_px, roll)[0] for face_px in (40, 50, 60) for roll in (-60, -50, -45, 50, 60)]
     assert sum(len(tilting.detect(view)) for view in views) >= 11
     assert sum(len(alone.detect(view)) for view in views) <= 7
 
 
-def test_a_second_look_upright_finds_no_face_in_what_is_none(refiner: LandmarkRefiner) -> None:
+def test_a_second_upright_look_finds_no_face_where_there_is_none(refiner: LandmarkRefiner) -> None:
     tilting = build_tilted_detector(Config(), refiner)
     rng = np.random.default_rng(3)
     for _ in range(10):
@@ -100,7 +98,7 @@ def test_a_second_look_upright_finds_no_face_in_what_is_none(refiner: LandmarkRe
         assert tilting.detect(Frame(np.asarray(image, np.uint8), 0.0, 0)) == []
 
 
-def test_a_cut_reads_what_a_warp_of_the_whole_picture_reads() -> None:
+def test_a_cut_equals_a_warp_of_the_whole_picture() -> None:
     image = still("astronaut")
     for scale, angle in ((0.8, 20), (1.5, -130), (0.4, 45)):
         matrix = np.array(cv2.getRotationMatrix2D((220.0, 120.0), angle, scale), np.float64)
@@ -112,7 +110,7 @@ def test_a_cut_reads_what_a_warp_of_the_whole_picture_reads() -> None:
         assert part.shape == (64, 64, 3)
 
 
-def test_the_aligner_gives_its_golden_answers_and_says_where_it_does_not(refiner: LandmarkRefiner) -> None:
+def test_the_aligner_passes_its_golden_test_and_differences_are_reported(refiner: LandmarkRefiner) -> None:
     entry = load_manifest().aligner("aligner")
     expected = read_verified(entry.golden, MANIFEST.parent)
     assert refiner.check(entry, expected) < 1e-3

@@ -1,4 +1,4 @@
-"""The liveness stage on its real model: what it reads, what it answers, and what its self-test catches."""
+"""The liveness stage with its real model: input, results, and self-test."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def views(stage: Liveness, detector: YuNetDetector, images: Iterable[Image]) -> 
 
 
 def held(picture: Image, ground: Image, side_px: float) -> Iterator[Image]:
-    """Yield what a camera sees of a printed picture that is moved, turned and tilted before a still ground."""
+    """Yield frames of a printed picture that is moved, turned and tilted in front of a still background."""
     height, width = ground.shape[:2]
     size = picture.shape[1]
     softened = cv2.GaussianBlur(picture, (0, 0), max(0.4 * size / side_px, 0.1))
@@ -103,16 +103,16 @@ def check(entry: LivenessEntry, golden: bytes, model: LivenessModel) -> float:
     return golden_liveness.check(entry, golden, lambda f, b: float(model.log_odds([model.view(f, b)])[0]))
 
 
-def test_a_view_is_the_square_that_the_authors_of_the_model_cut() -> None:
+def test_a_view_is_cut_as_by_the_authors_of_the_model() -> None:
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    # the box is made square; 2.7 times its longer side, shifted to the left and down so that it lies inside
+    # A square of 2.7 times the longer side of the box, shifted left and down into the picture.
     view = cut(Frame(image, 0.0, 0), face(260, 10, 30, 40), ENTRY.contract)
     assert view.kept == 1.0
     assert np.array_equal(view.pixels, cv2.resize(image[0:109, 211:320], (80, 80), interpolation=cv2.INTER_LINEAR))
 
 
-def test_of_a_large_face_the_frame_is_mirrored_and_never_padded_with_black() -> None:
+def test_the_view_of_a_large_face_is_padded_by_mirroring_and_not_with_black() -> None:
     image = np.full((240, 320, 3), 200, np.uint8)
     view = cut(Frame(image, 0.0, 0), face(90, 20, 140, 190), ENTRY.contract)
     assert view.kept == pytest.approx(239 / 190 / 2.7)
@@ -127,7 +127,7 @@ def test_the_man_of_the_video_is_live(stage: Liveness, detector: YuNetDetector) 
 
 
 @pytest.mark.parametrize("side_px", [280, 400])
-def test_a_picture_held_before_a_still_ground_is_not_live(
+def test_a_picture_in_front_of_a_still_background_is_not_live(
     stage: Liveness, detector: YuNetDetector, side_px: float
 ) -> None:
     ground = np.asarray(cv2.resize(video("bikes", limit=1)[0], (640, 480)), np.uint8)
@@ -144,9 +144,7 @@ def test_a_picture_held_before_a_still_ground_is_not_live(
         pytest.param(face(20, -10, 380, 500), SHARP, id="fills the frame"),
     ],
 )
-def test_of_a_face_that_the_model_was_not_measured_on_it_cannot_tell(
-    stage: Liveness, seen: Face, quality: Quality
-) -> None:
+def test_a_face_outside_the_measured_sizes_is_unknown(stage: Liveness, seen: Face, quality: Quality) -> None:
     assert stage.view(Frame(np.full((480, 640, 3), 90, np.uint8), 0.0, 0), seen, quality) is None
     assert stage.judge([]) is None
 
@@ -159,7 +157,7 @@ def test_the_median_of_the_views_decides(stage: Liveness, detector: YuNetDetecto
     assert stage.judge([picture, live, picture]) is False
 
 
-def test_a_face_that_fills_the_frame_is_never_surely_a_picture(stage: Liveness, detector: YuNetDetector) -> None:
+def test_a_face_that_fills_the_frame_is_never_classified_as_a_picture(stage: Liveness, detector: YuNetDetector) -> None:
     ground = np.full((480, 640, 3), 128, np.uint8)
     (picture, *_) = views(stage, detector, held(still("astronaut"), ground, 280))
     assert stage.judge([picture]) is False

@@ -28,7 +28,7 @@ def kinds(images: Iterable[Image]) -> list[MotionKind]:
 
 
 def pan(picture: Image, speed_px: float, size: tuple[int, int] = (320, 240), frames: int = 40) -> Iterator[Image]:
-    """A camera that sweeps over a picture, to and fro inside it, sub-pixel, half as fast down as across."""
+    """Yield frames of a camera that pans over a picture in sub-pixel steps, half as fast vertically as horizontally."""
     room = [picture.shape[1] - size[0] - 4, picture.shape[0] - size[1] - 4]
     for k in range(frames):
         way = (speed_px * k, speed_px * k / 2)
@@ -37,7 +37,7 @@ def pan(picture: Image, speed_px: float, size: tuple[int, int] = (320, 240), fra
 
 
 def turning(picture: Image, roll_degrees: float, zoom: float, frames: int = 30) -> Iterator[Image]:
-    """A camera that rolls and walks towards the middle of a picture, by so much a frame."""
+    """Yield frames of a camera that rolls and moves towards the centre of a picture, by these steps per frame."""
     size, middle = (320, 240), (picture.shape[1] / 2, picture.shape[0] / 2)
     for k in range(frames):
         matrix = cv2.getRotationMatrix2D(middle, roll_degrees * k, zoom**k)
@@ -147,7 +147,7 @@ def test_a_talking_man_before_a_still_camera_is_the_scene() -> None:
     found = kinds(video("carphone"))
     assert found.count("scene") >= 0.55 * len(
         found
-    )  # he fills the view: some of his small moves are a camera's as well
+    )  # he fills the view, so some of his small movements look like camera motion
 
 
 def test_riders_filmed_from_a_moving_camera_are_motion_most_of_the_time() -> None:
@@ -174,7 +174,7 @@ def test_a_face_that_moves_before_a_still_room_never_moves_the_camera() -> None:
     assert {motion.shift_px for motion in found} == {(0.0, 0.0)}
 
 
-def test_a_scene_cut_is_the_scene_and_the_new_view_is_learnt_at_once() -> None:
+def test_a_cut_is_scene_motion_and_the_new_view_is_learned_at_once() -> None:
     first, second = video("carphone", 5)[3], np.asarray(cv2.resize(video("bikes", 6)[5], (176, 144)), np.uint8)
     found = [motion.kind for motion in judge([first] * 5 + [second] * 5)]
     assert found == ["scene", *["still"] * 4, "scene", *["still"] * 4]
@@ -187,7 +187,7 @@ def test_a_view_without_texture_shows_no_shift(level: int) -> None:
     assert {motion.shift_px for motion in found} == {(0.0, 0.0)}
 
 
-def test_the_first_frame_and_a_new_frame_size_are_worth_a_look() -> None:
+def test_the_first_frame_and_a_new_frame_size_get_a_look() -> None:
     found = judge([blank(90), blank(90), blank(90, (240, 320)), blank(90, (240, 320)), blank(90)])
     assert [motion.kind for motion in found] == ["scene", "still", "still", "still", "still"]
     portrait = judge([blank(90), blank(90, (640, 480)), blank(90, (640, 480))])
@@ -204,7 +204,7 @@ def test_a_tiny_or_thin_frame_is_judged_without_a_crash(size: tuple[int, int]) -
 @given(
     seed=st.integers(0, 2**32 - 1), height=st.integers(1, 50), width=st.integers(1, 50), contrast=st.integers(1, 255)
 )
-def test_no_pixels_whatever_break_the_gate(seed: int, height: int, width: int, contrast: int) -> None:
+def test_any_pixels_are_handled(seed: int, height: int, width: int, contrast: int) -> None:
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, contrast, (5, height, width, 3), np.uint8, endpoint=True)
     for motion in judge([*frames, *frames[:, ::-1]]):
@@ -222,7 +222,7 @@ def test_a_parked_object_becomes_background() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_the_share_that_counts_as_motion_is_the_callers(share: float) -> None:
+def test_the_caller_sets_the_share_that_counts_as_motion(share: float) -> None:
     gate = MotionGate(share)
     frames = video("carphone", 30)
     found = [gate.observe(Frame(image, 0.0, index)).kind for index, image in enumerate(frames)][1:]

@@ -1,4 +1,4 @@
-"""A camera that hangs on its side finds nobody: the reason and the setting that helps are said."""
+"""A camera mounted on its side finds nobody: reason and remedy are reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def woman() -> Image:
 
 
 def lying(image: Image, needed_deg: int) -> Image:
-    """The picture as a camera gives it that must be turned clockwise by so many degrees."""
+    """Return the picture of a camera whose frames must be turned clockwise by these degrees."""
     return np.asarray(cv2.rotate(image, CLOCKWISE[360 - needed_deg]), np.uint8)
 
 
@@ -45,19 +45,17 @@ def orientation() -> stages.Orientation:
 
 
 @pytest.mark.parametrize("needed_deg", ROTATIONS_DEG)
-def test_a_picture_that_lies_is_found_upright_after_the_turn_that_it_needs(
-    orientation: Orientation, needed_deg: int
-) -> None:
+def test_a_rotated_picture_is_found_upright_after_the_right_turn(orientation: Orientation, needed_deg: int) -> None:
     frame = Frame(lying(woman(), needed_deg), 0.0, 0, still=True)
     assert orientation.explain(frame, NO_FACE) == (f"upright after {needed_deg}",)
 
 
-def test_a_street_shows_no_face_however_it_is_turned(orientation: Orientation) -> None:
+def test_a_street_shows_no_face_in_any_orientation(orientation: Orientation) -> None:
     assert orientation.explain(Frame(video("bikes", limit=1)[0], 0.0, 0, still=True), NO_FACE) == NO_FACE
 
 
 class CountingDetector:
-    """Finds nothing, and counts how often it is asked."""
+    """Finds nothing, and counts its calls."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -67,7 +65,7 @@ class CountingDetector:
         return []
 
 
-def test_turned_looks_cost_at_most_one_look_in_twenty() -> None:
+def test_turned_looks_are_at_most_one_look_in_twenty() -> None:
     detector, config = CountingDetector(), Config()
     gates = build_face_gate(config.detector), build_refiner(config), build_quality_gate(config.quality)
     orientation = Orientation(detector, *gates)
@@ -111,17 +109,17 @@ def test_the_setting_turns_the_camera_s_picture_as_the_further_turn_did(
 
 
 @pytest.mark.parametrize(("turned", "upright"), [(4, 0), (20, 601), (0, 500)])
-def test_few_turned_finds_beside_upright_ones_are_no_camera_on_its_side(turned: int, upright: int) -> None:
+def test_a_few_turned_detections_beside_upright_ones_are_no_camera_on_its_side(turned: int, upright: int) -> None:
     silent = {"upright_after_90": {"count": turned, "last_s": 0}, "no_face": {"count": 900, "last_s": 0}}
     assert needed_rotation(CameraConfig(), silent, upright) is None
 
 
-def test_an_enrolment_refuses_a_picture_on_its_side_and_says_so() -> None:
+def test_an_enrolment_refuses_a_picture_on_its_side_with_the_reason() -> None:
     enrolment = build_enrolment(Config())
     with pytest.raises(EnrolmentError, match="upright after 90"):
         enrol([("woman", Frame(lying(woman(), 90), 0.0, 0, still=True))], enrolment, lambda _: [])
     assert "[camera] rotation = 90" in enrolment.hints["upright after 90"]
 
 
-def test_the_reasons_of_orientation_are_none_of_the_gates() -> None:
+def test_orientation_and_gates_have_different_reasons() -> None:
     assert not set(hints(0, False)) & set(HINTS)

@@ -1,4 +1,4 @@
-"""Best shots: which crop of a track, which track first, how often."""
+"""Best shots: the crop of a track, the order of tracks, and the rate."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_shots_are_never_handed_out_faster_than_the_rate() -> None:
     assert min(np.diff(times)) >= 0.5 - 1e-6
 
 
-def test_no_track_waits_for_ever() -> None:
+def test_every_track_gets_its_turn() -> None:
     shots = BestShots(window_s=0.1, min_interval_s=0.2)
     taken = set()
     for i in range(30):
@@ -71,7 +71,7 @@ def test_no_track_waits_for_ever() -> None:
     assert taken == {1, 2, 3}
 
 
-def test_a_changed_rate_holds_from_the_next_shot() -> None:
+def test_a_changed_rate_applies_from_the_next_shot() -> None:
     shots = BestShots(window_s=0.0, min_interval_s=10.0)
     offer(shots, 1, 0.0)
     assert shots.take(0.0) is not None
@@ -85,14 +85,14 @@ def order(shots: BestShots, t_s: float) -> list[int]:
     return [shot[0] for i in range(6) if (shot := shots.take(t_s + i)) is not None]
 
 
-def test_who_needs_fewest_embeddings_comes_first_and_decided_faces_come_last() -> None:
+def test_faces_that_need_fewest_embeddings_come_first_and_decided_faces_last() -> None:
     shots = BestShots(window_s=0.0, min_interval_s=0.1)
     for track, missing in enumerate((0, 3, 1, 2)):
         offer(shots, track, 0.0, missing)
     assert order(shots, 0.0) == [2, 3, 1, 0]
 
 
-def test_who_is_about_to_leave_comes_first_unless_it_is_too_late() -> None:
+def test_a_face_about_to_leave_comes_first_unless_it_is_too_late() -> None:
     shots = BestShots(window_s=0.2, min_interval_s=0.01)
     for track, leaves_s in enumerate((math.inf, 1.2, 0.3)):
         offer(shots, track, 0.0, missing=3, leaves_s=leaves_s)
@@ -112,7 +112,7 @@ def spent(faces: int, missing: int, seconds: float) -> int:
     return count
 
 
-def test_a_crowd_of_undecided_faces_spends_what_was_saved_and_no_more() -> None:
+def test_a_group_of_undecided_faces_uses_the_saved_embeddings_and_no_more() -> None:
     assert 38 <= spent(faces=5, missing=3, seconds=6.0) <= 41
 
 
@@ -121,7 +121,7 @@ def test_one_face_and_decided_faces_never_exceed_the_rate() -> None:
     assert spent(faces=5, missing=0, seconds=6.0) <= 31
 
 
-def test_a_face_that_has_gone_loses_its_turn() -> None:
+def test_a_face_that_has_left_loses_its_turn() -> None:
     shots = BestShots(window_s=0.1, min_interval_s=0.2)
     offer(shots, 1, 0.0, missing=3)
     assert shots.take(10.0) is None

@@ -46,7 +46,7 @@ def test_two_faces_side_by_side_keep_their_tracks_whatever_their_order() -> None
     assert second == first[::-1]
 
 
-def test_crossing_faces_are_told_apart_by_their_velocity() -> None:
+def test_crossing_faces_are_distinguished_by_their_velocity() -> None:
     tracker = Tracker(max_gap_s=1.0)
     for i in range(21):
         left, right = face(20.0 * i, 100), face(400.0 - 20.0 * i, 112)
@@ -83,7 +83,7 @@ def test_every_face_gets_exactly_one_track_and_no_two_share_one(looks: list[list
 
 
 @pytest.mark.parametrize(("step_px", "leaves_s"), [(10, 1.0), (-10, 3.6), (0, math.inf), (0.5, math.inf)])
-def test_a_track_says_when_its_face_will_be_cut_by_the_border(step_px: float, leaves_s: float) -> None:
+def test_a_track_predicts_when_its_face_reaches_the_border(step_px: float, leaves_s: float) -> None:
     tracker = Tracker(max_gap_s=1.0)
     for i in range(20):
         (track,) = tracker.update([face(360 + step_px * (i - 19))], i / 10)

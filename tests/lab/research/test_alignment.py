@@ -1,4 +1,4 @@
-"""The measurement of alignments knows where a face is, and the aligner's training data says the same."""
+"""The known positions of faces in the alignment measurement, and the labels of the aligner's training data."""
 
 from __future__ import annotations
 

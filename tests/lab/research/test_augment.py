@@ -1,4 +1,4 @@
-"""Faults of pictures: each does what its name says, by as much as its strength says."""
+"""Picture faults: effect and strength of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def edges(x: a.Picture) -> float:
 
 
 def at(x: a.Picture) -> NDArray[np.float64]:
-    """Where the light is: (x, y) in px."""
+    """Return the centre of the light, (x, y) in px."""
     return np.asarray(np.average(np.indices(x.shape)[::-1].reshape(2, -1), axis=1, weights=x.ravel()))
 
 
@@ -37,7 +37,7 @@ def test_gamma_moves_middle_tones_and_leaves_white() -> None:
     assert a.gamma(np.ones_like(GRAY), 0.4) == pytest.approx(1.0)
 
 
-def test_contrast_turns_about_the_middle_gray() -> None:
+def test_contrast_keeps_the_middle_gray() -> None:
     assert a.contrast(GRAY, 0.3, 0.0) == pytest.approx(0.5)
     assert a.contrast(GRAY + np.float32(0.2), 0.5, 0.1) == pytest.approx(0.7)
 
@@ -50,7 +50,7 @@ def test_noise_grows_as_light_falls_and_is_larger_where_it_is_bright() -> None:
     assert dark.std() == pytest.approx(0.02 * 0.1**0.5, rel=0.02)
 
 
-def test_a_moving_camera_draws_a_point_out_along_its_way() -> None:
+def test_motion_blur_spreads_a_point_along_a_line() -> None:
     point = np.zeros((128, 128), np.float32)
     point[64, 64] = 1
     along, across = a.motion_blur(point, 9, 0.0), a.motion_blur(point, 9, np.pi / 2)
@@ -61,7 +61,7 @@ def test_a_moving_camera_draws_a_point_out_along_its_way() -> None:
     assert np.array_equal(a.motion_blur(point, 1, 0.3), point)
 
 
-def test_blur_and_distance_take_detail_away_in_order() -> None:
+def test_more_blur_and_more_distance_leave_less_detail() -> None:
     assert edges(FACE) > edges(a.defocus(FACE, 1.5)) > edges(a.defocus(FACE, 4))
     assert edges(FACE) > edges(a.low_resolution(FACE, 48)) > edges(a.low_resolution(FACE, 12))
     assert a.low_resolution(FACE, 12).mean() == pytest.approx(FACE.mean(), abs=0.01)
@@ -82,7 +82,7 @@ def test_a_crop_that_is_not_moved_is_the_evaluation_crop() -> None:
     assert np.array_equal(np.round(mirrored * 255), stored[8:-8, 8:-8][:, ::-1])
 
 
-def test_geometry_moves_the_picture_as_told() -> None:
+def test_geometry_moves_the_picture_by_its_parameters() -> None:
     stored = np.zeros((144, 144), np.uint8)
     cv2.circle(stored, (90, 72), 4, 255, -1)
     middle = np.array([63.5, 63.5])

@@ -16,7 +16,7 @@ PEOPLE, EACH, DIMENSION = 5, 60, 8
 
 
 def people(seed: int = 4) -> tuple[Tensor, Tensor]:
-    """Points of five well-parted people."""
+    """Return points of five well-separated people."""
     rng = np.random.default_rng(seed)
     centres = np.eye(DIMENSION, dtype=np.float32)[:PEOPLE] * 3
     labels = np.repeat(np.arange(PEOPLE), EACH)
@@ -32,13 +32,13 @@ def test_exactly_the_wanted_share_of_labels_is_made_wrong_and_every_class_stays_
     assert set(noisy.tolist()) == set(range(10))
 
 
-def test_only_a_sure_word_stands_against_a_label() -> None:
+def test_only_a_confident_prediction_replaces_a_label() -> None:
     probabilities = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.45, 0.45], [0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
     found = relabelled(torch.tensor([1, 0, 2, 2]), probabilities, sure=0.5)
     assert found.tolist() == [0, 0, 0, 2]
 
 
-def test_the_word_on_a_sample_comes_from_a_network_that_has_not_seen_it() -> None:
+def test_a_network_that_was_not_trained_on_a_sample_predicts_its_label() -> None:
     features = torch.arange(20.0)[:, None]
     asked: list[float] = []
 
@@ -50,7 +50,7 @@ def test_the_word_on_a_sample_comes_from_a_network_that_has_not_seen_it() -> Non
 
     found = cross_predicted(features, torch.arange(20) % 3, 4, np.random.default_rng(2), predict)
     assert sorted(asked) == list(range(20))
-    assert torch.equal(found, features.repeat(1, 2))  # each row where its sample is
+    assert torch.equal(found, features.repeat(1, 2))  # each row at its sample's place
 
 
 def test_every_training_begins_with_the_same_layer() -> None:
@@ -64,12 +64,12 @@ def test_every_training_begins_with_the_same_layer() -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4])
-def test_bootstrapping_corrects_most_wrong_labels_of_people_who_can_be_told_apart(share: float) -> None:
+def test_bootstrapping_corrects_most_wrong_labels_of_distinguishable_people(share: float) -> None:
     features, true = people()
     rng = np.random.default_rng(3)
     noisy = torch.from_numpy(make_noisy(true.numpy(), share, rng))
     layer = nn.Linear(DIMENSION, DIMENSION)
-    nn.init.eye_(layer.weight)  # it parts people already, as the start weights do
+    nn.init.eye_(layer.weight)  # it separates people already, as the start weights do
     nn.init.zeros_(layer.bias)
 
     def predict(inputs: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The counts of pictures that disagree: of people who are apart all are noticed, of people who are alike none."""
+"""Counts of detected mixtures of people: all for different people, none for similar people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tools.lab.visits import Faces
 
 
 @pytest.mark.parametrize("pictures", [2, 4])
-def test_people_apart_are_told_apart_and_one_person_is_not(pictures: int) -> None:
+def test_two_different_people_are_detected_and_one_person_is_not(pictures: int) -> None:
     rng = np.random.default_rng(1)
     centres = np.repeat(np.eye(4, 64), 6, axis=0)
     noisy = centres + 0.05 * rng.normal(size=centres.shape)

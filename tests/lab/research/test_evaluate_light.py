@@ -82,7 +82,7 @@ def test_a_folder_is_measured_from_files_to_figures(lights: Path) -> None:
     assert "| 5: beyond | " in yale.table(figures)
 
 
-def test_every_light_is_aligned_alike(lights: Path) -> None:
+def test_all_lights_have_the_same_alignment(lights: Path) -> None:
     pictures = [p for p in yale.read(lights) if p.person == "yaleB01"]
     faces = yale.crops(pictures, load_manifest().embedder("lightcnn9").contract)
     frontal = next(f for p, f in zip(pictures, faces, strict=True) if p.azimuth_deg == 0)
@@ -91,13 +91,13 @@ def test_every_light_is_aligned_alike(lights: Path) -> None:
             assert np.corrcoef(face[:, 60:68].ravel(), frontal[:, 60:68].ravel())[0, 1] > 0.99
 
 
-def test_a_picture_is_never_searched_for_by_itself() -> None:
+def test_a_picture_is_never_compared_with_itself() -> None:
     pictures = [
         yale.Lit(who, Path(who), azimuth, 0) for who, azimuth in (("a", 0), ("a", 5), ("b", 0), ("b", 60), ("c", 0))
     ]
     vectors = unit(np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0.1], [0, 1, 0.2], [0, 0, 1]], np.float32))
     figures = yale.evaluate(pictures, vectors)
-    # each frontal picture of a is compared with the other one alone, at right angles; b and c have no other one
+    # each frontal picture of a is compared only with the orthogonal other one; b and c have no other one
     assert figures["rank1_subset1"] == 0.0
     assert figures["rank1_subset4"] == 1.0
 
@@ -134,7 +134,7 @@ def test_templates_are_never_probes_and_people_without_spare_pictures_stay_out()
     assert [len(own) for own in task.templates] == [12, 12]
 
 
-def test_a_fault_that_makes_everybody_alike_is_not_accepted() -> None:
+def test_a_fault_that_makes_all_faces_similar_is_not_accepted() -> None:
     gallery = np.arange(3)
     task = robustness.Task([], gallery, [], gallery)
     scores = np.array([[0.9, 0.1, 0.2], [0.4, 0.5, 0.1], [0.1, 0.2, 0.1]], np.float32)

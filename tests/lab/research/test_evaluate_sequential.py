@@ -1,4 +1,4 @@
-"""Decisions on running means, tried on strangers whose scores are known."""
+"""Decisions on running means, for strangers with known scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def point(threshold: float) -> OperatingPoint:
 
 
 def encounter(*cosines: float) -> sequential.Encounters:
-    """One stranger (person 9) whose pictures have these cosines to the person enrolled, along the first axis."""
+    """Return an encounter of a stranger (person 9) with these cosines to the enrolled person (first axis)."""
     vectors = np.array([[c, (1 - c * c) ** 0.5] for c in cosines], np.float32)
     return sequential.Encounters(vectors[None], np.array([9]))
 
@@ -32,9 +32,9 @@ GALLERY, MEANS = np.array([1]), np.array([[1.0, 0.0]], np.float32)
 @pytest.mark.parametrize(
     ("cosines", "first", "any_mean"),
     [
-        ([0.9] + [0.0] * 7, 1, 0),  # one lookalike picture alone decides nothing
+        ([0.9] + [0.0] * 7, 1, 0),  # one similar picture alone decides nothing
         ([0.0, 0.0, 0.0, 0.9, 0.9, 0.9, 0.9, 0.9], 0, 1),  # late, but within eight
-        ([0.6, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1, 0),  # the mean of two would match, and is not asked
+        ([0.6, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1, 0),  # the mean of two would match, but does not decide
         ([0.6] * 3 + [0.0] * 5, 1, 1),  # at the third, though not at the last
     ],
 )
@@ -50,7 +50,7 @@ def test_the_person_enrolled_is_no_stranger() -> None:
     assert found["any_mean"] == 1
 
 
-def test_strangers_of_many_pictures_meet_every_stranger_enrolled() -> None:
+def test_strangers_with_many_pictures_are_compared_with_every_enrolled_stranger() -> None:
     rng = np.random.default_rng(0)
     person = np.repeat(np.arange(5), 17)
     vectors = unit(rng.normal(0, 1, (85, 8)).astype(np.float32))

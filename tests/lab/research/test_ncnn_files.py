@@ -1,4 +1,4 @@
-"""ncnn's files of a network: layers that fit together, weights of the right size; where ncnn is there, its answer."""
+"""ncnn's files of a network: consistent layers, size of weights, and ncnn's output where it is installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def largest(graph: Graph) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("graph", [SAME, PLAIN], ids=["sum", "maximum"])
-def test_every_blob_is_made_once_and_read_once(graph: Graph) -> None:
+def test_every_blob_has_one_writer_and_one_reader(graph: Graph) -> None:
     text, _ = ncnn_files(graph)
     magic, counts, *lines = text.split("\n")[:-1]
     made: list[str] = []
@@ -50,7 +50,7 @@ def test_the_weights_take_a_quarter_in_int8() -> None:
     assert len(ncnn_files(SAME, largest(SAME))[1]) == tags + weights + 4 * (outputs + outputs + len(convolutions))
 
 
-def test_an_operator_that_is_not_written_is_named() -> None:
+def test_an_unsupported_operator_is_named() -> None:
     graph = Graph([Node("Gelu", ("x",), ("y",))], {}, {"x": (1,)}, {"y": (1,)})
     with pytest.raises(ModelError, match="Gelu"):
         ncnn_files(graph)
@@ -58,7 +58,7 @@ def test_an_operator_that_is_not_written_is_named() -> None:
 
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("graph", [SAME, PLAIN], ids=["sum", "maximum"])
-def test_ncnn_says_what_onnxruntime_says(graph: Graph, int8: bool, tmp_path: Path) -> None:
+def test_ncnn_and_onnxruntime_agree(graph: Graph, int8: bool, tmp_path: Path) -> None:
     ncnn: Any = pytest.importorskip("ncnn", reason="skipped: ncnn is not installed")
     layers, weights = ncnn_files(graph, largest(graph) if int8 else None)
     (tmp_path / "net.param").write_text(layers)

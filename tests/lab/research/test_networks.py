@@ -69,7 +69,7 @@ def test_a_file_states_the_dimension_and_the_weights_of_its_network(name: str) -
     assert any(figure in module.__doc__ for figure in stated)
 
 
-def test_lightcnn9_holds_the_tensors_of_the_table_that_the_device_s_file_is_written_from() -> None:
+def test_lightcnn9_has_the_tensors_of_the_table_behind_the_shipped_file() -> None:
     tensors = LightCNN9().state_dict()
     assert [name.removesuffix(".weight") for name in tensors if name.endswith("weight")] == [
         layer.name for layer in LIGHTCNN9.layers
@@ -77,7 +77,7 @@ def test_lightcnn9_holds_the_tensors_of_the_table_that_the_device_s_file_is_writ
     assert weight_count(LightCNN9()) == LIGHTCNN9.weight_count
 
 
-def test_lightcnn9_computes_what_the_device_s_file_computes() -> None:
+def test_lightcnn9_and_the_shipped_file_compute_the_same() -> None:
     weights = random_weights(LIGHTCNN9)
     network = LightCNN9().eval()
     network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})

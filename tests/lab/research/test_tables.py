@@ -1,4 +1,4 @@
-"""The tables of operators and of times: made on tiny sets, resumed after a kill, spelled as Markdown."""
+"""The tables of operators and of times: made from tiny sets, resumed after a kill, written as Markdown."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_every_operator_sees_the_same_pictures_in_the_same_order() -> None:
     assert first[0].shape == (4, 1, 16, 16)
 
 
-def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(
+def test_a_killed_comparison_continues_with_the_missing_trainings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "operators.jsonl"
     monkeypatch.setattr(operators_table, "OPERATORS", dict.fromkeys(("max", "mean"), torch.maximum))
     monkeypatch.setattr(Faces, "read", staticmethod(lambda _folder, budget: faces(budget)))
     keep(kept, TINY, outcome("max", 1, 0.25))
-    keep(kept, replace(TINY, steps=7), outcome("mean", 1, 0.9))  # of another budget: not this comparison's
+    keep(kept, replace(TINY, steps=7), outcome("mean", 1, 0.9))  # of another budget, so not part of this comparison
     with kept.open("a", encoding="utf-8") as f:
         f.write('{"budget": {"side_px": 16')  # cut off by the kill
     found = operators_table.trained(tmp_path, kept, TINY)
@@ -72,7 +72,7 @@ def test_a_comparison_that_was_killed_goes_on_with_what_is_missing(
     assert sorted(map(str, operators_table.trained(tmp_path, kept, TINY))) == sorted(map(str, found))  # nothing to do
 
 
-def test_rows_are_in_falling_order_and_the_seeds_of_max_tell_the_error() -> None:
+def test_rows_are_in_falling_order_and_the_seeds_of_max_give_the_random_variation() -> None:
     outcomes = [outcome("max", 1, 0.5), outcome("mean", 1, 0.6), outcome("max", 2, 0.3)]
     figures = collected(outcomes, {"max": 10.0, "mean": 8.0}, TINY)
     assert list(figures["operators"]) == ["mean", "max"]
@@ -83,7 +83,7 @@ def test_rows_are_in_falling_order_and_the_seeds_of_max_tell_the_error() -> None
     assert TINY.said() in text
 
 
-def test_a_training_that_diverges_ends_and_is_said_to_have_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_diverges_ends_and_is_reported_as_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, rounds_of_scaling, good_steps = 10, 3, 3
     factors = chain(repeat(1.0, layers * (layers * rounds_of_scaling + good_steps)), repeat(math.inf))
     monkeypatch.setitem(OPERATORS, "mean", lambda a, b: (a + b) * next(factors))
