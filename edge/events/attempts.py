@@ -1,4 +1,4 @@
-"""When the broker is tried again, and what is said meanwhile; recognises another client with our id. Sans-IO.
+"""Schedules connection attempts and describes failures; recognises another client with our id. Sans-IO.
 
 The clock is an argument.
 """
@@ -13,17 +13,17 @@ from edge.events.flow import Backoff
 from edge.events.link import LinkError
 from edge.events.messages import Link
 
-_RIVAL_BASE_S, _RIVAL_CAP_S = 5.0, 300.0  # distances at which a client id that is in use is tried again
-_QUICK_S = 30.0  # a connection that ends so soon, without a reason, may have been taken over
-_LOSSES = 3  # of them in a row, the broker being there all the time
-_CALM_S = 900.0  # so long without a loss: the other one has gone
+_RIVAL_BASE_S, _RIVAL_CAP_S = 5.0, 300.0  # delays between attempts while the client id is in use
+_QUICK_S = 30.0  # a shorter connection that ends without a reason may have been taken over by another client
+_LOSSES = 3  # such connections in a row, with a reachable broker: another client has our id
+_CALM_S = 900.0  # after a connection of this length the other client counts as gone
 
 
 class Rivals:
-    """Recognises that another client with our id throws us out, as we throw it out.
+    """Recognises that another client uses our id: with each connection, the broker closes the other client's one.
 
-    MQTT 5 has a reason for it, which not every broker sends. Without one it is concluded from connections that are
-    closed again and again soon after they were accepted, while the broker is never away.
+    MQTT 5 has a reason code for this, which not every broker sends. Without it, the conclusion is drawn from repeated
+    connections that end soon after the broker accepted them, while the broker is always reachable.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Rivals:
         self._losses = 0
 
     def lost(self, lasted_s: float | None, error: PublisherError) -> bool:
-        """Note why there is no connection; returns whether another client is, or stays, the reason.
+        """Record a lost or failed connection; return whether another client with our id is the reason.
 
-        `lasted_s`: how long the connection lasted; None where the broker had not accepted it.
+        `lasted_s`: duration of the connection; None if the broker had not accepted it.
         """
         if lasted_s is None:
-            self._losses = 0  # the broker was away, or said something else
+            self._losses = 0  # the broker was unreachable or refused
             return False
         self.calm(lasted_s)
         if not isinstance(error, LinkError):
@@ -59,31 +59,31 @@ class Rivals:
 
 
 class Retry(NamedTuple):
-    """What is said of a failure, and when the broker is tried again."""
+    """The description of a failure, and the delay to the next attempt."""
 
     link: Link
     problem: str
     delay_s: float
-    named_before: bool = False  # the log has said it
+    named_before: bool = False  # the log already has this problem
 
 
 class Attempts:
-    """Follows connections from one to the next."""
+    """Tracks the sequence of connections and failures."""
 
     def __init__(self, mqtt: MqttConfig, client_id: str, backoff: Backoff) -> None:
         self._where = f"broker {mqtt.host}:{mqtt.port}"
         self._client_id = client_id
         self._backoff = backoff
         self._rivals, self._rival_backoff = Rivals(), Backoff(_RIVAL_BASE_S, _RIVAL_CAP_S, _RIVAL_BASE_S)
-        self._since_s: float | None = None  # when the broker took the connection that is
+        self._since_s: float | None = None  # when the broker accepted the present connection
 
     def welcome(self, t_s: float) -> bool:
-        """Note a connection; returns whether another client is expected to take it over."""
+        """Record an accepted connection; return whether another client is expected to take it over."""
         self._since_s = t_s
         return self._rivals.known
 
     def answered(self) -> None:
-        """Note that the broker does its work: the next failure is a new one."""
+        """Record an answer of the broker: the delay after the next failure starts again at its first value."""
         self._backoff.reset()
 
     def calm(self, t_s: float) -> bool:
@@ -94,7 +94,7 @@ class Attempts:
         return ended
 
     def failed(self, error: PublisherError, t_s: float, uniform: float) -> Retry:
-        """Return what to say and how long to wait; `uniform` is a random number, 0 ≤ it < 1."""
+        """Return the description and the delay; `uniform` is a random number in [0, 1)."""
         link: Link = error.link if isinstance(error, LinkError) else "settings"
         named_before = self._rivals.known
         lasted_s = None if self._since_s is None else t_s - self._since_s

@@ -1,4 +1,4 @@
-"""Reads the clocks for the events: the only place here that does."""
+"""Reads the clocks for events; no other module of this package does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KERNEL_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @cache
 def _kernel_boot() -> str:
-    """Return the kernel's name for its present start; empty where /proc hides it, then no age is known."""
+    """Return the kernel's boot id; empty where /proc hides it. Without it, ages of events are unknown."""
     try:
         return _KERNEL_BOOT.read_text(encoding="ascii").strip()
     except OSError:
@@ -21,6 +21,6 @@ def _kernel_boot() -> str:
 
 
 def moment(t_s: float | None = None) -> Moment:
-    """Return the moment of a reading of `edge.clock.now_s`; None: now."""
+    """Return the moment of `t_s`, a value of `edge.clock.now_s`; None: now."""
     t_s = now_s() if t_s is None else t_s
     return Moment(wall_ms=int(wall_s(t_s) * 1000), uptime_ms=int(t_s * 1000), kernel_boot=_kernel_boot())

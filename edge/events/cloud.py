@@ -1,7 +1,7 @@
-"""An event's attributes as CloudEvents 1.0 has them, for the user properties of MQTT 5 (binary content mode). Sans-IO.
+"""An event's CloudEvents 1.0 attributes, for the user properties of MQTT 5 (binary content mode). Sans-IO.
 
-Brokers and bridges that know CloudEvents route by these without reading the payload, which stays as it is. They repeat
-what the event says and add nothing (MQTT Protocol Binding for CloudEvents 1.0.2, 3.1).
+Brokers and bridges with CloudEvents support use them for routing without reading the payload, which is unchanged. The
+attributes contain only data of the event (MQTT Protocol Binding for CloudEvents 1.0.2, 3.1).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Attributes = Sequence[tuple[str, str]]
 
 
 def attributes(event: Event, source: str) -> Attributes:
-    """Return the attributes of an event; `source` is what its topics begin with, as `edge/glasses-7`."""
+    """Return the attributes of an event; `source` is the prefix of its topics, such as `edge/glasses-7`."""
     return [
         ("specversion", "1.0"),
         ("id", event.id),

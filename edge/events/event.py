@@ -1,7 +1,7 @@
-"""The only thing that may leave the device: an allow-listed event of at most 512 bytes. Sans-IO.
+"""Events, the only data about people that may leave the device: allow-listed fields, at most 512 bytes. Sans-IO.
 
-Only the fields here can be sent: no score, no box, no embedding, no image, no free text. Every string has a pattern
-that limits its length, so the size limit holds by construction; `encode` checks it too.
+Only the fields of `Event` can be sent: no score, no box, no embedding, no image, no free text. Every string has a
+pattern that limits its length, so no event can exceed the limit; `encode` checks it too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from edge.vocabulary import PersonId, Slug
 MAX_BYTES = 512  # also a CHECK of the outbox table
 MAX_SEQ = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 
-# \Z and not $: the latter would let a line break pass at the end
+# \Z and not $: `$` would accept a line break at the end
 BootId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Seq = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 ModelHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]  # the first 16 hex digits of the file's SHA-256
 Uuid7 = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")]
 Utc = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
-# printable, on one line, in one direction, and free of what JSON must escape
+# printable, on one line, in one writing direction, and without characters that JSON must escape
 _NAME_FORBIDDEN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\"\\"
 _NAME_MAX = 40  # characters: at most 160 bytes of UTF-8
 DisplayName = Annotated[str, Meta(pattern=rf"^[^{_NAME_FORBIDDEN}]{{1,{_NAME_MAX}}}\Z")]
@@ -34,7 +34,7 @@ _REMEDY = "docs/events.md lists every field and its form"
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One fact about one encounter. `(device, boot, seq)` names it; a repeated sending keeps it and `id`."""
+    """One fact about one encounter, identified by `(device, boot, seq)`; these and `id` stay when it is sent again."""
 
     v: Literal[1] = 1
     id: Uuid7
@@ -46,9 +46,9 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     encounter: Annotated[int, Meta(ge=1, le=MAX_SEQ)]
     person: PersonId | None
     band: Literal["certain", "likely"] | None
-    late: bool = False  # decided when it is sent
+    late: bool = False  # set when it is sent
     model: ModelHash
-    name: DisplayName | UnsetType = UNSET  # only where the owner turned names on
+    name: DisplayName | UnsetType = UNSET  # only if the owner turned names on
     # In match and unknown: whether the face was live, false: a picture of a face. Absent in events of older versions.
     live: bool | Literal["unknown"] | UnsetType = UNSET
 
@@ -67,7 +67,7 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise EventError("event: band and name must be absent where person is null", _REMEDY)
 
 
-# what msgspec raises on bytes that are not this JSON: broken UTF-8 and deep nesting come as Python's own errors
+# errors of msgspec for invalid JSON; invalid UTF-8 and deep nesting raise Python's own errors
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 _encoder = msgspec.json.Encoder()
@@ -100,7 +100,7 @@ def as_late(event: Event) -> Event:
 
 
 def display_name(text: str) -> str | None:
-    """Return a person's name for sending, without unfit characters and cut to 40; None if nothing is left."""
+    """Return a person's name for sending, without forbidden characters and cut to 40; None if nothing is left."""
     return re.sub(f"[{_NAME_FORBIDDEN}]", "", text).strip()[:_NAME_MAX] or None
 
 

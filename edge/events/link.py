@@ -1,7 +1,7 @@
 """One MQTT connection over paho: messages become plain values, faults become LinkError. No decisions are made here.
 
-Each attempt is a fresh client with a clean session: the outbox is the only session there is, so nothing can be
-queued twice or forgotten between the two.
+Each attempt is a new client with a clean session. Only the outbox keeps messages between connections, so no message is
+queued twice or lost between two queues.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class LinkError(PublisherError):
 
     @classmethod
     def advised(cls, where: str, advice: Advice) -> Self:
-        """Return the error for what a refusal, or a connection that does not come about, means."""
+        """Return the error for the advice on a refusal or on a failed connection attempt."""
         return cls(advice.link, f"{where}: {advice.what}", advice.remedy, slow=advice.slow)
 
 
 class TooLongError(LinkError):
-    """The broker sends a packet that no memory is given to. `topic` is where, cut to what was read of it."""
+    """The broker sends a packet longer than the limit. `topic` is its topic, or the part of it that was read."""
 
     def __init__(self, what: str, topic: str) -> None:
         super().__init__("lost", what, "empty the retained message there, and see who may publish to this device")
@@ -78,7 +78,7 @@ class TooLongError(LinkError):
 
 
 class _NoMqtt5Error(LinkError):
-    """The broker did not answer an MQTT 5 greeting as one that speaks it would; `silent`: it did not answer at all."""
+    """The broker did not answer an MQTT 5 CONNECT with MQTT 5; `silent`: it did not answer at all."""
 
     silent = False
 
@@ -161,12 +161,12 @@ def _tls(mqtt: MqttConfig) -> ssl.SSLContext:
 
 
 def _event_window(receive_maximum: int) -> int:
-    """Return how many events may be in flight: below paho's own limit, room is left for the greeting's messages."""
+    """Return how many events may be in flight: paho's limit, less the messages sent at a connection's start."""
     return WINDOW if receive_maximum >= WINDOW else max(1, receive_maximum - 4)
 
 
 class Dialler:
-    """Opens connections: with MQTT 5 or, where the broker does not speak it, with 3.1.1.
+    """Opens connections: with MQTT 5 or, where the broker does not support it, with 3.1.1.
 
     Only version 5 distinguishes a denied event from a delivered one, so it is tried first each time. A broker that did
     not answer is tried with 3.1.1 for an hour, since waiting costs 2 s. `waiting` is called during all of this.
@@ -301,7 +301,7 @@ class Connection:
             raise LinkError.advised(f"{self._where} refuses the connection", advice(self._connack))
 
     def turn(self, timeout_s: float) -> list[Answered | Received]:
-        """Wait for traffic up to `timeout_s` and return what came; raises LinkError once all before it was taken."""
+        """Wait up to `timeout_s` for traffic and return it; raise LinkError once all earlier messages were returned."""
         if not self._gone:
             self._loop(timeout_s)
         arrived = list(self._inbox)
@@ -325,13 +325,13 @@ class Connection:
             self._gone = str(e)
             return
         except (OSError, ValueError, IndexError, KeyError, struct.error, MQTTException) as e:
-            self._gone = f"it sent what is not MQTT ({e})"  # paho lets its parser's errors through
+            self._gone = f"it sent what is not MQTT ({e})"  # paho does not catch its parser's errors
             return
         if code != paho.MQTT_ERR_SUCCESS:
             self._gone = self._gone or ended(code)
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False, attributes: Attributes = ()) -> int:
-        """Hand over a QoS 1 message and return its id; raises LinkError where too many of ours are left unanswered."""
+        """Send a QoS 1 message and return its id; raise LinkError if too many of our messages are unanswered."""
         try:
             if len(self._unanswered) >= _MAX_UNANSWERED:
                 raise MisbehavedError(f"it answers nothing: {_MAX_UNANSWERED} messages wait for it")
@@ -366,7 +366,7 @@ class Connection:
         if self._client.socket() is not None and not self._gone:
             self._loop(0.0)
         if (left := self._client.socket()) is not None:
-            left.close()  # paho keeps it where the connection ended by an exception
+            left.close()  # paho keeps the socket if the connection ended with an exception
 
     def _on_connect(
         self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, properties: Properties | None

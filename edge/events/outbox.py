@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 _FORGET_AT_ONCE = 20_000  # events
 
-_STAMP = ".unix_s"  # behind a report's name: when it was written
+_STAMP = ".unix_s"  # suffix of a report's name for the time at which it was written
 
 Report = Literal["publisher", "problem", "retained", "announced"]
 
@@ -54,7 +54,7 @@ class Counts:
 
 
 class _Counted(NamedTuple):
-    """How many events there were in a version of the file that the other process has not changed since."""
+    """The number of events in one version of the file; valid until the other process changes the file."""
 
     version: tuple[int, int]
     events: int
@@ -97,7 +97,7 @@ class Outbox:
             self._db = None
 
     def append(self, event: Event, born: Moment) -> None:
-        """Store an event durably, behind all others; the same `(boot, seq)` again changes nothing. Raises EventError.
+        """Store an event durably, after all others; the same `(boot, seq)` again changes nothing. Raises EventError.
 
         Beyond `max_events` the oldest are dropped and counted.
         """
@@ -109,11 +109,11 @@ class Outbox:
             db.execute("INSERT OR REPLACE INTO tail VALUES (1, ?, ?)", (event.boot, event.seq))
             return self._drop_overflow(db, inserted)
 
-        counted = self._write(work)  # may be tried twice: what is known changes with the one that succeeds
+        counted = self._write(work)  # `work` may run twice; only the result of the successful run is kept
         self._counted = counted
 
     def _drop_overflow(self, db: sqlite3.Connection, inserted: int) -> _Counted | None:
-        """Drop the oldest events beyond the limit; returns how many there are, None where nobody had to count."""
+        """Drop the oldest events beyond the limit; return the number left, None if no count was needed."""
         # In two queries: for both ends in one, SQLite reads the whole table.
         ends = "SELECT (SELECT max(row) FROM events), (SELECT min(row) FROM events)"
         last, first = db.execute(ends).fetchone()
@@ -132,11 +132,11 @@ class Outbox:
         return _Counted(version, count - excess)
 
     def _version_of(self, db: sqlite3.Connection) -> tuple[int, int]:
-        """Return what changes when the other process writes, or when the file is another one."""
+        """Return a value that changes when the other process writes, or when the file is replaced."""
         return self.generation, db.execute("PRAGMA data_version").fetchone()[0]
 
     def pending(self, limit: int, after: int = 0) -> list[Row]:
-        """Return up to `limit` waiting events behind row `after`, oldest first; a row that is none is damage."""
+        """Return up to `limit` waiting events after row `after`, oldest first; an invalid row counts as damage."""
         sql = (
             "SELECT row, boot, seq, CAST(payload AS BLOB), wall_ms, uptime_ms, kernel_boot FROM events"
             " WHERE row > ? ORDER BY row LIMIT ?"
@@ -152,19 +152,19 @@ class Outbox:
         return self._read(work)
 
     def delivered(self, events: Iterable[Event]) -> None:
-        """Forget these events: they have arrived."""
+        """Delete delivered events."""
         names = [(event.boot, event.seq) for event in events]
         self._forget(lambda db: _delete(db, names))
 
     def acknowledge(self, boot: str, seq: int) -> int:
-        """Forget every event of `boot` up to and with `seq`; return how many there were."""
+        """Delete every event of `boot` up to and including `seq`; return their number."""
         sql = "DELETE FROM events WHERE boot = ? AND seq <= ?"
         return self._forget(lambda db: db.execute(sql, (boot, seq)).rowcount)
 
     def drop_expired(self, now: Moment) -> int:
-        """Drop and count the events at the head that are surely too old; return how many.
+        """Drop and count the oldest events that are certainly too old; return their number.
 
-        It stops at the first that is not, so that what is left has no gap that a consumer must guess at.
+        It stops at the first event that is not, so the remaining events have no gap in their numbers.
         """
         head = "SELECT boot, seq, wall_ms, uptime_ms, kernel_boot FROM events ORDER BY row LIMIT 1000"
 
@@ -216,18 +216,18 @@ class Outbox:
         return self._read(work)
 
     def note_lost(self, count: int) -> None:
-        """Count events that were given up in memory, before they reached the disk."""
+        """Count events that were dropped in memory, before they reached the disk."""
         self._write(lambda db: database.count(db, "dropped_memory", count))
 
     def oldest(self) -> Ack | None:
-        """Return the first event that may still come: those of its boot below it never will. None before any event."""
+        """Return the first event that may still be sent; earlier ones of its boot will not. None before any event."""
         head = "SELECT boot, seq FROM events ORDER BY row LIMIT 1"
         after_tail = "SELECT boot, seq + 1 FROM tail"
         found = self._read(lambda db: db.execute(head).fetchone() or db.execute(after_tail).fetchone())
         return salvage.ack(*found) if found else None
 
     def put_state(self, state: VisionState) -> None:
-        """Store the vision process's state, in place of the last one. Raises EventError."""
+        """Store the vision process's state and replace the last one. Raises EventError."""
         self._put("vision", encode_state(state))
 
     def get_state(self) -> VisionState | None:
@@ -236,7 +236,7 @@ class Outbox:
         return None if payload is None else decode_state(payload, VisionState)
 
     def put_report(self, name: Report, payload: bytes) -> None:
-        """Store a report of the publisher for this device only: state, problem in words, retained topics."""
+        """Store a report of the publisher for this device only: state, description of a problem, retained topics."""
         self._put(name, payload)
 
     def get_report(self, name: Report) -> bytes | None:
@@ -320,9 +320,9 @@ class Outbox:
 
 @contextlib.contextmanager
 def _damage_where_none() -> Iterator[None]:
-    """Treat a row that holds no event, or no moment, as damage: the outbox does not write such rows.
+    """Treat a row without a valid event or moment as damage: the outbox does not write such rows.
 
-    Fetch all rows before: one that is still being read would keep the damaged file open.
+    Fetch all rows first: an unfinished query would keep the damaged file open.
     """
     try:
         yield

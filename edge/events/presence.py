@@ -1,6 +1,6 @@
-"""Who is here, of the people whose presence the owner has published. Pure: the wall time is an argument.
+"""Presence of the people for whom the owner publishes it. Pure: the wall time is an argument.
 
-A person is here from the match of a visit to its end. A visit whose face was a picture does not count.
+A person is present from the match of a visit to its end. A visit whose face was a picture does not count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ EventType = Literal["match", "unknown", "end"]
 
 
 class PresenceBoard:
-    """Follows the decisions; `before` is what was last published, of which only the times are taken over."""
+    """Tracks the decisions; `before` is the last published state, of which only the times are used."""
 
     def __init__(self, wanted: Collection[str], before: Mapping[str, Presence]) -> None:
         self._here: dict[str, set[int]] = {person: set() for person in wanted}
@@ -29,7 +29,7 @@ class PresenceBoard:
         *,
         picture: bool,
     ) -> bool:
-        """Take a decision; says whether it changes what is published."""
+        """Record a decision; return whether the published state changes."""
         if person is None or person not in self._here or picture:
             return False
         open_visits = self._here[person]
@@ -38,12 +38,12 @@ class PresenceBoard:
         elif encounter in open_visits:
             open_visits.discard(encounter)
         else:
-            return False  # the end of a picture
+            return False  # the end of a visit whose face was a picture
         self._seen_s[person] = unix_s
         return True
 
     def state(self) -> dict[str, Presence]:
-        """Return what is published."""
+        """Return the state to publish."""
         return {
             person: Presence(here=bool(visits), seen_s=self._seen_s.get(person))
             for person, visits in self._here.items()

@@ -2,8 +2,8 @@
 
 Most of these devices have no battery-backed clock. They start with a stale wall clock, such as the time of their last
 shutdown, and correct it when the network is up. Ages therefore come from the clock that counts since the kernel
-started: within one start they are exact. An event of an earlier start is at least as old as the present start. More is
-not known: by the wall clock, minutes may look like weeks. An event of uncertain age is kept.
+started: within one start they are exact. An event of an earlier start is at least as old as the present start. Its
+exact age is not known, since a step of the wall clock may add weeks. An event of uncertain age is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Moment:
 
     @classmethod
     def of(cls, wall_ms: object, uptime_ms: object, kernel_boot: object) -> Self:
-        """Return the moment in three columns; raises EventError where they hold none."""
+        """Return the moment in three columns; raise EventError for invalid values."""
         if not (isinstance(wall_ms, int) and isinstance(uptime_ms, int) and isinstance(kernel_boot, str)):
             raise EventError("row: the time of the event cannot be read", _DAMAGED)
         return cls(wall_ms, uptime_ms, kernel_boot)
@@ -46,7 +46,7 @@ class Row:
 
 
 def event_of(boot: object, seq: object, payload: object) -> Event:
-    """Return the event of a row; raises EventError where it holds none, or one that does not match its columns."""
+    """Return the event of a row; raise EventError if it is missing, invalid or does not match the columns."""
     if not isinstance(payload, bytes):
         raise EventError("row: it holds no event", _DAMAGED)
     event = decode(payload)

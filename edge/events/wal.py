@@ -1,13 +1,13 @@
-"""Whether a write-ahead log was damaged after it was written: the loss is to be counted.
+"""Detects damage of a write-ahead log after it was written, so that the loss is counted.
 
-SQLite ends a log at the first frame that it refuses, and says nothing. Such a frame has one of two causes. A power cut
-leaves the last transaction half written: it was never acknowledged, and nothing is lost. Damage changes what was whole.
-It is known by either of two signs:
+SQLite stops reading a log at the first invalid frame, without an error. An invalid frame has one of two causes. After a
+power cut the last transaction is incomplete; it was never acknowledged, so no event is lost. Or complete data were
+damaged. Damage is detected by either of two signs:
 
-- One flipped bit explains the refused frame, or the header: half a write is no single bit away from the whole.
-- Two commits or more of the log's present life follow: of what was being written at a power cut, there is one at most.
+- One flipped bit explains the invalid frame or header. An incomplete write differs in more than one bit.
+- At least two later commits with the log's present salts follow. A power cut leaves at most one unfinished commit.
 
-Damage of many bits at once, in the last two transactions, looks like a power cut. Format and checksum:
+Damage of many bits at once, in the last two transactions, is taken for a power cut. Format and checksum:
 https://www.sqlite.org/fileformat2.html#walformat.
 """
 
@@ -17,12 +17,12 @@ import os
 import struct
 from pathlib import Path
 
-_HEADER_BYTES, _FRAME_BYTES, _SUMMED_BYTES = 32, 24, 24  # of the header 24 bytes are summed, of a frame's head 8
-_MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683  # the byte order of the words that are summed
+_HEADER_BYTES, _FRAME_BYTES, _SUMMED_BYTES = 32, 24, 24  # checksummed: 24 bytes of the header, 8 of a frame's header
+_MAGIC_LITTLE, _MAGIC_BIG = 0x377F0682, 0x377F0683  # byte order of the checksummed words
 _VERSION = 3007000
 _WORD = 0xFFFFFFFF
-_MAX_BYTES = 64 << 20  # a log that was left alone is cut to 1 MB; no time is given to a larger one
-_LOCK_BYTE = 128  # of the -shm file: each connection holds it for reading
+_MAX_BYTES = 64 << 20  # larger logs are not examined; the outbox truncates an unused log to 1 MB
+_LOCK_BYTE = 128  # byte of the -shm file on which each connection holds a read lock
 
 Sums = tuple[int, int]
 
@@ -86,20 +86,20 @@ def _salts_of(frame: bytes) -> list[int]:
 
 
 def _one_bit_off(frame: bytes, sums: Sums, salts: list[int], summed_bytes: int) -> bool:
-    """Whether one flipped bit makes a right frame of this one. `sums`: what its data sums up to."""
+    """Whether this frame is valid with one bit flipped. `sums`: the checksum of its data."""
     stored, theirs = _sums_of(frame), _salts_of(frame)
     off_salts = sum((one ^ other).bit_count() for one, other in zip(theirs, salts, strict=True))
     off_sums = sum((one ^ other).bit_count() for one, other in zip(stored, sums, strict=True))
     if off_salts + off_sums == 1:
-        return True  # in the salts, which are not summed, or in the sums
+        return True  # the bit is in the salts, which are not checksummed, or in the checksum
     return off_salts == 0 and _explains((sums[0] - stored[0], sums[1] - stored[1]), summed_bytes)
 
 
 def _explains(error: Sums, summed_bytes: int) -> bool:
-    """Whether a flipped bit of the data changes the sums by so much.
+    """Whether one flipped bit of the data changes the checksum by `error`.
 
-    The sums are linear. A word that is larger by d changes them by d times what the words after it make of (1, 1), for
-    the first of a pair, and of (0, 1), for the second.
+    The checksum is linear. If a word increases by d, the checksum changes by d times a vector: (1, 1) for the first
+    word of a pair, (0, 1) for the second, each carried through the remaining words as zeros (`_after`).
     """
     wanted = (error[0] & _WORD, error[1] & _WORD)
     steps = [sign << bit for bit in range(32) for sign in (1, -1)]
@@ -113,13 +113,13 @@ def _explains(error: Sums, summed_bytes: int) -> bool:
 
 
 def _after(sums: Sums) -> Sums:
-    """Return what one more pair of zeros makes of the sums."""
+    """Return the checksum after one more pair of zero words."""
     first = sums[0] + sums[1] & _WORD
     return first, sums[1] + first & _WORD
 
 
 def _commits(log: bytes, start: int, size: int, salts: list[int]) -> int:
-    """Count the frames from `start` on that end a transaction of the log's present life."""
+    """Count the commit frames from `start` on that have the log's present salts."""
     frames = (log[at : at + _FRAME_BYTES] for at in range(start, len(log) - size + 1, size))
     return sum(_salts_of(frame) == salts and any(frame[4:8]) for frame in frames)
 
@@ -134,7 +134,7 @@ def _summed(start: Sums, data: bytes, order: str) -> Sums:
 
 
 def _is_open(shared: Path) -> bool:
-    """Whether a process has the database open, by the kernel's list: opening the file here would end our own locks."""
+    """Whether a process has the database open, from `/proc/locks`: closing the file here would release our locks."""
     try:
         status = shared.stat()
         locks = Path("/proc/locks").read_text(encoding="ascii")

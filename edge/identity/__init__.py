@@ -1,1 +1,1 @@
-"""Who it is: matcher, calibration, encrypted template store, keys, rotation, enrolment."""
+"""Identification: matcher, calibration, encrypted template store, keys, rotation, enrolment."""

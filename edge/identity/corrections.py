@@ -1,8 +1,8 @@
-"""Mistakes that the owner corrects: the last visits, for minutes and in memory alone, and who somebody is not.
+"""Corrections by the owner: keeps the latest visits and wrong matches, in memory only, for `keep_s` seconds.
 
-A visit is kept as the mean embedding that it was decided on. A correction uses it once and forgets it; what is not
-corrected is forgotten after `keep_s`. "That was not Anna" holds as long: a face that is more like that visit than like
-Anna is not reported as Anna. Pure: the clock is an argument.
+A visit is kept as the mean embedding of its decision. A correction uses it once and deletes it. Visits without a
+correction are deleted after `keep_s`. A wrong match applies for the same time: after "that was not Anna", a face that
+is more similar to that visit than to Anna is not reported as Anna. Pure: the clock is an argument.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge.identity.memory import private_copy
 from edge.records import Decision, Match
 from edge.stages import Matcher
 
-_MOST = 64  # visits, and wrong names: the oldest go first
+_MOST = 64  # largest number of visits, and of wrong matches; the oldest are deleted first
 
 Likeness = Callable[[NDArray[np.float32], NDArray[np.float32]], float]
 """Normalised score of two mean embeddings, (D,) each, on the scale of `Match.score`."""
@@ -41,21 +41,21 @@ class Visit:
 
 
 class Visits:
-    """The visits of the last `keep_s` seconds, and who was taken for somebody else in them."""
+    """The visits and the wrong matches of the last `keep_s` seconds."""
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
         self._visits: deque[Visit] = deque(maxlen=_MOST)
-        self._wrong: deque[Visit] = deque(maxlen=_MOST)  # whose `person` they are not
+        self._wrong: deque[Visit] = deque(maxlen=_MOST)  # visits that were not of their `person`
 
     def note(self, decision: Decision) -> None:
-        """Keep the visit of a `match` or an `unknown`, where anything is kept at all."""
+        """Keep the visit of a `match` or an `unknown`, if `keep_s` is above 0."""
         if self._keep_s > 0 and decision.evidence is not None:
             evidence = private_copy(decision.evidence, np.float32)
             self._visits.append(Visit(decision.person, decision.t_s, decision.live, evidence))
 
     def expire(self, now_s: float) -> None:
-        """Forget what is older than `keep_s`."""
+        """Delete visits older than `keep_s`."""
         for kept in (self._visits, self._wrong):
             while kept and now_s - kept[0].t_s > self._keep_s:
                 kept.popleft()
@@ -73,34 +73,34 @@ class Visits:
         return found
 
     def forget(self, visit: Visit) -> None:
-        """Forget a visit that was corrected."""
+        """Delete a corrected visit."""
         self._visits = deque((kept for kept in self._visits if kept is not visit), _MOST)
 
     def deny(self, visit: Visit) -> None:
-        """Remember that a visit was not of the person as whom it was reported."""
+        """Keep a visit that was reported as the wrong person."""
         self._wrong.append(visit)
 
     def forget_all(self) -> None:
-        """Forget everything."""
+        """Delete all visits."""
         self._visits.clear()
         self._wrong.clear()
 
     def denies(self, probe: NDArray[np.float32], match: Match, likeness: Likeness) -> bool:
-        """Whether a face is more like a visit that was not this person than like the person."""
+        """Whether a face is more similar to a wrong match of this person than to the person."""
         denied = (visit for visit in self._wrong if visit.person == match.person)
         return match.person is not None and any(likeness(probe, v.evidence) > match.score for v in denied)
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectedMatcher:
-    """A matcher that does not repeat a mistake."""
+    """A matcher that applies the wrong matches in memory."""
 
     matcher: Matcher
     visits: Visits
     likeness: Likeness
 
     def match(self, probe: NDArray[np.float32]) -> Match:
-        """Return the nearest person as the matcher finds it; nobody, where that was corrected."""
+        """Return the matcher's result, without a person if a correction denies it."""
         found = self.matcher.match(probe)
         if self.visits.denies(probe, found, self.likeness):
             return replace(found, person=None, band=None, ignored=False, rivals=())

@@ -2,10 +2,10 @@
 
 Each person has a random data key, wrapped by a key derived from the store key. Every record (profile, template, wrapped
 key, rotation seed) is encrypted with its place as additional data: store, person, model, dimension, kind and position.
-A record moved to another place does not open, even in an image that somebody with the store key put together.
+A record moved to another place cannot be decrypted, even if the image was built with the store key.
 
-Other data of a person than profile and templates lie in the table `records`, by kind. Images of earlier versions have
-no such table: they get an empty one when they are loaded, and are written with it at the next change.
+A person's other data are in the table `records`, by kind. Images of earlier versions have no such table: an empty one
+is added when they are loaded, and written at the next change.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class Profile(msgspec.Struct, frozen=True):
     name: str
     created: str
     ignored: bool
-    templates: int  # so that a missing template is seen
+    templates: int  # number of templates, to detect a missing one
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A person as a row, opened."""
+    """A decrypted row of the table `people`."""
 
     seq: int
     id: str
@@ -107,8 +107,8 @@ class SealedImage:
         db = _connect()
         try:
             db.deserialize(raw)
-            db.executescript(_PRAGMAS)  # once more: the image brings its own
-            if _tables(db) == _expected_tables(_SCHEMA):  # written before there were records
+            db.executescript(_PRAGMAS)  # again: the image replaced the settings
+            if _tables(db) == _expected_tables(_SCHEMA):  # written before the table `records` existed
                 db.executescript(_RECORDS)
             elif _tables(db) != _expected_tables(_SCHEMA + _RECORDS):
                 raise inconsistent("its tables are not those of this format")
@@ -127,7 +127,7 @@ class SealedImage:
         self.close()
 
     def close(self) -> None:
-        """Free the pages, and overwrite what was unwrapped."""
+        """Free the pages, and overwrite decrypted keys and data."""
         self._db.close()
         for secret in self._secrets:
             wipe(secret)
@@ -173,7 +173,7 @@ class SealedImage:
             decrypt_into(memoryview(row).cast("B"), entry.key, sealed, self._place(entry.id, "template", position))
 
     def _plain(self, entry: Entry) -> NDArray[np.float64]:
-        """Return a person's templates as they were before rotation, (N, D) float64."""
+        """Return a person's templates before rotation, (N, D) float64."""
         rows = private_array((entry.profile.templates, self.dimension), np.float32)
         self._read_templates(entry, rows)
         wide = private_copy(rows, np.float64)
@@ -190,7 +190,7 @@ class SealedImage:
         self._db.executemany("INSERT OR REPLACE INTO templates VALUES (?, ?, ?)", sealed)
 
     def _sealed_rows(self, entry: Entry) -> list[bytearray]:
-        """Return a person's templates as `_seal_rows` takes them."""
+        """Return a person's templates in the form of `_seal_rows`."""
         query = "SELECT position, sealed FROM templates WHERE person = ? ORDER BY position"
         rows = self._db.execute(query, (entry.seq,)).fetchall()
         return [self._kept(decrypt(entry.key, s, self._place(entry.id, "template", n))) for n, s in rows]
@@ -219,7 +219,7 @@ class SealedImage:
         return {kind: self._records(entry, kind) for kind in kinds}
 
     def _plain_others(self, entry: Entry) -> dict[str, NDArray[np.float64]]:
-        """Return a person's templates of other models as they were before rotation, each (N, D) float64."""
+        """Return a person's templates of other models before rotation, each (N, D) float64."""
         found = {}
         for kind, rows in self._others(entry).items():
             dimension = int(kind.rpartition(":")[2])
@@ -240,7 +240,7 @@ class SealedImage:
         return values.astype(np.float32) if digest.hex() == cohort.digest else None
 
     def _statistics_key(self, entry: Entry) -> bytes:
-        """Return a key for which both the person's key and the rotation seed are needed."""
+        """Return a key derived from both the person's key and the rotation seed."""
         return hmac.digest(entry.key, STATISTICS.encode() + self._seed, "sha256")
 
     def _kept(self, secret: bytearray) -> bytearray:
@@ -266,16 +266,16 @@ class SealedImage:
         return orthogonal(bytes(self._seed), dimension)
 
     def _write_seed(self, seed: bytes | None = None) -> None:
-        """Take a seed, a new one by default, for all rotations."""
+        """Store a seed for all rotations, by default a new random one."""
         sealed = encrypt(self._wrapping, seed or os.urandom(KEY_BYTES), self._place("", "rotation"))
         self._db.execute("UPDATE store SET seed = ?", (sealed,))
-        for computed in ("_seed", "_rotation"):  # from the seed that just went
+        for computed in ("_seed", "_rotation"):  # cached values of the old seed
             self.__dict__.pop(computed, None)
 
     # ── places and ids ──
 
     def _place(self, person_id: str, kind: str, position: int = 0) -> bytes:
-        """Name the one place where a record opens; no part can hold the separator."""
+        """Return the name of a record's place; no part of it can contain the separator."""
         return f"{self._store_id.hex()}|{person_id}|{self.model}|{self.dimension}|{kind}|{position}".encode()
 
     def _ids(self) -> list[str]:

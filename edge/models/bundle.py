@@ -1,7 +1,7 @@
 """A model update as one signed file: a manifest and the files that it names.
 
 Layout: the line `EDGE MODEL 1`, 64 bytes of Ed25519 signature, then MessagePack. The signature covers the line and the
-MessagePack. Nothing is decoded before the signature is verified. By its release number a device knows an older bundle.
+MessagePack. Nothing is decoded before the signature is verified. The release number identifies older bundles.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  #
 
 
 class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is signed."""
+    """The signed content."""
 
     files: Annotated[dict[FileName, bytes], Meta(max_length=16)]
-    release: Annotated[int, Meta(ge=0, lt=1 << 31)] = 0  # 0: made before there were numbers
+    release: Annotated[int, Meta(ge=0, lt=1 << 31)] = 0  # 0: made before release numbers existed
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose signature was right."""
+    """A bundle with a verified signature."""
 
     files: Mapping[str, bytes]
     release: int
-    raw: bytes = field(repr=False)  # all of it, for the check at each start
+    raw: bytes = field(repr=False)  # the whole bundle, for the check at each start
 
 
 def unpack(raw: bytes, public_key: str) -> Bundle:
@@ -68,7 +68,7 @@ def unpack(raw: bytes, public_key: str) -> Bundle:
 def pack(manifest: Path, private_key: Ed25519PrivateKey, release: int = 0) -> bytes:
     """Return a signed bundle of a manifest, the files beside it that it names, and its calibrations.
 
-    `release`: one more than that of the bundle before; a device that has used a later one refuses it.
+    `release`: one more than that of the previous bundle; a device that has used a later one refuses it.
     """
     names = [name for name in _names(load_manifest(manifest)) if (manifest.parent / name).is_file()]
     content = {name: (manifest.parent / name).read_bytes() for name in names}

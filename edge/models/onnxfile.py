@@ -1,10 +1,10 @@
-"""ONNX files read, changed and written with numpy alone: a device needs no `onnx` package for it.
+"""Reads, changes and writes ONNX files with numpy alone, so a device does not need the `onnx` package.
 
 An ONNX file is a Protocol Buffers message. Only the fields that inference needs are kept: nodes, weights, the names and
-shapes of inputs and outputs, operator sets. Shapes in between and documentation are dropped. A node's attributes pass
-through as the bytes they are. Source of the field numbers: `onnx.proto` of ONNX 1.17, stable since version 1.
+shapes of inputs and outputs, operator sets. Intermediate shapes and documentation are dropped. A node's attributes are
+copied as bytes. Source of the field numbers: `onnx.proto` of ONNX 1.17, stable since version 1.
 
-What is read here has passed its SHA-256; a file that breaks the format is a ModelError all the same.
+The SHA-256 of a file is checked before it is read here. A file with an invalid format is still a ModelError.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge.errors import ModelError
 Array = NDArray[Any]
 Shape = tuple[int | str, ...]  # a name stands for a size that is known only when the network runs
 
-_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}  # TensorProto.DataType: those that face networks use
+_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}  # TensorProto.DataType: the types of face networks
 _CODES = {np.dtype(name): code for code, name in _DTYPES.items()}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 

@@ -4,8 +4,8 @@ The free slot is filled and tested while the others stay unchanged. Then one sma
 the active one. An update that is refused or interrupted has therefore changed nothing. A new model is on trial until
 the process that uses it has worked. Starts that end before are counted; after the second the previous model returns.
 
-Each slot keeps the signed bundle that filled it, and each start holds the slot's files against it. A device remembers
-the highest release that has worked, and takes no lower one; the way back to what was in use before stays open.
+Each slot keeps its signed bundle, and each start compares the slot's files with it. A device stores the highest release
+that has worked, and refuses lower ones. A roll-back to the previous models is always possible.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Slot = Literal["built-in", "a", "b", "c"]
 _SLOTS: tuple[Slot, ...] = ("a", "b", "c")
 _MAX_STARTS = 2  # of a model on trial: a power cut may have ended one of them
 _MAX_FILE_BYTES = 1024
-_SIGNED = ".signed"  # the bundle, as it was signed; no file of a bundle can have this name
+_SIGNED = ".signed"  # the signed bundle; no file of a bundle can have this name
 _MAX_BUNDLE_BYTES = 256 << 20
 _AGAIN = "send the update again: edge-enroll update BUNDLE"
 
@@ -36,7 +36,7 @@ class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: Slot = "built-in"
     starts: int = -1  # of the model on trial; −1: its trial is over
     release: int = 0  # of the model in use; 0: built-in, or without a number
-    least_release: int = 0  # what an update must have: the highest that has proved itself
+    least_release: int = 0  # lowest release of an update: the highest that has passed its trial
 
 
 class Slots:
@@ -89,7 +89,7 @@ class Slots:
         return slot
 
     def use(self, slot: Slot, release: int = 0) -> None:
-        """Use a slot from the next start on, on trial; what was to go back to before is removed."""
+        """Use a slot from the next start on, on trial; the models before the present ones are removed."""
         self._write(_State(slot, self.active, 0, release, self._state().least_release))
         for free in self._free():
             shutil.rmtree(self._folder / free, ignore_errors=True)
@@ -101,7 +101,7 @@ class Slots:
         return before
 
     def check(self, public_key: str) -> None:
-        """Hold the models in use against the bundle that `public_key` has signed; raises ModelError."""
+        """Compare the models in use with their bundle, signed by `public_key`; raise ModelError if they differ."""
         slot = self.active
         if slot == "built-in":
             return
@@ -115,7 +115,7 @@ class Slots:
             raise ModelError(f"{folder}: its files are not those that were signed", _AGAIN)
 
     def distrust(self) -> Slot:
-        """Give the models in use up, and those of before: the built-in ones count. Returns the slot that was in use."""
+        """Return to the built-in models, without a way back to the slots; return the slot that was in use."""
         state = self._state()
         self._write(_State(least_release=state.least_release))
         return state.active

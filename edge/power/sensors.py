@@ -66,7 +66,7 @@ class Sensors:
                 self._say(logging.WARNING, f"unknown until it can be read: {e}")
                 continue
             supply = given if supply == "unknown" else supply
-            if (supply, given) == ("mains", "battery"):  # what it takes for the load charges the battery
+            if (supply, given) == ("mains", "battery"):  # the source's load current charges the battery
                 known = {name: fact for name, fact in known.items() if name != "power_w"}
             facts = known | facts
         for note in self.notes:

@@ -13,7 +13,7 @@ _MOST = 1e15  # in the micro-units of the kernel, a thousand million of anything
 
 
 class Entries:
-    """What matches a pattern below a root; looked up every 10 s for what appears, and when something has vanished."""
+    """The files that match a pattern below a root; listed again every 10 s, and after a file has disappeared."""
 
     def __init__(self, root: Path, pattern: str) -> None:
         self._root, self._pattern = root, pattern
@@ -21,7 +21,7 @@ class Entries:
         self._looked_s = float("-inf")
 
     def now(self, now_s: float) -> list[Path]:
-        """Return what is there, sorted by name."""
+        """Return the files, sorted by name."""
         if now_s - self._looked_s >= _LOOKUP_S:
             self._looked_s = now_s
             try:
@@ -31,7 +31,7 @@ class Entries:
         return self._found
 
     def look_again(self) -> None:
-        """Forget what was there."""
+        """Discard the list, so that the next call reads it again."""
         self._looked_s = float("-inf")
 
 

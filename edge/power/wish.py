@@ -24,13 +24,13 @@ WORDS: Mapping[Wish, tuple[str, str]] = {
         "check its wires, and let it learn by a full charge and discharge",
     ),
 }
-"""Of each wish: what a person reads, and the remedy."""
+"""For each wish: the text for a person, and the remedy."""
 
 
 def wish(
     run_time: str, *, governor: bool, followed: bool, reading: Reading, cells: int, notes: Collection[NoteKind]
 ) -> Wish:
-    """Return what becomes of the wanted run time, given whether it has a budget and what the sensors say."""
+    """Return whether the wanted run time is followed, from the governor's state and the sensors' values."""
     if not run_time:
         return "none"
     if not governor:
@@ -46,6 +46,6 @@ def wish(
 
 
 def charge_is_read(reading: Reading, cells: int) -> bool:
-    """Tell whether a gauge or a voltage says how much charge is left."""
+    """Tell whether a gauge or a voltage gives the remaining charge."""
     volts = reading.voltage_v
     return reading.percent is not None or (volts is not None and fits(volts.value, cells))

@@ -1,4 +1,4 @@
-"""What the governor does and why, as a sentence for a person. Sans-IO."""
+"""Describes the governor's mode and its reason in a sentence for a person. Sans-IO."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""`/sys/class/thermal`: which zones say how hot the processor is, and which do not.
+"""Selects the zones of `/sys/class/thermal` that give the processor's temperature.
 
 A zone's `type` is a name that its driver chose. Boards also have zones of batteries, radios and power chips, and zones
-that are no temperature: the PMIC of a Jetson Nano or Xavier always says 100 °C. So the zones of the processor decide.
-Without one, the zones of unknown kind do, but a high temperature of such a zone is believed only once it has moved. A
-zone that stands above its own critical trip point is not believed for long: the kernel would have switched the device
-off (Documentation/driver-api/thermal/sysfs-api.rst).
+without a real temperature: the PMIC of a Jetson Nano or Xavier always reports 100 °C. So the zones of the processor are
+used. Without one, zones of unknown kind are used, but a high temperature of such a zone counts only after it has
+changed. A zone that stays above its own critical trip point is ignored: the kernel would have switched the device off
+(Documentation/driver-api/thermal/sysfs-api.rst).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _PROCESSOR = re.compile(
     r"|^tsens|^imx|^big|^little|^center|^die\b|tdiode|^bcm|^sun\d+i",
     re.IGNORECASE,
 )
-_REAL_C = (-40.0, 150.0)  # unused zones say −256 °C
-_HIGH_C = 70.0  # from here on a zone of unknown kind must have moved
-_CRITICAL_S = 10.0  # for which a zone may stand above its critical trip point
-_CONSTANT_S, _CONSTANT_SPAN_C = 600.0, 3.0  # unmoved for so long while another zone moved by so much
+_REAL_C = (-40.0, 150.0)  # unused zones report −256 °C
+_HIGH_C = 70.0  # from here on, a zone of unknown kind counts only after a change
+_CRITICAL_S = 10.0  # longest time above the critical trip point
+_CONSTANT_S, _CONSTANT_SPAN_C = 600.0, 3.0  # a zone constant for so long is ignored if another changed by so much
 
 
 @dataclass(slots=True)
 class _Zone:
-    """What is known of one zone since it was first seen."""
+    """The history of one zone since it was first read."""
 
     name: str
     kind: Kind
@@ -61,7 +61,7 @@ class _Zone:
         return self.high_c - self.low_c
 
     def doubt(self, now_s: float, others_span_c: float) -> str:
-        """Return why it is not believed; nothing where it is."""
+        """Return why the zone is ignored, empty if it is used."""
         if self.kind == "foreign":
             return "not the processor's"
         if self.critical_since_s is not None and now_s - self.critical_since_s >= _CRITICAL_S:
@@ -75,7 +75,7 @@ class _Zone:
 
 
 class ThermalZones:
-    """The hottest zone that is believed."""
+    """The highest temperature of the zones that are used."""
 
     def __init__(self, root: Path = SYS) -> None:
         self._entries = Entries(root, "class/thermal/thermal_zone*")
@@ -102,7 +102,7 @@ class ThermalZones:
             elif _REAL_C[0] <= found.value <= _REAL_C[1]:
                 name = read_text(path / "type") or ""
                 zone = self._zones.get(path)
-                if zone is None or zone.name != name:  # numbers go to other zones when a driver is loaded again
+                if zone is None or zone.name != name:  # zones get other numbers when a driver is loaded again
                     zone = _Zone(name, kind_of(name), _critical_c(path, now_s), now_s, found.value, found.value)
                     self._zones[path] = zone
                 source = f"{name} ({found.source})" if name else found.source
@@ -112,7 +112,7 @@ class ThermalZones:
 
 
 def kind_of(name: str) -> Kind:
-    """Return what a zone's type says that it measures."""
+    """Return the kind of a zone from the name in its type."""
     if _FOREIGN.search(name):
         return "foreign"
     return "processor" if _PROCESSOR.search(name) else "unknown"
@@ -129,7 +129,7 @@ def _critical_c(path: Path, now_s: float) -> float | None:
 
 
 def _notes(zones: list[_Zone], chosen: list[_Zone], doubts: dict[int, str]) -> tuple[Note, ...]:
-    """Return which zones decide and which do not; without temperatures, which change, except of those left out hot."""
+    """Return a note of the zones used and ignored; only hot constant zones are given with their temperature."""
     if not zones:
         return ()
     deciding = ", ".join(sorted(zone.name or "a zone without a name" for zone in chosen)) or "none"

@@ -1,1 +1,1 @@
-"""What touches pixels: frame sources, gates, detector, tracker, alignment, embedder."""
+"""All code that processes pixels: frame sources, gates, detector, tracker, alignment, embedder."""

@@ -1,8 +1,8 @@
-"""A face as it is kept for a later embedder: a crop with a margin, in colour, and its landmarks.
+"""A face crop stored for a later embedder: in colour, with a margin, and with its landmarks.
 
-Embedders read different crops: gray or in colour, by two points or by five, of different sizes. From this one each can
-be cut. It shows a little more than the widest of them (LightCNN's 128 px picture, enlarged 1.25 times, with 16 px round
-it), so that a crop by other landmarks stays within.
+Embedders read different crops: gray or colour, aligned by two or five points, of different sizes. Each of these can be
+cut from the stored crop. It is slightly larger than the largest of them (LightCNN's 128 px picture, enlarged 1.25
+times, plus 16 px on each side), so a crop by other landmarks lies inside it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from edge.vision.geometry import cut, mapped, similarity
 
 SIDE_PX = 192
 _MIDPOINTS_PX = np.array([[96.0, 66.0], [96.0, 126.0]])  # of eyes and mouth, in the kept crop
-_FORM = b"\x01"  # first byte of what is kept
+_FORM = b"\x01"  # version of the format, its first byte
 _LANDMARKS_BYTES = 5 * 2 * 4  # float32, little-endian
 _QUALITY = 95  # of WebP: embeddings of the crop before and after have a cosine above 0.99
 
 
 class CropKeeper:
-    """Cuts what is kept of a face."""
+    """Cuts and encodes the stored crop of a face."""
 
     def keep(self, frame: Frame, face: Face) -> bytearray:
         """Return the crop and its landmarks, encoded; the caller overwrites it after use.
@@ -43,7 +43,7 @@ class CropKeeper:
 
 
 def reopened(kept: bytes | bytearray | memoryview) -> tuple[Frame, Face]:
-    """Return the kept crop as a frame, and the face in it, for any aligner; raises ValueError for anything else."""
+    """Return a stored crop as a frame, and the face in it, for any aligner; raise ValueError for any other content."""
     content = memoryview(kept)
     start = len(_FORM) + _LANDMARKS_BYTES
     if bytes(content[: len(_FORM)]) != _FORM or len(content) <= start:

@@ -1,8 +1,8 @@
-"""Does a picture lie on its side, or upside down? Then no face in it is upright, and nothing else would say why.
+"""Detects that the camera's picture is rotated by 90, 180 or 270 degrees.
 
-A camera that hangs on its side shows faces that are not found, or are refused as tilted. Some of those looks are
-repeated on the turned picture. An upright face there is counted and said; nobody is recognised in it, for the owner is
-to turn the camera or to set `[camera] rotation`.
+Faces in such a picture are not found, or are refused as tilted. Some frames without an upright face are therefore
+analysed again after a rotation. An upright face in a rotated picture is counted and reported, but not recognised: the
+owner is asked to turn the camera or to set `[camera] rotation`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edge.records import NO_FACE, Face, Frame, Quality
 
 ROTATIONS_DEG = (90, 180, 270)  # clockwise
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-_NOT_UPRIGHT = frozenset({*NO_FACE, "tilted", "misaligned"})  # reasons that a turned picture may have
-EVERY = 60  # such looks for one that is repeated in three directions: at most 5 % more looks
+_NOT_UPRIGHT = frozenset({*NO_FACE, "tilted", "misaligned"})  # refusals that a rotated picture may cause
+EVERY = 60  # one of 60 such looks is repeated in three rotations: at most 5 % more looks
 
 
 class Detector(Protocol):
@@ -34,19 +34,19 @@ class FaceGate(Protocol):
 
 
 class Refiner(Protocol):
-    """Finds landmarks again, with the trust in them."""
+    """Refines a face's landmarks and sets the trust in them."""
 
     def refine(self, frame: Frame, face: Face) -> Face: ...  # noqa: D102
 
 
 class QualityGate(Protocol):
-    """Says whether a face is fit, and why not."""
+    """Returns whether a face is fit for the embedder, and the reasons if not."""
 
     def assess(self, frame: Frame, face: Face) -> Quality: ...  # noqa: D102
 
 
 class Orientation:
-    """Repeats looks without an upright face on the turned picture, by the pipeline's own stages."""
+    """Repeats looks without an upright face on the rotated picture, with the pipeline's own stages."""
 
     def __init__(self, detector: Detector, face_gate: FaceGate, refiner: Refiner, quality_gate: QualityGate) -> None:
         self._detector = detector
@@ -56,10 +56,10 @@ class Orientation:
         self._looks = 0  # without an upright face
 
     def explain(self, frame: Frame, reasons: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the reasons of a look, or `upright after N` (degrees, clockwise) where that is the reason for them.
+        """Return `reasons`, or `upright after N` (degrees, clockwise) if a rotated picture explains them.
 
-        Looks at the turned picture where the reasons allow it: always for a picture of its own, now and then for a
-        frame of a moving view.
+        The rotations are tried only if the reasons allow this cause: for each still picture, and for one of `EVERY`
+        frames of a video.
         """
         if not _NOT_UPRIGHT.intersection(reasons):
             return reasons
@@ -71,7 +71,7 @@ class Orientation:
         return (_reason(best_deg),) if scores[best_deg] > 0.0 else reasons
 
     def _surest(self, frame: Frame, rotation_deg: int) -> float:
-        """Return the score of the surest upright face of the turned frame, 0 without one."""
+        """Return the highest score of an upright face in the rotated frame, 0 without one."""
         turned = Frame(np.asarray(cv2.rotate(frame.image, _TURNS[rotation_deg]), np.uint8), frame.t_s, frame.index)
         faces = (face for face in self._detector.detect(turned) if self._face_gate.refusal(turned, face) is None)
         refined = [self._refiner.refine(turned, face) for face in faces]
@@ -80,15 +80,15 @@ class Orientation:
 
 
 def setting_for(rotation_deg: int, mirror: bool, found_after_deg: int) -> int:
-    """Return the `[camera] rotation` that makes pictures upright, where faces are found after a further turn.
+    """Return the `[camera] rotation` that makes pictures upright, if faces are found after a further rotation.
 
-    The camera's picture is turned first and mirrored then; a further turn of a mirrored picture is one backwards.
+    The camera's picture is first rotated and then mirrored, so a further rotation of a mirrored picture is subtracted.
     """
     return (rotation_deg + (-found_after_deg if mirror else found_after_deg)) % 360
 
 
 def hints(rotation_deg: int, mirror: bool) -> Mapping[str, str]:
-    """Return for each reason what the person at a camera with this setting can do."""
+    """Return the remedy for each reason, for a camera with these settings."""
     return {
         _reason(deg): (
             f"the picture {'is upside down' if deg == 180 else 'lies on its side'}: turn the camera, or set"
