@@ -41,7 +41,7 @@ TopicPrefix = Annotated[
 """The start of an MQTT topic: no wildcard and no control character, which brokers refuse, and no empty level."""
 
 PersonId = Annotated[str, form(r"^p-[a-z2-7]{8}\Z", "the id of a person, p-…, as `people list` shows it")]
-"""Opaque: "p-" and 8 random base32 characters (`edge/identity/people.py` draws them)."""
+"""Opaque: "p-" and 8 random base32 characters (`edge/identity/people_image.py` draws them)."""
 
 PublishedName = Annotated[
     str,

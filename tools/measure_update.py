@@ -16,7 +16,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.protocol.code import canonical
 from edge.provision.protocol.port import SerialPort
 

@@ -35,7 +35,7 @@ _LIMIT_S = 240.0  # limit for one mutant's tests; a mutant that exceeds it count
 _STORE = ("tests/identity/test_store.py", "tests/identity/test_memory.py", "tests/identity/test_store_tampering.py")
 TESTS: dict[str, tuple[str, ...]] = {
     "edge/identity/sealed.py": _STORE,
-    "edge/identity/people.py": _STORE,
+    "edge/identity/people_image.py": _STORE,
     "edge/identity/store.py": _STORE,
     "edge/identity/keys.py": ("tests/identity/test_keys.py", "tests/identity/test_store.py"),
     "edge/provision/protocol/session.py": ("tests/provision/test_session.py",),

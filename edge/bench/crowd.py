@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 
 from edge.bench import progress, scenes
-from edge.bench.pipeline import configured
+from edge.bench.pipeline_bench import configured
 from edge.config import Config
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery

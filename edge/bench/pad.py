@@ -32,7 +32,7 @@ from edge.config import Config, DeviceConfig, LivenessConfig
 from edge.errors import SourceError
 from edge.identity.encounters import Encounters
 from edge.identity.enrolment import Stages
-from edge.processes import enrolling, liveness
+from edge.processes import enrolling, liveness_stage
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
 from edge.records import AlignedFace, Embedding, Face, FaceView, Frame
@@ -123,7 +123,7 @@ class _Judge:
 
     def __init__(self, config: Config) -> None:
         self._stages: Stages = build_enrolment(config)
-        opened = liveness.open_stage(config)
+        opened = liveness_stage.open_stage(config)
         if opened.problem:
             raise SourceError(opened.problem, "edge-daemon doctor shows the remedy")
         self.liveness = opened.stage
@@ -207,7 +207,7 @@ def _add_product(report: dict[str, Any], shown: Sequence[Presentation], config: 
     """Enrol all people, run every attack and every genuine visit through the product, add the shares of matches."""
     enrolled = _enrol(shown, config)
     gallery = LiveGallery(config)
-    modes = {"deny": liveness.denied(config.liveness), "off": frozenset[bool | None]()}
+    modes = {"deny": liveness_stage.denied(config.liveness), "off": frozenset[bool | None]()}
     matches: dict[tuple[str, str], list[bool]] = defaultdict(list)  # (kind, mode) → of each visit whether it matched
     for person in enrolled:
         for kind in [LIVE, *report["species"]]:
@@ -283,7 +283,7 @@ def _share(found: Sequence[bool]) -> float | None:
 
 
 def _about(config: Config) -> dict[str, Any]:
-    point = liveness.operating_point(config)
+    point = liveness_stage.operating_point(config)
     return {
         "liveness_model": config.liveness.model,
         "recognition_model": config.recognition.model,

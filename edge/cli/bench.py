@@ -83,7 +83,7 @@ def model(name: str, rounds: int, sustain_s: float, output: Output) -> None:
 @with_output
 def pipeline(video: Path | None, frames: int, watch_s: float, output: Output) -> None:
     """Time each stage and a frame in all; watch the real vision process: memory, time until it is ready."""
-    from edge.bench import pipeline as bench
+    from edge.bench import pipeline_bench as bench
 
     finish_measurement("pipeline", lambda: bench.measure(video, frames=frames, watch_s=watch_s), output)
 

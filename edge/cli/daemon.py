@@ -79,10 +79,10 @@ def vision(config_path: Path) -> None:
 def publish(config_path: Path) -> None:
     """Run the process that sends events; it has no pixels."""
     from edge.health import Notifier
-    from edge.processes import following, publisher, signals
+    from edge.processes import following, publish, signals
 
     stop, hangup, notifier = signals.stop_on_signals(), signals.reload_on_hangup(), Notifier()
-    following.follow(config_path, stop, hangup, lambda settings, over: publisher.run(settings, over, notifier))
+    following.follow(config_path, stop, hangup, lambda settings, over: publish.run(settings, over, notifier))
     notifier.stopping()
 
 

@@ -16,7 +16,7 @@ from edge.errors import ProvisionError
 from edge.printable import printable
 
 if TYPE_CHECKING:  # loading it needs the extra `enroll`
-    from edge.provision.host.client import Client
+    from edge.provision.host.cable_client import Client
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ class Options:
     @contextmanager
     def device(self) -> Iterator[Client]:
         """Open the conversation; it is closed whatever happens."""
-        from edge.provision.host.client import Client
+        from edge.provision.host.cable_client import Client
         from edge.provision.protocol.code import canonical
         from edge.provision.protocol.port import SerialPort
 
@@ -61,7 +61,7 @@ class Options:
 
 
 def _only_port() -> str:
-    from edge.provision.host.client import ARM
+    from edge.provision.host.cable_client import ARM
     from edge.provision.protocol import port
 
     found = port.find()

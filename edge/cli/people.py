@@ -182,7 +182,7 @@ def people_correct(*, was: str, instead_of: str, config_path: Path, yes: bool, a
     import time
 
     from edge.errors import EnrolmentError
-    from edge.provision.device.control import ControlClient
+    from edge.provision.device.control_socket import ControlClient
     from edge.provision.protocol import messages, replies
 
     client = ControlClient(config.load(config_path).data.control_socket, time.monotonic, time.sleep)

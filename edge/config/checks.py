@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.addresses import is_address
-from edge.config.errors import Fault
+from edge.config.faults import Fault
 
 if TYPE_CHECKING:
     from edge.config.sections import CameraConfig, Config, MqttConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edge.config.checks import contradictions
-from edge.config.errors import Source, explain, refuse_unknown, table_of, wrong
+from edge.config.faults import Source, explain, refuse_unknown, table_of, wrong
 from edge.config.sections import DEFAULT_ID, Config
 from edge.errors import ConfigError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.config.checks import unusable
-from edge.config.errors import Source, table_of, wrong
+from edge.config.faults import Source, table_of, wrong
 from edge.config.reading import load
 from edge.config.sections import Config
 from edge.errors import ConfigError

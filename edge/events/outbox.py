@@ -21,9 +21,9 @@ import msgspec
 from edge.config import DataFolder, OutboxConfig
 from edge.errors import EventError, OutboxError
 from edge.events import database, salvage
-from edge.events.clock import moment
 from edge.events.event import Event, encode
 from edge.events.messages import Ack, Settings, VisionState, decode_state, encode_state
+from edge.events.moments import moment
 from edge.events.waiting import Moment, Row, event_of, expired
 
 _log = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from edge.config import Config
 from edge.errors import EventError, OutboxError, PublisherError
 from edge.events import cloud, discovery
 from edge.events.attempts import Attempts
-from edge.events.clock import moment
 from edge.events.event import UNREADABLE, Event, as_late, encode
 from edge.events.flow import Backoff, DeliveryWindow, Pace, Topics
 from edge.events.link import Answered, Connection, Dialler, LinkError, Received, TooLongError
 from edge.events.messages import parse_ack, parse_set
+from edge.events.moments import moment
 from edge.events.outbox import Outbox
 from edge.events.publisher_status import Status
 from edge.events.waiting import Row, is_late

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EnrolmentError, SourceError
 from edge.records import AlignedFace, Embedding, Face, Frame, Quality
-from edge.refusals import by_reason, without_name
+from edge.refused_pictures import by_reason, without_name
 from edge.stages import Aligner, CropKeeper, Detector, Embedder, FaceGate, Liveness, Orientation, QualityGate, Refiner
 
 MAX_TEMPLATES = 12

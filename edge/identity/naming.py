@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from edge.errors import StoreError
-from edge.identity.people import Person
+from edge.identity.people_image import Person
 
 _MOST_NAMED = 5
 

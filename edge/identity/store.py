@@ -24,7 +24,7 @@ from edge.errors import StoreError, StoreKeyError
 from edge.identity import sealed
 from edge.identity.cohort import Cohort
 from edge.identity.keys import StoreKey
-from edge.identity.people import Embed, Gallery, Keep, PeopleImage, Person
+from edge.identity.people_image import Embed, Gallery, Keep, PeopleImage, Person
 from edge.identity.sealed import Header
 
 __all__ = ["Embed", "Gallery", "OtherModelError", "Person", "Store", "checked_name", "destroy_store"]

@@ -11,7 +11,7 @@ from edge.identity.enrolment import Stages
 from edge.models.manifest import load_manifest, load_verified, read_verified
 from edge.models.slots import Slots
 from edge.pipeline import Pipeline
-from edge.processes import liveness
+from edge.processes import liveness_stage
 from edge.processes.gallery import LiveGallery
 from edge.records import Rates
 from edge.schedule import LookSchedule
@@ -141,7 +141,7 @@ def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None =
     embedder, refiner = build_embedder(config), build_refiner(config)
     detector = build_tilted_detector(config, refiner, min(UNSURE, config.detector.min_confidence))
     face_gate, quality_gate = build_face_gate(config.detector), build_quality_gate(config.quality)
-    live = liveness.open_stage(config).stage if live is None else live
+    live = liveness_stage.open_stage(config).stage if live is None else live
     return Pipeline(
         motion_gate=MotionGate(config.motion.min_changed_share),
         schedule=build_schedule(config.power, rates),
@@ -162,6 +162,6 @@ def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None =
             timeout_s=recognition.encounter_timeout_s,
             same_face=gallery.same_face,
             is_live=live.judge,
-            denied=liveness.denied(config.liveness),
+            denied=liveness_stage.denied(config.liveness),
         ),
     )

@@ -24,11 +24,11 @@ from edge.models.manifest import load_manifest
 from edge.models.slots import Slots
 from edge.power.sensors import open_sensors
 from edge.power.wish import WORDS, charge_is_read, wish
-from edge.processes import checkup, liveness
+from edge.processes import checkup, liveness_stage
 from edge.processes.assembly import build_detector, build_embedder
 from edge.processes.findings import Finding, Level
 from edge.processes.gallery import LiveGallery, load_calibration
-from edge.processes.orientation import needed_rotation
+from edge.processes.needed_rotation import needed_rotation
 from edge.processes.status import status
 
 _TPMS = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
@@ -144,7 +144,7 @@ def look_at_liveness(config: Config) -> Iterator[Finding]:
         said = "off: a photograph of an enrolled person counts as the person"
         yield Finding("WEAK", "liveness", said, 'set [liveness] mode = "mark" or "deny"')
         return
-    opened = liveness.open_stage(config)
+    opened = liveness_stage.open_stage(config)
     if opened.problem:
         yield Finding(
             "FAIL",
@@ -153,7 +153,7 @@ def look_at_liveness(config: Config) -> Iterator[Finding]:
             "reinstall edge-face-runtime, or restore edge/models from the repository",
         )
         return
-    point = liveness.operating_point(config)
+    point = liveness_stage.operating_point(config)
     _, level = point.bands[0]
     passed = ", ".join(f"{s.accepted} of {s.pictures} {name} pass" for name, s in level.attacks.items())
     said = (

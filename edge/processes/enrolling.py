@@ -24,7 +24,7 @@ from edge.processes.gallery import LiveGallery
 from edge.processes.reports import Report, halves_in_words, with_few
 from edge.processes.stores import open_or_create_store
 from edge.records import Frame
-from edge.refusals import some
+from edge.refused_pictures import some
 from edge.wiping import wipe
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbouring frames show the same

@@ -18,12 +18,12 @@ from edge.power.cell import CELL_V, LABEL_SHARE, LABEL_SPREAD, share_from_voltag
 from edge.power.costs import LIVE_CHECK_EMBEDDINGS, PRIORS, this_device
 from edge.power.demand import MEET_S
 from edge.power.energy import Learned, from_prior
+from edge.power.explanations import explain
 from edge.power.gauge import fits
 from edge.power.governor import Governor, Limits, Orders
 from edge.power.readings import Demand, PerDemand, Reading, Usage
 from edge.power.sensors import Sensors, open_sensors
 from edge.power.wish import WORDS, wish
-from edge.power.words import explain
 from edge.reasons import Counters
 from edge.records import Rates
 from edge.vocabulary import Wish

@@ -18,9 +18,9 @@ from edge.config import Config, DataFolder
 from edge.errors import ProvisionError
 from edge.health import Notifier
 from edge.provision.device.arming import Arming, load_or_make_code
-from edge.provision.device.control import ControlClient
+from edge.provision.device.cable_requests import CableRequests, Clock
+from edge.provision.device.control_socket import ControlClient
 from edge.provision.device.conversation import Device
-from edge.provision.device.requests import CableRequests, Clock
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
 from edge.provision.protocol.code import canonical

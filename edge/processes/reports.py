@@ -8,7 +8,7 @@ from typing import Any
 from edge.identity.calibration import OperatingPoint
 from edge.identity.enrolment import POSES, Enrolment
 from edge.identity.store import Person
-from edge.refusals import by_reason, some
+from edge.refused_pictures import by_reason, some
 
 _GOOD = 0.95  # share of visits from which on no more pictures are asked for
 _FEW = 4  # different pictures that are asked for

@@ -18,9 +18,9 @@ from typing import Any
 
 from edge.errors import OutboxError
 from edge.processes.gallery import LiveGallery
-from edge.processes.liveness import in_words
+from edge.processes.liveness_stage import in_words
 from edge.processes.trial import verdict
-from edge.provision.device.control import address_of
+from edge.provision.device.control_socket import address_of
 from edge.stages import Encounters
 from edge.view import Sight, View
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import get_args
 
-from edge.events.clock import moment
 from edge.events.messages import Silent
+from edge.events.moments import moment
 from edge.reasons import Count, Reasons
 from edge.records import Silence
 from edge.vocabulary import SilentReason

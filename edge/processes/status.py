@@ -11,8 +11,8 @@ import msgspec
 from edge.config import Config, DataFolder
 from edge.events.messages import PublisherState, decode_state
 from edge.events.outbox import Outbox
+from edge.power.explanations import explain
 from edge.power.wish import WORDS
-from edge.power.words import explain
 from edge.processes.instance import Process, running
 from edge.vocabulary import Wish
 

@@ -13,7 +13,7 @@ from edge.config import Config
 from edge.content import kind_of
 from edge.errors import SourceError
 from edge.pictures import examine
-from edge.processes import liveness
+from edge.processes import liveness_stage
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
 from edge.records import NO_FACE, Finding, Frame, Match
@@ -76,7 +76,7 @@ def in_words(finding: Finding, live: bool | None, gallery: LiveGallery) -> str:
     what = f"face of {min(width, height)} px at {x},{y}"
     if finding.match is None:
         return f"{what}: not recognised, for it is {', '.join(finding.refused)}{_measured(finding)}"
-    return f"{what}: {verdict(finding.match, gallery)}, {liveness.in_words(live)}{_measured(finding)}"
+    return f"{what}: {verdict(finding.match, gallery)}, {liveness_stage.in_words(live)}{_measured(finding)}"
 
 
 def verdict(match: Match, gallery: LiveGallery) -> str:

@@ -13,23 +13,23 @@ from edge.clock import now_s
 from edge.config import Config, DataFolder
 from edge.errors import ConfigError, EdgeError, ModelError, StoreError, StoreKeyError
 from edge.events.backlog import Backlog, new_boot
-from edge.events.clock import moment
 from edge.events.messages import VisionState
+from edge.events.moments import moment
 from edge.events.presence import PresenceBoard
 from edge.health import Notifier
 from edge.models.slots import Slots
-from edge.processes import conversion, instance, liveness
+from edge.processes import conversion, instance, liveness_stage
 from edge.processes.assembly import build_pipeline, initial_rates
-from edge.processes.control import ControlServer
+from edge.processes.control_server import ControlServer
 from edge.processes.feed import Feed
 from edge.processes.gallery import LiveGallery
-from edge.processes.memory import Memory
-from edge.processes.owner.requests import OwnerRequests, Then
+from edge.processes.owner.owner_requests import OwnerRequests, Then
 from edge.processes.owner.reset import finish_forgetting
 from edge.processes.power import PowerManager, state_fields
 from edge.processes.sight import SightServer, described
 from edge.processes.silences import SilenceLog, counted
-from edge.provision.device.control import ControlReply, ControlRequest
+from edge.processes.visit_memory import VisitMemory
+from edge.provision.device.control_socket import ControlReply, ControlRequest
 from edge.provision.protocol.replies import Done
 from edge.records import Decision, Frame
 from edge.vocabulary import Reason
@@ -139,9 +139,9 @@ class _Vision:
         self._blind = blind  # without the owner's settings: nobody may be recognised
         self._slots = Slots(config.data.models)
         self._gallery, self._store_problem = _gallery_of(config)
-        self._liveness = liveness.open_stage(config)
+        self._liveness = liveness_stage.open_stage(config)
         self._pipeline = build_pipeline(config, self._gallery, self._liveness.stage)
-        self._memory = Memory(config, self._gallery)
+        self._memory = VisitMemory(config, self._gallery)
         self._matcher = self._gallery.matcher
         self._pipeline.matcher = self._memory.matcher()
         self.owner = OwnerRequests(config, self._gallery, memory=self._memory)

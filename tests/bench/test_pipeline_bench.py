@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.bench import match, pipeline, scenes
-from edge.bench.pipeline import Timed
+from edge.bench import match, pipeline_bench, scenes
+from edge.bench.pipeline_bench import Timed
 from edge.bench.process import vision_process
 from edge.bench.scenes import Scene
 from edge.bench.worker import BenchError, call
@@ -62,8 +62,8 @@ def test_a_timed_stage_behaves_as_the_stage() -> None:
 @pytest.mark.usefixtures("footage")
 def test_a_scene_is_taken_through_every_stage_and_its_events_reach_the_disk(config: Config) -> None:
     scene = next(s for s in scenes.scenes(MAN_FRAMES) if s.name == "one_face")
-    result = pipeline.run(config, scene)
-    figures = pipeline.summarize(result, scene)
+    result = pipeline_bench.run(config, scene)
+    figures = pipeline_bench.summarize(result, scene)
     assert figures["events"] == {"unknown": 1}  # nobody is enrolled
     assert figures["frame_to_event"]["runs"] == 1
     assert 0 < figures["face_to_event_s"] < MAN_FRAMES / scenes.FPS
@@ -91,7 +91,7 @@ def test_the_headlines_are_the_budgets_figures() -> None:
     scene = {"cpu_ms_per_frame": 0.5}
     report = {"scenes": {"no_motion": scene}, "vision_process": {"rss_mb": 150.0, "ready_s": 1.0, "cpu_share": 0.1}}
     expected = {"no_motion_cpu_ms_per_frame": 0.5, "vision_rss_mb": 150.0, "vision_ready_s": 1.0}
-    assert pipeline._headlines(report) == expected
+    assert pipeline_bench._headlines(report) == expected
 
 
 @pytest.mark.usefixtures("footage")

@@ -104,9 +104,9 @@ import sys
 from edge import config
 from edge.processes.assembly import build_pipeline
 from edge.processes.gallery import LiveGallery
-from edge.processes.owner.requests import OwnerRequests
+from edge.processes.owner.owner_requests import OwnerRequests
 from edge.provision.protocol import messages
-from edge.provision.device.control import WholePhoto
+from edge.provision.device.control_socket import WholePhoto
 from edge.records import Frame
 import numpy as np
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.events.clock import moment
+from edge.events.moments import moment
 from edge.events.publisher import Publisher
 from edge.events.waiting import Moment
 from edge.health import Notifier
-from edge.processes.publisher import run
+from edge.processes.publish import run
 from tools.rig.brokers import Amqtt, Consumer, Mosquitto, until
 from tools.rig.publishing import (
     add,
@@ -273,7 +273,7 @@ def test_restarts_without_acks_lose_nothing_where_the_broker_keeps_its_state(
 
 
 def test_the_publisher_loads_no_pixels_and_no_identities() -> None:
-    script = "import sys, edge.processes.publisher; print(*sorted(sys.modules), sep='\\n')"
+    script = "import sys, edge.processes.publish; print(*sorted(sys.modules), sep='\\n')"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = run.stdout.split()
     assert "paho.mqtt.client" in loaded

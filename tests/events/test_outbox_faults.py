@@ -26,7 +26,7 @@ _APPEND_FOREVER = """
 import sys
 from pathlib import Path
 from edge.events.backlog import Backlog
-from edge.events.clock import moment
+from edge.events.moments import moment
 backlog = Backlog(Path(sys.argv[1]), device="glasses", boot=sys.argv[2], max_events=100000, max_age_s=1e6)
 while True:
     seq = backlog.append(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.events.clock import moment as moment_now
+from edge.events.moments import moment as moment_now
 from edge.events.waiting import expired, is_late
 from tests.events.samples import NOON_MS, moment
 

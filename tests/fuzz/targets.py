@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from edge.errors import ProvisionError
-from edge.provision.device import control
+from edge.provision.device import control_socket
 from edge.provision.protocol import messages
 from edge.provision.protocol.framing import Damage, Decoder, encode
 from edge.provision.protocol.limits import MAX_PAYLOAD_BYTES
@@ -102,7 +102,7 @@ def replies(data: bytes) -> None:
 
 def control_requests(data: bytes) -> None:
     """Any bytes are a control request within its limits, or the declared error."""
-    _decoded(data, lambda raw: control.decode_request(bytearray(raw)))
+    _decoded(data, lambda raw: control_socket.decode_request(bytearray(raw)))
 
 
 def _decoded(data: bytes, decode: Callable[[bytes], object]) -> None:

@@ -19,7 +19,7 @@ from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery
 from edge.models import golden
 from edge.models.manifest import load_manifest
-from edge.processes import liveness
+from edge.processes import liveness_stage
 from edge.processes.assembly import (
     build_aligner,
     build_detector,
@@ -317,7 +317,7 @@ def test_the_man_is_recognized_in_frames_he_was_not_enrolled_from(stages: Stages
 
 
 def test_from_the_camera_a_live_face_is_accepted_and_a_picture_of_one_is_not(stages: Stages) -> None:
-    live = replace(stages, liveness=liveness.open_stage(CONFIG).stage)
+    live = replace(stages, liveness=liveness_stage.open_stage(CONFIG).stage)
     ground = np.asarray(cv2.resize(video("bikes", limit=1)[0], (640, 480)), np.uint8)
     (shown, *_) = held(still("astronaut"), ground, 400)
     pictures = [("man", Frame(video("carphone")[0], 0.0, 0)), ("print", Frame(shown, 0.0, 1))]

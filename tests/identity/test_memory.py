@@ -10,7 +10,7 @@ import pytest
 
 from edge.identity.keys import StoreKey
 from edge.identity.memory import private_array, private_copy
-from edge.identity.people import PeopleImage
+from edge.identity.people_image import PeopleImage
 from edge.wiping import wipe
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

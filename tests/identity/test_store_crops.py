@@ -13,7 +13,7 @@ from edge.errors import StoreError, StoreKeyError
 from edge.identity import sealed
 from edge.identity import store as store_module
 from edge.identity.keys import StoreKey
-from edge.identity.people import PeopleImage
+from edge.identity.people_image import PeopleImage
 from edge.identity.store import OtherModelError, Person, Store
 from tests.identity.test_store import DIMENSION, KEY, MODEL, unit_rows
 

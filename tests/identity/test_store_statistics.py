@@ -12,7 +12,7 @@ from edge.errors import StoreError
 from edge.identity import cohort
 from edge.identity.cohort import Cohort
 from edge.identity.matcher import Matcher
-from edge.identity.people import PeopleImage
+from edge.identity.people_image import PeopleImage
 from edge.identity.store import Gallery, Store
 from tests.identity.test_matcher import Fixed
 from tests.identity.test_store import DIMENSION, KEY, MODEL, unit_rows

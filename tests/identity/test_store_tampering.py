@@ -13,7 +13,7 @@ import pytest
 from edge.errors import EdgeError, StoreError, StoreKeyError
 from edge.identity import sealed
 from edge.identity.keys import StoreKey
-from edge.identity.people import PeopleImage
+from edge.identity.people_image import PeopleImage
 from edge.identity.store import Store
 from tools.proof.tamper import (
     DIMENSION,

@@ -14,11 +14,11 @@ from edge.config import Config
 from edge.errors import ConfigError
 from edge.events.messages import VisionState
 from edge.power.demand import MEET_S
+from edge.power.explanations import explain
 from edge.power.governor import Orders
 from edge.power.hwmon import monitor_facts
 from edge.power.readings import Facts, Measured, Reading
 from edge.power.sensors import Sensors, Source
-from edge.power.words import explain
 from edge.processes.power import PowerManager, _remember, state_fields, wanted_end_s
 from edge.reasons import Counters
 from edge.records import Rates

@@ -16,7 +16,7 @@ AS_USER = """
 import ctypes, encodings.ascii, os, sys  # now: this user may not enter the folder of Python
 from pathlib import Path
 from edge.inspection import refuse_inspection
-from edge.provision.device.control import address_of
+from edge.provision.device.control_socket import address_of
 from edge.processes.sandbox import leave_network
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -85,7 +85,7 @@ def test_another_process_of_the_user_cannot_inspect_one_that_refuses() -> None:
 # Each program, with its work replaced by a test whether its user may inspect it.
 REPLACED = {
     "vision": "import edge.processes.vision as m; m.run = tell",
-    "publish": "import edge.processes.publisher as m; m.run = tell",
+    "publish": "import edge.processes.publish as m; m.run = tell",
     "provision": "import edge.processes.provision as m; m.run = tell",
     "arm": "import edge.processes.provision as m; m.arm = tell",
     "status": "import edge.processes.status as m; m.status = tell",

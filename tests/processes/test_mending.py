@@ -16,8 +16,8 @@ from edge.models.slots import Slots
 from edge.processes import register
 from edge.processes.owner import reset
 from edge.provision.device.arming import Arming
-from edge.provision.device.control import ControlClient, Reload, Status, VisionStatus
-from edge.provision.device.requests import CableRequests, Clock
+from edge.provision.device.cable_requests import CableRequests, Clock
+from edge.provision.device.control_socket import ControlClient, Reload, Status, VisionStatus
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
 from edge.provision.protocol import messages

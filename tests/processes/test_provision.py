@@ -20,7 +20,7 @@ from tools.rig.workbench import Bench
 
 @pytest.mark.parametrize("module", ["edge.processes.provision", "edge.cli.enroll", "edge.provision.host.wizard"])
 def test_provisioning_imports_no_pixels_no_identities_and_no_mqtt(module: str) -> None:
-    code = f"import {module}, edge.provision.host.client, sys; print(*sorted(sys.modules))"
+    code = f"import {module}, edge.provision.host.cable_client, sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     for unwanted in (

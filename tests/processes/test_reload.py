@@ -26,7 +26,7 @@ from edge.models.manifest import MANIFEST
 from edge.models.slots import Slots
 from edge.processes import forgetting, vision
 from edge.processes.gallery import LiveGallery
-from edge.provision.device.control import ControlClient, ControlRequest, Forget, Reload
+from edge.provision.device.control_socket import ControlClient, ControlRequest, Forget, Reload
 from edge.provision.protocol.messages import EnrolBegin
 from edge.provision.protocol.replies import Done, Failed
 from edge.records import Frame

@@ -19,14 +19,14 @@ from edge.identity.enrolment import Stages
 from edge.processes import conversion
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
-from edge.processes.owner.requests import OwnerRequests
+from edge.processes.owner.owner_requests import OwnerRequests
 from edge.provision.device.arming import Arming
-from edge.provision.device.control import ControlReply, ControlRequest, failed
+from edge.provision.device.cable_requests import CableRequests, Clock
+from edge.provision.device.control_socket import ControlReply, ControlRequest, failed
 from edge.provision.device.conversation import Device
-from edge.provision.device.requests import CableRequests, Clock
 from edge.provision.device.settings import OwnerSettings
 from edge.provision.device.staging import Staging
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.fields import Message
 from edge.provision.protocol.replies import Reply

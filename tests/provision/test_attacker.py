@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EdgeError
-from edge.provision.host.client import Client, DeviceError
+from edge.provision.host.cable_client import Client, DeviceError
 from edge.provision.protocol import framing, messages
 from edge.provision.protocol.fields import Message
 from edge.provision.protocol.port import PtyPort, SerialPort

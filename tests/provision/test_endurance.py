@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge.processes.provision import _serve
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.protocol import messages
 from edge.provision.protocol.port import PtyPort, SerialPort
 from edge.provision.protocol.replies import DeviceInfo, People, Stored

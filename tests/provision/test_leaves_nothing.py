@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.host.simulator import Simulated, device
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.code import canonical

@@ -12,9 +12,9 @@ import pytest
 
 from edge.cli.enroll import cli
 from edge.errors import ProvisionError
-from edge.processes.owner.requests import ANSWERED
-from edge.provision.device import control
-from edge.provision.device.requests import CableRequests
+from edge.processes.owner.owner_requests import ANSWERED
+from edge.provision.device import control_socket
+from edge.provision.device.cable_requests import CableRequests
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.replies import Failed
 
@@ -75,7 +75,7 @@ def test_the_tables_of_both_processes_and_of_the_command_line_are_those_of_the_r
         kind for kind, answer in CableRequests.ANSWERS.items() if answer is CableRequests.ANSWERS[messages.Renew]
     }
     assert relayed == {row.request for row in rows if row.by == ("vision",)}
-    assert ANSWERED == control.ASKED_OF_VISION
+    assert ANSWERED == control_socket.ASKED_OF_VISION
     assert {reply for row in rows for reply in row.replies} | {Failed} == set(members(replies.Reply))
     for row in rows:
         found: click.Command = cli

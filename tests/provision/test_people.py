@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edge.processes import stores
-from edge.processes.owner import people as owner_people
+from edge.processes.owner import people_requests as owner_people
 from edge.provision.host import actions
 from edge.provision.host.actions import everybody
-from edge.provision.host.client import Client, DeviceError
+from edge.provision.host.cable_client import Client, DeviceError
 from edge.provision.protocol import messages
 from edge.provision.protocol.fields import Message
 from edge.provision.protocol.limits import CHUNK_BYTES

@@ -19,7 +19,7 @@ from edge.errors import EdgeError
 from edge.models.bundle import pack
 from edge.models.manifest import MANIFEST
 from edge.provision.host import actions
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.replies import DeviceInfo, Enrolled, People, Updated
 from tests.provision.harness import SIGNER, Cable, OnTable, client, enrol_man

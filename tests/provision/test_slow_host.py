@@ -15,7 +15,7 @@ import pytest
 from edge import config
 from edge.health import Notifier
 from edge.processes import provision
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.protocol import framing, messages, replies
 from edge.provision.protocol.code import canonical
 from edge.provision.protocol.session import HostSession, Kind, Send
@@ -88,7 +88,7 @@ def test_a_host_may_be_slow_between_its_guess_and_the_proof(port: Port) -> None:
 
 
 def test_a_device_may_take_longer_than_a_greeting(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.provision.host.client._GREETING_S", 0.5)
+    monkeypatch.setattr("edge.provision.host.cable_client._GREETING_S", 0.5)
     reads = 0
 
     class Slow(Line):
@@ -153,8 +153,8 @@ def test_a_host_that_sends_no_proof_is_disconnected(port: Port, monkeypatch: pyt
                 super().write(data)
 
     writes: list[None] = []
-    monkeypatch.setattr("edge.provision.host.client._ANSWER_S", 0.5)
-    monkeypatch.setattr("edge.provision.host.client._GREETINGS", 1)
+    monkeypatch.setattr("edge.provision.host.cable_client._ANSWER_S", 0.5)
+    monkeypatch.setattr("edge.provision.host.cable_client._GREETINGS", 1)
     client = Client(Cut(port.master), canonical(port.code), random.Random(1).randbytes, time.monotonic)
     with pytest.raises(Exception, match="no device answers"):
         client.connect()

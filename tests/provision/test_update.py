@@ -21,7 +21,7 @@ from edge.models.manifest import MANIFEST, load_manifest
 from edge.models.slots import Slots
 from edge.processes.assembly import build_detector, build_embedder
 from edge.provision.host import actions
-from edge.provision.host.client import Client, DeviceError
+from edge.provision.host.cable_client import Client, DeviceError
 from edge.provision.protocol import messages
 from edge.provision.protocol.limits import CHUNK_BYTES
 from edge.provision.protocol.replies import DeviceInfo, Stored, Updated

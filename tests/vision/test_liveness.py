@@ -16,7 +16,7 @@ from edge.errors import ModelError
 from edge.models import golden_liveness
 from edge.models.manifest import MANIFEST, LivenessEntry, load_manifest, read_verified
 from edge.processes.assembly import build_detector
-from edge.processes.liveness import load_calibration
+from edge.processes.liveness_stage import load_calibration
 from edge.records import Face, FaceView, Frame, Quality
 from edge.vision.detector import YuNetDetector
 from edge.vision.liveness import Liveness, LivenessModel, cut, load_liveness, open_liveness

@@ -19,7 +19,7 @@ from edge.processes.assembly import (
     build_refiner,
 )
 from edge.processes.gallery import LiveGallery
-from edge.processes.orientation import needed_rotation
+from edge.processes.needed_rotation import needed_rotation
 from edge.records import NO_FACE, Face, Frame
 from edge.vision import orientation as orientation_module
 from edge.vision.gates import HINTS

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge.bench import baseline, match, model, pipeline
+from edge.bench import baseline, match, model, pipeline_bench
 from edge.bench.running import measured, rows_of
 from edge.bench.worker import BenchError
 from edge.cli.bench import Output, finish_measurement, with_output
@@ -63,7 +63,7 @@ def report_command(files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Write an HTML page from --json outputs (FILES); without FILES, measure model, pipeline and match first."""
     everything = {
         "model": lambda: model.measure("lightcnn9"),
-        "pipeline": lambda: pipeline.measure(None),
+        "pipeline": lambda: pipeline_bench.measure(None),
         "match": lambda: match.measure("lightcnn9"),
     }
     found = [_shown(path) for path in files] or [measured(name, take) for name, take in everything.items()]

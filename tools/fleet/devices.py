@@ -26,8 +26,8 @@ from edge import config
 from edge.config import Config
 from edge.events import publisher
 from edge.events.backlog import Backlog, new_boot
-from edge.events.clock import moment
 from edge.events.messages import PublisherState, State, encode_state, parse_ack, parse_set
+from edge.events.moments import moment
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.processes.signals import stop_on_signals

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import Config
-from edge.events.clock import moment
+from edge.events.moments import moment
 from edge.events.waiting import Moment
 from tools.rig import Missing
 from tools.rig.brokers import Consumer, Mosquitto, until

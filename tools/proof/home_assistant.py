@@ -23,9 +23,9 @@ from typing import Any, Self
 from edge.config import Config
 from edge.events import discovery
 from edge.events.backlog import Backlog
-from edge.events.clock import moment
 from edge.events.flow import Topics
 from edge.events.messages import Presence, VisionState
+from edge.events.moments import moment
 from tools.rig import Missing
 from tools.rig.brokers import Mosquitto, until
 from tools.rig.machine import CACHE

@@ -25,10 +25,10 @@ from edge.clock import now_s
 from edge.footage import locate
 from edge.identity import sealed
 from edge.identity.keys import load_key
-from edge.identity.people import PeopleImage
+from edge.identity.people_image import PeopleImage
 from edge.identity.store import Store
 from edge.models.manifest import MANIFEST, load_manifest
-from edge.provision.device.control import ControlClient, ControlRequest, WholePhoto
+from edge.provision.device.control_socket import ControlClient, ControlRequest, WholePhoto
 from edge.provision.protocol.messages import EnrolBegin, EnrolFinish, EnrolLook, Remove
 from edge.provision.protocol.replies import Enrolled, Progress, Removed
 from tools.demo import make_clips

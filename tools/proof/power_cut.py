@@ -30,7 +30,7 @@ import numpy as np
 
 from edge.errors import EdgeError
 from edge.events.backlog import Backlog
-from edge.events.clock import moment
+from edge.events.moments import moment
 from edge.events.outbox import Outbox
 from edge.identity.keys import StoreKey
 from edge.identity.store import Store

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge.bench import pipeline, scenes
+from edge.bench import pipeline_bench, scenes
 from edge.errors import EdgeError
 from edge.models import golden
 from edge.models.manifest import MANIFEST, load_manifest
@@ -31,10 +31,10 @@ def golden_self_test(backend: str) -> dict[str, Any]:
 
 def recognised(folder: Path) -> dict[str, Any]:
     """Enrol the man of the footage, then run the pipeline on his clip and on a clip without people."""
-    config = pipeline.configured(folder / "data")
-    pipeline.enrol(config, folder / "pictures", scenes.enrolment_pictures()[::5])
+    config = pipeline_bench.configured(folder / "data")
+    pipeline_bench.enrol(config, folder / "pictures", scenes.enrolment_pictures()[::5])
     seen = {scene.name: scene for scene in scenes.scenes(_FRAMES)}
-    events = [pipeline.run(config, seen[name]).events for name in ("one_face", "empty_motion")]
+    events = [pipeline_bench.run(config, seen[name]).events for name in ("one_face", "empty_motion")]
     return {"events": sorted(set(events[0])), "strangers_matched": events[1].count("match")}
 
 

@@ -15,9 +15,9 @@ import msgspec
 from edge import config
 from edge.config import Config
 from edge.events.backlog import Backlog, new_boot
-from edge.events.clock import moment
 from edge.events.flow import Backoff
 from edge.events.messages import VisionState
+from edge.events.moments import moment
 from edge.events.outbox import Outbox
 from edge.events.publisher import Publisher
 from edge.events.waiting import Moment

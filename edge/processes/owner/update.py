@@ -15,7 +15,7 @@ from edge.models.slots import Slot, Slots
 from edge.processes import conversion
 from edge.processes.assembly import DETECTOR
 from edge.processes.gallery import load_calibration, load_cohort
-from edge.provision.device.control import ControlReply
+from edge.provision.device.control_socket import ControlReply
 from edge.provision.device.staging import Staging
 from edge.provision.protocol import fields, messages
 from edge.provision.protocol.replies import MAX_NAMES, Updated

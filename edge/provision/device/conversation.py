@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from edge.errors import ProvisionError
 from edge.provision.device.arming import Arming
-from edge.provision.device.requests import CableRequests
+from edge.provision.device.cable_requests import CableRequests
 from edge.provision.protocol import framing, messages
 from edge.provision.protocol.replies import Failed
 from edge.provision.protocol.session import DeviceSession, Ended, Opened, Random, Received, Send, State

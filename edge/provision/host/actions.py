@@ -12,7 +12,7 @@ import msgspec
 
 from edge.content import kind_of, played_in
 from edge.errors import EnrolmentError
-from edge.provision.host.client import Client, DeviceError
+from edge.provision.host.cable_client import Client, DeviceError
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.fields import MAX_PHOTO_BYTES
 from edge.provision.protocol.replies import Done, Enrolled, Progress

@@ -17,7 +17,7 @@ from rich.text import Text
 from edge.printable import printable
 from edge.provision.host.actions import Counted
 from edge.provision.protocol import replies
-from edge.refusals import by_reason
+from edge.refused_pictures import by_reason
 
 _SHOW_AFTER_S = 0.5
 _POSES = {"left": "◐ left", "front": "● front", "right": "◑ right"}

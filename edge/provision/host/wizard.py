@@ -15,7 +15,7 @@ from rich.prompt import Confirm, IntPrompt, Prompt
 from edge.errors import EdgeError
 from edge.printable import printable
 from edge.provision.host import actions, console
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.host.console import plain, talk
 from edge.provision.protocol import messages, replies
 from edge.provision.protocol.replies import DeviceInfo, Done

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ProvisionError
-from edge.provision.host.client import Client
+from edge.provision.host.cable_client import Client
 from edge.provision.protocol.code import canonical
 from edge.provision.protocol.port import SerialPort, find
 

@@ -24,7 +24,7 @@ from edge.bench.scenes import Scene
 from edge.bench.timing import spread
 from edge.config import Config
 from edge.events.backlog import Backlog, new_boot
-from edge.events.clock import moment
+from edge.events.moments import moment
 from edge.pipeline import Pipeline
 from edge.processes import enrolling
 from edge.processes.assembly import build_pipeline

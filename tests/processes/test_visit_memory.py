@@ -13,7 +13,7 @@ from edge.identity.enrolment import both_ways
 from edge.processes import register
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
-from edge.processes.memory import Memory
+from edge.processes.visit_memory import VisitMemory
 from edge.provision.protocol.messages import Correct
 from edge.records import Decision, EventType, Frame
 from tests.conftest import Enrolled
@@ -33,19 +33,19 @@ def man() -> NDArray[np.float32]:
 
 
 @pytest.fixture
-def memory(man_bench: Bench) -> Memory:
+def memory(man_bench: Bench) -> VisitMemory:
     man_bench.configure({"people": {"correct_min": 5, "seen_days": 7}})
-    return Memory(man_bench.settings, LiveGallery(man_bench.settings))
+    return VisitMemory(man_bench.settings, LiveGallery(man_bench.settings))
 
 
-def noted(memory: Memory, person: str | None, evidence: NDArray[np.float32], *, live: bool = True) -> None:
+def noted(memory: VisitMemory, person: str | None, evidence: NDArray[np.float32], *, live: bool = True) -> None:
     kind: EventType = "unknown" if person is None else "match"
     memory.note(Decision(kind, 1, person, None, now_s(), live, evidence))
     memory.note(Decision("end", 1, person, None, now_s()))
 
 
 def test_the_last_unknown_can_be_assigned_to_the_man_once(
-    man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
+    man_bench: Bench, memory: VisitMemory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
     (before,) = register.listing(man_bench.settings)
     noted(memory, None, man)
@@ -58,7 +58,7 @@ def test_the_last_unknown_can_be_assigned_to_the_man_once(
 
 
 def test_a_visit_of_somebody_else_and_a_picture_become_no_template(
-    man_bench: Bench, memory: Memory, man: NDArray[np.float32]
+    man_bench: Bench, memory: VisitMemory, man: NDArray[np.float32]
 ) -> None:
     before = register.listing(man_bench.settings)
     noted(memory, None, embedded(still("astronaut")))
@@ -70,7 +70,9 @@ def test_a_visit_of_somebody_else_and_a_picture_become_no_template(
     assert register.listing(man_bench.settings) == before
 
 
-def test_a_match_can_be_corrected_to_not_the_man(memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]) -> None:
+def test_a_match_can_be_corrected_to_not_the_man(
+    memory: VisitMemory, enrolled: Enrolled, man: NDArray[np.float32]
+) -> None:
     assert memory.matcher().match(man).person == enrolled.man
     noted(memory, enrolled.man, man)
     assert "is not reported as The man" in memory.correct(Correct(instead_of=enrolled.man)).note
@@ -80,7 +82,7 @@ def test_a_match_can_be_corrected_to_not_the_man(memory: Memory, enrolled: Enrol
 
 
 def test_visits_are_listed_until_the_person_is_removed(
-    man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
+    man_bench: Bench, memory: VisitMemory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
     noted(memory, enrolled.man, man)
     memory.tick(now_s(), last=True)
@@ -94,11 +96,11 @@ def test_visits_are_listed_until_the_person_is_removed(
 
 
 def test_the_file_is_deleted_when_the_setting_is_switched_off(
-    man_bench: Bench, memory: Memory, enrolled: Enrolled, man: NDArray[np.float32]
+    man_bench: Bench, memory: VisitMemory, enrolled: Enrolled, man: NDArray[np.float32]
 ) -> None:
     noted(memory, enrolled.man, man)
     memory.tick(now_s(), last=True)
     assert man_bench.settings.data.seen.exists()
     man_bench.configure()
-    Memory(man_bench.settings, LiveGallery(man_bench.settings)).tick(now_s())
+    VisitMemory(man_bench.settings, LiveGallery(man_bench.settings)).tick(now_s())
     assert not man_bench.settings.data.seen.exists()

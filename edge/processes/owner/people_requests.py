@@ -9,8 +9,8 @@ import msgspec
 
 from edge.config import Config
 from edge.processes import register
-from edge.processes.memory import Memory
-from edge.provision.device.control import ControlReply
+from edge.processes.visit_memory import VisitMemory
+from edge.provision.device.control_socket import ControlReply
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done, People, Person, Removed
 
@@ -20,7 +20,7 @@ _PAGE = 100  # people in one reply
 class PeopleRequests:
     """Answers what concerns people who are enrolled."""
 
-    def __init__(self, config: Config, memory: Memory) -> None:
+    def __init__(self, config: Config, memory: VisitMemory) -> None:
         self._config, self._memory = config, memory
 
     def _list(self, request: messages.ListPeople) -> People:

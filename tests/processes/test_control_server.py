@@ -18,9 +18,16 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ProvisionError
-from edge.processes.control import ControlServer
-from edge.provision.device import control
-from edge.provision.device.control import ControlClient, ControlReply, ControlRequest, Status, VisionStatus, WholePhoto
+from edge.processes.control_server import ControlServer
+from edge.provision.device import control_socket
+from edge.provision.device.control_socket import (
+    ControlClient,
+    ControlReply,
+    ControlRequest,
+    Status,
+    VisionStatus,
+    WholePhoto,
+)
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done, Failed
 from tools.rig.brokers import until
@@ -146,7 +153,7 @@ def test_another_user_is_refused_even_where_the_files_would_let_them_in(path: Pa
             "s.connect('vision.sock'); s.sendall(bytes.fromhex(sys.argv[2])); sys.exit(len(s.recv(100)))"
         )
         raw = bytearray(4)
-        control._encoder.encode_into(Status(), raw, 4)
+        control_socket._encoder.encode_into(Status(), raw, 4)
         raw[:4] = (len(raw) - 4).to_bytes(4, "little")
         done = subprocess.run(
             [sys.executable, "-c", code, str(path.parent), raw.hex()], capture_output=True, text=True, check=False
@@ -166,11 +173,11 @@ def test_what_is_no_control_request_is_refused_and_the_next_one_is_answered(path
         rude.connect(str(path))
         rude.settimeout(10)
         rude.sendall(struct.pack("<I", len(raw)) + raw)
-        answer = control.receive(rude)
+        answer = control_socket.receive(rude)
         assert answer is not None
         assert b"not a control request" in bytes(answer)
-        control.send(rude, Status())
-        assert control.receive(rude) is not None
+        control_socket.send(rude, Status())
+        assert control_socket.receive(rude) is not None
         assert [type(r) for r in seen.asked] == [Status]
 
 

@@ -11,12 +11,12 @@ from edge.identity.enrolment import Stages
 from edge.models.slots import Slots
 from edge.processes.assembly import build_enrolment
 from edge.processes.gallery import LiveGallery
-from edge.processes.memory import Memory
-from edge.processes.owner.enrolment import EnrolmentRequests
-from edge.processes.owner.people import PeopleRequests
+from edge.processes.owner.enrolment_requests import EnrolmentRequests
+from edge.processes.owner.people_requests import PeopleRequests
 from edge.processes.owner.reset import forget_everything
 from edge.processes.owner.update import UpdateRequests
-from edge.provision.device.control import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus
+from edge.processes.visit_memory import VisitMemory
+from edge.provision.device.control_socket import ControlReply, ControlRequest, Forget, Reload, Status, VisionStatus
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done
 from edge.records import Frame
@@ -48,12 +48,12 @@ class OwnerRequests:
         config: Config,
         gallery: LiveGallery,
         stages: Callable[[Config], Stages] = build_enrolment,
-        memory: Memory | None = None,
+        memory: VisitMemory | None = None,
     ) -> None:
         self._config = config
         self._gallery = gallery
         self._slots = Slots(config.data.models)
-        self._people = PeopleRequests(config, memory or Memory(config, gallery))
+        self._people = PeopleRequests(config, memory or VisitMemory(config, gallery))
         self._update = UpdateRequests(config, self._slots)
         self.enrolment = EnrolmentRequests(config, gallery, stages)
 

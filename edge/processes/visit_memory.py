@@ -6,7 +6,7 @@ import logging
 
 from edge.config import Config
 from edge.errors import EdgeError, EnrolmentError
-from edge.events.clock import moment
+from edge.events.moments import moment
 from edge.identity.corrections import CorrectedMatcher, Visit, Visits
 from edge.identity.enrolment import Enrolment, Outcome
 from edge.identity.naming import find
@@ -25,7 +25,7 @@ from edge.stages import Matcher
 _log = logging.getLogger(__name__)
 
 
-class Memory:
+class VisitMemory:
     """The visits of the last minutes and days, by the owner's wish; with neither, it remembers nothing."""
 
     def __init__(self, config: Config, gallery: LiveGallery) -> None:

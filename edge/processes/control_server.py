@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from edge.errors import EdgeError, ProvisionError
-from edge.provision.device import control
-from edge.provision.device.control import ControlReply, ControlRequest
+from edge.provision.device import control_socket
+from edge.provision.device.control_socket import ControlReply, ControlRequest
 from edge.provision.protocol.messages import EnrolBegin
 from edge.wiping import wipe
 
@@ -127,7 +127,7 @@ class ControlServer:
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)  # of a run that was killed
-        with control.address_of(self._path) as address:
+        with control_socket.address_of(self._path) as address:
             self._listener.bind(address)
         self._path.chmod(0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600)
         self._listener.listen(_MAX_CLIENTS)
@@ -169,11 +169,11 @@ class ControlServer:
         with closing(client.connection):
             try:
                 while not self._closed:
-                    raw = control.receive(_Bounded(client.connection, self._message_s))
+                    raw = control_socket.receive(_Bounded(client.connection, self._message_s))
                     if raw is None:
                         break
                     answer = self._answered(client, raw)
-                    control.send(_Bounded(client.connection, self._message_s), answer)
+                    control_socket.send(_Bounded(client.connection, self._message_s), answer)
             except (OSError, ProvisionError) as e:
                 _log.warning("control socket: %s", e)
             self._gone(client)
@@ -181,7 +181,7 @@ class ControlServer:
     def _answered(self, client: _Client, raw: bytearray) -> ControlReply:
         client.busy, client.heard_s = True, time.monotonic()
         try:
-            request = control.decode_request(raw)
+            request = control_socket.decode_request(raw)
             if isinstance(request, EnrolBegin):
                 with self._lock:
                     self._enrolling = client
@@ -189,7 +189,7 @@ class ControlServer:
         except ProvisionError as e:
             if self._closed:
                 raise
-            return control.failed(e)
+            return control_socket.failed(e)
         finally:
             wipe(raw)
             client.busy = False
@@ -234,4 +234,4 @@ def _answer(handle: Handler, request: ControlRequest | None) -> ControlReply:
     try:
         return handle(request)
     except EdgeError as e:
-        return control.failed(e)
+        return control_socket.failed(e)

@@ -12,11 +12,11 @@ from edge.config import Config
 from edge.errors import ConfigError, EnrolmentError
 from edge.models import slots
 from edge.models.manifest import MANIFEST
-from edge.processes import doctor, liveness
+from edge.processes import doctor, liveness_stage
 from edge.processes.assembly import build_enrolment
 from edge.processes.findings import Finding
 from edge.processes.gallery import LiveGallery
-from edge.processes.owner.enrolment import EnrolmentRequests
+from edge.processes.owner.enrolment_requests import EnrolmentRequests
 from edge.provision.protocol import messages
 from edge.vision.liveness import Liveness, NoLiveness
 
@@ -43,8 +43,8 @@ def altered(path: Path) -> None:
 
 
 def test_the_shipped_model_is_used_unless_it_is_off(tmp_path: Path) -> None:
-    assert isinstance(liveness.open_stage(settings(tmp_path)).stage, Liveness)
-    assert isinstance(liveness.open_stage(settings(tmp_path, 'mode = "off"')).stage, NoLiveness)
+    assert isinstance(liveness_stage.open_stage(settings(tmp_path)).stage, Liveness)
+    assert isinstance(liveness_stage.open_stage(settings(tmp_path, 'mode = "off"')).stage, NoLiveness)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_a_missing_or_altered_file_is_reported_and_no_face_is_called_live(
 ) -> None:
     assert callable(damage)
     damage(models / file)
-    opened = liveness.open_stage(settings(tmp_path, 'mode = "deny"'))
+    opened = liveness_stage.open_stage(settings(tmp_path, 'mode = "deny"'))
     assert "no face can be told to be live" in opened.problem
     assert said in opened.problem
     assert opened.stage.judge([]) is None
-    strict = liveness.open_stage(settings(tmp_path, 'mode = "deny"\ndeny_unknown = true'))
+    strict = liveness_stage.open_stage(settings(tmp_path, 'mode = "deny"\ndeny_unknown = true'))
     assert "so nobody is reported" in strict.problem
-    assert liveness.open_stage(settings(tmp_path, 'mode = "off"')).problem == ""
+    assert liveness_stage.open_stage(settings(tmp_path, 'mode = "off"')).problem == ""
 
 
 def test_doctor_reports_mode_measured_data_and_faults(models: Path, tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_broken_model_prevents_enrolment_from_the_camera_but_not_from_photos(m
     ],
 )
 def test_the_configuration_decides_what_is_denied(tmp_path: Path, mode: str, denied: frozenset[bool | None]) -> None:
-    assert liveness.denied(settings(tmp_path, mode).liveness) == denied
+    assert liveness_stage.denied(settings(tmp_path, mode).liveness) == denied
 
 
 def test_a_rate_that_was_not_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"bpcer = 0.0001: the live faces measured support 0.005 to 0.05"):
-        liveness.open_stage(settings(tmp_path, "bpcer = 0.0001"))
+        liveness_stage.open_stage(settings(tmp_path, "bpcer = 0.0001"))

@@ -15,10 +15,10 @@ from edge.errors import EnrolmentError, SourceError
 from edge.identity.enrolment import Collection, Enrolment, Look, Stages
 from edge.identity.guide import LiveEnrolment
 from edge.identity.store import Person
-from edge.processes import enrolling, forgetting, liveness
+from edge.processes import enrolling, forgetting, liveness_stage
 from edge.processes.gallery import LiveGallery
-from edge.processes.owner.people import person_of
-from edge.provision.device.control import ControlReply, WholePhoto
+from edge.processes.owner.people_requests import person_of
+from edge.provision.device.control_socket import ControlReply, WholePhoto
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done, Enrolled, PictureOutcome, Progress
 from edge.records import Frame
@@ -81,7 +81,7 @@ class EnrolmentRequests:
         """Return what tells live faces from pictures; None: it is off. Raises EnrolmentError where it is broken."""
         if self._config.liveness.mode == "off":
             return None
-        opened = liveness.open_stage(self._config)
+        opened = liveness_stage.open_stage(self._config)
         if opened.problem:
             remedy = "edge-daemon doctor says how to mend it; until then enrol from photos"
             raise EnrolmentError(opened.problem.partition("\n")[0], remedy)

@@ -15,7 +15,7 @@ import msgspec
 from edge import __version__
 from edge.errors import EdgeError, ProvisionError
 from edge.provision.device.arming import Arming
-from edge.provision.device.control import (
+from edge.provision.device.control_socket import (
     ControlReply,
     ControlRequest,
     Forget,
