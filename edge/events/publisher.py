@@ -11,22 +11,24 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET
 
 from edge.clock import now_s
 from edge.config import Config
-from edge.errors import EventError, OutboxError, PublisherError
+from edge.errors import EventError, PublisherError
 from edge.events import cloud, discovery
+from edge.events.announcements import Announcements
 from edge.events.attempts import Attempts
-from edge.events.event import UNREADABLE, Event, as_late, encode
+from edge.events.event import as_late, encode
 from edge.events.flow import Backoff, DeliveryWindow, Pace, Topics
 from edge.events.link import Answered, Connection, Dialler, LinkError, Received, TooLongError
 from edge.events.messages import parse_ack, parse_set
 from edge.events.moments import moment
 from edge.events.outbox import Outbox
+from edge.events.pending_writes import Disk, PendingWrites
 from edge.events.publisher_status import Status
 from edge.events.waiting import Row, is_late
 
@@ -37,12 +39,9 @@ _GOODBYE_S = 1.0  # for the broker to take `offline` when we stop
 _STALL_S = 30.0  # a connection without an answer to a PUBLISH for this long counts as lost
 _TIDY_EVERY_S = 60.0
 _REST_S = 1.0  # between two signs of life while the broker is away
-_DISK_RETRY_S = 1.0
 _ACK_WAIT_MAX_S = 300.0
 # Limits on what any client of the broker can cause: one description, write or line of the log in this time.
 _DISCOVERY_EVERY_S = 5.0
-_WISHES_EVERY_S = 1.0
-_ACKS_EVERY_S = 0.1
 _REFUSALS_EVERY_S = 10.0
 _MUTED_FOR_S = 3600.0  # a retained message that is too long comes again with each subscription, and ends it
 
@@ -66,9 +65,6 @@ class Publisher:
         self._alive = alive
         self._mqtt = config.mqtt
         self._publish_names = config.privacy.publish_names
-        self._presence = config.privacy.presence
-        self._gauges: frozenset[str] = frozenset()  # that the description holds
-        self._unannounced: frozenset[str] = frozenset()  # people whose entities Home Assistant must take back
         self._outbox = outbox
         self._topics = Topics(config.mqtt.prefix, config.device.id)
         client_id = f"edge-{config.device.id}"
@@ -79,31 +75,20 @@ class Publisher:
             waiting=lambda: alive("dialling the broker"),
         )
         self._status = Status(outbox, config.device.id, config.mqtt.state_every_s)
+        self._announcements = Announcements(config.mqtt, self._topics, config.privacy.presence)
         self._uniform = random.SystemRandom().random
         self._attempts = Attempts(config.mqtt, client_id, backoff or Backoff())
         self._denial_backoff = Backoff()
         self._delivery = DeliveryWindow(acks=config.mqtt.acks)
         self._generation = outbox.generation
         self._ack_wait_s = self._ack_wait_min_s = ack_wait_s
-        # writes that wait for the disk
-        self._arrived: list[Event] = []
-        self._acks: dict[str, int] = {}
-        self._wishes: dict[str, bool] = {}
-        self._pace = {
-            "discovery": Pace(_DISCOVERY_EVERY_S),
-            "acks": Pace(_ACKS_EVERY_S),
-            "wishes": Pace(_WISHES_EVERY_S),
-            "refusals": Pace(_REFUSALS_EVERY_S),
-        }
+        self._disk = Disk()
+        self._writes = PendingWrites(outbox, self._disk)
+        self._discovery_pace, self._refusal_pace = Pace(_DISCOVERY_EVERY_S), Pace(_REFUSALS_EVERY_S)
         self._more = True  # whether the outbox may hold events behind the flow's cursor
-        self._disk_problem = ""
         self._muted: dict[str, float] = {}  # topic → until when it is not subscribed to
-        # not before, or at the latest, on the clock of `now_s`
-        self._send_after_s = 0.0
-        self._disk_after_s = 0.0
-        self._tidy_s = 0.0
-        self._answer_due_s = 0.0
-        self._ack_due_s = 0.0
+        # earliest or latest times, on the clock of `now_s`
+        self._send_after_s = self._tidy_s = self._answer_due_s = self._ack_due_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set; then publish `offline` and return, within 2 s."""
@@ -114,9 +99,9 @@ class Publisher:
                 if stop.is_set():
                     break
                 delay_s = self._failed(e)
-                self._store()
+                self._write()
                 self._rest(stop, delay_s)
-        self._store(last=True)
+        self._write(last=True)
         # what was wrong to the end is still wrong
         problem = "" if self._status.link == "connected" else self._status.problem
         self._status.say("stopped", problem, quiet=bool(problem))
@@ -162,9 +147,9 @@ class Publisher:
         self._more = True
         self._send(connection, self._topics.availability, b"online", retain=True)
         self._take_back(connection)
-        with self._disk():
+        with self._disk.use():
             self._status.read_vision()
-            self._gauges |= self._status.gauges
+            self._announcements.learn(self._status.gauges)
         if self._mqtt.discovery:
             self._send_discovery(connection)
         if wanted := self._wanted():
@@ -198,12 +183,12 @@ class Publisher:
         """Take the broker's messages, write what follows from them, send what is due."""
         for incoming in connection.turn(_TICK_S):
             self._take(incoming)
-        self._store()
+        self._write()
         t_s = now_s()
-        if self._pace["discovery"].due(t_s):
+        if self._discovery_pace.due(t_s):
             self._send_discovery(connection)
-        if t_s >= self._disk_after_s:
-            with self._disk():
+        if self._disk.ready(t_s):
+            with self._disk.use():
                 self._look(t_s)
                 self._send_events(connection, t_s)
             self._send_state(connection, t_s)
@@ -235,15 +220,15 @@ class Publisher:
     def _refuse(self, message: Received, error: EventError) -> None:
         self._status.rejected_sets += 1
         self._status.changed = True
-        self._pace["refusals"].ask()
-        if count := self._pace["refusals"].due(now_s()):
+        self._refusal_pace.ask()
+        if count := self._refusal_pace.due(now_s()):
             others = f", and {count - 1} more messages before it" if count > 1 else ""
             _log.warning("refused on %.120r: %s%s", message.topic, error.what, others)
 
     def _accepted(self, row: Row) -> None:
         self._status.published += 1
         if not self._delivery.acks:
-            self._arrived.append(row.event)
+            self._writes.delivered(row.event)
         if self._status.link == "event_denied":
             self._denial_backoff.reset()
             self._status.say("connected")
@@ -261,58 +246,20 @@ class Publisher:
     def _request(self, message: Received) -> None:
         key = self._topics.set_key(message.topic)
         if key is not None:
-            self._wishes[key] = parse_set(key, message.payload)
-            self._pace["wishes"].ask()
+            self._writes.set(key, parse_set(key, message.payload))
         elif message.topic == self._topics.ack:
             ack = parse_ack(message.payload)
             seq = self._delivery.acked(ack)
             if seq > 0:
-                self._acks[ack.boot] = max(seq, self._acks.get(ack.boot, 0))
-                self._pace["acks"].ask()
+                self._writes.acknowledged(ack.boot, seq)
                 self._ack_wait_s = self._ack_wait_min_s
                 self._ack_due_s = now_s() + self._ack_wait_s
         elif message.payload == discovery.BIRTH:
-            self._pace["discovery"].ask()
+            self._discovery_pace.ask()
 
-    def _store(self, *, last: bool = False) -> None:
-        """Write arrived events and settings to the disk; failed writes are tried again in the next round.
-
-        `last`: this is the last round, so requests are not delayed by their pace.
-        """
-        t_s = now_s()
-        if not (self._arrived or self._acks or self._wishes) or t_s < self._disk_after_s:
-            return
-        acks, wishes = (bool(self._pace[name].due(t_s)) or last for name in ("acks", "wishes"))
-        if not (self._arrived or acks or wishes):
-            return
-        with self._disk():
-            if self._arrived:
-                self._outbox.delivered(self._arrived)
-                self._arrived.clear()
-            for boot in list(self._acks) if acks else ():
-                self._outbox.acknowledge(boot, self._acks[boot])
-                del self._acks[boot]
-            for key in list(self._wishes) if wishes else ():
-                self._outbox.put_setting(key, self._wishes[key])
-                _log.info("%s set to %s", key, self._wishes[key])
-                del self._wishes[key]
+    def _write(self, *, last: bool = False) -> None:
+        if self._writes.write(now_s(), last=last):
             self._more = self._status.changed = True
-        for name, left in (("acks", self._acks), ("wishes", self._wishes)):
-            if left and not self._pace[name].waiting:
-                self._pace[name].ask()  # the disk did not take it
-
-    @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
-        """Run a block that needs the outbox; a failure is reported and tried again a second later."""
-        try:
-            yield
-        except OutboxError as e:
-            self._disk_after_s = now_s() + _DISK_RETRY_S
-            if e.what != self._disk_problem:
-                _log.error("%s", e)
-            self._disk_problem = e.what
-        else:
-            self._disk_problem = ""
 
     def _look(self, t_s: float) -> None:
         """Notice what vision wrote, another file, a silent consumer, and the time to ask again after a denial."""
@@ -358,58 +305,29 @@ class Publisher:
         self._status.resent += self._delivery.sent(mid, row)
 
     def _send_state(self, connection: Connection, t_s: float) -> None:
-        with self._disk():
+        with self._disk.use():
             state = self._status.message(t_s, moment().wall_ms, settled=not self._delivery.in_flight)
             if state is not None:
                 self._send(connection, self._topics.state, state, retain=True)
-        if self._mqtt.discovery and not self._status.gauges <= self._gauges:
-            self._gauges |= self._status.gauges
-            self._pace["discovery"].ask()
+        if self._announcements.learn(self._status.gauges):
+            self._discovery_pace.ask()
 
     def _tidy(self) -> None:
         self._tidy_s = now_s() + _TIDY_EVERY_S
-        with self._disk():
+        with self._disk.use():
             if self._outbox.drop_expired(moment()):
                 self._status.changed = True
             self._outbox.tidy()
 
     def _send_discovery(self, connection: Connection) -> None:
-        described = discovery.payload(self._topics, self._presence, gauges=self._gauges, gone=self._unannounced)
-        self._send(connection, self._discovery_topic, described, retain=True)
-
-    @property
-    def _discovery_topic(self) -> str:
-        return discovery.topic(self._mqtt.discovery_prefix, self._topics.device)
+        self._send(connection, self._announcements.topic, self._announcements.description(), retain=True)
 
     def _take_back(self, connection: Connection) -> None:
         """Empty the retained topics of an earlier name or setting: Home Assistant then removes their entities."""
-        ours = [self._topics.availability, self._topics.state]
-        if self._mqtt.discovery:
-            ours.append(self._discovery_topic)
-        with self._disk():
-            before = _topics(self._outbox.get_report("retained"))
-            for topic in reversed(before):  # the description first: nobody then reads what follows
-                if topic not in ours:
-                    self._send(connection, topic, b"", retain=True)
-            if before != ours:
-                self._outbox.put_report("retained", msgspec.json.encode(ours))
-            announced = _listed(self._outbox.get_report("announced"))
-            self._unannounced = frozenset(announced) - frozenset(self._presence)
-            if announced != (now := sorted({*announced, *self._presence})):
-                self._outbox.put_report("announced", msgspec.json.encode(now))
+        with self._disk.use():
+            for topic in self._announcements.outdated(self._outbox):
+                self._send(connection, topic, b"", retain=True)
 
     def _send(self, connection: Connection, topic: str, payload: bytes, *, retain: bool = False) -> int:
         self._status.bytes_sent += len(topic.encode()) + len(payload)
         return connection.send(topic, payload, retain=retain)
-
-
-def _topics(report: bytes | None) -> list[str]:
-    """Read the retained topics of before; what cannot be read, or published to, names none."""
-    return [topic for topic in _listed(report) if topic and not set(topic) & set("+#\0")]
-
-
-def _listed(report: bytes | None) -> list[str]:
-    try:
-        return msgspec.json.decode(report or b"[]", type=list[str])
-    except UNREADABLE:
-        return []

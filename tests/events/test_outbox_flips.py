@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from edge.events.announcements import retained_topics
 from edge.events.backlog import Backlog
 from edge.events.event import Event
 from edge.events.messages import Settings
 from edge.events.outbox import Outbox
-from edge.events.publisher import _topics as retained_topics
 from edge.events.publisher_status import Status
 from tests.events.samples import BOOT, match, moment
 from tools.rig.publishing import vision_state
