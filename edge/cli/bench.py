@@ -27,7 +27,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What becomes of a measurement."""
+    """What to do with a measurement."""
 
     as_json: bool
     baseline: Path | None
@@ -35,7 +35,7 @@ class Output:
 
 
 def with_output(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that all measurements have; the command gets them as `output`."""
+    """Add the options of all measurements; the command gets them as `output`."""
 
     @functools.wraps(command)
     def with_options(as_json: bool, baseline: Path | None, max_ratio: float, **rest: Any) -> None:
@@ -59,7 +59,7 @@ def with_output(command: Callable[..., None]) -> Callable[..., None]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-bench")
 def cli() -> None:
-    """Measure what recognition costs on this machine. Figures come with what spoils them: load, heat, throttling."""
+    """Measure the cost of recognition on this machine. Figures come with their disturbances: load, heat, throttling."""
 
 
 @cli.command()
@@ -78,11 +78,15 @@ def model(name: str, rounds: int, sustain_s: float, output: Output) -> None:
 @click.option("--video", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Instead of the scenes.")
 @click.option("--frames", default=300, show_default=True, help="Frames of each scene.")
 @click.option(
-    "--watch", "watch_s", default=10.0, show_default=True, help="Seconds the real process is watched; 0: not."
+    "--watch",
+    "watch_s",
+    default=10.0,
+    show_default=True,
+    help="Seconds of watching the real process; 0: none.",
 )
 @with_output
 def pipeline(video: Path | None, frames: int, watch_s: float, output: Output) -> None:
-    """Time each stage and a frame in all; watch the real vision process: memory, time until it is ready."""
+    """Time each stage and the whole frame; watch the real vision process: memory, time until it is ready."""
     from edge.bench import pipeline_bench as bench
 
     finish_measurement("pipeline", lambda: bench.measure(video, frames=frames, watch_s=watch_s), output)
@@ -91,7 +95,7 @@ def pipeline(video: Path | None, frames: int, watch_s: float, output: Output) ->
 @cli.command()
 @with_output
 def crowd(output: Output) -> None:
-    """Say how many people a second the device can decide, when 1, 8 and 30 stand in view at once."""
+    """Measure how many people a second the device can decide with 1, 8 and 30 people in view."""
     from edge.bench import crowd as bench
 
     finish_measurement("crowd", bench.measure, output)
@@ -146,7 +150,7 @@ def _moved(_context: click.Context, option: click.Parameter, given: Any) -> None
 @click.option("--report", expose_value=False, hidden=True, callback=_moved)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as the last line.")
 def battery(config_path: Path, seconds: float, as_json: bool) -> None:
-    """Measure what the battery gives for each stage."""
+    """Measure the battery's energy for each stage."""
     from edge import config
     from edge.bench import battery as bench
     from edge.bench.running import finish

@@ -19,7 +19,7 @@ from edge.printable import printable
 from edge.privileges import drop_to_owner, share
 from edge.vocabulary import ARMED_MINUTES
 
-_LEAVING_THE_NETWORK = frozenset({"vision", "provision"})  # writes in /proc/self, which is root's afterwards
+_LEAVING_THE_NETWORK = frozenset({"vision", "provision"})  # it writes in /proc/self, which then belongs to root
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 @click.option("--verbose", is_flag=True, help="Say more in the log.")
 @click.pass_context
 def cli(context: click.Context, verbose: bool) -> None:
-    """Face recognition that lives on the device: match events leave, faces never do."""
+    """Face recognition on the device: only match events leave it, never faces."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
@@ -45,7 +45,7 @@ def cli(context: click.Context, verbose: bool) -> None:
 @cli.command()
 @with_config
 def run(config_path: Path) -> None:
-    """Run vision and publisher on a workbench; on a device systemd starts the two."""
+    """Run vision and publisher on a workbench. On a device systemd starts them."""
     settings = config.load(config_path)
     from edge.processes import signals, workbench
 
@@ -91,7 +91,7 @@ def publish(config_path: Path) -> None:
 @click.option("--pty", type=click.Path(path_type=Path), help="Serve a pseudo-terminal that this link will name.")
 def provision(config_path: Path, pty: Path | None) -> None:
     """Run the process at the cable; it has no camera, no store and no network."""
-    settings = config.load_without_owner(config_path)  # nothing of the owner's is for it: it resets what is damaged too
+    settings = config.load_without_owner(config_path)  # without the owner's settings: it resets damaged ones
     from edge.processes import sandbox
 
     logging.getLogger("edge").info("network: %s", sandbox.leave_network())
@@ -106,10 +106,10 @@ def provision(config_path: Path, pty: Path | None) -> None:
 
 @cli.command()
 @with_config_as_caller
-@click.option("--minutes", type=click.FloatRange(*ARMED_MINUTES), help="For how long; else [provision] armed_minutes.")
+@click.option("--minutes", type=click.FloatRange(*ARMED_MINUTES), help="Default: [provision] armed_minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def arm(config_path: Path, minutes: float | None, as_json: bool) -> None:
-    """Let a host try the code once, and show the code.
+    """Let a host try the code once, and print the code.
 
     It does not open the cable: on a device `systemctl start edge-arm` does both.
     """
@@ -151,7 +151,7 @@ def check_config(config_path: Path, as_json: bool) -> None:
 @cli.command("share-files")
 @with_config_as_caller
 def share_files(config_path: Path) -> None:
-    """Give the files of an earlier version to the users and groups of this one; the installer runs it."""
+    """Change the owners of an earlier version's files to those of this version. The installer runs it."""
     from edge.provision.device.staging import Staging
 
     settings = config.load_without_owner(config_path)
@@ -164,7 +164,7 @@ def share_files(config_path: Path) -> None:
 @with_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(config_path: Path, as_json: bool) -> None:
-    """Say what the running processes last said of themselves."""
+    """Show the last reports of the processes."""
     from edge.processes import following
     from edge.processes import status as process
 
@@ -191,10 +191,10 @@ def metrics(config_path: Path, to: Path | None) -> None:
 
 @cli.command()
 @with_config
-@click.option("--once", is_flag=True, help="Show what is in view now, and end.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at a time.")
+@click.option("--once", is_flag=True, help="Show the present view once, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message.")
 def watch(config_path: Path, once: bool, as_json: bool) -> None:
-    """Show the faces in view: size, sharpness, light, pose, who with which score, or why not yet. Nothing is sent."""
+    """Show the faces in view: measures, and the person with score or the reason for none. Nothing is sent."""
     from edge.processes import following
     from edge.processes import sight as process
 
@@ -211,7 +211,7 @@ def watch(config_path: Path, once: bool, as_json: bool) -> None:
 @with_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def try_pictures(pictures: tuple[Path, ...], config_path: Path, as_json: bool) -> None:
-    """Say of each face on PICTURES, files or folders, who it is or why that cannot be said. Nothing is sent or kept."""
+    """Show for each face on PICTURES, files or folders, the person or the reason for none. Nothing is sent or kept."""
     settings = config.load(config_path)
     from edge.processes import trial as process
     from edge.processes.gallery import LiveGallery
@@ -229,7 +229,7 @@ def try_pictures(pictures: tuple[Path, ...], config_path: Path, as_json: bool) -
 @with_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(config_path: Path, as_json: bool) -> None:
-    """Check everything that recognition needs, and say how to mend what is wrong."""
+    """Check everything that recognition needs, and show the remedy of each fault."""
     from edge.processes import doctor as process
 
     findings = process.examine(config.load(config_path), config_path)
@@ -246,7 +246,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
 @with_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def recognition(wish: str | None, config_path: Path, as_json: bool) -> None:
-    """Switch recognition on or off, or say how it is. It lasts over restarts, as over MQTT."""
+    """Switch recognition on or off, or show the present setting. It survives restarts, as over MQTT."""
     from edge.processes import following, switching
 
     settings, _ = following.settings_at_start(config_path)

@@ -1,4 +1,4 @@
-"""How a command ends: an error of ours with its exit code, a line that names it, and no traceback."""
+"""How a command ends: an EdgeError becomes its exit code and one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import click
 from edge.errors import DependencyError, EdgeError, install_extra
 from edge.printable import printable
 
-INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+INTERRUPTED = 130  # as shells report a command that Ctrl-C ended
 _OF_THE_CABLE = frozenset({"cobs", "spake2", "rich", "serial"})  # modules that the extra `enroll` brings
 
 
 def run_to_end(cli: click.Command, interrupted: str = "") -> None:
-    """Run a command line; `interrupted` is what is said where the user ends it."""
+    """Run a command line; `interrupted`: the message after Ctrl-C."""
     try:
         cli(standalone_mode=False)
     except EdgeError as e:
@@ -37,6 +37,6 @@ def run_to_end(cli: click.Command, interrupted: str = "") -> None:
 
 
 def fail(text: str, code: int) -> NoReturn:
-    """Say what is wrong and end with this code."""
+    """Print the error and end with this code."""
     click.echo(f"error: {printable(text)}", err=True)
     sys.exit(code)

@@ -41,7 +41,7 @@ def cli(options: Options) -> None:
 @cli.command()
 @with_device
 def info(options: Options) -> None:
-    """Say what the device is, and how it is."""
+    """Show what the device is, and its state."""
     from edge.provision.host import actions, console
     from edge.provision.protocol import messages, replies
 
@@ -83,7 +83,7 @@ def set_time(options: Options) -> None:
 @click.option("--acks/--no-acks", default=None, help="Keep events until a consumer acknowledges them.")
 @with_device
 def mqtt(options: Options, broker_port: int | None, password_file: Any, **wishes: Any) -> None:
-    """Set the broker; what is not named stays."""
+    """Set the broker. Values that are not given stay."""
     from edge.provision.protocol.messages import SetMqtt
 
     password = None if password_file is None else password_file.read().rstrip("\r\n")
@@ -94,17 +94,17 @@ def mqtt(options: Options, broker_port: int | None, password_file: Any, **wishes
 @click.option("--names/--no-names", required=True, help="Whether events carry names of people.")
 @with_device
 def privacy(options: Options, names: bool) -> None:
-    """Say what may leave beside the opaque id."""
+    """Set what may leave the device besides the opaque id."""
     from edge.provision.protocol.messages import SetPrivacy
 
     done(options, SetPrivacy(publish_names=names), f"events carry {'names' if names else 'no names'}")
 
 
 @cli.command("certificate-request")
-@click.option("--out", type=click.File("w"), default="-", help="Where to write the request; standard output.")
+@click.option("--out", type=click.File("w"), default="-", help="File for the request; default: standard output.")
 @with_device
 def certificate_request(options: Options, out: Any) -> None:
-    """Have the device make a key and ask for its certificate; the key never leaves it."""
+    """Make a key on the device, and return a request for its certificate. The key never leaves the device."""
     from edge.provision.protocol.messages import MakeCsr
     from edge.provision.protocol.replies import Csr
 
@@ -118,7 +118,7 @@ def certificate_request(options: Options, out: Any) -> None:
 @click.option("--authority", type=click.File(), help="The authority of the broker, PEM.")
 @with_device
 def certificate(options: Options, certificate: Any, authority: Any) -> None:
-    """Hand in the device's certificate and the broker's authority."""
+    """Install the device's certificate and the certificate of the broker's authority."""
     from edge.provision.protocol.messages import SetCertificate
 
     texts = {key: file.read() for key, file in (("certificate", certificate), ("authority", authority)) if file}
@@ -131,7 +131,7 @@ def certificate(options: Options, certificate: Any, authority: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
 @with_device
 def diagnostics(options: Options, out: Path) -> None:
-    """Fetch a diagnostics bundle; you see what it would hold before any of it is sent."""
+    """Fetch a diagnostics bundle. You see its contents before any of it is sent."""
     from edge.provision.host import actions
     from edge.provision.protocol import messages, replies
 
@@ -147,10 +147,10 @@ def diagnostics(options: Options, out: Path) -> None:
 
 @cli.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--roll-back", is_flag=True, help="Go back to the model before.")
+@click.option("--roll-back", is_flag=True, help="Return to the previous model.")
 @with_device
 def update(options: Options, bundle: Path | None, roll_back: bool) -> None:
-    """Send a signed model BUNDLE; the device tests it before it uses it. An interrupted one goes on where it ended."""
+    """Send a signed model BUNDLE. The device tests it before use. An interrupted transfer is continued."""
     from edge.provision.host import actions, console
     from edge.provision.protocol import messages, replies
 
@@ -181,7 +181,7 @@ def stay_armed(options: Options, minutes: int) -> None:
 @cli.command("factory-reset")
 @with_device
 def factory_reset(options: Options) -> None:
-    """Forget everybody and everything that was set."""
+    """Delete all people and all settings."""
     from edge.provision.host import actions
     from edge.provision.protocol import messages, replies
 
@@ -193,17 +193,21 @@ def factory_reset(options: Options) -> None:
 
 
 @cli.command()
-@click.option("--video", type=click.Path(path_type=Path, exists=True), help="What the simulated camera sees.")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep the device here.")
-@click.option("--serve", is_flag=True, help="Run the device and no wizard; print port and code as one JSON object.")
+@click.option("--video", type=click.Path(path_type=Path, exists=True), help="Video for the simulated camera.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the simulated device.",
+)
+@click.option("--serve", is_flag=True, help="Without the wizard; print port and code as one JSON object.")
 def simulate(video: Path | None, folder: Path | None, serve: bool) -> None:
-    """Try everything without hardware: the real device side, a video as its camera, and the wizard."""
+    """Try everything without hardware: the real device processes, a video as the camera, and the wizard."""
     from edge.provision.host import console, simulator, wizard
 
     with simulator.device(video or simulator.default_video(), folder) as device:
         if serve:
             click.echo(json.dumps({"port": str(device.port), "code": device.code, "log": str(device.log)}))
-            sys.stdin.read()  # until its end, or Ctrl-C
+            sys.stdin.read()  # until the device ends, or Ctrl-C
             return
         console.talk.print(f"The simulated device is plugged in at {device.port}", soft_wrap=True)
         console.talk.print(f"On its label stands [bold]{device.code}[/]")

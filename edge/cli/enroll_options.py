@@ -1,4 +1,4 @@
-"""What every command of `edge-enroll` that speaks to a device takes and does."""
+"""The options and the conversation that all commands of `edge-enroll` to a device share."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Options:
-    """What every command that speaks to a device takes."""
+    """The options of every command to a device."""
 
     def __init__(self, port: str | None, code: str | None, as_json: bool, yes: bool) -> None:
         self.port, self.code, self.as_json, self.yes = port, code, as_json, yes
 
     def show(self, data: Any, text: Any) -> None:
-        """Print a result: JSON for programs, or what a person reads."""
+        """Print a result: JSON for programs, or text for a person."""
         from edge.provision.host import console
 
         if self.as_json:
             click.echo(json.dumps(data))
         else:
-            plain = printable(text) if isinstance(text, str) else text  # what else there is has made its cells plain
+            plain = printable(text) if isinstance(text, str) else text  # other objects have already escaped their texts
             console.result.print(plain, markup=False)
 
     def confirm(self, question: str) -> None:
-        """Have a person agree, unless --yes did."""
+        """Ask the user to confirm, unless --yes is given."""
         if not self.yes:
             click.confirm(question, abort=True, err=True)
 
     @contextmanager
     def device(self) -> Iterator[Client]:
-        """Open the conversation; it is closed whatever happens."""
+        """Open the conversation; it is always closed."""
         from edge.provision.host.cable_client import Client
         from edge.provision.protocol.code import canonical
         from edge.provision.protocol.port import SerialPort
@@ -83,13 +83,13 @@ _OPTIONS = (
 
 
 def with_device(command: _F) -> _F:
-    """Add the options of a conversation, and hand them over as one `Options`."""
+    """Add the options of a conversation, passed on as one `Options`."""
 
     @functools.wraps(command)
     def wrapped(port: str | None, code: str | None, as_json: bool, yes: bool, **rest: Any) -> Any:
         context = click.get_current_context()
         outer = context.find_object(Options) or Options(None, None, as_json=False, yes=False)
-        # What stands before the command's name counts for the command.
+        # Options before the command's name count for the command.
         context.obj = Options(port or outer.port, code or outer.code, as_json or outer.as_json, yes or outer.yes)
         return command(context.obj, **rest)
 
@@ -99,7 +99,7 @@ def with_device(command: _F) -> _F:
 
 
 def from_rows(group: click.Group, prefix: str = "") -> None:
-    """Add the commands whose whole command line stands in their row; their words begin with `prefix`."""
+    """Add the commands whose command line is made from their row; their words begin with `prefix`."""
     from edge.provision.protocol.messages import COMMANDS
 
     for row in COMMANDS:
@@ -120,7 +120,7 @@ def _from_row(name: str, row: Any) -> click.Command:
 
 
 def done(options: Options, request: Any, text: str) -> None:
-    """Send one request that has nothing to tell but that it is done."""
+    """Send one request whose reply is only Done."""
     from edge.provision.host import actions
     from edge.provision.protocol.replies import Done
 

@@ -29,20 +29,20 @@ def people_list(options: Options) -> None:
 @click.argument("name", required=False, default="")
 @click.option("--from", "photos", multiple=True, type=click.Path(path_type=Path), help="Photos, or folders of them.")
 @click.option("--camera", is_flag=True, help="From the device's own camera, with live hints.")
-@click.option("--to", default="", metavar="PERSON", help="Add the pictures to somebody who is enrolled.")
-@click.option("--namesake", is_flag=True, help="Enrol another person of a name that is enrolled already.")
+@click.option("--to", default="", metavar="PERSON", help="Add the pictures to an enrolled person.")
+@click.option("--namesake", is_flag=True, help="Enrol another person of a name that is already enrolled.")
 @click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
 @with_device
 def people_add(  # its options are many
     options: Options, name: str, photos: tuple[Path, ...], *, camera: bool, to: str, namesake: bool, ignore: bool
 ) -> None:
-    """Enrol NAME, or add pictures to PERSON. Photos are used on the device, and forgotten."""
+    """Enrol NAME, or add pictures to PERSON. The device does not keep photos."""
     from edge.provision.host import actions, wizard
 
     if camera == bool(photos):
         raise click.UsageError("name photos with --from, or --camera")
     if bool(name) == bool(to):
-        raise click.UsageError("give a NAME for a new person, or --to for somebody who is enrolled")
+        raise click.UsageError("give a NAME for a new person, or --to for an enrolled person")
     whom = actions.Whom(name, to, ignore, namesake)
     ask = (lambda _: True) if options.yes else wizard.asked
     with options.device() as client:
@@ -67,11 +67,11 @@ def people_ignore(options: Options, person: str, off: bool) -> None:
 
 
 @people.command("correct")
-@click.option("--was", default="", metavar="PERSON", help="Whose visit it was.")
-@click.option("--not", "instead_of", default="", metavar="PERSON", help="Whose last match was wrong.")
+@click.option("--was", default="", metavar="PERSON", help="The person of the visit.")
+@click.option("--not", "instead_of", default="", metavar="PERSON", help="The person whose last match was wrong.")
 @with_device
 def people_correct(options: Options, was: str, instead_of: str) -> None:
-    """Correct the last unknown (--was PERSON) or the last match of somebody (--not PERSON)."""
+    """Correct the last unknown visit (--was PERSON) or the last match of a person (--not PERSON)."""
     from edge.provision.protocol.messages import Correct
 
     done(options, Correct(person=was, instead_of=instead_of, sure=options.yes), "corrected")

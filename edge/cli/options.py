@@ -18,7 +18,7 @@ DEFAULT_CONFIG = Path("/etc/edge/edge.toml")
 
 
 def with_config(command: _F) -> _F:
-    """Add the option that names the configuration file; root goes on as the owner of the data folder."""
+    """Add the option of the configuration file. Root continues as the owner of the data folder."""
 
     @wraps(command)
     def as_owner(*args: Any, config_path: Path, **options: Any) -> Any:
@@ -29,7 +29,7 @@ def with_config(command: _F) -> _F:
 
 
 def with_config_as_caller(command: _F) -> _F:
-    """Add the option that names the configuration file; the command itself drops root's rights, or needs them."""
+    """Add the option of the configuration file. The command itself drops root's rights, or needs them."""
     option = click.option(
         "--config",
         "config_path",
@@ -45,5 +45,5 @@ def _drop(config_path: Path) -> None:
     try:
         settings = config.load_without_owner(config_path)
     except ConfigError:
-        return  # the command reads it again, and says what is wrong with it
+        return  # the command reads it again, and reports the fault
     drop_to_owner(settings.data.path)

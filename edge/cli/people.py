@@ -55,15 +55,15 @@ def people_list(config_path: Path, as_json: bool) -> None:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="Pictures, videos or folders of them; without NAME a folder of folders or a CSV. May be given more than once.",
+    help="Pictures, videos or folders of them; without NAME a folder of folders or a CSV file. Can be repeated.",
 )
-@click.option("--to", default="", metavar="PERSON", help="Add the pictures to somebody who is enrolled.")
-@click.option("--namesake", is_flag=True, help="Enrol another person of a name that is enrolled already.")
+@click.option("--to", default="", metavar="PERSON", help="Add the pictures to an enrolled person.")
+@click.option("--namesake", is_flag=True, help="Enrol another person of a name that is already enrolled.")
 @click.option("--ignore", is_flag=True, help="Put this person on the ignore list: neither matched nor reported.")
 @click.option(
     "--keep-crops/--no-keep-crops",
     default=None,
-    help="Keep the crops of the templates, encrypted, for a later model; else [store] keep_crops.",
+    help="Keep the crops of the templates, encrypted, for a later model; default: [store] keep_crops.",
 )
 @click.option("--yes", is_flag=True, help="Answer yes to every question.")
 @_JSON
@@ -81,12 +81,12 @@ def people_add(
 ) -> None:
     """Enrol NAME from pictures or videos that show this one person, or add them to PERSON.
 
-    Without NAME and --to each folder in the folder is a person of its name, or a CSV file names people and pictures.
+    Without NAME and --to, each folder in the folder is one person, or a CSV file names people and pictures.
     """
     from edge.processes import enrolling as process
 
     if name and to:
-        raise click.UsageError("give a NAME for a new person, or --to for somebody who is enrolled")
+        raise click.UsageError("give a NAME for a new person, or --to for an enrolled person")
     if to and (ignore or namesake):
         raise click.UsageError("--to takes neither --ignore nor --namesake: 'people ignore' changes who is enrolled")
     settings = process.keeping(config.load(config_path), crops=keep_crops)
@@ -112,10 +112,10 @@ def _add_all(settings: Config, sources: tuple[Path, ...], *, ignored: bool, as_j
 
 @people.command("update")
 @with_config
-@click.option("--dry-run", is_flag=True, help="Only say who can be brought along, and who must be enrolled again.")
+@click.option("--dry-run", is_flag=True, help="Only show who can be converted, and who must be enrolled again.")
 @_JSON
 def people_update(config_path: Path, dry_run: bool, as_json: bool) -> None:
-    """Bring everybody to the model in use, from kept crops; says by name who must be enrolled again."""
+    """Convert all people to the model in use, from kept crops; names the people who must be enrolled again."""
     from edge.processes import conversion as process
 
     settings = config.load(config_path)
@@ -169,15 +169,15 @@ def people_ignore(person: str, config_path: Path, off: bool, as_json: bool) -> N
 
 
 @people.command("correct")
-@click.option("--was", default="", metavar="PERSON", help="Whose visit it was.")
-@click.option("--not", "instead_of", default="", metavar="PERSON", help="Whose last match was wrong.")
-@click.option("--yes", is_flag=True, help="Also where the visit looks like somebody else.")
+@click.option("--was", default="", metavar="PERSON", help="The person of the visit.")
+@click.option("--not", "instead_of", default="", metavar="PERSON", help="The person whose last match was wrong.")
+@click.option("--yes", is_flag=True, help="Also if the visit looks like another person.")
 @with_config
 @_JSON
 def people_correct(*, was: str, instead_of: str, config_path: Path, yes: bool, as_json: bool) -> None:
-    """Correct the last unknown (--was PERSON) or the last match of somebody (--not PERSON).
+    """Correct the last unknown visit (--was PERSON) or the last match of a person (--not PERSON).
 
-    Needs [people] correct_min, and the vision process that has seen the visit.
+    Needs [people] correct_min, and the running vision process that saw the visit.
     """
     import time
 
@@ -199,7 +199,7 @@ def people_correct(*, was: str, instead_of: str, config_path: Path, yes: bool, a
 @with_config
 @_JSON
 def people_seen(person: str, config_path: Path, as_json: bool) -> None:
-    """Show who was met, or when PERSON was: it never leaves this device. Needs [people] seen_days."""
+    """Show who was met, or the visits of PERSON. The record never leaves this device. Needs [people] seen_days."""
     from edge.processes import register as process
 
     settings = config.load(config_path)
@@ -219,7 +219,7 @@ def _show(data: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _asker(*, yes: bool) -> Any:
-    """Return what asks the person at the terminal; where nobody is there, the answer is no."""
+    """Return a function that asks at the terminal; without a terminal it answers no."""
     if yes or not sys.stdin.isatty():
         return lambda _: yes
     return lambda question: click.confirm(printable(question), default=False, err=True)

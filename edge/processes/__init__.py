@@ -1,1 +1,1 @@
-"""What each process wires together, and nothing else."""
+"""The processes: each module builds the parts of one process and connects them."""

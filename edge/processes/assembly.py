@@ -31,14 +31,14 @@ from edge.vision.tilt import TiltedDetector
 from edge.vision.tracker import Tracker
 
 DETECTOR, ALIGNER = "yunet", "aligner"
-_TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters know whether it is the same person
+_TRACK_GAP_S = 1.0  # a face hidden for longer becomes a new track; encounters decide if it is the same person
 _WHOLE_VIEW_S = 0.33  # period of looks at the whole view while faces are followed
 _SHOT_WINDOW_S = 0.2  # the best shot of this time is embedded: three to six frames of a camera
-_BURST_SHOTS = 15  # most embeddings of a crowd beyond the rate: three for each of five people
+_BURST_SHOTS = 15  # most embeddings above the rate, for a crowd: three for each of five people
 
 
 def initial_rates(config: Config) -> Rates:
-    """Return the rates that the configuration allows; there are no more looks than frames."""
+    """Return the rates of the configuration, with at most one look a frame."""
     fps = config.camera.fps
     return Rates(fps, min(config.detector.rate_hz, fps), config.recognition.rate_hz)
 
@@ -46,7 +46,7 @@ def initial_rates(config: Config) -> Rates:
 def build_detector(config: Config, min_confidence: float | None = None) -> YuNetDetector:
     """Return the face detector, its file verified; raises ModelError or DependencyError.
 
-    `min_confidence`: of what it tells, instead of the configured one.
+    `min_confidence`: least score of a returned detection, instead of the configured one.
     """
     cv2.setNumThreads(config.recognition.threads)
     manifest = Slots(config.data.models).manifest
@@ -56,7 +56,7 @@ def build_detector(config: Config, min_confidence: float | None = None) -> YuNet
 
 
 def build_refiner(config: Config) -> LandmarkRefiner:
-    """Return what finds landmarks again, its file verified and its golden self-test passed; raises ModelError."""
+    """Return the landmark refiner, its file verified and its golden self-test passed; raises ModelError."""
     manifest = Slots(config.data.models).manifest
     entry, folder = load_manifest(manifest).aligner(ALIGNER), manifest.parent
     refiner = LandmarkRefiner(load_verified(entry, "onnxruntime", folder), config.recognition.threads)
@@ -65,14 +65,14 @@ def build_refiner(config: Config) -> LandmarkRefiner:
 
 
 def build_tilted_detector(config: Config, refiner: LandmarkRefiner, tells: float | None = None) -> TiltedDetector:
-    """Return the detector that finds tilted heads too; `tells`: the least score of a returned detection."""
+    """Return the detector that also finds tilted heads; `tells`: the least score of a returned detection."""
     least = config.detector.min_confidence
     detector = build_detector(config, min(UNSURE, least))
     return TiltedDetector(detector, refiner, least, least if tells is None else tells)
 
 
 def build_focused_detector(config: Config, detector: TiltedDetector | None = None) -> FocusedDetector:
-    """Return the detector that looks where the faces are; `detector`: one that reports finds from UNSURE on."""
+    """Return the detector that looks at the region of the faces; `detector`: reports scores from UNSURE on."""
     least = config.detector.min_confidence
     if detector is None:
         detector = build_tilted_detector(config, build_refiner(config), min(UNSURE, least))
@@ -103,7 +103,7 @@ def build_quality_gate(quality: QualityConfig) -> QualityGate:
 
 
 def build_schedule(power: PowerConfig, rates: Rates) -> LookSchedule:
-    """Return the schedule of looks at these rates; a still scene gets the looks of the floor too."""
+    """Return the schedule of looks at these rates. A still scene is also looked at every `floor_look_s`."""
     return LookSchedule(rates, power.floor_look_s)
 
 
@@ -117,7 +117,7 @@ def build_tracker(rates: Rates) -> Tracker:
 def build_enrolment(config: Config) -> Stages:
     """Return the stages that turn a picture into an embedding: the pipeline's, without its memory of other frames.
 
-    Crops are kept where [store] keep_crops says so.
+    Crops are kept if [store] keep_crops is set.
     """
     embedder, refiner = build_embedder(config), build_refiner(config)
     detector = build_tilted_detector(config, refiner)
@@ -136,7 +136,7 @@ def build_enrolment(config: Config) -> Stages:
 
 
 def build_pipeline(config: Config, gallery: LiveGallery, live: Liveness | None = None) -> Pipeline:
-    """Return the pipeline of design and configuration, ready for its first frame; `live` where it is open already."""
+    """Return the pipeline, ready for its first frame. `live`: the liveness stage, if it is already open."""
     rates, recognition = initial_rates(config), config.recognition
     embedder, refiner = build_embedder(config), build_refiner(config)
     detector = build_tilted_detector(config, refiner, min(UNSURE, config.detector.min_confidence))

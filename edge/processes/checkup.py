@@ -1,7 +1,7 @@
-"""What `doctor` sees of the device among others: its id, its processes, its switch, and the broker, which it tries.
+"""The checks of `doctor` that concern other processes: the id, the running processes, the switch, the broker.
 
-The broker is tried under a client id of its own, so that a publisher that runs is not thrown out, and without a last
-will. What is published says nothing false: a message without content to `…/event`, the truth to `…/availability`.
+The test of the broker uses another client id, so the broker does not disconnect a running publisher, and no last will.
+It publishes an empty message to `…/event` and the present availability to `…/availability`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from edge.processes.status import SWITCHED_OFF
 if TYPE_CHECKING:
     from edge.processes.instance import Process
 
-_ANSWER_S = 5.0  # how long the broker may take to answer what is tried
+_ANSWER_S = 5.0  # longest wait for the broker's answers
 _DENIED = 0x80
 _RIGHTS = "allow this user to; docs/broker.md has the whole access list"
 _PROCESSES: tuple[Process, ...] = ("vision", "publisher")
 
 
 def device(device_id: str, data: DataFolder) -> Iterator[Finding]:
-    """Say which id the device has, and whether others may have the same."""
+    """Report the device's id, and whether other devices may have the same."""
     if device_id != DEFAULT_ID:
         yield Finding("ok", "device", f"its id is {device_id}")
     elif data.outbox.exists():
@@ -46,7 +46,7 @@ def device(device_id: str, data: DataFolder) -> Iterator[Finding]:
 
 
 def processes(data: DataFolder) -> Iterator[Finding]:
-    """Say what runs on the data folder: a second one of a kind would be refused."""
+    """Report which processes run on the data folder. A second process of a kind would be refused."""
     run = {process: holder_of(folder_of(data, process)) for process in _PROCESSES if running(data, process)}
     if not run:
         yield Finding("ok", "processes", "nothing runs on this data folder")
@@ -56,7 +56,7 @@ def processes(data: DataFolder) -> Iterator[Finding]:
 
 
 def recognition(config: Config) -> Iterator[Finding]:
-    """Say whether recognition was switched off, which outlasts restarts."""
+    """Report whether recognition was switched off. A restart does not change this."""
     if not config.data.outbox.exists():
         return
     with closing(Outbox.of(config.data, config.outbox)) as outbox:
@@ -73,7 +73,7 @@ def recognition(config: Config) -> Iterator[Finding]:
 
 
 def reported(config: Config) -> Iterator[Finding]:
-    """Say what the publisher that runs reports of its connection, where the broker cannot be tried from here."""
+    """Report the connection of the running publisher, for brokers that cannot be tested from this process."""
     if not running(config.data, "publisher") or not config.data.outbox.exists():
         return
     with closing(Outbox.of(config.data, config.outbox)) as outbox:
@@ -87,7 +87,7 @@ def reported(config: Config) -> Iterator[Finding]:
 
 
 def broker(config: Config) -> Iterator[Finding]:
-    """Connect to the broker, and try what the device must be allowed to do."""
+    """Connect to the broker, and test the rights that the device needs."""
     dialler = Dialler(config.mqtt, client_id=f"edge-{config.device.id}-doctor-{secrets.token_hex(3)}", will_topic=None)
     where = f"{config.mqtt.host}:{config.mqtt.port}"
     try:
@@ -98,7 +98,7 @@ def broker(config: Config) -> Iterator[Finding]:
         yield Finding("FAIL", "broker", e.what, e.remedy)
         return
     except PublisherError:
-        return  # the settings: said under mqtt
+        return  # a fault of the settings: `look_at_mqtt` reports it
     for what, said in denied:
         yield Finding("FAIL", "broker", f"{where} does not let the device {what}: {said}", _RIGHTS)
     if not denied and connection.v5:

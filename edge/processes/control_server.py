@@ -1,7 +1,7 @@
-"""Vision's end of the control socket: threads that read and write, and a loop that answers between frames.
+"""Vision's end of the control socket: threads read and write, and vision's loop answers between frames.
 
-No client can lock the others out: each has a thread of its own, a message must be complete within a limit, and where
-all places are taken the client that has been silent for longest is disconnected.
+No client can block the others: each has its own thread, and a message must be complete within a time limit. If all
+places are taken, the client that was silent for longest is disconnected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge.provision.protocol.messages import EnrolBegin
 from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
-_MAX_CLIENTS = 4  # provisioning needs one; each may hold the memory of one photo
+_MAX_CLIENTS = 4  # provisioning needs one; each client may use the memory of one photo
 _MESSAGE_S = 20.0  # for the rest of a message, or for the client to read its answer
 _CLOSED_POLL_S = 0.1
 _ACCEPT_RETRY_S = 1.0
@@ -47,14 +47,14 @@ class _Client:
 
 @dataclass(slots=True)
 class _Bounded:
-    """A connection for one message: its first byte may take for ever, the rest `limit_s`."""
+    """A connection for one message. There is no limit for its first byte; the rest must arrive within `limit_s`."""
 
     connection: socket.socket
     limit_s: float
     deadline_s: float | None = None
 
     def recv_into(self, buffer: memoryview) -> int:
-        """Fill some of it; TimeoutError beyond the limit."""
+        """Fill some of it; TimeoutError after the limit."""
         self.connection.settimeout(None if self.deadline_s is None else max(1e-3, self.deadline_s - time.monotonic()))
         got = self.connection.recv_into(buffer)
         if self.deadline_s is None:
@@ -62,7 +62,7 @@ class _Bounded:
         return got
 
     def sendall(self, data: bytearray) -> None:
-        """Send all of it; TimeoutError beyond the limit."""
+        """Send all of it; TimeoutError after the limit."""
         self.connection.settimeout(self.limit_s)
         self.connection.sendall(data)
 
@@ -70,7 +70,7 @@ class _Bounded:
 class ControlServer:
     """Listens for clients of our own user, of root, and of the users in `allowed`. Use as a context.
 
-    Where it cannot listen it logs this and continues: recognition does not depend on it.
+    If it cannot listen, it logs this and recognition continues.
     """
 
     def __init__(self, path: Path, allowed: Collection[int] = (), message_s: float = _MESSAGE_S) -> None:
@@ -79,8 +79,8 @@ class ControlServer:
         self._message_s = message_s
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._clients: list[_Client] = []
-        self._enrolling: _Client | None = None  # whose going ends the enrolment
-        self._lock = threading.Lock()  # over the two above
+        self._enrolling: _Client | None = None  # the client whose disconnection ends the enrolment
+        self._lock = threading.Lock()  # guards the two fields above
         self._asked: queue.SimpleQueue[tuple[_Client, ControlRequest | None]] = queue.SimpleQueue()
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -99,7 +99,7 @@ class ControlServer:
         self.close()
 
     def poll(self, handle: Handler) -> None:
-        """Answer what was asked since the last time; never waits."""
+        """Answer the requests since the last call; never waits."""
         while True:
             try:
                 client, request = self._asked.get_nowait()
@@ -118,7 +118,7 @@ class ControlServer:
         self._thread.join()
         with self._lock:
             for client in self._clients:
-                _hang_up(client)  # an answer on its way still goes out
+                _hang_up(client)  # an answer that is being sent is completed
         for thread in self._threads:
             thread.join()
         self._listener.close()
@@ -126,7 +126,7 @@ class ControlServer:
     def _listen(self) -> None:
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)  # of a run that was killed
+        self._path.unlink(missing_ok=True)  # left by a run that was killed
         with control_socket.address_of(self._path) as address:
             self._listener.bind(address)
         self._path.chmod(0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600)
@@ -138,7 +138,7 @@ class ControlServer:
                 connection, _ = self._listener.accept()
             except OSError as e:
                 if not self._is_closed():
-                    _log.error("control socket: %s", e.strerror)  # no descriptor is left, say
+                    _log.error("control socket: %s", e.strerror)  # for example, no descriptor is left
                     time.sleep(_ACCEPT_RETRY_S)
                 continue
             if not self._is_ours(connection):
@@ -200,11 +200,11 @@ class ControlServer:
             try:
                 return client.answers.get(timeout=_CLOSED_POLL_S)
             except queue.Empty:
-                if self._closed:  # nobody answers any more
+                if self._closed:  # no request is answered any more
                     raise ProvisionError("vision is stopping") from None
 
     def _gone(self, client: _Client) -> None:
-        """Forget a client, and the enrolment that it has begun."""
+        """Forget a client and its enrolment."""
         with self._lock:
             if client in self._clients:
                 self._clients.remove(client)
@@ -216,7 +216,7 @@ class ControlServer:
                 self._ask(client, None)
 
     def _is_ours(self, client: socket.socket) -> bool:
-        """Whether the kernel says that the other end runs as one of our users."""
+        """Whether the client runs as one of the allowed users, as the kernel reports it."""
         size = struct.calcsize("3i")
         pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         if uid in self._allowed:

@@ -1,7 +1,7 @@
-"""Bring the people of a store to the model in use: from kept crops, so that nobody need come back to the camera.
+"""Convert the templates of all people to the model in use, from kept crops: nobody is enrolled again.
 
-An update of the model in use, and going back, are followed when vision starts. Where the owner has chosen another model
-by its name, the store is refused until `edge-daemon people update`: the choice may have been a mistake.
+After an update of the model in use, or a return to the previous one, vision converts at its start. If the owner has
+configured another model by name, the store is refused until `edge-daemon people update`: the change may be a mistake.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a change of model means for the people enrolled."""
+    """The effect of a change of model on the enrolled people."""
 
     model: str  # name of the model in use
-    along: tuple[Person, ...]  # recognised with the model in use: by crops, or by templates of an earlier use
-    again: tuple[Person, ...]  # to be enrolled again
+    along: tuple[Person, ...]  # recognised with the model in use, from crops or from templates of an earlier use
+    again: tuple[Person, ...]  # must be enrolled again
 
     def as_dict(self) -> dict[str, Any]:
         """Return it JSON-ready."""
@@ -48,7 +48,7 @@ class Conversion:
 
 
 def preview(config: Config, entry: EmbedderEntry | None = None) -> Conversion:
-    """Say what `update` would do, for the model in use or another; raises EdgeError."""
+    """Return the result that `update` would have, for the model in use or `entry`; raises EdgeError."""
     entry = embedder_in_use(config) if entry is None else entry
     check_exists(config)
     along, again = Store.can_convert(config.data.store, key_of(config), entry.id, entry.dimension)
@@ -56,7 +56,7 @@ def preview(config: Config, entry: EmbedderEntry | None = None) -> Conversion:
 
 
 def update(config: Config) -> Conversion:
-    """Bring everybody to the model in use; durable on return. Raises EdgeError, and then nothing has changed."""
+    """Convert all templates to the model in use; durable on return. After an EdgeError nothing has changed."""
     entry = embedder_in_use(config)
     check_exists(config)
     path, key, cohort = config.data.store, key_of(config), cohort_of(config, entry)
@@ -68,9 +68,9 @@ def update(config: Config) -> Conversion:
 
 
 def follow(config: Config) -> None:
-    """Bring everybody along where the model in use is another version of the one that the store was made with.
+    """Convert all templates if the model in use is another version of the store's model.
 
-    Raises EdgeError; for a model of another name, nothing is done: reading the store will say so.
+    Does nothing for a model of another name: reading the store then raises an error. Raises EdgeError.
     """
     if not config.data.store.exists():
         return
@@ -82,7 +82,7 @@ def follow(config: Config) -> None:
             return
         done = update(config)
         _log.warning(
-            "the model has changed: %d people brought along, %d to enrol again", len(done.along), len(done.again)
+            "the model has changed: %d people converted, %d must be enrolled again", len(done.along), len(done.again)
         )
 
 

@@ -31,12 +31,12 @@ from edge.processes.gallery import LiveGallery, load_calibration
 from edge.processes.needed_rotation import needed_rotation
 from edge.processes.status import status
 
-_TPMS = Path("/sys/class/tpmrm")  # has an entry for each TPM of version 2
+_TPMS = Path("/sys/class/tpmrm")  # the kernel has an entry for each TPM 2 here
 _UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
 
 
 def examine(config: Config, config_path: Path) -> list[Finding]:
-    """Check everything once, and try the broker; never raises EdgeError: a fault is a finding."""
+    """Check everything once, and test the broker. Each EdgeError becomes a finding."""
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
         "device": lambda: checkup.device(config.device.id, config.data),
         "processes": lambda: checkup.processes(config.data),
@@ -66,7 +66,7 @@ def examine(config: Config, config_path: Path) -> list[Finding]:
 
 
 def look_at_picture(config: Config) -> Iterator[Finding]:
-    """Say whether the camera's picture lies on its side, as the running vision process has found."""
+    """Report whether the camera's picture lies on its side, from the counts of the vision process."""
     vision = status(config)["vision"]
     rotation_deg = None if vision is None else needed_rotation(config.camera, vision["silent"], vision["embeddings"])
     if rotation_deg is not None:
@@ -75,7 +75,7 @@ def look_at_picture(config: Config) -> Iterator[Finding]:
 
 
 def look_at_camera(camera: CameraConfig) -> Iterator[Finding]:
-    """Yield what is known of the configured camera; raises SourceError or DependencyError where it cannot work."""
+    """Check the configured camera; raises SourceError or DependencyError if it cannot work."""
     if camera.source in FINITE:
         yield Finding("ok", "camera", f"{len(expand([Path(p) for p in camera.paths]))} files to play")
     elif camera.source == "v4l2":
@@ -168,7 +168,7 @@ def look_at_people(config: Config) -> Iterator[Finding]:
     try:
         gallery = LiveGallery(config)
     except NoCredentialError:
-        said = "systemd hands the store's key to vision alone: who is enrolled is not looked at from here"
+        said = "systemd passes the store key to vision alone: this command cannot check who is enrolled"
         yield Finding("WEAK", "people", said, "journalctl -u edge-vision says whether it can open the store")
         return
     if gallery.people_count == 0:
@@ -214,14 +214,14 @@ def look_at_mqtt(mqtt: MqttConfig) -> Iterator[Finding]:
     if not mqtt.tls and not local:
         yield Finding("WEAK", "mqtt", f"events go to {mqtt.host} in the clear", "set [mqtt] tls = true")
     elif unseen:
-        said = "the publisher alone may read the password: it is not looked at from here"
+        said = "only the publisher may read the password: this command cannot check it"
         yield Finding("WEAK", "mqtt", said, "edge-daemon status says whether the broker takes it")
     else:
         yield Finding("ok", "mqtt", f"{mqtt.host}:{mqtt.port}{' with TLS' if mqtt.tls else ''}")
 
 
 def _unseen(mqtt: MqttConfig) -> bool:
-    """Whether the password is for the publisher alone: systemd hands it over, or the file is another user's."""
+    """Whether only the publisher can read the password: systemd passes it on, or another user owns the file."""
     if not mqtt.username or not mqtt.password_file or os.access(mqtt.password_file, os.R_OK):
         return False
     try:
@@ -252,14 +252,14 @@ def look_at_gauge(power: PowerConfig, units: tuple[Path, ...] = _UNITS) -> Itera
 
 
 def look_at_power(power: PowerConfig) -> Iterator[Finding]:
-    """Yield which zone tells of the heat, what is odd about batteries, and whether the wanted run time is followed.
+    """Report which thermal zone is used, faults of batteries, and whether the wanted run time is followed.
 
-    A gauge on a serial line belongs to vision while that runs: its state says the same, by `edge-daemon status`.
+    Only vision may read a gauge on a serial line; `edge-daemon status` then reports the same.
     """
     serial = power.sensor.startswith("serial:")
     sensors = open_sensors(msgspec.structs.replace(power, sensor="none") if serial else power)
     with closing(sensors):
-        for at_s in (0.0, 1.0):  # a reading is believed when a second one agrees
+        for at_s in (0.0, 1.0):  # a reading is used when a second one agrees
             reading = sensors.read(at_s)
         notes = sensors.notes
     for note in notes:

@@ -28,7 +28,7 @@ from edge.refused_pictures import some
 from edge.wiping import wipe
 
 _VIDEO_FPS = 5.0  # frames a second taken from a video: neighbouring frames show the same
-_MAX_PICTURES = 500  # more do not make better templates
+_MAX_PICTURES = 500  # more pictures do not improve the templates
 
 
 Ask = Callable[[str], bool]
@@ -152,7 +152,7 @@ def _extended(store: Store, target: Person, enrolment: Enrolment, most: int, ask
 
     def kept(old: NDArray[np.float32]) -> list[int]:
         if len(old) and enrolment.is_unlike(old):
-            _have_confirmed(f"these pictures look like somebody else than {target.name} ({target.id})", ask)
+            _have_confirmed(f"these pictures look like another person than {target.name} ({target.id})", ask)
         chosen = enrolment.beside(old, most)
         dropped.extend(i for i in range(len(enrolment.templates)) if i + len(old) not in chosen)
         return chosen

@@ -1,4 +1,4 @@
-"""The frames of the configured source while a process runs: a camera that is lost or faulty is opened again."""
+"""The frames of the configured source. A lost or faulty camera is opened again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge.vocabulary import Reason
 
 _log = logging.getLogger(__name__)
 
-_IDLE_S = 1.0  # between two questions whether frames are wanted
+_IDLE_S = 1.0  # period of the check whether frames are wanted
 _RETRY_FIRST_S, _RETRY_MOST_S = 1.0, 30.0  # waits before a lost camera is opened again
 _ILLS: dict[Problem, tuple[str, str]] = {
     "camera_stalled": ("the camera delivers no frames", "check its cable"),
@@ -47,7 +47,7 @@ class Feed:
         self._source: FrameSource | None = None
         self._watch = self._new_watch(config.fps)
         self._fps = config.fps
-        self._remarked = False  # whether it has been said that the camera repeats a picture
+        self._remarked = False  # whether the log says that the camera repeats a picture
         self.problem: Reason | None = None  # the fault of a live source
         self.damaged = False  # parts of a finite source could not be read
 
@@ -63,7 +63,7 @@ class Feed:
                 self._source.set_fps(fps)
 
     def frames(self) -> Iterator[Frame | None]:
-        """Yield frames; ends with a finite source or on stop, raises SourceError where a finite one cannot begin."""
+        """Yield frames until a finite source ends or on stop; raises SourceError if a finite source cannot begin."""
         while not self._stop.is_set():
             if not self._wanted():
                 yield from self._pause(_IDLE_S)
@@ -86,11 +86,11 @@ class Feed:
                 self._retry_s = min(2 * self._retry_s, _RETRY_MOST_S)
 
     def _play(self, source: FrameSource) -> Iterator[Frame | None]:
-        """Yield the frames of an open source until it ends, is not wanted (a live one), or fails (SourceError)."""
+        """Yield the frames of an open source until it ends, is no longer wanted, or fails (SourceError)."""
         while not self._stop.is_set():
             if not self._wanted():
                 if source.live:
-                    return  # the camera is closed while nobody wants to see
+                    return  # the camera is closed while no frames are wanted
                 yield from self._pause(_IDLE_S)
                 continue
             try:

@@ -1,4 +1,4 @@
-"""One thing that `doctor` has looked at."""
+"""One finding of `doctor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "WEAK", "FAIL"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it is, and how to mend it."""
+    """The subject of a check, its result, and the remedy."""
 
     level: Level
     subject: str

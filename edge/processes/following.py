@@ -1,4 +1,4 @@
-"""Run a process again when the settings have changed: over the cable, or in the file, announced by SIGHUP."""
+"""Run a process again after a change of the settings: over the cable, or in the file with SIGHUP."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def follow(
 ) -> None:
     """Call `run(config, stop)` until `stop`, and again with the new settings on a hangup or after a change.
 
-    Raises ConfigError where the file is wrong from the beginning.
+    Raises ConfigError if the file is wrong at the first start.
     """
     config = configuration.load(config_path)
     while True:
         hangup.clear()
         mark = _mark(config.data.settings_file)
-        config = settings_of_now(config_path, config)  # after the mark: a change between the two is followed
+        config = settings_of_now(config_path, config)  # after the mark, so that a change between the two is noticed
         over = threading.Event()
         watcher = threading.Thread(
             target=_watch, args=(config.data.settings_file, mark, stop, hangup, over), daemon=True
@@ -64,9 +64,9 @@ def repeat(
 
 
 def settings_at_start(config_path: Path) -> tuple[Config, ConfigError | None]:
-    """Read the settings; where the owner's are wrong, return the settings without them, and the fault.
+    """Read the settings. If the owner's settings are wrong, return the settings without them, and the fault.
 
-    Raises ConfigError where edge.toml itself is wrong.
+    Raises ConfigError if edge.toml itself is wrong.
     """
     try:
         return configuration.load(config_path), None
@@ -75,11 +75,11 @@ def settings_at_start(config_path: Path) -> tuple[Config, ConfigError | None]:
 
 
 def settings_of_now(config_path: Path, known: Config) -> Config:
-    """Read the settings again; where they are wrong, log this and return the last known ones."""
+    """Read the settings again. If they are wrong, log this and return the last known ones."""
     try:
         return configuration.load(config_path)
     except ConfigError as e:
-        _log.error("the settings so far stay: %s", e)
+        _log.error("the previous settings stay in use: %s", e)
         return known
 
 

@@ -1,4 +1,4 @@
-"""Leave no pixel of a photo in memory: for as long as an enrolment lasts, what is freed is overwritten."""
+"""Leave no pixel of a photo in memory: during an enrolment, freed memory is overwritten."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _FILL = 0xA5
 
 
 def begin() -> None:
-    """From now on overwrite whatever is freed; say so where this C library cannot."""
+    """Overwrite freed memory from now on. If this C library cannot do this, log it."""
     if not _perturb(_FILL):
-        _log.warning("this C library does not overwrite freed memory: pieces of photos stay until it is used again")
+        _log.warning("this C library does not overwrite freed memory: parts of photos stay until it is used again")
 
 
 def end() -> None:
-    """Free as usual again."""
+    """Stop overwriting freed memory."""
     _perturb(0)
 
 

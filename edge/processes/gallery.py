@@ -22,7 +22,7 @@ from edge.models.slots import Slots
 
 
 def load_cohort(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Cohort:
-    """Return the cohort that normalises a model's scores, its hash checked; raises ModelError."""
+    """Return the cohort that normalises the scores of a model. Its hash is checked; raises ModelError."""
     entry, folder = _with_scoring(entry, folder)
     remedy = f"make one with: python -m tools.lab cohort --model {entry.name}"
     if entry.cohort is None:
@@ -52,9 +52,9 @@ def load_calibration(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Ca
 
 
 def _with_scoring(entry: EmbedderEntry, folder: Path) -> tuple[EmbedderEntry, Path]:
-    """Return the built-in entry of the same model where an update was made before there were cohorts.
+    """Return the built-in entry of the same model if the update has no cohort.
 
-    An embedder that the update lacks is the built-in one, and its files lie beside the built-in manifest.
+    If the update has no embedder, the built-in one is used. Its files lie beside the built-in manifest.
     """
     if entry.cohort is not None and entry.cohort.package is not None:
         return entry, MANIFEST.parent
@@ -66,9 +66,9 @@ def _with_scoring(entry: EmbedderEntry, folder: Path) -> tuple[EmbedderEntry, Pa
 
 
 class LiveGallery:
-    """The matcher for the people who are enrolled now. Without a store every face is unknown.
+    """The matcher for the enrolled people. Without a store every face is unknown.
 
-    The store is read at once, and EdgeError raised where that fails; with `read=False`, by `refresh` alone.
+    The store is read at once, or with `read=False` only by `refresh`. Reading raises EdgeError.
     """
 
     def __init__(self, config: Config, *, read: bool = True) -> None:
@@ -97,14 +97,14 @@ class LiveGallery:
         return tuple(person.name for person in self._people.values() if not person.templates)
 
     def same_face(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-        """Whether two means of unit embeddings, (D,) each, are of one person, at the configured false match rate.
+        """Whether two means of unit embeddings, (D,) each, show one person, at the configured false match rate.
 
-        The threshold is that of an encounter against a person's templates: it follows the norms of both means.
+        The threshold is the one of an encounter against templates: it depends on the norms of both means.
         """
         return self.operating_point.same_face(one, other, self.cohort)
 
     def name_of(self, person_id: str) -> str | None:
-        """Return a person's display name; None for one who was removed meanwhile."""
+        """Return a person's display name; None if the person was removed meanwhile."""
         person = self._people.get(person_id)
         return None if person is None else person.name
 
@@ -117,14 +117,14 @@ class LiveGallery:
         return list(self._people.values())
 
     def recognises(self, person_id: str) -> float:
-        """Return which share of a person's visits is to be expected to match, from the person's templates."""
+        """Return the expected share of a person's visits that match, from the person's templates."""
         assert self._store is not None  # noqa: S101 (an id comes from a store that was read)
         gallery = self._store.gallery()
         own = gallery.templates[gallery.owner == gallery.ids.index(person_id)]
         return self.operating_point.recognises(float(np.linalg.norm(own.mean(axis=0))))
 
     def described(self, person_ids: Iterable[str]) -> tuple[str, ...]:
-        """Return enrolled people as a warning names them: "'Anna' (p-…)"."""
+        """Return the names and ids of people for a warning: "'Anna' (p-…)"."""
         return tuple(f"'{self.name_of(person_id)}' ({person_id})" for person_id in person_ids)
 
     def refresh(self) -> bool:

@@ -1,7 +1,7 @@
-"""One vision and one publisher a data folder, and the folder's own device id.
+"""At most one vision process and one publisher for a data folder, and the folder's own device id.
 
-The lock is on the folder itself (flock), so there is no file that could be left behind: the kernel releases it when
-the process ends, however it ends. Vision locks the data folder, the publisher the outbox's, the only one it may open.
+The lock is on the folder itself (flock), so no lock file can be left behind: the kernel releases it when the process
+ends in any way. Vision locks the data folder; the publisher locks the outbox folder, the only one it may open.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from edge.errors import ConfigError, EdgeError
 _log = logging.getLogger(__name__)
 
 Process = Literal["vision", "publisher"]
-_PATIENCE_S = 3.0  # for a process that is ending, and for `running`, which asks with a lock
+_PATIENCE_S = 3.0  # for a process that is ending, and for `running`, which takes the lock for a moment
 _POLL_S = 0.05
-_ID_CHARACTERS = 6  # hexadecimal: of 100 devices two have the same id once in 3,400 such fleets
+_ID_CHARACTERS = 6  # hexadecimal: among 100 devices, the chance that two have the same id is 1 in 3,400
 
 
 class SecondInstanceError(EdgeError):
-    """Another process does this work on this folder."""
+    """Another process of this kind runs on this folder."""
 
 
 def folder_of(data: DataFolder, process: Process) -> Path:
@@ -41,9 +41,9 @@ def folder_of(data: DataFolder, process: Process) -> Path:
 
 @contextmanager
 def sole(config: Config, process: Process) -> Iterator[Config]:
-    """Be the only one of its kind on a data folder, which is made where there is none; yields the named configuration.
+    """Lock a data folder for one process of a kind, and make the folder if needed; yields the named configuration.
 
-    Raises SecondInstanceError that names the other process, and ConfigError where the folder cannot be made.
+    Raises SecondInstanceError, which names the other process, or ConfigError if the folder cannot be made.
     """
     folder = folder_of(config.data, process)
     make_folder(config.data, folder)
@@ -56,7 +56,7 @@ def sole(config: Config, process: Process) -> Iterator[Config]:
 
 
 def refuse_second(data: DataFolder) -> None:
-    """Raise what `sole` would raise, before anything is started."""
+    """Raise the errors of `sole` before anything is started."""
     make_folder(data, data.path)
     for process in ("vision", "publisher"):
         if running(data, process):
@@ -81,7 +81,7 @@ def running(data: DataFolder, process: Process) -> bool:
 
 
 def make_folder(data: DataFolder, folder: Path) -> None:
-    """Make a data folder where there is none; raises ConfigError that names the key to set."""
+    """Make a data folder if there is none; raises ConfigError, which names the key to set."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.X_OK):
@@ -92,13 +92,13 @@ def make_folder(data: DataFolder, folder: Path) -> None:
 
 
 def named(config: Config) -> Config:
-    """Return the configuration with the folder's own id, which is drawn at the first run; a chosen id stays.
+    """Return the configuration with the folder's own id, made at the first run. A configured id stays.
 
-    A device of an earlier version, which has an outbox and no id of its own, keeps the default: its topics stay.
+    A device of an earlier version has an outbox but no id of its own. It keeps the default id and its topics.
     """
     if config.device.id != DEFAULT_ID:
         return config
-    known = config.data.outbox.exists()  # before the id is looked for: who makes the outbox has made the id
+    known = config.data.outbox.exists()  # checked before the id: a process makes the id before the outbox
     own = config.data.read_own_id() or ("" if known else _draw(config.data.own_id))
     if not own:
         return config
@@ -106,7 +106,7 @@ def named(config: Config) -> Config:
 
 
 def _draw(path: Path) -> str:
-    """Write a new id where there is none and return the one that stands there; "" where it cannot be written."""
+    """Write a new id if there is none and return the stored one; "" if it cannot be written."""
     drawn = f"{DEFAULT_ID}-{secrets.token_hex(_ID_CHARACTERS // 2)}"
     temp = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -145,7 +145,7 @@ def _second(folder: Path, process: Process) -> SecondInstanceError:
 
 
 def holder_of(folder: Path) -> int | None:
-    """Return the process that holds a folder's lock, as far as the kernel shows it (proc_locks(5))."""
+    """Return the process that holds the lock of a folder; None if the kernel does not show it (proc_locks(5))."""
     with suppress(OSError, ValueError, IndexError):
         wanted = str(folder.stat().st_ino)
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():

@@ -27,12 +27,12 @@ class Opened:
 
 
 def in_words(live: bool | None) -> str:
-    """Return an answer of the stage for a person to read."""
+    """Return an answer of the stage as text for a person."""
     return {True: "live", False: "a picture, not live", None: "live or a picture: unknown"}[live]
 
 
 def denied(liveness: LivenessConfig) -> frozenset[bool | None]:
-    """Return with which answers of the stage an encounter gives no event."""
+    """Return the answers of the stage with which an encounter gives no event."""
     if liveness.mode != "deny":
         return frozenset()
     return frozenset({False, None}) if liveness.deny_unknown else frozenset({False})
@@ -50,7 +50,7 @@ def open_stage(config: Config) -> Opened:
         point = operating_point(config)
         model = open_liveness(config.liveness.model, config.recognition.threads, Slots(config.data.models).manifest)
     except (ModelError, DependencyError) as e:
-        what = "no face can be told to be live"
+        what = "no face can be recognised as live"
         if config.liveness.deny_unknown:
             what += ", so nobody is reported"
         _log.error("%s: %s", what, e)

@@ -1,4 +1,4 @@
-"""The state of a device as Prometheus metrics, for node-exporter's textfile collector. Nothing of a person is in them.
+"""The state of a device as Prometheus metrics, for node-exporter's textfile collector. They hold no personal data.
 
 The figures are those of `status` and of the retained `…/state`. Counters begin again with each start of their process,
 as Prometheus expects of counters.
@@ -14,30 +14,30 @@ from typing import Any
 
 from edge.errors import DependencyError, EdgeError, install_extra
 
-# name → (field of vision's state, help); gauges are left out where the field is null
+# name → (field of vision's state, help); a gauge is left out while its field is null
 _GAUGES = {
-    "edge_battery_percent": ("battery_percent", "Charge left, percent of a full one"),
-    "edge_temperature_celsius": ("temperature_c", "Temperature of the zone that decides"),
+    "edge_battery_percent": ("battery_percent", "Battery charge, percent"),
+    "edge_temperature_celsius": ("temperature_c", "Temperature of the thermal zone in use"),
     "edge_power_watts": ("power_w", "Power drawn from the battery"),
-    "edge_budget_watts": ("budget_w", "Power that may be drawn until the wanted end"),
-    "edge_capture_frames_per_second": ("capture_fps", "Frames asked of the camera"),
-    "edge_detector_hertz": ("detector_hz", "Looks a second at most"),
-    "edge_recognition": ("recognition", "1: it recognises; 0: it is switched off"),
+    "edge_budget_watts": ("budget_w", "Mean power with which the battery lasts until the wanted end"),
+    "edge_capture_frames_per_second": ("capture_fps", "Frames a second requested from the camera"),
+    "edge_detector_hertz": ("detector_hz", "Most looks a second"),
+    "edge_recognition": ("recognition", "1: recognition is on; 0: switched off"),
 }
 _TIMES = {
-    "edge_wanted_end_timestamp_seconds": ("wanted_end", "Until when the battery shall last"),
-    "edge_forecast_end_timestamp_seconds": ("forecast_end", "When the battery's reserve is reached as things go"),
+    "edge_wanted_end_timestamp_seconds": ("wanted_end", "Wanted end of the run time"),
+    "edge_forecast_end_timestamp_seconds": ("forecast_end", "Forecast time at which the battery's reserve is reached"),
 }
 _COUNTERS = {
     "edge_frames": ("frames", "Frames taken"),
-    "edge_faces": ("faces", "Faces that passed confidence and size"),
+    "edge_faces": ("faces", "Faces above the least confidence and size"),
     "edge_embeddings": ("embeddings", "Embeddings computed"),
     "edge_events": ("events", "Events written"),
     "edge_pictures": ("pictures", "Encounters whose face was a picture"),
 }
 _SENT = {
-    "edge_published": ("published", "Events that the broker took"),
-    "edge_resent": ("resent", "Sendings of an event that was sent before"),
+    "edge_published": ("published", "Events that the broker accepted"),
+    "edge_resent": ("resent", "Repeated sendings of an event"),
     "edge_denied": ("denied", "Events that the broker refused"),
 }
 
@@ -78,7 +78,7 @@ class _Collector:
         if self._report["outbox"] is not None:
             outbox = self._report["outbox"]
             yield self._gauge("edge_outbox_events", "Events that wait for the broker", device, outbox["depth"])
-            yield self._counter("edge_outbox_dropped", "Events given up", device, outbox["dropped"])
+            yield self._counter("edge_outbox_dropped", "Events dropped", device, outbox["dropped"])
         if self._report["vision"] is not None:
             yield from self._vision(device, self._report["vision"])
         if self._report["publisher"] is not None:

@@ -33,19 +33,19 @@ _log = logging.getLogger(__name__)
 _SAVE_S = 300.0
 _GAUGE_SPREAD = 0.10  # relative uncertainty of a gauge's capacity
 _ANY_WH, _ANY_SPREAD = 20.0, 0.6  # capacity where neither label nor gauge gives one
-_CONTACT_S = 60.0  # a shorter connection of the charger is a bad contact
-_CHARGED, _CHARGED_BY_VOLTS = 5.0, 20.0  # rise in % that proves charging; a voltage also rises when the load falls
+_CONTACT_S = 60.0  # a shorter connection of the charger counts as a bad contact
+_CHARGED, _CHARGED_BY_VOLTS = 5.0, 20.0  # rise in % that proves charging; the voltage also rises when the load falls
 _NOTHING = Usage(PerDemand(0.0, 0.0, 0.0), PerDemand(0.0, 0.0, 0.0), PerDemand(0.0, 0.0, 0.0), 0.0)
-_WAKE_S = 7.0  # until a gauge gives values after a start
+_WAKE_S = 7.0  # longest wait for the first values of a gauge after a start
 
 
 class Memory(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The values with which the next start begins, stored in the data folder as JSON."""
+    """The learned values for the next start, stored in the data folder as JSON."""
 
-    battery: str  # the board and label that this was learned on
-    sensor: str = ""  # `[power] sensor` that gave a battery's values; empty: none did
-    percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None  # the charge that was left
-    began_wall_s: Annotated[float, msgspec.Meta(ge=0)] | None  # when the charger was left
+    battery: str  # the board and battery label of these values
+    sensor: str = ""  # `[power] sensor` of the battery's values; empty: no sensor gave any
+    percent: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None  # remaining charge
+    began_wall_s: Annotated[float, msgspec.Meta(ge=0)] | None  # when the charger was disconnected
     learned: Learned
 
 
@@ -64,11 +64,11 @@ class PowerManager:
         self._governor = Governor(limits_of(config, full), learned, observed_s=now_s + _WAKE_S if known else None)
         self._sensor = config.power.sensor if known else ""
         self._began_s = _began_s(memory, config.power.run_time, now_s)
-        self._percent = memory.percent if memory else None  # charge left, when it was last known
-        self._is_kept = True  # that charge is from before the start
+        self._percent = memory.percent if memory else None  # last known charge
+        self._is_kept = True  # whether that charge is from before the start
         self._mains_s: float | None = None  # since when a charger is connected
-        self._range: tuple[float, float] | None = None  # least and most charge, %, while nothing says what feeds it
-        self._wish: tuple[Wish, float] = "none", now_s  # what becomes of the wanted run time, and since when
+        self._range: tuple[float, float] | None = None  # least and most charge, %, while the supply is unknown
+        self._wish: tuple[Wish, float] = "none", now_s  # whether the wanted run time is followed, and since when
         self._said_wish: Wish = "none"
         self._demand: Demand = "watch"
         self._seen: dict[int, float] = {}  # undecided track → when it was first seen
@@ -196,10 +196,10 @@ class PowerManager:
             self._range = None
 
     def _follow_unknown_supply(self, now_s: float) -> None:
-        """Let the wanted time begin while nothing says what feeds the device: when the charge last stopped to rise.
+        """Start the wanted time while the supply is unknown: when the charge last stopped rising.
 
-        A gauge without a status is most often the device's only battery. It was charged where its charge has not
-        fallen since, or has clearly risen from its least.
+        A gauge without a status is most often the device's only battery. It was charging if its charge has not fallen
+        since, or has clearly risen from its least value.
         """
         percent, volts = self.reading.percent, self.reading.voltage_v
         if percent is None:
@@ -259,7 +259,7 @@ def limits_of(config: Config, full: Rates) -> Limits:
 
 
 def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
-    """Return what is known before anything was measured: the board's prior, and the label's or the gauge's capacity."""
+    """Return the knowledge before any measurement: the board's prior, and the capacity from label or gauge."""
     if config.battery_wh > 0.0:
         full = (LABEL_SHARE * config.battery_wh, LABEL_SPREAD)
     elif reading.full_wh is not None:
@@ -270,7 +270,7 @@ def first_knowledge(config: PowerConfig, reading: Reading) -> Learned:
 
 
 def measured_charge(reading: Reading, cells: int) -> tuple[float, float] | None:
-    """Return the charge, %, from gauge or voltage, and the rise of it that proves charging."""
+    """Return the charge, %, from gauge or voltage, and the rise that proves charging."""
     if reading.percent is not None:
         return reading.percent.value, _CHARGED
     if reading.voltage_v is None or not cells or reading.supply != "battery":
@@ -283,9 +283,9 @@ def measured_charge(reading: Reading, cells: int) -> tuple[float, float] | None:
 
 
 def wanted_end_s(run_time: str, began_s: float | None, now_s: float, wall_s: float) -> float | None:
-    """Return when the battery may be empty, monotonic; None without a wish or before the charger was left.
+    """Return the wanted end, monotonic; None without a wish or before the charger was disconnected.
 
-    `began_s`: when it was left; `wall_s`: the Unix time of `now_s`. A clock time is the first one after that moment.
+    `began_s`: when it was disconnected. `wall_s`: the Unix time of `now_s`. A clock time means the next one after that.
     """
     if began_s is None or not run_time:
         return None
@@ -323,12 +323,12 @@ def state_fields(orders: Orders, now_s: float) -> dict[str, Any]:
 
 
 def board_of(config: PowerConfig) -> str:
-    """Return the board whose costs are the first guess."""
+    """Return the board whose costs are the prior."""
     return this_device() if config.board == "auto" else config.board
 
 
 def _began_s(memory: Memory | None, run_time: str, now_s: float) -> float | None:
-    """Return when the charger was left, None where that was so long ago that the wanted end is past."""
+    """Return when the charger was disconnected; None if the wanted end is past."""
     if memory is None or memory.began_wall_s is None:
         return None
     wall_s = time.time()

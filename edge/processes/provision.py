@@ -1,7 +1,7 @@
 """The process at the cable: serial port on one side, vision's control socket on the other. It has no camera.
 
-It runs while the device is armed or a host is in conversation, and then ends: its unit provides the USB gadget only
-then. On a pty, for a workbench, it keeps running.
+It runs while the device is armed or a host is in conversation, and then ends. Its unit provides the USB gadget only
+during this time. On a pty, for a workbench, it keeps running.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from edge.provision.protocol.port import Port, PtyPort, SerialPort
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 2.0
-_REOPEN_S = 0.5  # after the cable went: what took it away, a gadget that is unbound, waits until nobody has it open
+_REOPEN_S = 0.5  # wait after the cable was unplugged: unbinding a gadget needs the port closed
 
 
 def arming_of(data: DataFolder) -> Arming:
-    """Return the counter of guesses of this device."""
+    """Return the device's counter of guesses."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return Arming(data.provision, boot, now_s)
 
@@ -47,7 +47,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
     """Serve until a stop is requested. On a real port, also end when arming expires."""
     arming = arming_of(config.data)
     if arming.is_new:
-        arm(config)  # a new device, on a workbench: elsewhere edge-arm.service has done it
+        arm(config)  # a new device on a workbench; elsewhere edge-arm.service has armed it
     code = load_or_make_code(config.data.provision)
 
     def pause(seconds: float) -> None:
@@ -91,7 +91,7 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
 
 
 def _serve(port: Port, device: Device, wanted: Callable[[], bool]) -> None:
-    """Carry bytes until the cable is unplugged, or the conversation is over."""
+    """Pass bytes on until the cable is unplugged or the conversation is over."""
     try:
         while wanted():
             if data := port.read():

@@ -20,7 +20,7 @@ _RETRY_S = 2.0
 def run(config: Config, stop: threading.Event, notifier: Notifier) -> None:
     """Publish until `stop` is set. The start waits neither for the disk nor for the broker.
 
-    Raises SecondInstanceError where another publisher sends from this outbox.
+    Raises SecondInstanceError if another publisher sends from this outbox.
     """
     notifier.ready("opening the outbox")
     with ExitStack() as stack:

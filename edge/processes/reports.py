@@ -1,4 +1,4 @@
-"""What an enrolment reports: who, from which pictures, what they lack, and what to expect."""
+"""The report of an enrolment: the person, the pictures, their faults, and the expected rate of recognition."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from edge.identity.enrolment import POSES, Enrolment
 from edge.identity.store import Person
 from edge.refused_pictures import by_reason, some
 
-_GOOD = 0.95  # share of visits from which on no more pictures are asked for
-_FEW = 4  # different pictures that are asked for
+_GOOD = 0.95  # with this share of visits, no more pictures are requested
+_FEW = 4  # number of different pictures requested
 
 PUBLIC = ("id", "name", "templates", "created", "ignored", "crops")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How an enrolment went."""
+    """The result of an enrolment."""
 
     person: Person
     enrolment: Enrolment
-    looks_like: tuple[str, ...]  # "'Anna' (p-…)": other people for whom this one would be taken, nearest first
-    recognises: float  # share of the person's visits that is to be expected to match, 0..1
+    looks_like: tuple[str, ...]  # "'Anna' (p-…)": other people who would match this person, nearest first
+    recognises: float  # expected share of the person's visits that match, 0..1
     with_few: float  # the same with a few different pictures
-    live: bool = False  # whether each picture was shown to be of a live face; False: they were files
-    extended: bool = False  # whether the pictures were added to a person who was enrolled already
+    live: bool = False  # whether each picture was checked to show a live face; False: the pictures were files
+    extended: bool = False  # whether the pictures were added to an enrolled person
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready; scores stay inside."""
+        """Return it JSON-ready, without scores."""
         return {
             **public(self.person),
             "pictures": [asdict(outcome) for outcome in self.enrolment.outcomes],
@@ -42,16 +42,16 @@ class Report:
         }
 
     def as_text(self) -> str:
-        """Return it as lines for a person: refused pictures by reason, the outcome, and what would make it better."""
+        """Return it as text: refused pictures by reason, the outcome, and how to improve it."""
         refused = [f"refused  {line}" for line in by_reason(self.enrolment.outcomes)]
         return "\n".join([*refused, self.outcome(), *self.advice()])
 
     def advice(self) -> list[str]:
-        """Return what the pictures lack, what to expect of the templates, and whom the person looks like."""
+        """Return the missing poses, the expected rate of recognition, and similar people."""
         return [line for line in (self._angles(), self._expectation(), self._look_alikes(), self._crops()) if line]
 
     def outcome(self) -> str:
-        """Return who was enrolled, or extended, from what."""
+        """Return which person was enrolled or extended, and from which pictures."""
         enrolment, person = self.enrolment, self.person
         used = sum(outcome.template for outcome in enrolment.outcomes)
         source = counted(len(enrolment.outcomes), "live picture" if self.live else "picture")
@@ -102,7 +102,7 @@ class Report:
 
 
 def public(person: Person) -> dict[str, Any]:
-    """Return what may be shown of a person, JSON-ready."""
+    """Return the public fields of a person, JSON-ready."""
     return {field: getattr(person, field) for field in PUBLIC}
 
 
@@ -113,12 +113,12 @@ def with_few(point: OperatingPoint) -> float:
 
 
 def counted(count: int, what: str) -> str:
-    """Return a number of things with the right plural."""
+    """Return a count with its noun, singular or plural."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def halves_in_words(enrolment: Enrolment) -> str:
-    """Say which pictures look like different people; empty where all agree."""
+    """Return which pictures look like different people; empty if all agree."""
     if enrolment.apart is None:
         return ""
     one, other = enrolment.apart

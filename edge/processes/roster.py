@@ -1,4 +1,4 @@
-"""Many people at once: a folder with a folder of pictures for each person, or a CSV file that names pictures."""
+"""Enrol many people from a folder with a folder of pictures for each, or from a CSV file that names pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.processes.enrolling import Wish, keep, pictures, subfolders, whom
 from edge.processes.gallery import LiveGallery
 from edge.processes.reports import Report
 
-_NAME, _PICTURE = ("name", "person"), ("picture", "path", "file", "photo")  # headers of a CSV's columns
+_NAME, _PICTURE = ("name", "person"), ("picture", "path", "file", "photo")  # column headers of the CSV file
 _FORM = "write one line a picture under the header 'name,picture'; paths count from the folder of the CSV file"
 _MAX_CSV_BYTES = 4 << 20
 
@@ -40,10 +40,10 @@ class Refused:
 
 
 def add_all(config: Config, sources: Sequence[Path], *, ignored: bool = False) -> Iterator[Report | Refused]:
-    """Enrol all people that folders of folders and CSV files name; yield the result of each person.
+    """Enrol all people in folders of folders and CSV files; yield the result of each person.
 
-    Each person is durable when yielded, or nothing of the person is kept. Raises SourceError before the first enrolment
-    where the sources name no person.
+    When a person is yielded, the enrolment is durable or nothing is kept. Raises SourceError before the first enrolment
+    if the sources name no person.
     """
     people = listed(sources)
     gallery, stages = LiveGallery(config), build_enrolment(config)

@@ -1,4 +1,4 @@
-"""Leave the network: what a unit does with PrivateNetwork=yes, done by the process itself on a workbench."""
+"""Separate a process from the network on a workbench, as PrivateNetwork=yes does in a unit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _CLONE_NEWNET = 0x40000000
 
 
 def leave_network() -> str:
-    """Move this process into an empty network namespace and say how it went; call it before any thread is started.
+    """Move this process into an empty network namespace and return the result as text; call it before any thread.
 
-    Root does it directly, others through a user namespace in which they stay themselves. Where the kernel or a
-    sandbox refuses, nothing changes and the answer says so: under systemd the unit has separated the network already.
+    Root does this directly, other users through a user namespace with the same user id. If the kernel or a sandbox
+    refuses, nothing changes and the text says so. Under systemd the unit has already separated the network.
     """
     uid, gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)

@@ -29,7 +29,7 @@ _EVERY_S = 0.25
 _MAX_CLIENTS = 4
 _MAX_BYTES = 1 << 16
 _MAX_FACES = 100
-_QUIET_S = 10.0  # vision says something at least so often, unless it is starting or has ended
+_QUIET_S = 10.0  # vision sends at least once in this time, unless it is starting or has ended
 
 
 class SightServer:
@@ -43,7 +43,7 @@ class SightServer:
         self._listener.setblocking(False)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)  # of a run that was killed
+            path.unlink(missing_ok=True)  # left by a run that was killed
             with address_of(path) as address:
                 self._listener.bind(address)
             path.chmod(0o600)
@@ -52,11 +52,11 @@ class SightServer:
             _log.warning("%s: nobody can watch: %s", path, e.strerror)
 
     def show(self, said: Callable[[], dict[str, Any]], now_s: float) -> None:
-        """Send what `said` returns, if anybody is there and the last time is long enough ago."""
+        """Send the result of `said` if a watcher is connected and the last message is old enough."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + _EVERY_S
-        with suppress(OSError):  # nobody has come, or listening failed
+        with suppress(OSError):  # no new watcher, or listening failed
             self._admit(self._listener.accept()[0])
         if not self._clients:
             return
@@ -65,7 +65,7 @@ class SightServer:
             try:
                 client.send(message)
             except BlockingIOError:
-                continue  # it will see a later one
+                continue  # the watcher is slow: it gets a later one
             except OSError:
                 client.close()
                 self._clients.remove(client)
@@ -88,7 +88,7 @@ class SightServer:
 
 
 def described(view: View, encounters: Encounters, gallery: LiveGallery, reason: str, now_s: float) -> dict[str, Any]:
-    """Return what a watcher is shown: each face in view with its measures, and who it is or why that is not known."""
+    """Return the message for watchers: each face with its measures, and its person or the reason for none."""
     age_s = now_s - view.t_s
     return {
         "reason": reason,
@@ -125,7 +125,7 @@ def _said(sight: Sight, encounters: Encounters, gallery: LiveGallery) -> str:
 
 
 def watched(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what vision shows, until it ends; raises OutboxError where nothing can be heard of it."""
+    """Yield the messages of vision until it ends; raises OutboxError if none arrive."""
     remedy = "start it with 'edge-daemon run' or 'systemctl start edge.target'; on a device watch as root"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(_QUIET_S)
@@ -145,7 +145,7 @@ def watched(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def as_table(said: dict[str, Any]) -> str:
-    """Return what is shown as a table for a terminal."""
+    """Return a message as a table for a terminal."""
     lines = [f"{said['reason']}, {len(said['faces'])} faces, last look {_or_dash(said['look_age_s'])} s ago", ""]
     lines.append("track size px  sharp light contrast turned  who, or why not yet")
     for face in said["faces"]:

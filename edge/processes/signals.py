@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, and SIGHUP, as events that loops can wait for."""
+"""SIGTERM, SIGINT and SIGHUP as events that loops can wait for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SignalEvent(threading.Event):
         return self._set
 
     def set(self) -> None:
-        """Set it, and wake all who wait."""
+        """Set it, and wake all waiting threads."""
         self._set = True
         self._wakes.put(None)
 
@@ -40,7 +40,7 @@ class SignalEvent(threading.Event):
             self._wakes.get(timeout=None if timeout is None else max(0.0, timeout))
         except queue.Empty:
             return self._set
-        self._wakes.put(None)  # for the others
+        self._wakes.put(None)  # for other waiting threads
         return True
 
 

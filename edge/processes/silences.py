@@ -59,7 +59,7 @@ class SilenceLog:
             _log.debug("without use since the last time: %s", in_words(recent))
 
     def total(self, counts: Mapping[str, Count], events: int) -> None:
-        """Log at the end what gave no event; at level info where the run had no event at all."""
+        """Log at the end the reasons for missing events; at level info if the run had no event."""
         if counts:
             level = logging.DEBUG if events else logging.INFO
             _log.log(level, "looks and faces without an event: %s", in_words({r: c.count for r, c in counts.items()}))

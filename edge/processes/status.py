@@ -35,7 +35,7 @@ _LIVENESS = {
 def status(config: Config) -> dict[str, Any]:
     """Return one JSON-ready object: the last reports of vision and publisher, and the number of waiting events.
 
-    Raises OutboxError, and EventError where a report is damaged.
+    Raises OutboxError, and EventError for a damaged report.
     """
     if not config.data.outbox.exists():
         nothing = dict.fromkeys(("vision", "publisher", "problem", "outbox"))
@@ -91,7 +91,7 @@ def as_text(report: dict[str, Any]) -> str:
 
 
 def _wish(found: Wish | None) -> list[str]:
-    """Return a line where the wanted run time is not simply followed, with its remedy."""
+    """Return a line if the wanted run time is not followed, with the remedy."""
     if found is None or found in {"none", "followed"}:
         return []
     what, remedy = WORDS[found]
@@ -99,7 +99,7 @@ def _wish(found: Wish | None) -> list[str]:
 
 
 def _now_or_then(process: dict[str, Any], said: str) -> str:
-    """Return a process's report, with whether it still runs, and the report's time where it does not."""
+    """Return a report; if its process does not run, say so, with the time of the report."""
     if process["running"]:
         return said
     when = f" since {_utc(process['said_s'])}" if process["said_s"] is not None else ""

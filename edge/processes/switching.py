@@ -1,4 +1,4 @@
-"""Switches recognition on and off where the broker is away: the same wish as `…/recognition/set`."""
+"""Switch recognition on and off without a broker: the same setting as `…/recognition/set`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge.events.outbox import Outbox
 
 
 def recognition(config: Config, wish: bool | None) -> bool:
-    """Store a wish, where there is one; returns what holds now. Vision follows within a second. Raises OutboxError."""
+    """Store `wish` if given; return the present setting. Vision follows in a second. Raises OutboxError."""
     if wish is None and not config.data.outbox.exists():
         return True
     with closing(Outbox.of(config.data, config.outbox)) as outbox:

@@ -1,4 +1,4 @@
-"""`edge-daemon try`: who is on a picture, or why that cannot be said. Everything stays in the terminal."""
+"""`edge-daemon try`: the person on a picture, or the reason for none. Everything stays in the terminal."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from edge.records import NO_FACE, Finding, Frame, Match
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One picture, and what became of each face on it."""
+    """One picture, and the result of each face on it."""
 
     name: str
-    problem: str = ""  # why it could not be read, or shows no face
+    problem: str = ""  # why it cannot be read, or that it shows no face
     findings: tuple[Finding, ...] = ()
     live: tuple[bool | None, ...] = ()  # of each finding; None: unknown, or not checked
 
 
 def tried(config: Config, gallery: LiveGallery, paths: Sequence[Path]) -> Iterator[Tried]:
-    """Judge each picture as a folder of pictures is judged; raises EdgeError where it cannot begin."""
+    """Judge each picture by itself; raises EdgeError if the pipeline cannot be built."""
     files = expand(paths)
     pipeline = build_pipeline(config, gallery)
     with PictureDecoder() as decoder:
@@ -71,7 +71,7 @@ def as_text(picture: Tried, gallery: LiveGallery) -> str:
 
 
 def in_words(finding: Finding, live: bool | None, gallery: LiveGallery) -> str:
-    """Return what became of one face: "face of 96 px: Anna, likely (0.61, needs 0.47), live"."""
+    """Return the result of one face as text: "face of 96 px: Anna, likely (0.61, needs 0.47), live"."""
     x, y, width, height = (round(float(v)) for v in finding.face.box_px)
     what = f"face of {min(width, height)} px at {x},{y}"
     if finding.match is None:
@@ -80,7 +80,7 @@ def in_words(finding: Finding, live: bool | None, gallery: LiveGallery) -> str:
 
 
 def verdict(match: Match, gallery: LiveGallery) -> str:
-    """Return who it is, or why it is nobody."""
+    """Return the person, or why there is none."""
     numbers = f"({match.score:.2f}, needs {match.threshold:.2f})"
     rivals = " or ".join(gallery.described(match.rivals))
     if match.person is None:

@@ -49,8 +49,8 @@ def run(
 ) -> int | None:
     """Recognise until a stop is requested or a finite source has ended; return the exit code.
 
-    The exit code is 1 when parts of a finite source could not be read. None: the settings or the model have changed or
-    `hangup` is set, so the caller starts it again. Raises EdgeError where it cannot begin.
+    The exit code is 1 if parts of a finite source could not be read. None: the settings or the model have changed or
+    `hangup` is set, so the caller starts it again. Raises EdgeError if it cannot begin.
 
     It starts even with a store that cannot be opened, or with `fault`, the reason why the owner's settings are not in
     `config`. It then reports this in its state, recognises nobody, and serves the owner at the cable. With a recording
@@ -77,7 +77,7 @@ def _run(
                 feed.set_fps(vision.capture_fps)
                 control.poll(vision.answer)
                 if hangup.is_set():
-                    hangup.clear()  # before the settings are read, so that a later one is not lost
+                    hangup.clear()  # before the settings are read, so that a later signal is not lost
                     vision.then = max(vision.then, Then.RELOAD)
                 if vision.then:
                     vision.stop_was_asked()
@@ -91,7 +91,7 @@ def _run(
 
 
 def _provisioning(data: DataFolder) -> tuple[int, ...]:
-    """Return the user of the process at the cable: it owns the folder that only it writes."""
+    """Return the user of the provisioning process: the owner of its folder."""
     try:
         return (data.provision.stat().st_uid,)
     except OSError:
@@ -117,7 +117,7 @@ def _on_trial(config: Config, notifier: Notifier, *, blind: bool) -> _Vision:
 
 
 def _gallery_of(config: Config) -> tuple[LiveGallery, str]:
-    """Return the people to match against, and what is wrong with their store; raises that for a recording."""
+    """Return the gallery and the fault of the store; with a recording as the source, raise the fault."""
     gallery = LiveGallery(config, read=False)
     try:
         conversion.follow(config)
@@ -136,7 +136,7 @@ class _Vision:
     def __init__(self, config: Config, notifier: Notifier, *, blind: bool) -> None:
         self._config = config
         self._notifier = notifier
-        self._blind = blind  # without the owner's settings: nobody may be recognised
+        self._blind = blind  # the owner's settings are missing: nobody may be recognised
         self._slots = Slots(config.data.models)
         self._gallery, self._store_problem = _gallery_of(config)
         self._liveness = liveness_stage.open_stage(config)
@@ -145,7 +145,7 @@ class _Vision:
         self._matcher = self._gallery.matcher
         self._pipeline.matcher = self._memory.matcher()
         self.owner = OwnerRequests(config, self._gallery, memory=self._memory)
-        self.then = Then.GO_ON  # what the owner's requests ask of this run
+        self.then = Then.GO_ON  # what the owner's requests require of this run
         self._rates = initial_rates(config)
         self._power = PowerManager(config, self._rates, now_s())
         self._detector_px = config.detector.max_side_px
@@ -218,7 +218,7 @@ class _Vision:
         self._notifier.alive(f"{reason}, {self._pipeline.counters.frames} frames, {self._backlog.appended} events")
 
     def answer(self, request: ControlRequest | None) -> ControlReply:
-        """Answer the owner; None: the client has disconnected. Raises EdgeError, and then nothing has changed."""
+        """Answer the owner; None: the client has disconnected. After an EdgeError nothing has changed."""
         if request is None:
             self.owner.hung_up()
             return Done()
@@ -231,7 +231,7 @@ class _Vision:
         self._slots.end_start()
 
     def finish(self) -> None:
-        """End all encounters, write a last state, and close everything that the next run opens again."""
+        """End all encounters, write a last state, and close what the next run opens again."""
         self.owner.hung_up()
         if self.then is Then.FORGET:
             self._backlog.forget()
@@ -249,7 +249,7 @@ class _Vision:
         self._backlog.close()
 
     def report(self, reason: Reason) -> None:
-        """Leave the state in the outbox for the publisher and for `status`."""
+        """Write the state to the outbox, for the publisher and for `status`."""
         self._reason = reason
         self._reported_s = now_s()
         self._presence_changed = False
@@ -305,7 +305,7 @@ class _Vision:
         if orders.detector_px != self._detector_px:
             self._detector_px = orders.detector_px
             self._pipeline.detector.set_max_side(orders.detector_px)
-        if orders.threads != cv2.getNumThreads():  # read again: an enrolment sets them too
+        if orders.threads != cv2.getNumThreads():  # the present rates: an enrolment also sets them
             cv2.setNumThreads(orders.threads)
 
     def _publish(self, decision: Decision) -> None:
@@ -342,14 +342,14 @@ class _Vision:
             self._silences.over(silence)
 
     def _note_rest(self, reason: Reason, now: float) -> None:
-        """Count each time that looking is paused, or stops for want of energy or for heat."""
+        """Count each pause of recognition, and each stop because of low energy or heat."""
         if reason != self._reason and reason == "paused":
             self._pipeline.reasons.note(["paused"], now)
         elif reason != self._reason and self._recognises and self._power.orders.mode == "suspended":
             self._pipeline.reasons.note(["no energy"], now)
 
     def _follow_store(self) -> None:
-        """Match against the people enrolled now; on a fault, said once, against those known so far."""
+        """Use the people enrolled now. After a fault, which is logged once, use the last known ones."""
         try:
             self._slots.prove()
             self._gallery.refresh()
@@ -360,5 +360,5 @@ class _Vision:
             self._store_problem = ""
         except EdgeError as e:
             if str(e) != self._store_problem:
-                _log.error("%s: %s", "the people known so far stay" if self._gallery.known else _NOBODY, e)
+                _log.error("%s: %s", "the last known people stay in use" if self._gallery.known else _NOBODY, e)
             self._store_problem = str(e)

@@ -1,4 +1,4 @@
-"""What vision remembers of visits, where the owner wants it: in memory for corrections, on disk for `people seen`."""
+"""The visits that vision remembers, if the owner wants it: in memory for corrections, on disk for `people seen`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _log = logging.getLogger(__name__)
 
 
 class VisitMemory:
-    """The visits of the last minutes and days, by the owner's wish; with neither, it remembers nothing."""
+    """The visits of the last minutes and days, as configured in [people]; by default it remembers nothing."""
 
     def __init__(self, config: Config, gallery: LiveGallery) -> None:
         self._config, self._gallery = config, gallery
         self._visits = Visits(60 * config.people.correct_min)
         self._seen = SeenLog(config.people.seen_days)
         self._problem = ""
-        self._cleared = False  # whether the file of a wish of before is gone
+        self._cleared = False  # whether the file of an earlier setting is deleted
 
     def matcher(self) -> Matcher:
-        """Return the matcher of now, which repeats no mistake that was corrected."""
+        """Return the present matcher with the corrections of the owner."""
         if self._config.people.correct_min <= 0:
             return self._gallery.matcher
         return CorrectedMatcher(self._gallery.matcher, self._visits, self._gallery.likeness)
@@ -47,14 +47,14 @@ class VisitMemory:
         self._seen.note(decision, moment(decision.t_s).wall_ms // 1000)
 
     def tick(self, now_s: float, *, last: bool = False) -> None:
-        """Forget what is too old, and write what is due; a fault of the medium is said once, and stops nothing."""
+        """Forget old visits, and write what is due. A fault of the medium is logged once."""
         self._visits.expire(now_s)
         if not self._gallery.known or not (last or self._seen.due(now_s)):
             return
         try:
             if self._config.people.seen_days <= 0:
                 if not self._cleared:
-                    forget_seen(self._config.data)  # of a wish of before
+                    forget_seen(self._config.data)  # of an earlier setting
                     self._cleared = True
                 return
             if not self._config.data.store.exists():
@@ -74,13 +74,13 @@ class VisitMemory:
         self._seen.forget()
 
     def correct(self, request: Correct) -> Done:
-        """Do what the owner says of the last unknown, or of somebody's last match. Raises EdgeError."""
+        """Apply the owner's correction of the last unknown visit or of a person's last match. Raises EdgeError."""
         self._gallery.refresh()
         everybody = self._gallery.people()
         wrong = find(everybody, request.instead_of) if request.instead_of else None
         right = find(everybody, request.person) if request.person else None
         if wrong is None and right is None:
-            raise EnrolmentError("nobody is named", "say who the last unknown was, or who it was not")
+            raise EnrolmentError("no person is named", "name the person of the last visit, or of a wrong match")
         visit = self._visits.last(None if wrong is None else wrong.id)
         said = []
         if right is not None:
@@ -88,12 +88,12 @@ class VisitMemory:
         if wrong is not None:
             self._visits.deny(visit)
             minutes = f"{self._config.people.correct_min:g} minutes"
-            said.append(f"for {minutes} a face like that is not reported as {wrong.name} ({wrong.id})")
+            said.append(f"for {minutes} a similar face is not reported as {wrong.name} ({wrong.id})")
         self._visits.forget(visit)
         return Done(note="; ".join(said))
 
     def _learn(self, visit: Visit, person: Person, *, sure: bool) -> str:
-        """Make a template of a visit."""
+        """Add the mean embedding of a visit to a person's templates."""
         if visit.live is False:
             raise EnrolmentError("that visit was a picture of a face", "a picture is no template: add photos instead")
         found = Enrolment(visit.direction, (Outcome("visit", template=True),), (), pictures=(0,))

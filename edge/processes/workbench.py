@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 Name = Literal["vision", "publish"]
 _STOP_S = 10.0  # how long a process may take to end before it is killed
-_DRAIN_S = 10.0  # how long the publisher may take to send what a finished recording left behind
+_DRAIN_S = 10.0  # longest wait until the publisher has sent the events of a finished recording
 _LAST_WORDS_S = 2.0  # time to send the last events of a vision process that was stopped
 _POLL_S = 0.2
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -31,8 +31,8 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 def run(config: Config, config_path: Path, stop: threading.Event) -> int:
     """Run both until a stop is requested, until one fails, or until a finite source has ended and its events are sent.
 
-    Returns the exit code of the process that failed, that of vision after a finite source, or 0. Raises
-    SecondInstanceError where another daemon runs on this data folder.
+    Returns the exit code of the failed process, of vision after a finite source, or 0. Raises SecondInstanceError if
+    another daemon runs on this data folder.
     """
     instance.refuse_second(config.data)
     processes = {name: _start(name, config_path) for name in ("publish", "vision")}
@@ -55,13 +55,13 @@ def run(config: Config, config_path: Path, stop: threading.Event) -> int:
 
 def _start(name: Name, config_path: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edge.cli.daemon", name, "--config", str(config_path)]
-    # A group of its own: Ctrl-C reaches the workbench alone, which then stops the two in their order.
-    # Our own module, and a path that has been read as configuration; this process has one thread, so a fork is safe.
+    # Its own process group: Ctrl-C reaches only the workbench, which stops the two in order.
+    # The program is our own module, and the path was read as configuration. This process has one thread: fork is safe.
     return subprocess.Popen(command, process_group=0, preexec_fn=_die_with_parent)  # noqa: S603, PLW1509
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process when the workbench is killed: no camera may run on with nobody to stop it."""
+    """Have the kernel end this process if the workbench is killed, so that no camera keeps running."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -81,7 +81,7 @@ def _await_empty(config: Config, publisher: subprocess.Popen[bytes], stop: threa
 
 
 def _end(process: subprocess.Popen[bytes], name: str) -> None:
-    """Tell a process to end, and kill it when it does not."""
+    """Ask a process to end; kill it if it does not."""
     if process.poll() is not None:
         return
     process.terminate()

@@ -199,7 +199,7 @@ def test_a_credential_that_only_the_service_gets_is_no_fault(man_bench: Bench, c
     found = findings(man_bench, 0)
     for subject, remedy in (("people", "journalctl -u edge-vision"), ("mqtt", "edge-daemon status")):
         assert found[subject]["level"] == "WEAK"
-        assert "not looked at from here" in found[subject]["said"]
+        assert "this command cannot check" in found[subject]["said"]
         assert remedy in found[subject]["remedy"]
     assert one(doctor.look_at_mqtt, MqttConfig(password_file=handed)).level == "FAIL"  # with any content
 

@@ -212,7 +212,7 @@ def test_pictures_of_somebody_else_are_not_added_to_a_person(
     before = (man_bench.data / "templates.edge").read_bytes()
     answer = man_bench.call("people", "add", "--to", "The man", "--from", clips.woman)
     assert answer.code == 1
-    assert f"these pictures look like somebody else than The man ({enrolled.man})" in answer.complaint
+    assert f"these pictures look like another person than The man ({enrolled.man})" in answer.complaint
     assert (man_bench.data / "templates.edge").read_bytes() == before
 
 

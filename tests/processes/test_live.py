@@ -94,7 +94,7 @@ def test_a_store_damaged_during_the_run_is_reported_once_and_known_people_stay(
     with man_bench.start("vision") as running:
         running.says(": match")
         flip_byte(man_bench.data / "templates.edge", 40)  # in the header, which vision checks for changes
-        running.says("the people known so far stay")
+        running.says("the last known people stay in use")
         reports: set[int] = set()
 
         def reported_thrice() -> bool:
@@ -102,6 +102,6 @@ def test_a_store_damaged_during_the_run_is_reported_once_and_known_people_stay(
             return len(reports) > 3
 
         until(reported_thrice, "three more looks after the house, one a second")
-        assert running.said.count("the people known so far stay") == 1
+        assert running.said.count("the last known people stay in use") == 1
         assert running.stop() == 0
     assert {event.person for event in man_bench.waiting()} == {enrolled.man}

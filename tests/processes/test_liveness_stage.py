@@ -57,7 +57,7 @@ def test_a_missing_or_altered_file_is_reported_and_no_face_is_called_live(
     assert callable(damage)
     damage(models / file)
     opened = liveness_stage.open_stage(settings(tmp_path, 'mode = "deny"'))
-    assert "no face can be told to be live" in opened.problem
+    assert "no face can be recognised as live" in opened.problem
     assert said in opened.problem
     assert opened.stage.judge([]) is None
     strict = liveness_stage.open_stage(settings(tmp_path, 'mode = "deny"\ndeny_unknown = true'))
@@ -85,7 +85,7 @@ def test_a_broken_model_prevents_enrolment_from_the_camera_but_not_from_photos(m
     made = settings(tmp_path)
     begin = EnrolmentRequests.HANDLERS[messages.EnrolBegin]
     requests = EnrolmentRequests(made, LiveGallery(made), build_enrolment)
-    with pytest.raises(EnrolmentError, match="no face can be told to be live"):
+    with pytest.raises(EnrolmentError, match="no face can be recognised as live"):
         begin(requests, messages.EnrolBegin(name="Anna", source="camera"))
     begin(requests, messages.EnrolBegin(name="Anna", source="photos"))
     requests.forget()

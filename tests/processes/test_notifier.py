@@ -112,7 +112,7 @@ def test_the_publisher_reloads_its_settings_on_sighup(manager: Manager, bench: B
         running.says("broker 127.0.0.2:2: cannot be reached")
         bench.path.write_text("[mqtt]\nport = 99999999\n")
         running.process.send_signal(signal.SIGHUP)
-        running.says("the settings so far stay: ")
+        running.says("the previous settings stay in use: ")
         assert running.stop() == 0
 
 
@@ -130,5 +130,5 @@ def test_vision_reloads_its_settings_on_sighup(man_bench: Bench, clips: Clips) -
         man_bench.path.with_suffix(".new").write_text(man_bench.path.read_text() + "\nnonsense = 1\n")
         man_bench.path.with_suffix(".new").replace(man_bench.path)
         running.process.send_signal(signal.SIGHUP)
-        running.says("the settings so far stay: ")
+        running.says("the previous settings stay in use: ")
         assert running.stop() == 0

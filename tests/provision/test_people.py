@@ -153,7 +153,7 @@ def test_a_person_is_renamed_ignored_and_removed_by_name(host: Client) -> None:
 
 @pytest.mark.parametrize("request_", [messages.EnrolFinish(), messages.EnrolLook()])
 def test_steps_without_a_started_enrolment_are_refused(host: Client, request_: Message) -> None:
-    with pytest.raises(DeviceError, match="no enrolment was begun"):
+    with pytest.raises(DeviceError, match="no enrolment has begun"):
         host.call(request_, Enrolled)
 
 

@@ -1,1 +1,1 @@
-"""What vision does for the owner at the cable, by subject: people, enrolment, model updates, reset."""
+"""The owner's requests that vision handles, a file a subject: people, enrolment, model updates, reset."""

@@ -1,4 +1,4 @@
-"""Enrol a person from the live camera or from photos. An enrolment that was begun dies with its connection."""
+"""Enrol a person from the live camera or from photos. An enrolment ends with its connection."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from edge.records import Frame
 from edge.stages import Liveness
 
 _log = logging.getLogger(__name__)
-_MAX_PHOTOS = 100  # more do not make better templates
-_UNASKED_S = 30.0  # a live enrolment that nobody follows ends: meanwhile nobody is recognised
+_MAX_PHOTOS = 100  # more photos do not improve the templates
+_UNASKED_S = 30.0  # a live enrolment without requests ends after this time: it stops recognition
 _SHOWN = 10  # look-alikes named in one reply
 
 
@@ -38,15 +38,15 @@ class EnrolmentRequests:
         self._gallery = gallery
         self._stages = stages
         self._begun: messages.EnrolBegin | None = None
-        self._target: Person | None = None  # the enrolled person whom the pictures are for; None: a new one
+        self._target: Person | None = None  # the enrolled person in the pictures; None: a new person
         self._live: LiveEnrolment | None = None
         self._photos: Collection | None = None
         self._decoder: PictureDecoder | None = None
-        self._asked_s: float | None = None  # time of the first frame since somebody asked how the enrolment goes
+        self._asked_s: float | None = None  # time of the first frame since the last request for the progress
 
     @property
     def wants_frames(self) -> bool:
-        """Whether frames go to an enrolment now, and not to recognition."""
+        """Whether frames now go to an enrolment instead of recognition."""
         return self._live is not None
 
     def see(self, frame: Frame) -> None:
@@ -56,7 +56,7 @@ class EnrolmentRequests:
         if self._asked_s is None:
             self._asked_s = frame.t_s
         elif frame.t_s - self._asked_s > _UNASKED_S:
-            _log.warning("nobody asks how the enrolment goes: it is given up")
+            _log.warning("no request for the progress of the enrolment: it is cancelled")
             self.forget()
             return
         self._live.see(frame)
@@ -78,7 +78,7 @@ class EnrolmentRequests:
         return Progress(hint="send photos", wanted=self._config.store.templates_per_person)
 
     def _liveness(self) -> Liveness | None:
-        """Return what tells live faces from pictures; None: it is off. Raises EnrolmentError where it is broken."""
+        """Return the liveness stage; None: it is off. Raises EnrolmentError if its model cannot be used."""
         if self._config.liveness.mode == "off":
             return None
         opened = liveness_stage.open_stage(self._config)
@@ -94,7 +94,7 @@ class EnrolmentRequests:
         if self._photos is None:
             raise _nothing_begun()
         if self._photos.taken >= _MAX_PHOTOS:
-            raise EnrolmentError(f"more than {_MAX_PHOTOS} photos", "choose fewer, and the most different ones")
+            raise EnrolmentError(f"more than {_MAX_PHOTOS} photos", "choose fewer: those that differ most")
         look = self._take(self._photos, request)
         vectors = self._photos.embeddings[-self._config.store.templates_per_person :]
         near = tuple(person for person, _ in self._gallery.matcher.similar_people(vectors)) if vectors else ()
@@ -107,7 +107,7 @@ class EnrolmentRequests:
         )
 
     def _take(self, photos: Collection, request: WholePhoto) -> Look:
-        """Decode a photo, look at it, and leave none of its pixels in memory."""
+        """Decode and examine a photo. None of its pixels stay in memory."""
         try:
             assert self._decoder is not None  # noqa: S101 (it is there as long as `photos` is)
             image = self._decoder.decode(np.frombuffer(request.data, np.uint8), request.name)
@@ -124,7 +124,7 @@ class EnrolmentRequests:
             raise _nothing_begun()
         kept = self._kept(
             begun, sure=request.sure
-        )  # the templates are gone with that call, before freed memory is left as it is again
+        )  # the call frees the templates while freed memory is still overwritten
         self.forget()
         return kept
 
@@ -172,9 +172,9 @@ class EnrolmentRequests:
         )
 
     def forget(self) -> None:
-        """Give up the enrolment that was begun, if there is one."""
+        """Cancel the enrolment, if there is one."""
         begun, self._begun = self._begun, None
-        self._live = self._photos = None  # the engines go with them, and what they kept of the last picture
+        self._live = self._photos = None  # this also frees the engines and their copies of the last picture
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
@@ -195,4 +195,4 @@ def _wish(request: messages.EnrolBegin) -> enrolling.Wish:
 
 
 def _nothing_begun() -> EnrolmentError:
-    return EnrolmentError("no enrolment was begun", "begin with a name; vision may have been restarted meanwhile")
+    return EnrolmentError("no enrolment has begun", "begin with a name; vision may have restarted meanwhile")

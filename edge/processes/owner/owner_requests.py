@@ -1,4 +1,4 @@
-"""What vision does for the owner at the cable: one table over the handlers of all subjects."""
+"""The owner's requests that vision handles: one table with the handlers of all subjects."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from edge.vocabulary import Reason
 
 
 class Then(IntEnum):
-    """What vision must do once a request is answered; the larger includes the smaller."""
+    """What vision must do after a request. A larger value includes the smaller ones."""
 
     GO_ON = 0
-    RELOAD = 1  # start again, with the settings and the model of now
-    FORGET = 2  # and keep nothing of the encounters so far
+    RELOAD = 1  # start again, with the present settings and model
+    FORGET = 2  # start again and discard all encounters
 
 
 THEN: Final[Mapping[type[Any], Then]] = {
@@ -37,7 +37,7 @@ THEN: Final[Mapping[type[Any], Then]] = {
     messages.UpdateApply: Then.RELOAD,
     messages.UpdateRollBack: Then.RELOAD,
 }
-"""Of every other request: GO_ON."""
+"""All other requests: GO_ON."""
 
 
 class OwnerRequests:
@@ -59,7 +59,7 @@ class OwnerRequests:
 
     @property
     def wants_frames(self) -> bool:
-        """Whether frames go to an enrolment now, and not to recognition."""
+        """Whether frames now go to an enrolment instead of recognition."""
         return self.enrolment.wants_frames
 
     def see(self, frame: Frame) -> None:
@@ -67,13 +67,13 @@ class OwnerRequests:
         self.enrolment.see(frame)
 
     def hung_up(self) -> None:
-        """Give up what a client had begun that has disconnected."""
+        """Cancel the enrolment of a client that has disconnected."""
         self.enrolment.forget()
 
     def handle(self, request: ControlRequest, camera: Reason = "starting") -> tuple[ControlReply, Then]:
-        """Do what is asked; returns the reply and what follows from it. Raises EdgeError: then nothing has changed.
+        """Carry out a request; returns the reply and what vision must do next. After an EdgeError nothing has changed.
 
-        `camera`: what vision says of itself now.
+        `camera`: the present state of vision, for the reply to `Status`.
         """
         if isinstance(request, Status):
             return self._status(camera), Then.GO_ON
@@ -81,7 +81,7 @@ class OwnerRequests:
         for subject in (self._people, self.enrolment, self._update, self):
             if kind in subject.HANDLERS:
                 return subject.HANDLERS[kind](subject, request), THEN.get(kind, Then.GO_ON)
-        raise TypeError(f"nobody answers {kind.__name__}")  # the decoder knows no other requests: a programming error
+        raise TypeError(f"nobody answers {kind.__name__}")  # a programming error: the decoder accepts no others
 
     def _status(self, camera: Reason) -> VisionStatus:
         return VisionStatus(

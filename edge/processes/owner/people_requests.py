@@ -14,11 +14,11 @@ from edge.provision.device.control_socket import ControlReply
 from edge.provision.protocol import messages
 from edge.provision.protocol.replies import Done, People, Person, Removed
 
-_PAGE = 100  # people in one reply
+_PAGE = 100  # most people in one reply
 
 
 class PeopleRequests:
-    """Answers what concerns people who are enrolled."""
+    """Handles the requests about enrolled people."""
 
     def __init__(self, config: Config, memory: VisitMemory) -> None:
         self._config, self._memory = config, memory
@@ -58,6 +58,6 @@ class PeopleRequests:
 
 
 def person_of(public: Mapping[str, Any]) -> Person:
-    """Return a person as the cable shows one; `public`: the fields that may be shown."""
+    """Return a person in the form of the protocol. `public`: the fields that may be shown."""
     fields = Person.__struct_fields__
     return msgspec.convert({field: public[field] for field in fields}, Person)

@@ -1,4 +1,4 @@
-"""Factory reset: destroy people, events and model updates. One that was cut off is finished at the next start."""
+"""Factory reset: destroy people, events and model updates. An interrupted reset is finished at the next start."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edge.processes.stores import key_of
 
 _log = logging.getLogger(__name__)
 _SEAL_BYTES = 32
-_WITHOUT_KEY = bytes(_SEAL_BYTES)  # the mark of a reset that finds no key
+_WITHOUT_KEY = bytes(_SEAL_BYTES)  # the content of the mark if no key can be read
 
 
 def finish_forgetting(config: Config) -> None:
-    """Go on with a reset that was cut off, by a power cut say; what fails again is logged, and waits for the next."""
+    """Finish an interrupted reset, for example after a power cut. A failure is logged; the next start tries again."""
     mark = _mark_of(config.data)
     if not os.path.lexists(mark):
         return
@@ -40,9 +40,9 @@ def finish_forgetting(config: Config) -> None:
 
 
 def forget_everything(config: Config) -> None:
-    """Destroy people, events and model updates; EdgeError where something stays. Each step can be done again."""
+    """Destroy people, events and model updates; EdgeError if something stays. Each step can be repeated."""
     mark = _mark_of(config.data)
-    with suppress(OSError):  # a full disk: a reset that cannot be finished later is better than none
+    with suppress(OSError):  # on a full disk, a reset without a mark is better than none
         if not _is_ours(mark, config):
             files.replace(mark, _seal(config) or _WITHOUT_KEY)
     forget_all(config)
@@ -50,16 +50,16 @@ def forget_everything(config: Config) -> None:
     Slots(config.data.models).forget()
     try:
         mark.unlink(missing_ok=True)
-        files.sync_folder(mark.parent)  # else a power cut after the next enrolment would bring it back
+        files.sync_folder(mark.parent)  # else the mark may return after a power cut, and destroy the next enrolment
     except OSError as e:
         raise StoreError(f"{mark}: cannot be removed: {e.strerror}", "check the medium, and reset again") from None
 
 
 def _is_ours(mark: Path, config: Config) -> bool:
-    """Whether a mark is the work of a reset, and not of somebody who can write into the folder.
+    """Whether a reset of this device wrote the mark, not another user who can write into the folder.
 
-    It carries what only the holder of the store key can make. Where the reset has destroyed the key already, nothing
-    can be checked, and no store that still opens can be lost: then form and owner are enough.
+    The mark holds a value that only the store key can make. If the reset has already destroyed the key, nothing
+    can be checked and no readable store can be lost. Then the form and the owner of the file are enough.
     """
     try:
         with os.fdopen(os.open(mark, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -75,7 +75,7 @@ def _is_ours(mark: Path, config: Config) -> bool:
 
 
 def _seal(config: Config) -> bytes | None:
-    """Return what the store key says of a reset of this device; None where there is no key that could be read."""
+    """Return the mark of a reset, derived from the store key; None if no key can be read."""
     try:
         key = key_of(config)
     except StoreKeyError:
@@ -84,12 +84,12 @@ def _seal(config: Config) -> bytes | None:
 
 
 def _mark_of(data: DataFolder) -> Path:
-    """Return the file that stands while a reset is under way."""
+    """Return the file that exists during a reset."""
     return data.path / "resetting"
 
 
 def _forget_events(config: Config) -> None:
-    """Empty the outbox: what waits for the last owner's broker is not for the next one's, nor is who was met when."""
+    """Empty the outbox: the next owner must not receive the events of this owner."""
     if config.data.outbox.parent.exists():
         with closing(Outbox.of(config.data, config.outbox)) as outbox:
             outbox.forget_all()

@@ -1,4 +1,4 @@
-"""Take a signed model update into the free slot, and go back to the model before."""
+"""Install a signed model update in the free slot, or return to the previous model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class UpdateRequests:
             raise ModelError(f"the update cannot be read: {e.strerror}", "send it again") from None
 
     def _tested(self, slot: Slot) -> float:
-        """Return the least cosine of the golden self-test; ModelError where a slot's models may not be used."""
+        """Return the least cosine of the golden self-test; raises ModelError if the models of a slot cannot be used."""
         manifest = self._slots.manifest_of(slot)
         recognition = self._config.recognition
         entry = load_manifest(manifest).embedder(recognition.model)
@@ -66,7 +66,7 @@ class UpdateRequests:
         )
 
     def _again(self, slot: Slot) -> list[str]:
-        """Return the names of people whom the models of a slot cannot recognise; vision brings the others along."""
+        """Return the names of people whom a slot's models cannot recognise; vision converts the others."""
         if not self._config.data.store.exists():
             return []
         entry = load_manifest(self._slots.manifest_of(slot)).embedder(self._config.recognition.model)

@@ -1,8 +1,7 @@
-"""Who may try the code, and how often: one guess an arming, five without success, then a growing wait.
+"""Limits guesses at the code: one guess after each arming; after five wrong guesses, a growing wait.
 
-The count lies on the disk before a guess is answered, so that neither a pulled cable nor a restart gives it back. Times
-are of the clock that counts suspend and starts at each boot: an arming ends with its boot, a wait starts again with the
-next one.
+The count is on the disk before a guess is answered, so a pulled cable or a restart cannot undo it. Times are from the
+clock that counts suspend and starts at boot: an arming ends with its boot, and a wait starts again at the next one.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ class _Guesses(msgspec.Struct, forbid_unknown_fields=True):
     boot: str = ""
     armed_until_s: float = 0.0
     under_way_until_s: float = 0.0  # the arming before its guess was used
-    failures: int = 0  # guesses since the last that was right
+    failures: int = 0  # guesses since the last right one
     wait_until_s: float = 0.0
 
 
 class Arming:
     """The guesses of one device, in a file that the command `arm` and the provisioning process share.
 
-    The file stays: a device that has it is armed by its owner alone (edge-first-start.service).
+    A device with this file is armed only by its owner, never by its first start (edge-first-start.service).
     """
 
     def __init__(self, folder: Path, boot: str, now_s: Callable[[], float]) -> None:
@@ -46,11 +45,11 @@ class Arming:
 
     @property
     def is_new(self) -> bool:
-        """Whether this device was never armed: its first start does it."""
+        """Whether this device was never armed: its first start arms it."""
         return not self._path.exists()
 
     def arm(self, minutes: float) -> float:
-        """Allow one guess for so long; returns how many seconds must pass first, and 0 when it is armed."""
+        """Allow one guess for this time; returns the seconds to wait first, 0: it is armed."""
         with self._changed() as guesses:
             wait_s = self._waiting_s(guesses)
             if wait_s == 0:
@@ -63,11 +62,11 @@ class Arming:
             guesses.armed_until_s = guesses.under_way_until_s = 0.0
 
     def left_s(self) -> float:
-        """How long a guess is allowed still; 0: not armed."""
+        """Remaining time in which a guess is allowed, s; 0: not armed."""
         return max(0.0, self._read().armed_until_s - self._now_s())
 
     def spend(self) -> Refusal | None:
-        """Take the guess of this arming, durably; or say why there is none."""
+        """Use the guess of this arming, durably; or return why there is none."""
         with self._changed() as guesses:
             if wait_s := self._waiting_s(guesses):
                 return Refusal(Alert.WAIT, int(wait_s) + 1)

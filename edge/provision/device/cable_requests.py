@@ -1,4 +1,4 @@
-"""What the device does for each request: a table of small answers. No pixels and no store: those are vision's."""
+"""The device's answer to each request, in a table. Pixels and store belong to vision."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _SHOWN = re.compile(r"^(numpy|onnxruntime|ai-edge-litert|opencv.*|cryptography|m
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The wall clock: how to read it and how to set it."""
+    """Reads and sets the wall clock."""
 
     read_s: Callable[[], float]
     set_s: Callable[[float], None]  # raises OSError
 
 
 class _RefusedError(ProvisionError):
-    """Vision has refused; `reply` has the reason."""
+    """Vision has refused the request; `reply` has the reason."""
 
     def __init__(self, reply: Failed) -> None:
         super().__init__(reply.what, reply.remedy)
@@ -75,7 +75,7 @@ class CableRequests:
         self._photo_filled = 0
 
     def answer(self, request: Message) -> Reply:
-        """Carry out a request; every expected error becomes a reply, in words."""
+        """Carry out a request; every expected error becomes a reply."""
         try:
             return self.ANSWERS[type(request)](self, request)
         except _RefusedError as e:
@@ -127,7 +127,7 @@ class CableRequests:
         return reply
 
     def _relay(self, request: Any) -> Reply:
-        """Have vision answer; the schemas make sure that both ends know the request."""
+        """Pass a request on to vision and return its reply."""
         reply = self._ask(request)
         if isinstance(reply, VisionStatus):
             raise ProvisionError("vision answers its status, unasked", "restart the device")
@@ -140,7 +140,7 @@ class CableRequests:
         return self._reloaded() if reload else Done()
 
     def _reloaded(self) -> Done:
-        """Have vision read the settings; they are kept whether or not it runs."""
+        """Have vision read the settings. They are also kept if it does not run."""
         try:
             self._ask(Reload())
         except ProvisionError as e:
@@ -196,7 +196,7 @@ class CableRequests:
         if (piece.name, piece.size, piece.offset) != wanted or end > piece.size:
             self.forget_photo()
             raise ProvisionError("a piece of a photo out of its place", "send the photo again")
-        # Through a view: the slice of a bytearray would copy the piece first, and free that copy as it is.
+        # A view: a slice of the bytearray would be a copy, freed without being overwritten.
         memoryview(self._photo)[piece.offset : end] = piece.data
         self._photo_filled = end
         if end < piece.size:
@@ -274,7 +274,7 @@ class CableRequests:
         name = self._settings.readable().device.id
         if request.name != name:
             raise ProvisionError("that is not this device's name", f"it is called '{name}'")
-        self._ask(Forget())  # first the people: a reset that fails later has removed them
+        self._ask(Forget())  # people first: if a later step fails, they are already removed
         self._staging.discard()
         self._settings.forget()
         self._reloaded()

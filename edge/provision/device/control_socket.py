@@ -1,7 +1,8 @@
 """The control socket between provisioning and vision: its schema, its framing, and the client's end.
 
-Vision has the camera, the models and the store; provisioning has the cable. They meet on a Unix socket in a folder that
-only their user may enter. A message is its length, four bytes little-endian, and MessagePack. One request, one reply.
+Vision has the camera, the models and the store; provisioning has the cable. They talk over a Unix socket in a folder
+that only their users may enter. A message is its length, four bytes little-endian, then MessagePack. Each request gets
+one reply.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from edge.wiping import wipe
 
 MAX_BYTES: Final = MAX_PHOTO_BYTES + 4096
 _LENGTH_BYTES = 4
-_CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # vision loads its models again after a change of settings
-_TRIES = 3  # on the connection to vision as it was, in the queue of a vision that is ending, and to the new one
+_CONNECT_S, _CONNECT_POLL_S = 20.0, 0.1  # after a change of settings, vision loads its models again
+_TRIES = 3  # connections: to vision before a restart, in the queue of an ending vision, and to the new one
 _POLL_S = 1.0
 _MAX_TEXT = 1000
 _ASKS: Mapping[type[EdgeError], Literal["taken", "different"]] = {
     NameTakenError: "taken",
     DifferentPeopleError: "different",
 }
-_ANSWER_S = 60.0  # the largest photo on the slowest device, and a camera that delivers nothing
+_ANSWER_S = 60.0  # enough for the largest photo on the slowest device, and for a camera without frames
 
 
 class Status(Message, frozen=True, tag="status"):
-    """Ask how vision is."""
+    """Request vision's status."""
 
 
 class WholePhoto(Message, frozen=True, tag="whole-photo"):
-    """One photo, all of it."""
+    """One whole photo."""
 
     name: Name
     data: Annotated[memoryview, Meta(max_length=MAX_PHOTO_BYTES)]
@@ -63,7 +64,7 @@ class VisionStatus(Message, frozen=True, tag="vision-status"):
     camera: Text
 
 
-# What the two processes ask each other beside the commands of the cable.
+# Requests between the two processes besides the commands of the cable.
 CONTROL: tuple[Command, ...] = (
     Command(Status, (VisionStatus,), ("vision",)),
     Command(WholePhoto, (Progress,), ("vision",)),
@@ -73,7 +74,7 @@ CONTROL: tuple[Command, ...] = (
 ASKED_OF_VISION: frozenset[type[Message]] = frozenset(
     row.request for row in (*CONTROL, *COMMANDS) if "vision" in row.by and row.request is not Photo
 )
-"""All that vision answers; of a photo it gets the whole, not the pieces."""
+"""All requests that vision answers. It gets a whole photo instead of pieces."""
 
 ControlRequest = Message  # one of ASKED_OF_VISION
 ControlReply = VisionStatus | Reply
@@ -92,13 +93,13 @@ def decode_request(raw: bytearray) -> ControlRequest:
 
 
 def failed(error: EdgeError) -> Failed:
-    """Return the reply for an error, with a question for the person."""
+    """Return the reply for an error, with the question for the user."""
     return Failed(what=error.what[:_MAX_TEXT], remedy=error.remedy[:_MAX_TEXT], asks=_ASKS.get(type(error), ""))
 
 
 @contextmanager
 def address_of(path: Path) -> Iterator[str]:
-    """Yield an address for a socket under any path: the kernel takes 107 bytes at most, so it goes by the folder."""
+    """Yield a socket address for a path of any length: the kernel takes 107 bytes, so it goes by the folder."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
@@ -113,7 +114,7 @@ class Wire(Protocol):
         """Send all of it; raises OSError."""
 
     def recv_into(self, buffer: memoryview, /) -> int:
-        """Fill some of it, and say how much: 0 when the other end has gone. Raises OSError."""
+        """Fill some of it and return how much; 0: the other end has closed. Raises OSError."""
 
 
 def send(connection: Wire, message: ControlRequest | ControlReply) -> None:
@@ -128,7 +129,7 @@ def send(connection: Wire, message: ControlRequest | ControlReply) -> None:
 
 
 def receive(connection: Wire) -> bytearray | None:
-    """Return the bytes of one message; None when the other end has gone. Raises OSError, ProvisionError if too long."""
+    """Return the bytes of one message; None: the other end has closed. Raises OSError, ProvisionError if too long."""
     head = _exactly(connection, _LENGTH_BYTES)
     if head is None:
         return None
@@ -150,7 +151,7 @@ def _exactly(connection: Wire, count: int) -> bytearray | None:
 
 
 class _Patient:
-    """A socket whose other end may take its time: `waiting` is called each second meanwhile, up to _ANSWER_S."""
+    """A socket with a slow other end: waits up to _ANSWER_S and calls `waiting` each second."""
 
     def __init__(self, connection: socket.socket, now_s: Callable[[], float], waiting: Callable[[], object]) -> None:
         connection.settimeout(_POLL_S)
@@ -182,10 +183,10 @@ class _Patient:
 
 
 class ControlClient:
-    """Provisioning's end. Connects when first asked, and again after vision has restarted.
+    """Provisioning's end. Connects at the first request, and again after vision has restarted.
 
-    `pause` waits for so many seconds; it is called at least once a second while vision lets itself be waited for, with
-    0 where the waiting itself is done elsewhere.
+    `pause` waits for the given seconds. It is called at least once a second while vision does not answer, with 0 if
+    the wait itself happens elsewhere.
     """
 
     def __init__(self, path: Path, now_s: Callable[[], float], pause: Callable[[float], object]) -> None:
@@ -195,10 +196,11 @@ class ControlClient:
         self._connection: socket.socket | None = None
 
     def call(self, request: ControlRequest) -> ControlReply:
-        """Ask vision, and wait for its answer; raises ProvisionError when it is not there or goes away.
+        """Send a request to vision and return its answer; raises ProvisionError if vision does not run.
 
-        Vision may be restarted at any moment. What it had not answered over an older connection it has not done. Over a
-        new one, an end that is no error means that it had read the request, and is told; any other, that it had not.
+        Vision may restart at any moment. A request without an answer on an older connection was not carried out. On a
+        new connection, a regular close means that vision had read the request, and is reported; an error means it had
+        not.
         """
         for _ in range(_TRIES):
             fresh, unread = self._connection is None, False
@@ -221,7 +223,7 @@ class ControlClient:
         raise _away("it hung up")
 
     def close(self) -> None:
-        """Hang up; vision forgets an enrolment that was begun."""
+        """Close the connection; vision cancels an enrolment."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -231,7 +233,7 @@ class ControlClient:
             return _replies.decode(raw)
         except msgspec.MsgspecError:
             self.close()
-            raise _away("its answer is not understood") from None
+            raise _away("its answer cannot be read") from None
 
     def _connect(self) -> socket.socket:
         deadline_s = self._now_s() + _CONNECT_S

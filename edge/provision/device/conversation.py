@@ -1,4 +1,4 @@
-"""The device's end of the cable: bytes in, bytes out. Framing, session and the owner's requests, put together."""
+"""The device's end of the cable: bytes in, bytes out. Connects framing, session and the owner's requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge.wiping import wipe
 
 _log = logging.getLogger(__name__)
 _SILENCE_S = 900.0
-_PROOF_S = 60.0  # the slowest host computes for less
+_PROOF_S = 60.0  # the slowest host needs less time
 
 
 class Device:
@@ -35,8 +35,8 @@ class Device:
         self._decoder = framing.Decoder()
         self._session = DeviceSession(code, random, arming.spend, arming.proven)
         self._now_s = now_s
-        self._heard_s = now_s()  # when a guess was taken, and then the last message of a host that has proved itself
-        self._hang_up = hang_up  # ends vision's part: an enrolment that was begun is forgotten
+        self._heard_s = now_s()  # time of the guess, later of the last message of a host that knows the code
+        self._hang_up = hang_up  # ends vision's part: cancels an enrolment
 
     @property
     def is_open(self) -> bool:
@@ -45,11 +45,11 @@ class Device:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a host has proved that it knows the code, or has taken this arming's guess and is to prove it."""
+        """Whether a host knows the code, or has used this arming's guess and must still prove it."""
         return self._session.state in {State.EXCHANGED, State.OPEN}
 
     def feed(self, data: bytes, write: Callable[[bytes], None]) -> None:
-        """Take bytes from the cable, and write the answers; `write` may raise ProvisionError."""
+        """Process bytes from the cable, and write the answers; `write` may raise ProvisionError."""
         for payload in self._decoder.feed(data):
             began_busy = self.is_busy
             for output in self._session.receive(payload):
@@ -70,9 +70,9 @@ class Device:
                 self._heard_s = self._now_s()
 
     def tick(self) -> None:
-        """End a conversation in which nothing is said any more: not every cable tells when it is pulled.
+        """End a silent conversation: not every cable reports that it is unplugged.
 
-        Before the proof nothing renews the time: bytes without the code must not keep the device busy.
+        Before the proof nothing renews the time, so bytes without the code cannot keep the device busy.
         """
         if self.is_busy and self._now_s() - self._heard_s > (_SILENCE_S if self.is_open else _PROOF_S):
             self.lost()
@@ -84,7 +84,7 @@ class Device:
             self._over(None)
 
     def _answered(self, message: bytearray) -> tuple[bytes, bool]:
-        """Return the sealed answer to one request, and whether it is the last; leave nothing of it in memory."""
+        """Return the sealed answer to one request, and whether it is the last. The request is wiped from memory."""
         last = False
         try:
             request = messages.decode_request(message)

@@ -1,8 +1,7 @@
-"""What the owner sets over the cable, in a folder of its own: settings over edge.toml, and the broker's credentials.
+"""The owner's settings over the cable, in their own folder: settings over edge.toml, and the broker's credentials.
 
 Vision and publisher read this folder and never write it: on a device it belongs to the provisioning user, and its group
-may read it. Its settings go through the same checks as edge.toml before they are written, and each file is replaced as
-a whole.
+may read it. The settings pass the same checks as edge.toml before they are written. Each file is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from edge.config import Config, DataFolder, MqttConfig
 from edge.errors import ConfigError, ProvisionError
 
 _MAX_FILE_BYTES = 1 << 16
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)  # what `cryptography` raises for a key or certificate
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)  # errors of `cryptography` for a damaged key or certificate
 _KEY, _CERTIFICATE, _AUTHORITY = "mqtt-key.pem", "mqtt-cert.pem", "mqtt-ca.pem"
-_PASSWORDS = ("mqtt-password", "mqtt-password-2")  # one is in use; a new one is written beside it
+_PASSWORDS = ("mqtt-password", "mqtt-password-2")  # one is in use; a new password goes into the other
 
 
 class OwnerSettings:
@@ -41,14 +40,14 @@ class OwnerSettings:
         return configuration.load(self._config_path)
 
     def readable(self) -> Config:
-        """Return the configuration; where the owner's settings are damaged, without them: enough for a reset."""
+        """Return the configuration, without the owner's settings if they are damaged: enough for a reset."""
         try:
             return self.current()
         except ConfigError:
             return configuration.load_without_owner(self._config_path)
 
     def change(self, section: str, values: Mapping[str, Any]) -> None:
-        """Set keys of one section, durably; raises ConfigError where a value may not be, and then nothing changes."""
+        """Set keys of one section, durably. After a ConfigError for a wrong value nothing has changed."""
         config = self.current()
         table = tomllib.loads(self._text(config.data))
         table.setdefault(section, {}).update(values)
@@ -59,8 +58,8 @@ class OwnerSettings:
     def set_broker(self, values: Mapping[str, Any], password: str | None) -> None:
         """Set keys of [mqtt] and the password, empty for none, in one step; None leaves the password as it is.
 
-        A password that is set goes to no other broker than it was given for, nor in the clear where it went encrypted:
-        ProvisionError. Raises ConfigError where a value may not be; then nothing changes.
+        A stored password is never sent to another broker, nor in clear text if it was given for TLS: ProvisionError.
+        After a ConfigError for a wrong value nothing has changed.
         """
         config = self.current()
         if password is None:
@@ -71,7 +70,7 @@ class OwnerSettings:
             self.change("mqtt", values)
             return
         paths = [config.data.settings / name for name in _PASSWORDS]
-        path = next(p for p in paths if str(p) != config.mqtt.password_file)  # beside the one in use
+        path = next(p for p in paths if str(p) != config.mqtt.password_file)  # the one that is not in use
         try:
             if password:
                 self._write(config.data, path.name, password.encode())
@@ -92,7 +91,7 @@ class OwnerSettings:
         return request.public_bytes(serialization.Encoding.PEM).decode()
 
     def set_certificate(self, certificate: str | None, authority: str | None) -> dict[str, Any]:
-        """Keep the certificate of the broker's authority; return the keys of [mqtt] that now name it."""
+        """Store the certificates; return the keys of [mqtt] that name them."""
         config = self.current()
         chosen: dict[str, Any] = {"tls": True}
         parts: list[tuple[str, str, str]] = []
@@ -102,7 +101,7 @@ class OwnerSettings:
         if certificate is not None:
             if not _same_key(_parsed(certificate), self._key(config.data)):
                 raise ProvisionError(
-                    "the certificate is of another key", "have the request that this device made signed: make-csr"
+                    "the certificate belongs to another key", "have the request that this device made signed: make-csr"
                 )
             parts.append((_CERTIFICATE, certificate, "cert_file"))
             chosen["key_file"] = str(config.data.settings / _KEY)
@@ -112,7 +111,7 @@ class OwnerSettings:
         return chosen
 
     def forget(self) -> None:
-        """Remove everything that was set, the key of the broker's certificate first."""
+        """Remove all settings, the key of the broker's certificate first."""
         folder = self.readable().data.settings
         for name in (_KEY, *_PASSWORDS, _CERTIFICATE, _AUTHORITY, "settings.toml"):
             if folder.is_dir():
@@ -130,7 +129,7 @@ class OwnerSettings:
             raw = files.read(path, _MAX_FILE_BYTES)
         except FileNotFoundError:
             made = ec.generate_private_key(ec.SECP256R1())
-            plain = serialization.NoEncryption()  # as safe as the medium: the file is the device's, mode 0600
+            plain = serialization.NoEncryption()  # as safe as the medium: the file belongs to the device, mode 0600
             form = serialization.PrivateFormat.PKCS8
             self._write(data, _KEY, made.private_bytes(serialization.Encoding.PEM, form, plain))
             return made
@@ -154,7 +153,7 @@ class OwnerSettings:
 
 def _toml(table: Mapping[str, Mapping[str, Any]]) -> str:
     # JSON's strings, numbers and booleans are TOML's too; DEL is the exception, and no value may hold it.
-    lines = ["# Written by edge-enroll; stands over edge.toml."]
+    lines = ["# Written by edge-enroll; replaces the values of edge.toml."]
     for section, values in sorted(table.items()):
         lines += [
             f"[{section}]",
@@ -180,6 +179,6 @@ def _same_key(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) ->
 
 
 def _goes_elsewhere(mqtt: MqttConfig, values: Mapping[str, Any]) -> bool:
-    """Whether these values name another broker, or take the encryption away."""
+    """Whether these values name another broker, or switch the encryption off."""
     wanted = {key: values.get(key, getattr(mqtt, key)) for key in ("host", "port", "tls")}
     return (wanted["host"], wanted["port"]) != (mqtt.host, mqtt.port) or (mqtt.tls and not wanted["tls"])

@@ -1,4 +1,4 @@
-"""A model bundle on its way: pieces on the disk, so that the next run goes on where the cable was pulled."""
+"""A model bundle that is being sent: its pieces are on the disk, so the next run continues after a pulled cable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Announced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Staging:
-    """The one bundle that is under way."""
+    """The one bundle that is being sent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class Staging:
         self.path = folder / "update.bundle"
 
     def begin(self, size: int, sha256: str) -> int:
-        """Announce a bundle; returns how many bytes of it are there already. Another one is thrown away."""
+        """Announce a bundle; returns how many of its bytes have arrived. Another bundle is deleted."""
         announced = _Announced(size, sha256)
         if self._announced() == announced:
             return min(self.size(), size)
@@ -42,7 +42,7 @@ class Staging:
         return 0
 
     def write(self, offset: int, data: memoryview) -> int:
-        """Add a piece at its place; returns how many bytes are there. Pieces come in order."""
+        """Add a piece; returns how many bytes have arrived. Pieces come in order."""
         announced = self._announced()
         have = self.size()
         if announced is None or offset != have or offset + len(data) > announced.size:
@@ -66,7 +66,7 @@ class Staging:
         self.path.unlink(missing_ok=True)
 
     def size(self) -> int:
-        """How many bytes are there."""
+        """How many bytes have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def _announced(self) -> _Announced | None:

@@ -43,7 +43,7 @@ def everybody(client: Client) -> list[replies.Person]:
 
 
 def photos_in(paths: Sequence[Path]) -> list[Path]:
-    """Return the photos that files and folders name; raises EnrolmentError where one cannot be sent."""
+    """Return the photos in files and folders; raises EnrolmentError if one cannot be sent."""
     photos: list[Path] = []
     for path in paths:
         photos += [p for p in played_in(path) if kind_of(p) != "video"] if path.is_dir() else [path]
@@ -59,7 +59,7 @@ def photos_in(paths: Sequence[Path]) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Whom:
-    """The person of some pictures: a new one called `name`, or an enrolled one, `to`, by id or name."""
+    """The person in some pictures: a new person called `name`, or the enrolled person `to`, by id or name."""
 
     name: str = ""
     to: str = ""
@@ -68,7 +68,7 @@ class Whom:
 
 
 def begin(client: Client, whom: Whom, source: Literal["camera", "photos"], ask: Ask) -> None:
-    """Begin an enrolment; where the name is taken, `ask` whether the pictures are for that person."""
+    """Begin an enrolment. If the name is taken, `ask` whether the pictures show that person."""
     request = messages.EnrolBegin(
         name=whom.name, source=source, ignored=whom.ignored, to=whom.to, namesake=whom.namesake
     )
@@ -81,7 +81,7 @@ def begin(client: Client, whom: Whom, source: Literal["camera", "photos"], ask: 
 
 
 def send_photos(client: Client, photos: Sequence[Path], counted: Counted) -> None:
-    """Send photos for the enrolment that was begun; the device forgets them."""
+    """Send photos for the enrolment. The device does not keep them."""
     for photo in photos:
         data = photo.read_bytes()
         for step in client.send_photo(photo.name[-64:], data):
@@ -89,7 +89,7 @@ def send_photos(client: Client, photos: Sequence[Path], counted: Counted) -> Non
 
 
 def watch_camera(client: Client) -> Iterator[Progress]:
-    """Yield how the enrolment from the device's camera that was begun goes, until it is ready or time is up."""
+    """Yield the progress of the enrolment from the device's camera until it is ready or the time is over."""
     end_s = time.monotonic() + CAMERA_LIMIT_S
     while time.monotonic() < end_s:
         progress = client.call(messages.EnrolLook(), Progress)
@@ -100,7 +100,7 @@ def watch_camera(client: Client) -> Iterator[Progress]:
 
 
 def finish(client: Client, ask: Ask) -> Enrolled:
-    """Keep the person whose enrolment was begun; `ask` where the pictures look like different people."""
+    """Store the person. If the pictures look like different people, `ask` first."""
     try:
         return client.call(messages.EnrolFinish(), Enrolled)
     except DeviceError as e:
@@ -111,12 +111,12 @@ def finish(client: Client, ask: Ask) -> Enrolled:
 
 
 def cancel(client: Client) -> None:
-    """Forget the enrolment that was begun."""
+    """Cancel the enrolment."""
     client.call(messages.EnrolCancel(), Done)
 
 
 def update(client: Client, bundle: bytes, counted: Counted) -> replies.Updated:
-    """Send a signed model bundle, from where the last run ended, and have it tested and used."""
+    """Send a signed model bundle, from where the last run ended. The device tests and uses it."""
     for sent in client.send_update(bundle):
         counted("model", sent, len(bundle))
     return client.call(messages.UpdateApply(), replies.Updated)

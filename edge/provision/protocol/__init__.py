@@ -1,1 +1,1 @@
-"""What goes over the cable, the same at both ends: framing, session, messages (sans-IO), and the port."""
+"""The protocol of the cable, used at both ends: framing, session and messages (sans-IO), and the port."""

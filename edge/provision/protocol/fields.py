@@ -1,4 +1,4 @@
-"""Forms of the fields of messages, each with its limit. Sans-IO."""
+"""Types of the fields of messages, each with its limit. Sans-IO."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Frames on a byte stream: COBS(payload + CRC-32) and a zero byte. Sans-IO: bytes in, payloads out.
 
-A zero byte stands nowhere but between frames, so a receiver that joins late, or meets noise, is in step again at the
-next one. The checksum tells accidents apart from frames; against intent there is the session above.
+Zero bytes stand only between frames, so a receiver that joins late or receives noise finds the next frame. The checksum
+detects accidental changes; the session above it detects deliberate ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_STUFFED_BYTES = cobs.max_encoded_length(MAX_PAYLOAD_BYTES + _CRC_BYTES)
 
 
 class Damage(Enum):
-    """Why bytes are no frame."""
+    """Why bytes are not a valid frame."""
 
     TOO_LONG = "longer than a frame may be"
     STUFFING = "not COBS"
@@ -36,11 +36,11 @@ def encode(payload: bytes) -> bytes:
 
 
 class Decoder:
-    """Bytes, in pieces of any size, to payloads. Holds at most one frame."""
+    """Turns bytes, in pieces of any size, into payloads. Holds at most one frame."""
 
     def __init__(self) -> None:
-        self._held = bytearray()  # the beginning of a frame
-        self._overlong = False  # the rest of a frame that was given up is thrown away
+        self._held = bytearray()  # the first bytes of a frame
+        self._overlong = False  # whether the rest of a rejected frame is being skipped
 
     def feed(self, data: bytes) -> list[bytes | Damage]:
         """Return the completed payloads, and the fault of each damaged frame. Empty frames are ignored."""

@@ -1,4 +1,4 @@
-"""What a receiver must be ready to hold. Each limit follows from the first."""
+"""The sizes that a receiver must be able to hold. Each limit follows from the first."""
 
 from __future__ import annotations
 

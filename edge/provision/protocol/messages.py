@@ -1,7 +1,7 @@
-"""The command set: every request, and one row for each of them. Strict and capped. Sans-IO.
+"""The command set: every request, and one row for each. Unknown fields are errors, and all sizes are limited. Sans-IO.
 
-One request gets one reply, in their order. Every text, list and number has a limit, and an unknown field is an error.
-A new command is a class and a row here, and a handler in the process that answers it.
+Each request gets one reply, in order. A new command is a class and a row here, and a handler in the process that
+answers it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from edge.provision.protocol.replies import (
 )
 from edge.vocabulary import ArmedMinutes, Slug, TopicPrefix
 
-WINDOW: Final = 8  # requests that a host may have under way: chunks stream, and a device needs no queue
+WINDOW: Final = 8  # most requests without a reply: chunks are streamed, and a device needs no queue
 
 # ── requests ──
 
 
 class Info(Message, frozen=True, tag="info"):
-    """Ask what this device is, and how it is."""
+    """Request the device's description and state."""
 
 
 class SetName(Message, frozen=True, tag="set-name"):
@@ -62,13 +62,13 @@ class SetName(Message, frozen=True, tag="set-name"):
 
 
 class SetTime(Message, frozen=True, tag="set-time"):
-    """Tell the device the time."""
+    """Set the device's clock."""
 
     unix_s: Annotated[float, Meta(ge=1_700_000_000, le=4_100_000_000)]
 
 
 class SetMqtt(Message, frozen=True, tag="set-mqtt"):
-    """Name the broker. None: as it was; an empty password takes it away."""
+    """Set the broker. None: unchanged; an empty password removes the password."""
 
     host: Host | None = None
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
@@ -81,30 +81,30 @@ class SetMqtt(Message, frozen=True, tag="set-mqtt"):
 
 
 class SetPrivacy(Message, frozen=True, tag="set-privacy"):
-    """Say whether events may carry names."""
+    """Set whether events may carry names."""
 
     publish_names: bool
 
 
 class SetRunTime(Message, frozen=True, tag="set-run-time"):
-    """Say how long a charge must last: 12h, "until 18:00", or "" for no wish."""
+    """Set how long a charge must last: 12h, "until 18:00", or "" for no wish."""
 
     run_time: Annotated[str, Meta(max_length=16)]
 
 
 class MakeCsr(Message, frozen=True, tag="make-csr"):
-    """Make a key for the broker, if there is none, and ask for its certificate."""
+    """Make a key for the broker, if there is none, and return a request for its certificate."""
 
 
 class SetCertificate(Message, frozen=True, tag="set-certificate"):
-    """Hand in the certificate of the device's key, and the authority of the broker."""
+    """Install the certificate of the device's key, and the certificate of the broker's authority."""
 
     certificate: Pem | None = None
     authority: Pem | None = None
 
 
 class ListPeople(Message, frozen=True, tag="list-people"):
-    """Ask who is enrolled."""
+    """Request the enrolled people."""
 
     start: Small = 0
 
@@ -134,10 +134,10 @@ class Renew(Message, frozen=True, tag="renew"):
 
 
 class Correct(Message, frozen=True, tag="correct"):
-    """Say whose visit the last unknown was, or that the last match of somebody was wrong. Ids, or names.
+    """Correct the last unknown visit, or a wrong match. People are named by id or name.
 
-    `person`: whose it was; empty: nobody's who is enrolled. `instead_of`: whose match; empty: the last unknown.
-    `sure`: also where the visit looks like somebody else.
+    `person`: the person of the visit; empty: nobody who is enrolled. `instead_of`: the person of the wrong match;
+    empty: the last unknown visit. `sure`: also if the visit looks like another person.
     """
 
     person: Annotated[str, Meta(max_length=64)] = ""
@@ -146,7 +146,7 @@ class Correct(Message, frozen=True, tag="correct"):
 
 
 class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
-    """Begin to enrol a new person, or with `to` (id or name) somebody who is enrolled; what was begun is forgotten."""
+    """Begin to enrol a new person or, with `to` (id or name), to extend an enrolled one. Cancels another enrolment."""
 
     source: Literal["camera", "photos"]
     name: Annotated[str, Meta(max_length=64)] = ""
@@ -156,11 +156,11 @@ class EnrolBegin(Message, frozen=True, tag="enrol-begin"):
 
 
 class EnrolLook(Message, frozen=True, tag="enrol-look"):
-    """Ask how the enrolment from the camera goes."""
+    """Request the progress of the enrolment from the camera."""
 
 
 class Photo(Message, frozen=True, tag="photo"):
-    """One piece of one photo; it is looked at when the last piece has come."""
+    """One piece of a photo. The photo is examined after the last piece."""
 
     name: Name
     size: Annotated[int, Meta(ge=1, le=MAX_PHOTO_BYTES)]
@@ -169,17 +169,17 @@ class Photo(Message, frozen=True, tag="photo"):
 
 
 class EnrolFinish(Message, frozen=True, tag="enrol-finish"):
-    """Keep the person; `sure`: also where the pictures look like different people."""
+    """Store the person; `sure`: also if the pictures look like different people."""
 
     sure: bool = False
 
 
 class EnrolCancel(Message, frozen=True, tag="enrol-cancel"):
-    """Forget what was begun."""
+    """Cancel the enrolment."""
 
 
 class UpdateBegin(Message, frozen=True, tag="update-begin"):
-    """Announce a model bundle; the reply says from where on to send it."""
+    """Announce a model bundle; the reply has the offset from which to send it."""
 
     size: Annotated[int, Meta(ge=1, le=MAX_UPDATE_BYTES)]
     sha256: Sha256
@@ -197,15 +197,15 @@ class UpdateApply(Message, frozen=True, tag="update-apply"):
 
 
 class UpdateRollBack(Message, frozen=True, tag="update-roll-back"):
-    """Use the model before."""
+    """Return to the previous model."""
 
 
 class ListDiagnostics(Message, frozen=True, tag="list-diagnostics"):
-    """Ask what a diagnostics bundle would hold."""
+    """Request the contents of a diagnostics bundle."""
 
 
 class ReadDiagnostics(Message, frozen=True, tag="read-diagnostics"):
-    """Send one part of it."""
+    """Request one part of it."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z-]{1,32}\Z")]
 
@@ -217,17 +217,17 @@ class Arm(Message, frozen=True, tag="arm"):
 
 
 class Disarm(Message, frozen=True, tag="disarm"):
-    """Take no further conversation until the button is pressed."""
+    """Accept no further conversation until the button is pressed."""
 
 
 class FactoryReset(Message, frozen=True, tag="factory-reset"):
-    """Forget everybody and everything that was set; `name` is the device's, so that it is meant."""
+    """Delete all people and settings; `name` must be the device's name, as a confirmation."""
 
     name: Slug
 
 
 class Bye(Message, frozen=True, tag="bye"):
-    """End the conversation; what was begun and not finished is forgotten."""
+    """End the conversation; unfinished work is dropped."""
 
 
 # ── commands ──
@@ -237,11 +237,11 @@ End = Literal["device", "vision"]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One row: a request, the replies that it may get beside Failed, and which processes answer it, in their order.
+    """One row: a request, its possible replies besides Failed, and the processes that answer it, in order.
 
-    "device" is the provisioning process, which has the cable; what "vision" alone answers is passed on to it. `words`
-    are those of `edge-enroll` that send the request. Where `said` stands, the command line is made from the row: the
-    fields are its arguments, and `said` is what a person reads when it is done.
+    "device" is the provisioning process, which has the cable; a request for "vision" alone is passed on to it. `words`
+    are the words of `edge-enroll` that send the request. With `said`, the command line is made from the row: the fields
+    are its arguments, and `said` is printed afterwards.
     """
 
     request: type[Message]
@@ -299,7 +299,7 @@ _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as it is sealed; ValueError where it is longer than a sealed frame."""
+    """Return the bytes of a message; ValueError if it does not fit into a sealed frame."""
     raw = _encoder.encode(message)
     if len(raw) > MAX_MESSAGE_BYTES:
         raise ValueError(f"a message of {len(raw)} bytes does not fit into a frame")
@@ -307,7 +307,7 @@ def encode(message: Message) -> bytes:
 
 
 def check(request: Message) -> None:
-    """Refuse what the other end would refuse, and say which field; for the end where it was typed: ProvisionError."""
+    """Check a message before it is sent; raises ProvisionError, which names the wrong field."""
     try:
         _requests.decode(_encoder.encode(request))
     except msgspec.ValidationError as e:
@@ -333,5 +333,5 @@ def _decode(decoder: msgspec.msgpack.Decoder[_M], raw: bytes | bytearray, what: 
     try:
         return decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        # The error leaves out the value, which may be a name.
+        # The error does not contain the value, which may be a name.
         raise ProvisionError(f"not a {what} of this protocol ({type(e).__name__})", "update both ends") from None

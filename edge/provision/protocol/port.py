@@ -19,39 +19,39 @@ try:
 except ImportError:  # Windows
     _TERMINAL_ERRORS: tuple[type[Exception], ...] = ()
 else:
-    _TERMINAL_ERRORS = (termios.error,)  # no OSError, and pyserial lets it through while it opens a port
+    _TERMINAL_ERRORS = (termios.error,)  # not an OSError; pyserial raises it while it opens a port
 
 USB_VENDOR, USB_PRODUCT = 0x1D6B, 0x0104  # Linux Foundation, Multifunction Composite Gadget: see systemd/edge-gadget
 _OPENING: tuple[type[Exception], ...] = (OSError, ValueError, *_TERMINAL_ERRORS)
-_WAIT_S = 0.2  # how long a read waits for the first byte
-_WRITE_S = 10.0  # how long the other end may read nothing
+_WAIT_S = 0.2  # longest wait of a read for the first byte
+_WRITE_S = 10.0  # longest time in which the other end reads nothing
 _READ_BYTES = 1 << 16
-_UNPLUGGED = "plug it in again; the next run goes on where this one ended"
+_UNPLUGGED = "plug it in again; the next run continues where this one ended"
 
 
 class Port(Protocol):
     """Both directions of a cable."""
 
     def read(self) -> bytes:
-        """Return what has come, nothing after a moment without; raises ProvisionError when the cable has gone."""
+        """Return the received bytes, empty after a short wait; raises ProvisionError if the cable was unplugged."""
 
     def write(self, data: bytes) -> None:
-        """Send all of it; raises ProvisionError when the cable has gone."""
+        """Send all of it; raises ProvisionError if the cable was unplugged."""
 
     def close(self) -> None:
-        """Give the port back."""
+        """Close the port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A port behind which a device may be."""
+    """A port to which a device may be connected."""
 
     path: str
     description: str
 
 
 def find() -> list[Found]:
-    """Return the ports of devices that are plugged in, by their USB ids; raises DependencyError."""
+    """Return the ports of connected devices, found by their USB ids; raises DependencyError."""
     list_ports = _pyserial("serial.tools.list_ports")
     return [
         Found(port.device, port.description or "")
@@ -69,7 +69,7 @@ class SerialPort:
         try:
             self._serial = self._serial_module.Serial(path, 115200, timeout=_WAIT_S, write_timeout=_WRITE_S)
             with suppress(OSError, self._serial_module.SerialException):
-                self._serial.exclusive = True  # where the system can: two programs on one port understand nothing
+                self._serial.exclusive = True  # where it can: two programs on one port disturb each other
         except _OPENING as e:  # SerialException is an OSError
             if e.args and e.args[0] == errno.EIO:
                 raise self._gone(e) from None
@@ -78,11 +78,11 @@ class SerialPort:
             ) from None
 
     def read(self) -> bytes:
-        """Return what has come."""
+        """Return the received bytes."""
         try:
             first: bytes = self._serial.read(1)
             return first + self._serial.read(min(self._serial.in_waiting, _READ_BYTES)) if first else b""
-        except (OSError, TypeError) as e:  # pyserial raises TypeError where the port is closed under it
+        except (OSError, TypeError) as e:  # pyserial raises TypeError if the port is closed meanwhile
             raise self._gone(e) from None
 
     def write(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class SerialPort:
             raise self._gone(e) from None
 
     def close(self) -> None:
-        """Give the port back."""
+        """Close the port."""
         with suppress(OSError):
             self._serial.close()
 
@@ -102,18 +102,18 @@ class SerialPort:
 
 
 class PtyPort:
-    """The device's end of a pseudo-terminal that a link names: a cable without hardware."""
+    """The device's end of a pseudo-terminal, with a link to the other end: a cable without hardware."""
 
     def __init__(self, link: Path) -> None:
         self._link = link
         self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)  # held open, so that a host that goes away is silence and no error
+        tty.setraw(self._slave)  # held open: a host that disconnects then causes silence and no error
         with suppress(FileNotFoundError):
             link.unlink()
         link.symlink_to(os.ttyname(self._slave))
 
     def read(self) -> bytes:
-        """Return what has come."""
+        """Return the received bytes."""
         ready, _, _ = select.select([self._master], [], [], _WAIT_S)
         return os.read(self._master, _READ_BYTES) if ready else b""
 
@@ -127,7 +127,7 @@ class PtyPort:
             left = left[os.write(self._master, left[:4096]) :]
 
     def close(self) -> None:
-        """Pull the cable."""
+        """Close both ends."""
         self._link.unlink(missing_ok=True)
         os.close(self._master)
         os.close(self._slave)

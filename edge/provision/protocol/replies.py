@@ -1,4 +1,4 @@
-"""Every reply. None has a field of bytes: nothing here could carry a frame, a crop, an embedding or a key. Sans-IO."""
+"""Every reply. No reply has a field of bytes, so none can carry a frame, a crop, an embedding or a key. Sans-IO."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MAX_NAMES = 100  # in one reply
 
 
 class Done(Message, frozen=True, tag="done"):
-    """It is done, durably; `note` says more where there is more."""
+    """The request is carried out, durably; `note`: an optional remark."""
 
     note: Text = ""
 
 
 class Failed(Message, frozen=True, tag="failed"):
-    """It is not done, nothing has changed, and this is the way out."""
+    """The request failed and nothing has changed; `remedy`: how to continue."""
 
     what: Text
     remedy: Text = ""
@@ -35,18 +35,18 @@ class DeviceInfo(Message, frozen=True, tag="device-info"):
     model: Text
     model_slot: Text
     people: Small
-    camera: Text  # what vision last said: "normal", "paused", "camera_lost", …
+    camera: Text  # vision's last state: "normal", "paused", "camera_lost", …
     unix_s: float
     broker: Text
     tls: bool
     certificate: bool
     publish_names: bool
     run_time: Text
-    armed_s: Small  # how long new conversations are still taken
+    armed_s: Small  # remaining time in which new conversations are accepted
 
 
 class Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Somebody enrolled."""
+    """An enrolled person."""
 
     id: PersonId
     name: Name
@@ -56,20 +56,20 @@ class Person(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class People(Message, frozen=True, tag="people"):
-    """Reply to ListPeople: a page, and how many there are."""
+    """Reply to ListPeople: one page, and the number of all people."""
 
     people: Annotated[list[Person], Meta(max_length=100)]
     total: Small
 
 
 class Csr(Message, frozen=True, tag="csr"):
-    """Reply to MakeCsr; the key stays."""
+    """Reply to MakeCsr. The key stays on the device."""
 
     pem: Pem
 
 
 class Progress(Message, frozen=True, tag="progress"):
-    """How an enrolment goes: reply to EnrolBegin, EnrolLook and Photo."""
+    """The progress of an enrolment: reply to EnrolBegin, EnrolLook and Photo."""
 
     hint: Text  # "look left", "come closer", "too dark", …; for a photo: why it is refused, or empty
     quality: Share = 0.0  # of the last face
@@ -77,11 +77,11 @@ class Progress(Message, frozen=True, tag="progress"):
     wanted: Small = 0
     poses: Annotated[list[Literal["left", "front", "right"]], Meta(max_length=3)] = []  # noqa: RUF012  # seen so far
     looks_like: Annotated[list[Text], Meta(max_length=10)] = []  # noqa: RUF012  # enrolled people for whom this one would be taken
-    ready: bool = False  # more would not help
+    ready: bool = False  # more pictures would not help
 
 
 class PictureOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What became of a picture."""
+    """The result of one picture."""
 
     name: Text
     refused: Annotated[list[Text], Meta(max_length=10)] = []  # msgspec copies it
@@ -99,15 +99,15 @@ class Enrolled(Message, frozen=True, tag="enrolled"):
 
 
 class Removed(Message, frozen=True, tag="removed"):
-    """Reply to Remove: what was checked after the file had been replaced."""
+    """Reply to Remove: the check of the new file."""
 
     person: PersonId
     generation: Small  # of the store that no longer holds the person
-    key_destroyed: bool  # neither the wrapped key nor a record of the person stands in the new file
+    key_destroyed: bool  # the new file holds neither the wrapped key nor a record of the person
 
 
 class Stored(Message, frozen=True, tag="stored"):
-    """Reply to UpdateBegin, UpdateChunk, and to all pieces of a photo but the last: so much of it is there."""
+    """Reply to UpdateBegin, UpdateChunk, and to all pieces of a photo but the last: how many bytes have arrived."""
 
     offset: Annotated[int, Meta(ge=0, le=MAX_UPDATE_BYTES)]
 

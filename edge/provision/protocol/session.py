@@ -1,6 +1,6 @@
 """One secure conversation over the cable: a PAKE from the short code, then an AEAD. Sans-IO.
 
-Both ends are machines that take one payload of a frame at a time and return what follows from it:
+Both ends are state machines: they take the payload of one frame at a time and return the outputs:
 
     host                                     device
     HELLO     versions, nonce        ─▶
@@ -55,17 +55,17 @@ class Kind(IntEnum):
 
 
 class State(IntEnum):
-    """Where a conversation is."""
+    """The state of a conversation."""
 
     CLOSED = 0  # a device waits here for HELLO; a host is done
-    GREETED = 1  # HELLO is under way (host), or answered (device)
-    EXCHANGED = 2  # the share is under way (host), or answered (device)
-    PROVING = 3  # host only: its proof is under way
+    GREETED = 1  # HELLO was sent (host), or answered (device)
+    EXCHANGED = 2  # the share was sent (host), or answered (device)
+    PROVING = 3  # host only: its proof was sent
     OPEN = 4
 
 
 class Alert(IntEnum):
-    """Why a conversation ended; sent in the clear if possible. It proves nothing."""
+    """Why a conversation ended; sent unencrypted if possible. It is not authentic."""
 
     UNEXPECTED = 1
     MALFORMED = 2
@@ -91,14 +91,14 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Received:
-    """A message of the other end; its receiver may wipe it."""
+    """A message from the other end; its receiver may wipe it."""
 
     message: bytearray = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The conversation is over; `by_peer` where the other end ended it, in the clear."""
+    """The conversation is over; `by_peer`: the other end ended it with an ALERT."""
 
     alert: Alert
     wait_s: int = 0
@@ -107,7 +107,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a device takes no guess now."""
+    """Why a device accepts no guess now."""
 
     alert: Alert
     wait_s: int = 0
@@ -115,12 +115,14 @@ class Refusal:
 
 Output = Send | Opened | Received | Ended
 Random = Callable[[int], bytes]
-Table = Mapping[tuple[State, int], Callable[..., list[Output]]]  # (state, kind) → step; what is not in it ends it all
+Table = Mapping[
+    tuple[State, int], Callable[..., list[Output]]
+]  # (state, kind) → step; any other kind ends the conversation
 _ALIVE = tuple(state for state in State if state is not State.CLOSED)
 
 
 class _Keys:
-    """What follows from the PAKE's secret and the transcript."""
+    """The keys and proofs from the PAKE's secret and the transcript."""
 
     def __init__(self, secret: bytes, transcript: Sequence[bytes]) -> None:
         digest = hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in transcript)).digest()
@@ -144,7 +146,7 @@ class _Direction:
         return self._cipher.encrypt(self._nonce(), message, bytes([Kind.SEALED]))
 
     def open(self, sealed: bytes) -> bytearray | None:
-        """Return the message in memory of its own, which can be wiped; None when it is not authentic."""
+        """Return the message in its own memory, which can be wiped; None if it is not authentic."""
         message = bytearray(len(sealed) - _TAG_BYTES)
         try:
             self._cipher.decrypt_into(self._nonce(), sealed, bytes([Kind.SEALED]), message)
@@ -175,7 +177,7 @@ class Session:
     def receive(self, payload: bytes | Damage) -> list[Output]:
         """Take a payload or a fault of the framing; return the outputs."""
         if isinstance(payload, Damage):
-            # Before the exchange this is noise: a half frame of an earlier run, a modem manager's AT commands.
+            # Before the exchange this is noise: part of a frame of an earlier run, or a modem manager's AT commands.
             return [] if self.state <= State.GREETED else self._end(Alert.DAMAGED)
         kind, body = payload[0], payload[1:]
         step = self.TABLE.get((self.state, kind))
@@ -191,7 +193,7 @@ class Session:
         return Send(bytes([Kind.SEALED]) + self._out.seal(message))
 
     def close(self) -> None:
-        """Forget the keys: the cable has gone."""
+        """Forget the keys: the cable was unplugged."""
         self.state = State.CLOSED
         self._transcript = []
         for name in ("_keys", "_out", "_in"):
@@ -224,7 +226,7 @@ class Session:
         return Send(payload)
 
     def _agree(self, pake: SPAKE2_A | SPAKE2_B, share: bytes) -> bool:
-        """Make the keys; False when the share is no point of the group, or our own."""
+        """Make the keys; False if the share is not a point of the group, or is our own."""
         try:
             secret = pake.finish(share)
         except (SPAKEError, NotOnCurve, ValueError):
@@ -251,7 +253,7 @@ class HostSession(Session):
         chosen, offered = body[:1], _offer(body[1:])
         if offered is None:
             return self._end(Alert.MALFORMED)
-        # The keys depend on the device's whole offer: an attacker in the middle cannot force an old version.
+        # The keys depend on the device's whole offer, so an attacker between the ends cannot force an old version.
         if chosen != _newest(offered, self._versions):
             return self._end(Alert.VERSION)
         self._transcript.append(bytes([Kind.WELCOME]) + body)
@@ -302,7 +304,7 @@ class DeviceSession(Session):
         self.close()
         offered = _offer(body[len(_MAGIC) :]) if body.startswith(_MAGIC) else None
         if offered is None:
-            return over  # noise that passed the checksum, or another program
+            return over  # noise with a right checksum, or another program
         chosen = _newest(offered, self._versions)
         if chosen is None:
             return over + self._end(Alert.VERSION)
@@ -341,7 +343,7 @@ class DeviceSession(Session):
 
 
 def _offer(body: bytes) -> bytes | None:
-    """Return the versions of a HELLO or WELCOME, or None when it is not laid out as one."""
+    """Return the versions of a HELLO or WELCOME; None if its form is wrong."""
     count = body[0] if body else 0
     well = 0 < count <= _MAX_VERSIONS and len(body) == 1 + count + _NONCE_BYTES
     return body[1 : 1 + count] if well else None
