@@ -1,4 +1,4 @@
-"""What a source does not believe, or reads in place of something else: once in the log, and by `doctor`. Sans-IO."""
+"""Notes on values that a source rejects or replaces: logged once, and shown by `doctor`. Sans-IO."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 NoteKind = Literal[
-    "heat",  # which thermal zone decides
-    "foreign",  # a battery of something that is plugged in
-    "cells",  # a voltage that is not that of the configured number of cells
-    "gauge",  # a battery gauge that says what cannot be
+    "heat",  # the thermal zones that are used
+    "foreign",  # a battery of a connected accessory
+    "cells",  # a voltage that does not fit the configured number of cells
+    "gauge",  # a battery gauge with implausible values
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One remark; `remedy` where the owner can mend something."""
+    """One note; `remedy` if the owner can correct the cause."""
 
     kind: NoteKind
     what: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        """Return it as the errors of this project are written."""
+        """Return the note in the format of this project's errors."""
         return f"{self.what}\n  → {self.remedy}" if self.remedy else self.what
 
 
 @runtime_checkable
 class Noting(Protocol):
-    """A source that may have something to remark on."""
+    """A source with notes."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What holds since the latest sample."""
+        """The notes that apply since the latest sample."""
