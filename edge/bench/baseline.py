@@ -78,7 +78,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def check_form(report: Mapping[str, Any], path: Path) -> None:
-    """Raise BenchError for a report that cannot be shown: of no command of ours, or without what that command says."""
+    """Raise BenchError for a report that is not of one of our commands, or lacks keys that its command writes."""
     command = str(report.get("command"))
     if command not in _NEEDS:
         what = f"{path}: not a report of a command of ours ({', '.join(_NEEDS)})"

@@ -139,7 +139,7 @@ def joules_of(sweep: Sweep) -> list[float] | None:
 
 
 def _solved(sweep: Sweep, spent: Sequence[float]) -> list[float]:
-    """Return the costs of the units: each phase spent base + frames + looks + embeddings, a second."""
+    """Return the costs of the units, solved from each phase's power = base + frames + looks + embeddings per second."""
     costs: list[float] = np.linalg.solve(_work_of(sweep), np.array(spent)).tolist()
     return costs
 

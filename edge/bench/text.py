@@ -34,7 +34,7 @@ def _is_estimate(value: Any) -> bool:
 
 
 def as_text(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return headlines, table, and what spoils the figures, in lines of at most `WIDTH` characters."""
+    """Return headlines, table, and the conditions that distort the figures, in lines of at most `WIDTH` characters."""
     tops = [(label(name), value) for name, value in headlines(report)]
     width = min(_LABEL_MAX, max((len(name) for name, _ in tops), default=0))
     parts = ["\n".join(_headline(name, value, width) for name, value in tops), "", grid(rows)]
@@ -54,8 +54,8 @@ def _headline(name: str, value: str, width: int) -> str:
 def grid(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as columns of equal width, numbers to the right; at most `WIDTH` characters wide.
 
-    What does not fit stands in further tables below, each with the columns that say what a row is. A row's `said`
-    stands in place of missing figures, or below the table where there is no room.
+    Columns that do not fit are in further tables below, each with the columns that identify a row. A row's `said` is
+    printed in place of missing figures, or below the table if there is no room.
     """
     columns = columns_of(rows)
     table = {column: _column(column, rows) for column in columns}

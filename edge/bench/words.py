@@ -55,7 +55,7 @@ _NAMES = {
 
 
 def label(key: str) -> str:
-    """Return what a key is called: `cpu_ms_per_frame` is "processor time per frame, ms"."""
+    """Return a key's label: `cpu_ms_per_frame` is "processor time per frame, ms"."""
     if key in _NAMES:
         return _NAMES[key]
     for scene in ("no_motion", "empty_motion", "one_face", "five_faces"):
@@ -71,5 +71,5 @@ def label(key: str) -> str:
 
 
 def named(row: Mapping[str, object]) -> str:
-    """Return what a row without figures is about: its texts, each with its label."""
+    """Return the texts of a row without figures, each with its label."""
     return ", ".join(f"{label(key)} {value}" for key, value in row.items() if key != "said" and value is not None)

@@ -1,8 +1,8 @@
-"""Who was met, where the owner wants that noted: one sealed file beside the store, for a number of days.
+"""The record of met people, if the owner turns it on: one encrypted file beside the store, kept for a number of days.
 
-Each line is a person and the time from the first to the last moment of a visit; strangers and ignored people are not
-noted. The file is encrypted with a key of the store key, replaced whole, and wiped when it is replaced. Who is removed
-from the store goes from it too.
+Each entry has a person and the start and end of a visit. Strangers and ignored people are not recorded. The file is
+encrypted with a key derived from the store key, always replaced as a whole, and the old file is overwritten. The entries
+of a person are deleted with the person.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from edge.identity.keys import StoreKey
 from edge.records import Decision
 
 _MAX_BYTES = 16 << 20
-_MOST = 100_000  # visits; the oldest go first
+_MOST = 100_000  # visits; the oldest are deleted first
 _LOCK_TIMEOUT_S = 10.0
-_FLUSH_EVERY_S = 60.0  # a power cut costs the visits of so long a time
+_FLUSH_EVERY_S = 60.0  # a power cut loses at most the visits of this time
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
@@ -46,7 +46,7 @@ class SeenFile:
         return self._read()[1]
 
     def change(self, change: Callable[[list[Sighting]], Iterable[Sighting]]) -> None:
-        """Replace the visits, durably; the file goes where none is left. Raises StoreError or StoreKeyError."""
+        """Replace the visits durably; delete the file if none is left. Raises StoreError or StoreKeyError."""
         try:
             with files.locked(self.path.with_name(self.path.name + ".lock"), _LOCK_TIMEOUT_S):
                 header, before = self._read()
@@ -103,7 +103,7 @@ class SeenLog:
         return now_s - self._written_s >= _FLUSH_EVERY_S
 
     def write(self, file: SeenFile, known: Collection[str], now_s: float, unix_s: int) -> None:
-        """Write what has ended; drop who is not `known` any more, and what is too old. Raises StoreError."""
+        """Write ended visits; delete those of people not in `known`, and old ones. Raises StoreError."""
         self._written_s = now_s
         ended = list(self._ended)
         oldest_s = unix_s - self._days * 86_400
@@ -111,6 +111,6 @@ class SeenLog:
         self._ended = self._ended[len(ended) :]
 
     def forget(self) -> None:
-        """Forget what is not written."""
+        """Delete all visits that are not yet written."""
         self._open.clear()
         self._ended.clear()

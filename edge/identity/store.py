@@ -135,7 +135,7 @@ class Store:
 
     @classmethod
     def can_convert(cls, path: Path, key: StoreKey, model: str, dimension: int) -> tuple[list[Person], list[Person]]:
-        """Return the people whom `convert` would bring along, and those who would have to be enrolled again."""
+        """Return the people whom `convert` would keep, and those who would have to be enrolled again."""
         store = cls(path, key, model, _LOCK_TIMEOUT_S, None)
         _, image = store._read(any_model=True)
         with image:
@@ -261,7 +261,7 @@ class Store:
         return header, image
 
     def _write(self, image: PeopleImage, store_id: bytes, generation: int) -> None:
-        picture = image.people(), image.gallery(self._cohort)  # what cannot be read back is never written
+        picture = image.people(), image.gallery(self._cohort)  # reading back: an unreadable image is never written
         if self._cohort is not None and (statistics := picture[1].statistics) is not None:
             image.keep_statistics(statistics, self._cohort)
         raw = sealed.seal(image.dump(), self._key, store_id, generation, os.urandom(sealed.NONCE_BYTES))
