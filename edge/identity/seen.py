@@ -1,8 +1,8 @@
 """The record of met people, if the owner turns it on: one encrypted file beside the store, kept for a number of days.
 
 Each entry has a person and the start and end of a visit. Strangers and ignored people are not recorded. The file is
-encrypted with a key derived from the store key, always replaced as a whole, and the old file is overwritten. The entries
-of a person are deleted with the person.
+encrypted with a key derived from the store key, always replaced as a whole, and the old file is overwritten. A removed
+person's entries are deleted too.
 """
 
 from __future__ import annotations
