@@ -22,7 +22,7 @@ def headlines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if _is_figure(value):
             yield name, shown(value)
         elif isinstance(value, Mapping) and value and all(map(_is_figure, value.values())):
-            yield name, ", ".join(f"{label(key)} {shown(figure)}" for key, figure in value.items())
+            yield name, "; ".join(f"{label(key)}: {shown(figure)}" for key, figure in value.items())
 
 
 def _is_figure(value: Any) -> bool:
@@ -83,7 +83,7 @@ def grid(rows: Sequence[Mapping[str, Any]]) -> str:
 def _column(key: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a column's lines, all of one width: its label, broken where it is wider than its cells, and the cells."""
     values = [row.get(key) for row in rows]
-    cells = [shown(value) for value in values]
+    cells = [cell(key, value) for value in values]
     most = max([len(cell) for cell in cells] + [_HEAD_LEAST])
     head = textwrap.wrap(label(key), most, break_long_words=False)
     width = max(len(part) for part in [*head, *cells])
@@ -101,6 +101,11 @@ def _block(columns: Sequence[Sequence[str]]) -> list[str]:
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of all figures, in the order of their first row."""
     return [name for name in dict.fromkeys(key for row in rows for key in row) if name != "said"]
+
+
+def cell(key: str, value: Any) -> str:
+    """Return a table's value for a person: shares in percent."""
+    return f"{100 * value:.1f} %" if key == "share" and isinstance(value, float | int) else shown(value)
 
 
 def shown(value: Any) -> str:

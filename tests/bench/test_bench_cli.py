@@ -234,7 +234,7 @@ def test_headlines_show_groups_of_figures_and_estimates_with_their_intervals() -
     }
     assert list(text.headlines(found)) == [
         ("base_w", "0.0213 ± 0.004"),
-        ("joules", "frame 0.0213 ± 0.004, look unknown: no sensor"),
+        ("joules", "frame: 0.0213 ± 0.004; look: unknown: no sensor"),
         ("whole", "0.0213 ± 0.004 (from 6 recognised)"),
         ("missing", "–"),
     ]

@@ -22,9 +22,9 @@ _BAR_PX = WIDTH_PX - _LABEL_PX - _VALUE_PX
 _LINES_HEIGHT_PX, _MARGIN_PX = 340, 64
 
 
-def bars(title: str, values: Sequence[Bar], unit: str) -> str:
-    """Return horizontal bars from zero."""
-    top = max((value for _, value in values), default=0.0) or 1.0
+def bars(title: str, values: Sequence[Bar], unit: str, whole: float | None = None) -> str:
+    """Return horizontal bars from zero; the longest one fills the width, or `whole` would."""
+    top = whole or max((value for _, value in values), default=0.0) or 1.0
     height = _ROW_PX * (len(values) + 1) + 4
     shapes = [f'<text x="0" y="16" font-weight="bold">{html.escape(title)}</text>']
     for i, (name, value) in enumerate(values, 1):
@@ -99,7 +99,7 @@ def _pipeline(report: Mapping[str, Any]) -> str:
     for name, scene in scenes.items():
         shares = [(label(stage), 100 * figures["share"]) for stage, figures in scene["stages"].items()]
         title = f"Where the time of a frame goes: {label(name)}"
-        plots.append(bars(title, sorted(shares, key=lambda s: -s[1])[:6], "%"))
+        plots.append(bars(title, sorted(shares, key=lambda s: -s[1])[:6], "%", whole=100.0))
     return "\n".join(plots)
 
 

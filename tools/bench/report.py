@@ -25,8 +25,9 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 2px solid #2f6f
 .spoiled { background: #fff1d6; border-left: 5px solid #d9822b; padding: .4rem 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; margin: .5rem 0 1rem; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #d8dee4; text-align: right; vertical-align: bottom; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #d8dee4; text-align: right; vertical-align: top; }
 th { font-weight: 600; max-width: 9rem; } td.text, th.text { text-align: left; }
+th { vertical-align: bottom; } td.text:first-child { white-space: nowrap; }
 tr:nth-child(even) td { background: #f6f8fa; }
 svg { display: block; width: 100%; height: auto; margin: 1rem 0; }
 svg text { font: 14px system-ui, sans-serif; fill: #1b1f24; }
@@ -120,12 +121,12 @@ def _tables(rows: Rows, split_by: str | None) -> list[str]:
 def _table(rows: Rows) -> str:
     columns = [c for c in text.columns_of(rows) if any(row.get(c) is not None for row in rows)]
     texts = [any(isinstance(row.get(column), str) for row in rows) for column in columns]
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    cells = [[_cell(column, row.get(column)) for column in columns] for row in rows]
     return _html_table([label(column) for column in columns], cells, texts) if rows else ""
 
 
-def _cell(value: object) -> str:
-    return label(value) if isinstance(value, str) and value.replace("_", "").isalnum() else text.shown(value)
+def _cell(key: str, value: object) -> str:
+    return label(value) if isinstance(value, str) and value.replace("_", "").isalnum() else text.cell(key, value)
 
 
 def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: Sequence[bool]) -> str:

@@ -50,7 +50,7 @@ def _pipeline(report: Report) -> Iterator[str]:
         rates = f"up to {max(enough)} frames a second" if enough else f"fewer than {_RATES_HZ[0]} frames a second"
         yield (
             f"Fast enough for {rates} on one core, also while {_SCENES[heaviest]}: "
-            f"a frame then takes {_short(cost_ms)} ms of processor time, and 30 % of the core stay free."
+            f"a frame then takes {_short(cost_ms)} ms of processor time, and at least 30 % of the core stay free."
         )
     if "no_motion" in scenes:
         yield f"While nothing moves, a frame takes {_short(scenes['no_motion']['cpu_ms_per_frame'])} ms."
@@ -60,7 +60,8 @@ def _pipeline(report: Report) -> Iterator[str]:
         yield f"An event is on the disk {after} ms after the frame that decided it{_in_view(reaction)}."
     process = report.get("vision_process") or {}
     if "rss_mb" in process:
-        yield f"The vision process takes {_short(process['rss_mb'])} MB and is ready after {process['ready_s']} s."
+        memory_mb, ready_s = _short(process["rss_mb"]), _short(process["ready_s"])
+        yield f"The vision process takes {memory_mb} MB and is ready after {ready_s} s."
 
 
 def _short(value: float) -> str:
