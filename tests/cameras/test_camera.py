@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import logging
 import sys
 import threading
 import types
@@ -42,6 +43,16 @@ def test_fewer_frames_are_delivered_at_a_lower_rate() -> None:
     frames = play(FileSource([path_of("carphone")], fps=10.0))
     assert len(frames) == pytest.approx(40, abs=1)
     assert np.diff([f.t_s for f in frames]).mean() == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_picture_that_is_looped_is_announced_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "lin.png"
+    cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint8))
+    source = FileSource([path], fps=30.0, loop=True)
+    assert all(source.read() is not None for _ in range(8))
+    source.close()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("edge")] == ["playing lin.png"]
 
 
 def test_the_rate_can_be_changed_while_playing() -> None:
