@@ -1,4 +1,4 @@
-"""The discovery message for Home Assistant, and the retained topics of earlier settings that must be removed."""
+"""What Home Assistant is told of the device, and which retained topics of earlier settings must be removed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Announcements:
         return discovery.payload(self._topics, self._presence, gauges=self._gauges, gone=self._removed)
 
     def learn(self, gauges: frozenset[str]) -> bool:
-        """Add measured quantities; return whether the description must be sent again."""
+        """Take what the device measures of itself; return whether the description must be sent again."""
         new = not gauges <= self._gauges
         self._gauges |= gauges
         return self._described and new

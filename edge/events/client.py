@@ -1,7 +1,7 @@
-"""paho's client with limits on the memory for incoming packets, and for packets that the broker does not read.
+"""paho's client with limits: neither packets of a broker nor packets that it does not read can fill the memory.
 
-Without them, paho reads packets of up to 256 MB, keeps up to 65,535 messages of QoS 2 until they are released, and
-queues answers without a limit if the broker does not read them.
+paho reads packets of up to 256 MB, keeps up to 65,535 messages of QoS 2 until they are released, and queues answers
+without end for a broker that does not read them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.events import cloud
 
-MAX_INCOMING_BYTES = 4096  # announced to a v5 broker, and enforced for all; the longest valid request is far shorter
-_MAX_WAITING_PACKETS = 256  # of at most 2.5 KB each; normal operation has about 50
+MAX_INCOMING_BYTES = 4096  # asked of a v5 broker, and held against any: the longest valid request is far shorter
+_MAX_WAITING_PACKETS = 256  # of at most 2.5 KB each; 20 events, their answers and a greeting are far fewer
 _PUBLISH = 0x30
 _QOS_2 = 0x04
 
@@ -31,17 +31,17 @@ _ENDED: dict[int, str] = {
 
 
 def ended(code: int) -> str:
-    """Return why a connection ended, for an error code of paho's loop."""
+    """Return why a connection is over, for an error of paho's loop."""
     return _ENDED.get(code, "the connection has ended")
 
 
 def words(reason: ReasonCode) -> str:
-    """Return the broker's reason for refusing a message or a subscription, usually its access list, in words."""
+    """Return what the broker answers to a message or a subscription: its access list speaks, mostly."""
     return "not authorised" if reason.value == _NOT_AUTHORISED else str(reason).lower()
 
 
 class LongPacketError(Exception):
-    """A packet is longer than the limit."""
+    """A packet's length is beyond the limit."""
 
     def __init__(self, length_bytes: int, topic: str) -> None:
         super().__init__(length_bytes, topic)
@@ -53,7 +53,7 @@ class MisbehavedError(Exception):
 
 
 class BoundedClient(paho.Client):
-    """Raises LongPacketError or MisbehavedError from `loop` and `publish`; the connection must then be closed."""
+    """Raises LongPacketError or MisbehavedError from `loop` and `publish`; the connection is of no use then."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
         packet = self._in_packet

@@ -13,13 +13,13 @@ from typing import Any
 from edge import __version__
 from edge.events.flow import Topics
 
-GAUGES = ("temperature", "battery")  # entities announced only if the device has a value for them
-BIRTH = b"online"  # message of Home Assistant on `<discovery_prefix>/status` after its start
+GAUGES = ("temperature", "battery")  # entities that are announced where there is something to measure
+BIRTH = b"online"  # Home Assistant says so on `<discovery_prefix>/status` when it has started
 Entity = dict[str, Any]  # the description of one entity, in Home Assistant's abbreviations
 
 _DIAGNOSTIC = {"entity_category": "diagnostic"}
 _COUNTER = {"state_class": "total_increasing", **_DIAGNOSTIC}
-# Key → the state's field, and the entity's description for Home Assistant.
+# Key → the field of the state that it shows, and what Home Assistant must know of it.
 _SENSORS: dict[str, tuple[str, Entity]] = {
     "mode": ("vision.mode", {"name": "Mode"}),
     "reason": ("vision.reason", {"name": "Reason", **_DIAGNOSTIC}),
@@ -44,7 +44,7 @@ def topic(discovery_prefix: str, device: str) -> str:
 
 
 def status_topic(discovery_prefix: str) -> str:
-    """Return the topic on which Home Assistant reports that it is online."""
+    """Return the topic on which Home Assistant says that it is online."""
     return f"{discovery_prefix}/status"
 
 
@@ -57,7 +57,7 @@ def payload(
 ) -> bytes:
     """Return the discovery message: an event entity, a switch, and sensors that read `…/state`.
 
-    `presence`: person id → name. Each has two entities: whether the person is present, and when they were last seen.
+    `presence`: person id → name. Each has two entities: whether the person is here, and when they were last seen.
     `gauges`: which of `GAUGES` the device has. `gone`: ids of people whose entities Home Assistant must remove.
     """
     node = f"edge-{topics.device}"
@@ -131,7 +131,7 @@ def _presence(topics: Topics, person: str, name: str) -> dict[str, Entity]:
 def _reading(topics: Topics, path: str) -> dict[str, str]:
     """Read one field of the state; the entity is unknown while it is null.
 
-    `vision` is null until the vision process has run. A deleted retained state is an empty message, which is not JSON.
+    `vision` is null until the vision process has run. A state that is taken back is empty, and no JSON.
     """
     group, _, field = path.partition(".")
     template = f"{{{{ (value_json.{group} or {{}}).get('{field}') if value_json is defined else None }}}}"

@@ -28,8 +28,8 @@ Link = Literal[
     "tls_failed",
     "login_refused",
     "refused",  # any other refusal of the connection
-    "id_in_use",  # another client with the same client id is or was connected
-    "settings",  # a file named in [mqtt] is missing, invalid or readable by others
+    "id_in_use",  # another client with the same client id is connected, or was
+    "settings",  # a file that [mqtt] names is missing, unfit or readable by others
     "event_denied",  # connected, but the broker denies the event topic
 ]
 
@@ -52,10 +52,10 @@ class Silent(_Message, frozen=True, kw_only=True):
 
 
 class Presence(_Message, frozen=True, kw_only=True):
-    """Presence of one person, if the owner publishes it."""
+    """Whether one person is here, where the owner has it published."""
 
-    here: bool  # from a match to the end of the visit
-    seen_s: _Counter | None = None  # Unix time of the last match or end; null: none recorded
+    here: bool  # from a match on until the end of the visit
+    seen_s: _Counter | None = None  # Unix time of the last match or end; null: none that is remembered
 
 
 class VisionState(_Message, frozen=True, kw_only=True):
@@ -64,7 +64,7 @@ class VisionState(_Message, frozen=True, kw_only=True):
     boot: BootId
     mode: Mode
     reason: Reason
-    recognition: bool  # whether it recognises now; follows `recognition/set`
+    recognition: bool  # whether it recognises now; the wish of `recognition/set` once it is carried out
     capture_fps: _Rate
     detector_hz: _Rate
     embeddings_hz: _Rate
@@ -80,7 +80,7 @@ class VisionState(_Message, frozen=True, kw_only=True):
     power_w: _Watt | None = None  # drawn from the battery now
     budget_w: _Watt | None = None  # may be drawn until the wanted end
     wanted_end: Utc | None = None
-    forecast_end: Utc | None = None  # when the reserve is reached at the present power; if `infeasible`, at the lowest
+    forecast_end: Utc | None = None  # when the reserve is reached as things go; with `infeasible` at the floor
     wish: Wish | None = None  # whether the wanted run time is followed; null: of a version without it
     liveness: LivenessMode | None = None  # null: of a version without it
     pictures: _Counter = 0  # encounters whose face was a picture
@@ -90,7 +90,7 @@ class VisionState(_Message, frozen=True, kw_only=True):
 
 
 class Ack(_Message, frozen=True, kw_only=True):
-    """`…/ack`: the consumer has every event of `boot` up to and including `seq`."""
+    """`…/ack`: the consumer has every event of `boot` up to and with `seq`."""
 
     boot: BootId
     seq: Annotated[int, Meta(ge=0, le=MAX_SEQ)]
@@ -103,11 +103,11 @@ class PublisherState(_Message, frozen=True, kw_only=True):
     depth: _Counter  # events in the outbox
     oldest: Ack | None  # events of this boot below this seq will not come again; null before the first event
     published: _Counter  # events that the broker took
-    resent: _Counter  # repeated transmissions of events
+    resent: _Counter  # sendings of an event that was sent before
     denied: _Counter  # events that the broker refused; they are kept and sent again
     dropped: _Counter  # events given up: too many or too old
     damaged_files: _Counter  # outbox files moved aside because they were damaged
-    bytes_sent: _Counter  # topics and payloads of all published messages
+    bytes_sent: _Counter  # topics and payloads of all that was published
     rejected_sets: _Counter  # requests refused
 
 

@@ -1,4 +1,4 @@
-"""Sends the outbox over MQTT: every event at least once, in order, with the same id; deleted only after delivery.
+"""Outbox → MQTT: every event at least once, in order, under one id; deleted only when it has arrived.
 
 One thread, one loop. While the broker is away, events wait in the outbox and the connection is retried with back-off
 and jitter. Writes that follow from an answer of the broker or from a request are kept until the disk accepts them.
@@ -35,15 +35,15 @@ from edge.events.waiting import Row, is_late
 _log = logging.getLogger(__name__)
 
 _TICK_S = 0.2  # period of the check whether vision wrote to the outbox: one PRAGMA and one stat
-_GOODBYE_S = 1.0  # time for the broker to accept `offline` at a stop
+_GOODBYE_S = 1.0  # for the broker to take `offline` when we stop
 _STALL_S = 30.0  # a connection without an answer to a PUBLISH for this long counts as lost
 _TIDY_EVERY_S = 60.0
-_REST_S = 1.0  # period of watchdog signals while the broker is unreachable
+_REST_S = 1.0  # between two signs of life while the broker is away
 _ACK_WAIT_MAX_S = 300.0
 # Limits on what any client of the broker can cause: one description, write or line of the log in this time.
 _DISCOVERY_EVERY_S = 5.0
 _REFUSALS_EVERY_S = 10.0
-_MUTED_FOR_S = 3600.0  # a too long retained message arrives again at each subscription, and ends the connection
+_MUTED_FOR_S = 3600.0  # a retained message that is too long comes again with each subscription, and ends it
 
 
 class Publisher:
@@ -85,7 +85,7 @@ class Publisher:
         self._disk = Disk()
         self._writes = PendingWrites(outbox, self._disk)
         self._discovery_pace, self._refusal_pace = Pace(_DISCOVERY_EVERY_S), Pace(_REFUSALS_EVERY_S)
-        self._more = True  # whether the outbox may hold events after the flow's cursor
+        self._more = True  # whether the outbox may hold events behind the flow's cursor
         self._muted: dict[str, float] = {}  # topic → until when it is not subscribed to
         # earliest or latest times, on the clock of `now_s`
         self._send_after_s = self._tidy_s = self._answer_due_s = self._ack_due_s = 0.0
@@ -102,7 +102,7 @@ class Publisher:
                 self._write()
                 self._rest(stop, delay_s)
         self._write(last=True)
-        # a problem at the stop is kept in the report
+        # what was wrong to the end is still wrong
         problem = "" if self._status.link == "connected" else self._status.problem
         self._status.say("stopped", problem, quiet=bool(problem))
 
@@ -116,7 +116,7 @@ class Publisher:
         return retry.delay_s
 
     def _rest(self, stop: threading.Event, seconds: float) -> None:
-        """Wait until the next connection attempt."""
+        """Wait until the broker is tried again."""
         end_s = now_s() + seconds
         while (left_s := end_s - now_s()) > 0 and not stop.is_set():
             self._alive(f"the broker is away ({self._status.link}), tried again in {left_s:.0f} s")
@@ -156,7 +156,7 @@ class Publisher:
             connection.subscribe(wanted)
 
     def _wanted(self) -> list[str]:
-        """Return the topics to subscribe to, for an hour without those that had too long a message."""
+        """Return the topics to subscribe to: what came with too long a message is left out for a while."""
         self._muted = {topic: until_s for topic, until_s in self._muted.items() if now_s() < until_s}
         wanted = self._topics.sets(muted=bool(self._muted))
         if self._mqtt.acks:
@@ -166,7 +166,7 @@ class Publisher:
         return [topic for topic in wanted if topic not in self._muted]
 
     def _farewell(self, connection: Connection) -> None:
-        """Publish the last state and `offline`, since a clean disconnect sends no last will; read the last answers."""
+        """Publish the last state and `offline`, since a clean disconnect sends no last will; take the last answers."""
         with contextlib.suppress(LinkError):
             self._status.refresh()
             self._send_state(connection, now_s())
@@ -180,7 +180,7 @@ class Publisher:
                     break
 
     def _turn(self, connection: Connection) -> None:
-        """Read the broker's messages, write their effects, send due messages."""
+        """Take the broker's messages, write what follows from them, send what is due."""
         for incoming in connection.turn(_TICK_S):
             self._take(incoming)
         self._write()
@@ -238,7 +238,7 @@ class Publisher:
         """Keep the event and try it again later, with growing delays."""
         self._status.denied += 1
         self._status.changed = True
-        if self._status.link != "event_denied" or now_s() >= self._send_after_s:  # once for all events in flight
+        if self._status.link != "event_denied" or now_s() >= self._send_after_s:  # the first in flight speaks for all
             self._send_after_s = now_s() + self._denial_backoff.next_s(self._uniform())
             what = f"the broker denies {self._topics.event}: {answer.text}; events are kept and tried again"
             self._status.say("event_denied", f"{what}\n  → allow this user to publish there (mosquitto: acl_file)")
@@ -262,7 +262,7 @@ class Publisher:
             self._more = self._status.changed = True
 
     def _look(self, t_s: float) -> None:
-        """React to writes of vision, a replaced file, a silent consumer, and the end of the delay after a denial."""
+        """Notice what vision wrote, another file, a silent consumer, and the time to ask again after a denial."""
         flow = self._delivery
         if self._outbox.changed():
             self._more = self._status.changed = True
@@ -281,7 +281,7 @@ class Publisher:
 
     def _send_events(self, connection: Connection, t_s: float) -> None:
         room = self._delivery.room
-        if self._status.link == "event_denied":  # one event is enough to test whether it is still denied
+        if self._status.link == "event_denied":  # one event is enough to ask whether it is still denied
             room = 1 if t_s >= self._send_after_s and not self._delivery.in_flight else 0
         if not self._more or room == 0:
             return

@@ -35,7 +35,7 @@ class Status:
         self._sent_digest: object = None
 
     def say(self, link: Link, problem: str = "", *, quiet: bool = False) -> None:
-        """Set the state of the connection; log and store it if it changed. `quiet`: only store it."""
+        """Take the state of the connection; log and store it if it changed. `quiet`: only store it."""
         if (link, problem) == (self.link, self.problem):
             return
         self.link, self.problem = link, problem
@@ -53,7 +53,7 @@ class Status:
 
     @property
     def gauges(self) -> frozenset[str]:
-        """The device's own measurements, by the names of their entities."""
+        """What the device measures of itself, by the names of its entities."""
         vision = self._vision
         measured = {} if vision is None else {"battery": vision.battery_percent, "temperature": vision.temperature_c}
         return frozenset(name for name, value in measured.items() if value is not None)
@@ -94,7 +94,7 @@ class Status:
         return depth, own.dropped, own.damaged_files, own.link, own.rejected_sets, vision
 
     def read_vision(self) -> None:
-        """Read vision's last state; raise OutboxError."""
+        """Read what vision last said of itself; raises OutboxError."""
         try:
             self._vision = self._outbox.get_state()
         except EventError as e:

@@ -1,4 +1,4 @@
-"""Explains a broker's refusal or disconnect: description, remedy, and whether an early retry can help. Sans-IO.
+"""What a broker's refusal or hang-up means: the words, the remedy, and whether asking again soon can help. Sans-IO.
 
 The codes are the reason codes of MQTT 5 (OASIS MQTT 5.0, 3.2.2.2 for CONNACK and 3.14.2.1 for DISCONNECT). Codes 4 and
 5 of MQTT 3.1.1 reach us as 0x86 and 0x87. The reasons of TLS are those of OpenSSL.
@@ -17,7 +17,7 @@ UNSUPPORTED_PROTOCOL: Final = 0x84
 
 
 class Advice(NamedTuple):
-    """`slow`: the broker will refuse again, so retries use the longest delays."""
+    """`slow`: the broker will say the same again; the longest delays are for it."""
 
     link: Link
     what: str
@@ -66,7 +66,7 @@ _UNKNOWN = Advice("refused", "the broker gives no reason that we know", _SEE_LOG
 
 
 def advice(code: int) -> Advice:
-    """Return the advice for a reason code of 0x80 and above."""
+    """Return what a reason code of 0x80 and more means."""
     return ADVICE.get(code) or _UNKNOWN._replace(what=f"reason code 0x{code:02X}")
 
 
@@ -109,7 +109,7 @@ def _tls_failed(what: str, remedy: str) -> Advice:
 
 
 def no_greeting(why: str, *, tls: bool) -> Advice:
-    """Return the advice for a CONNECT without an answer; `why` the broker closed the connection, "" if it did not."""
+    """Return what it means where the broker does not answer our greeting; `why` it has hung up, "": it has not."""
     if not why:
         return Advice("lost", "does not answer", "see its log", slow=False)
     remedy = (

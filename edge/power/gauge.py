@@ -8,7 +8,7 @@ from edge.power.readings import Facts, Measured
 
 _FULL_PERCENT, _OVERFULL_PERCENT = 100.0, 110.0  # a full battery may report up to 10 % above its learned capacity
 _NO_BATTERY_V, _NO_BATTERY_PERCENT = 1.0, 1.0  # below the values of every cell under load
-_NOT_EMPTY_V = 3.75  # of a cell with about a quarter of its charge
+_NOT_EMPTY_V = 3.75  # of a cell: a quarter of its charge is left
 _USUAL_CELL_V = 3.8
 
 
@@ -37,7 +37,7 @@ def judge(facts: Facts, name: str) -> tuple[Facts, Note | None]:
 
 
 def cells_of(volts: float) -> int:
-    """Return the most likely number of cells in series for this voltage."""
+    """Return how many cells in series most likely have this voltage."""
     return max(1, round(volts / _USUAL_CELL_V))
 
 

@@ -20,6 +20,7 @@ from tools.rig import Missing
 PAGE = Path(__file__).parents[2] / "docs/VERIFY.md"
 PROOFS = (
     "bare",
+    "first_hour",
     "boot",
     "package",
     "guest",
@@ -63,6 +64,8 @@ def main() -> int:
         results[name] = run(name, short=asked.short)
         _say(f"{name}: {'held' if results[name]['held'] else results[name]['problem']}")
         if asked.write and not asked.short and results[name]["held"]:
+            if (write := getattr(import_module(f"tools.proof.{name}"), "write", None)) is not None:
+                write(results[name])  # a page of its own
             publish(name, results[name], _table(results[name]), PAGE, f"python -m tools.proof --write {name}")
     print(json.dumps(results[asked.names[0]] if len(results) == 1 else results))
     return 0 if all(result["held"] for result in results.values()) else 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tools.rig.machine import CACHE, debootstrap, laid_over, made_once
 CLAIM = "`make demo` and `make test` pass where only Python, pip and packages are, and touch no broker but their own."
 PROJECT = Path(__file__).parents[2]
 RELEASES = {"bookworm": "3.11", "trixie": "3.13"}
-_PACKAGES = "python3,python3-venv,python3-pip,make,libgomp1,ca-certificates"
+PACKAGES = "python3,python3-venv,python3-pip,make,libgomp1,ca-certificates"
 _BUILD = ("setuptools>=77", "wheel", "pip")
 # What the short form hides, and the tests that use it.
 _TOOLS = (
@@ -55,6 +56,7 @@ _REACHING = (
     *("tests/proof/test_power_cut.py", "tests/power/test_under_umockdev.py", "tests/systemd/test_units.py"),
     "tests/cli/test_doctor.py::test_a_credential_without_a_tpm_is_weak",
 )
+_EXTRAS = ("demo", "dev")  # what `make demo` and `make test` install
 _LIMIT_S = 3600.0
 
 
@@ -114,21 +116,30 @@ def _outcome(done: subprocess.CompletedProcess[str], what: str) -> dict[str, Any
 
 
 def _in_a_tree(release: str, say: Callable[[str], None]) -> dict[str, Any]:
-    tree, wheels = _tree(release, say), _wheels(release, say)
-    with tempfile.TemporaryDirectory(prefix="edge-bare-") as name, _system(Path(name), tree, wheels) as root:
-        figures = {}
+    figures = {}
+    with inside(release, tree(release, say), say) as root:
         for target in ("demo", "test"):
             say(f"{release}: make {target}")
-            as_user = "su anna -s /bin/sh -c"
-            command = f"cd /home/anna/edge && python3 tools/proof/bare_inside.py make {target}"
-            # `su` keeps the environment, so pip uses the wheels and asks no index.
-            up = f"{sys.executable} -c 'from tools.proof.bare_inside import loopback_up; loopback_up()'"
-            script = (
-                f'{up}; mount -t proc proc {root}/proc; exec chroot {root} env -i {_ENVIRONMENT} {as_user} "{command}"'
-            )
-            done = _unshared(["sh", "-c", script], "--pid", "--fork", limit_s=_LIMIT_S)
+            done = as_user(root, f"python3 tools/proof/bare_inside.py make {target}")
             figures[target] = _outcome(done, f"{release}: make {target}: ")
     return figures
+
+
+def as_user(root: Path, command: str, limit_s: float = _LIMIT_S) -> subprocess.CompletedProcess[str]:
+    """Run a command in the checkout of a bare Debian, as its ordinary user, with a loopback and no other network."""
+    up = f"{sys.executable} -c 'from tools.proof.bare_inside import loopback_up; loopback_up()'"
+    # `su` keeps the environment, so pip uses the wheels and asks no index.
+    chroot = f"chroot {root} env -i {_ENVIRONMENT} su anna -s /bin/sh -c"
+    script = f'{up}; mount -t proc proc {root}/proc; exec {chroot} "cd /home/anna/edge && {command}"'
+    return _unshared(["sh", "-c", script], "--pid", "--fork", limit_s=limit_s)
+
+
+@contextmanager
+def inside(release: str, bare: Path, say: Callable[[str], None], extras: Sequence[str] = _EXTRAS) -> Iterator[Path]:
+    """Hold a bare Debian with this checkout and the wheels of what it installs; yields its root."""
+    found = _wheels(release, say, extras)
+    with tempfile.TemporaryDirectory(prefix="edge-bare-") as name, _system(Path(name), bare, found) as root:
+        yield root
 
 
 _ENVIRONMENT = (
@@ -173,25 +184,30 @@ def _checkout(folder: Path) -> None:
             shutil.copy2(PROJECT / name, folder / name)
 
 
-def _tree(release: str, say: Callable[[str], None]) -> Path:
-    path = CACHE / f"bare-{release}"
+def tree(release: str, say: Callable[[str], None], name: str = "bare", more: str = "") -> Path:
+    """Return a bare Debian, with `more` packages under another name; made on the first call."""
+    path = CACHE / f"{name}-{release}"
     if not path.is_dir():
-        say(f"making a bare {release} (some minutes, once)")
+        say(f"making a {name} {release} (some minutes, once)")
         with made_once(path) as part:
-            debootstrap(part, release, _PACKAGES)
+            debootstrap(part, release, PACKAGES + more)
     return path
 
 
-def _wheels(release: str, say: Callable[[str], None]) -> Path:
-    """Return a folder with wheels of all packages that `make demo` and `make test` install."""
+def _wheels(release: str, say: Callable[[str], None], wanted_extras: Sequence[str]) -> Path:
+    """Return a folder with the wheels of everything that the project installs with these extras."""
     say(f"{release}: fetching wheels")
     folder = CACHE / f"wheels-{release}"
     folder.mkdir(parents=True, exist_ok=True)
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *_BUILD]
-    for extra in ("demo", "dev", "tflite", "enroll", "peers"):
-        wanted += [line for line in extras[extra] if not line.startswith(project["name"])]
+    left = list(wanted_extras)
+    while left:  # an extra may ask for others
+        for line in extras[left.pop()]:
+            own = re.fullmatch(rf"{project['name']}\[(.*)\]", line)
+            left += own[1].split(",") if own else []
+            wanted += [] if own else [line]
     assets = next(line for line in (PROJECT / "Makefile").read_text().splitlines() if line.startswith("ASSETS := "))
     version = RELEASES[release]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--find-links", str(folder)]

@@ -20,13 +20,13 @@ _FPS = 30.0
 class Stream:
     """Serves pictures in a loop as multipart JPEG; it keeps its port over restarts."""
 
-    def __init__(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]], port: int = 0) -> None:
         self._good = [_jpeg(picture) for picture in pictures]
         self._black = _jpeg(np.zeros_like(pictures[0]))
         self.ill: Ill = ""
         self.connections = 0
         self._over = threading.Event()
-        self._port = 0
+        self._port = port  # 0: a free one
         self._server: http.server.ThreadingHTTPServer | None = None
 
     @property
