@@ -15,7 +15,8 @@ def test_home_assistant_discovers_follows_and_removes_the_device() -> None:
 
 
 def test_warnings_of_home_assistant_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "_DIAGNOSTIC", {"entity_category": "diagnostics"})
+    wrong = ("vision.reason", {"name": "Reason", "entity_category": "diagnostics"})
+    monkeypatch.setitem(discovery._SENSORS, "reason", wrong)
     monkeypatch.setattr(home_assistant, "_WAIT_S", 15.0)
     with pytest.raises(AssertionError, match="all entities"):
         home_assistant.prove(short=True, say=print)
