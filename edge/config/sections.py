@@ -150,11 +150,19 @@ class MqttConfig(_Section, frozen=True):
     cert_file: str = ""
     key_file: str = ""
     keepalive_s: Annotated[int, Meta(ge=5, le=3600)] = 30
+    reconnect_s: Annotated[float, Meta(ge=0.1, le=3600)] = 1.0
+    reconnect_max_s: Annotated[float, Meta(ge=0.1, le=3600)] = 60.0
+    session_expiry_s: Annotated[int, Meta(ge=0, le=86_400)] = 60
     acks: bool = False
     late_after_s: Positive = 60.0
     discovery: bool = True
     discovery_prefix: TopicPrefix = "homeassistant"
     state_every_s: Positive = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse waits in the wrong order."""
+        if not self.reconnect_s <= self.reconnect_max_s:
+            raise ValueError("reconnect_s <= reconnect_max_s is needed")
 
 
 class PowerConfig(_Section, frozen=True):

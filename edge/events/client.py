@@ -74,6 +74,21 @@ class BoundedClient(paho.Client):
         return super()._packet_queue(*arguments, **named)
 
 
+def connect_properties(session_expiry_s: int) -> Properties:
+    """Return the properties of a CONNECT: the longest packet, s for which the session outlives its connection."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = MAX_INCOMING_BYTES
+    properties.SessionExpiryInterval = session_expiry_s
+    return properties
+
+
+def ending_properties() -> Properties:
+    """Return the properties of a DISCONNECT after which the broker keeps nothing of the session."""
+    properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = 0
+    return properties
+
+
 def cloud_properties(attributes: cloud.Attributes) -> Properties:
     """Return the properties of a PUBLISH that carries CloudEvents attributes."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]

@@ -1,27 +1,24 @@
 """One MQTT connection over paho: messages become plain values, faults become LinkError. No decisions are made here.
 
-Each attempt is a new client with a clean session. Only the outbox keeps messages between connections, so no message is
-queued twice or lost between two queues.
+Each attempt is a fresh client, and the device keeps no session: the outbox says what is to be sent. With MQTT 5 the
+broker may keep its half for a while, with the acks and settings that come meanwhile. MQTT 3.1.1 cannot limit that time,
+so its sessions are clean.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
-import ssl
 import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -34,10 +31,13 @@ from edge.events.client import (
     LongPacketError,
     MisbehavedError,
     cloud_properties,
+    connect_properties,
     ended,
+    ending_properties,
     words,
 )
 from edge.events.cloud import Attributes
+from edge.events.credentials import Credentials, credentials
 from edge.events.messages import Link
 from edge.events.refusals import UNSUPPORTED_PROTOCOL, Advice, advice, no_greeting, unreachable
 
@@ -45,7 +45,7 @@ WINDOW = 20  # messages in flight; more stall a default mosquitto
 _DIAL_S = 15.0  # name resolution, TCP and TLS together
 _CONNACK_S = 10.0
 _CONNACK_V5_S = 2.0  # a broker of 3.1.1 may not answer at all (amqtt); a slow one is tried again with 3.1.1
-_SILENT_FOR_S = 3600.0  # time until version 5 is tried again on such a broker
+_V5_AGAIN_S = 3600.0  # time until version 5 is tried again on a broker that does not speak it
 _POLL_S = 0.1  # longest reaction to a stop while dialling
 _MAX_UNANSWERED = 64  # own messages; with more the connection counts as lost
 
@@ -78,9 +78,12 @@ class TooLongError(LinkError):
 
 
 class _NoMqtt5Error(LinkError):
-    """The broker did not answer an MQTT 5 CONNECT with MQTT 5; `silent`: it did not answer at all."""
+    """The broker did not answer an MQTT 5 greeting as one that speaks it would.
 
-    silent = False
+    `certain`: it said that it does not speak it, or did not answer at all. It may also have hung up for another reason.
+    """
+
+    certain = False
 
 
 class Answered(NamedTuple):
@@ -98,68 +101,6 @@ class Received(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The credentials. They are read at each attempt, so a changed file needs no restart."""
-
-    password: str | None
-    tls: ssl.SSLContext | None
-
-
-def credentials(mqtt: MqttConfig) -> Credentials:
-    """Read password and TLS files; raises PublisherError naming the file and what is wrong with it."""
-    if not mqtt.tls and (mqtt.ca_file or mqtt.cert_file or mqtt.key_file):
-        raise PublisherError("[mqtt] names TLS files but tls is false", "set tls = true, or remove the files")
-    if mqtt.password_file and not mqtt.username:
-        raise PublisherError("[mqtt] password_file is set but username is empty", "set username")
-    password = _secret(mqtt.password_file).strip("\r\n") if mqtt.password_file else None
-    return Credentials(password, _tls(mqtt) if mqtt.tls else None)
-
-
-def _secret(name: str) -> str:
-    """Return the text of a file that other users may not read."""
-    path = Path(name)
-    try:
-        if path.stat().st_mode & 0o007:
-            raise PublisherError(f"{name}: others can read it", f"chmod o-rwx {name}")
-        return path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise PublisherError(f"{name}: {e.strerror}", "check the path and that this user may read it") from None
-    except UnicodeDecodeError:
-        raise PublisherError(f"{name}: not UTF-8 text", "write the password alone into it") from None
-
-
-class _ClosingSocket(ssl.SSLSocket):
-    """Closes itself where the handshake fails: paho leaves that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def _tls(mqtt: MqttConfig) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=mqtt.ca_file or None)
-    except (OSError, ValueError) as e:
-        raise PublisherError(f"{mqtt.ca_file}: not a CA certificate: {e}", "name a PEM file in ca_file") from None
-    context.sslsocket_class = _ClosingSocket
-    if mqtt.key_file:
-        _secret(mqtt.key_file)
-    if mqtt.cert_file:
-        try:
-            # the empty password makes an encrypted key an error instead of a question on a terminal
-            context.load_cert_chain(mqtt.cert_file, mqtt.key_file or None, password="")
-        except (OSError, ValueError) as e:
-            what = f"{mqtt.cert_file}, {mqtt.key_file or 'no key_file'}: no client certificate with its key: {e}"
-            raise PublisherError(
-                what, "name matching PEM files in cert_file and key_file, the key unencrypted"
-            ) from None
-    return context
-
-
 def _event_window(receive_maximum: int) -> int:
     """Return how many events may be in flight: paho's limit, less the messages sent at a connection's start."""
     return WINDOW if receive_maximum >= WINDOW else max(1, receive_maximum - 4)
@@ -168,35 +109,62 @@ def _event_window(receive_maximum: int) -> int:
 class Dialler:
     """Opens connections: with MQTT 5 or, where the broker does not support it, with 3.1.1.
 
-    Only version 5 distinguishes a denied event from a delivered one, so it is tried first each time. A broker that did
-    not answer is tried with 3.1.1 for an hour, since waiting costs 2 s. `waiting` is called during all of this.
+    Only version 5 distinguishes a denied event from a delivered one, so it is tried first. A broker that does not speak
+    it is greeted with 3.1.1 for an hour: a second greeting each time doubles the work of a broker to which many devices
+    return, and a broker that does not answer costs 2 s. `waiting` is called during all of this.
+    `session_expiry_s`: how long a broker with version 5 keeps the session of a lost connection.
     """
 
     def __init__(
-        self, mqtt: MqttConfig, *, client_id: str, will_topic: str | None, waiting: Callable[[], None] = lambda: None
+        self,
+        mqtt: MqttConfig,
+        *,
+        client_id: str,
+        will_topic: str | None,
+        session_expiry_s: int = 0,
+        waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self._mqtt = mqtt
+        self._session_expiry_s = session_expiry_s
         self._waiting = waiting
         self._client_id = client_id
         self._will_topic = will_topic
-        self._silent_until_s = 0.0
+        self._v5_from_s = 0.0
 
-    def open(self, stop: threading.Event) -> Connection:
-        """Return a connection that the broker accepted; raises LinkError, or PublisherError about a file."""
+    def open(self, stop: threading.Event, *, resume: bool = False) -> Connection:
+        """Return a connection that the broker accepted; raises LinkError, or PublisherError about a file.
+
+        `resume`: take up the session that the broker may have kept; otherwise it forgets it.
+        """
         known = credentials(self._mqtt)
-        if time.monotonic() >= self._silent_until_s:
-            try:
-                return self._attempt(known, stop, v5=True)
-            except _NoMqtt5Error as e:
-                silent = e.silent
-            connection = self._attempt(known, stop, v5=False)
-            if silent:
-                self._silent_until_s = time.monotonic() + _SILENT_FOR_S
-            return connection
-        return self._attempt(known, stop, v5=False)
+        if time.monotonic() < self._v5_from_s:
+            return self._with_3(known, stop)
+        try:
+            return self._attempt(known, stop, v5=True, resume=resume)
+        except _NoMqtt5Error as e:
+            certain = e.certain
+        connection = self._attempt(known, stop, v5=False)
+        if certain:
+            self._v5_from_s = time.monotonic() + _V5_AGAIN_S
+        return connection
 
-    def _attempt(self, known: Credentials, stop: threading.Event, *, v5: bool) -> Connection:
-        connection = Connection(self._mqtt, known, client_id=self._client_id, will_topic=self._will_topic, v5=v5)
+    def _with_3(self, known: Credentials, stop: threading.Event) -> Connection:
+        """Greet with 3.1.1; a broker that is there and does not accept may be another one: version 5 is tried next."""
+        try:
+            return self._attempt(known, stop, v5=False)
+        except LinkError as e:
+            if e.link != "unreachable":
+                self._v5_from_s = 0.0
+            raise
+
+    def _attempt(self, known: Credentials, stop: threading.Event, *, v5: bool, resume: bool = False) -> Connection:
+        connection = Connection(
+            self._mqtt,
+            known,
+            client_id=self._client_id,
+            will_topic=self._will_topic,
+            session=Session(v5=v5, expiry_s=self._session_expiry_s, resume=resume),
+        )
         try:
             connection.dial(stop, self._waiting)
             connection.greet(stop, self._waiting)
@@ -206,13 +174,22 @@ class Dialler:
         return connection
 
 
+class Session(NamedTuple):
+    """The version of MQTT and, with version 5, what the broker keeps: for how long, s, and whether of before."""
+
+    v5: bool
+    expiry_s: int = 0
+    resume: bool = False
+
+
 class Connection:
     """One connection; usable once `dial` and `greet` have returned."""
 
     def __init__(
-        self, mqtt: MqttConfig, known: Credentials, *, client_id: str, will_topic: str | None, v5: bool
+        self, mqtt: MqttConfig, known: Credentials, *, client_id: str, will_topic: str | None, session: Session
     ) -> None:
-        self.v5 = v5
+        self.v5 = v5 = session.v5
+        self._session = session
         self.window = WINDOW
         self._mqtt = mqtt
         self._inbox: deque[Answered | Received] = deque()
@@ -248,16 +225,12 @@ class Connection:
 
         def connect() -> None:
             try:
-                properties = None
-                if self.v5:
-                    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-                    properties.MaximumPacketSize = MAX_INCOMING_BYTES
                 self._client.connect(
                     self._mqtt.host,
                     self._mqtt.port,
                     self._mqtt.keepalive_s,
-                    clean_start=True if self.v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
-                    properties=properties,
+                    clean_start=not self._session.resume if self.v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                    properties=connect_properties(self._session.expiry_s) if self.v5 else None,
                 )
             except (OSError, ValueError) as e:
                 outcome.put(e)
@@ -293,10 +266,12 @@ class Connection:
             if not self.v5 or stop.is_set():
                 raise LinkError.advised(self._where, found)
             error = _NoMqtt5Error.advised(self._where, found)
-            error.silent = not self._gone
+            error.certain = not self._gone
             raise error
         if self._connack == UNSUPPORTED_PROTOCOL and self.v5:
-            raise _NoMqtt5Error("refused", f"{self._where}: does not speak MQTT 5")
+            error = _NoMqtt5Error("refused", f"{self._where}: does not speak MQTT 5")
+            error.certain = True
+            raise error
         if self._connack >= 0x80:
             raise LinkError.advised(f"{self._where} refuses the connection", advice(self._connack))
 
@@ -359,10 +334,13 @@ class Connection:
         """Subscribe to these topics at QoS 1 and return the id of the request."""
         return self._client.subscribe([(topic, 1) for topic in topics])[1]
 
-    def close(self) -> None:
-        """Disconnect, so that the broker does not send the last will, and close the socket."""
+    def close(self, *, forget: bool = False) -> None:
+        """Disconnect, so that the broker does not send the last will, and close the socket.
+
+        `forget`: the broker forgets the session too.
+        """
         with contextlib.suppress(MisbehavedError):
-            self._client.disconnect()
+            self._client.disconnect(properties=ending_properties() if forget and self._session.expiry_s else None)
         if self._client.socket() is not None and not self._gone:
             self._loop(0.0)
         if (left := self._client.socket()) is not None:

@@ -72,12 +72,15 @@ class Publisher:
             config.mqtt,
             client_id=client_id,
             will_topic=self._topics.availability,
+            session_expiry_s=config.mqtt.session_expiry_s,
             waiting=lambda: alive("dialling the broker"),
         )
         self._status = Status(outbox, config.device.id, config.mqtt.state_every_s)
         self._announcements = Announcements(config.mqtt, self._topics, config.privacy.presence)
         self._uniform = random.SystemRandom().random
-        self._attempts = Attempts(config.mqtt, client_id, backoff or Backoff())
+        waits = Backoff(config.mqtt.reconnect_s, config.mqtt.reconnect_max_s)
+        self._attempts = Attempts(config.mqtt, client_id, backoff or waits)
+        self._resumable = False  # whether the broker's half of the session may be taken up again
         self._denial_backoff = Backoff()
         self._delivery = DeliveryWindow(acks=config.mqtt.acks)
         self._generation = outbox.generation
@@ -109,6 +112,7 @@ class Publisher:
     def _failed(self, error: PublisherError) -> float:
         """Report why there is no connection; return the delay until the next attempt, s."""
         if isinstance(error, TooLongError):
+            self._resumable = False
             self._muted[error.topic] = now_s() + _MUTED_FOR_S
             _log.warning("%.120r is not subscribed to for an hour", error.topic)
         retry = self._attempts.failed(error, now_s(), self._uniform())
@@ -125,7 +129,8 @@ class Publisher:
     def _serve(self, stop: threading.Event) -> None:
         """One connection, from greeting to loss or stop."""
         self._tidy()
-        connection = self._dialler.open(stop)
+        connection = self._dialler.open(stop, resume=self._resumable)
+        self._resumable = False  # until the broker has done its work: what ended one connection would end the next
         try:
             self._welcome(connection)
             while not stop.is_set():
@@ -133,7 +138,7 @@ class Publisher:
                 self._alive(f"{self._status.link}, {self._status.published} events published")
             self._farewell(connection)
         finally:
-            connection.close()
+            connection.close(forget=stop.is_set())
 
     def _welcome(self, connection: Connection) -> None:
         rival = self._attempts.welcome(now_s())
@@ -210,6 +215,7 @@ class Publisher:
         row = self._delivery.answered(incoming.mid)
         if incoming.code < 0x80:
             self._attempts.answered()
+            self._resumable = True
             if row is not None:
                 self._accepted(row)
         elif row is not None:

@@ -16,7 +16,7 @@ from edge.cameras.software import need_gstreamer, need_picamera2
 from edge.config import CameraConfig, Config, DataFolder, MqttConfig, PowerConfig, RecognitionConfig, StoreConfig
 from edge.config.checks import HANDED
 from edge.errors import EdgeError
-from edge.events.link import credentials
+from edge.events.credentials import credentials
 from edge.events.outbox import Outbox
 from edge.identity.calibration import rate_for_gallery
 from edge.identity.keys import NoCredentialError, strength

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from edge.config import MqttConfig
 from edge.errors import PublisherError
-from edge.events.link import credentials
+from edge.events.credentials import credentials
 from tools.rig.brokers import Consumer, Mosquitto, password_lines, until
 from tools.rig.publishing import add, configured, depth, problem, publishing, vision
 
