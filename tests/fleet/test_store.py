@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,25 +36,22 @@ def event(seq: int, device: str = "one") -> Event:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     if not list(Path("/usr/lib/postgresql").glob("*/bin")):
         pytest.skip("skipped: postgresql is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    if os.geteuid() == 0:
-        for path in (folder, *list(folder.parents)[:3]):  # PostgreSQL runs as another user
-            if path != Path("/tmp"):  # noqa: S108
-                path.chmod(0o755)
     if shutil.which("setpriv") is None:
         pytest.skip("skipped: setpriv is not installed")
-    with engines.postgres(folder) as conninfo:
-        yield conninfo
+    with tempfile.TemporaryDirectory(prefix="edge-postgres-") as name:
+        Path(name).chmod(0o755)  # PostgreSQL runs as a user of its own
+        with engines.postgres(Path(name)) as database:
+            yield database.conninfo
 
 
 @pytest.fixture
 def conninfo(server: str) -> str:
     store.prepare(server)
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("TRUNCATE event, progress")
+        connection.execute("TRUNCATE event, progress, delivery")
     return server
 
 
@@ -64,11 +61,24 @@ def seqs(conninfo: str) -> list[int]:
 
 
 def test_an_event_that_comes_again_is_stored_once_and_acknowledged_again(conninfo: str) -> None:
-    kept = EventStore(conninfo)
+    kept = EventStore(conninfo, log=True)
     assert kept.keep([event(1), event(2)]) == [("one", Ack(boot=BOOT, seq=2))]
     late = msgspec.structs.replace(event(2), late=True)
     assert kept.keep([late, late, event(3)]) == [("one", Ack(boot=BOOT, seq=3))]
-    assert (kept.repeated, seqs(conninfo)) == (2, [1, 2, 3])
+    assert seqs(conninfo) == [1, 2, 3]
+    assert delivered(conninfo) == [(1, True), (2, True), (2, False), (2, False), (3, True)]
+    kept.close()
+
+
+def delivered(conninfo: str) -> list[tuple[int, bool]]:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute("SELECT seq, new FROM delivery ORDER BY arrival").fetchall()
+
+
+def test_without_the_log_no_delivery_is_noted(conninfo: str) -> None:
+    kept = EventStore(conninfo)
+    kept.keep([event(1), event(1)])
+    assert (seqs(conninfo), delivered(conninfo)) == ([1], [])
     kept.close()
 
 

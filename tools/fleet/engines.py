@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -23,9 +24,17 @@ _UP_S = 600.0  # nodes wait for each other after an outage; the machine may be s
 USER = "fleet"
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A PostgreSQL server that runs."""
+
+    conninfo: str
+    pid: int
+
+
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Run a PostgreSQL server; yields its connection string. Raises Missing where it cannot run."""
+def postgres(folder: Path) -> Iterator[Database]:
+    """Run a PostgreSQL server of its own."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         raise Missing("postgresql is not installed (apt install postgresql)")
@@ -45,7 +54,7 @@ def postgres(folder: Path) -> Iterator[str]:
     conninfo = f"host=127.0.0.1 port={port} user={USER} dbname=postgres connect_timeout=3"
     try:
         until(lambda: _answers(conninfo), "PostgreSQL answers", 60.0)
-        yield conninfo
+        yield Database(conninfo, server.pid)
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(60)
@@ -127,27 +136,14 @@ class Node:
         return done.stdout
 
     @property
-    def memory_mb(self) -> float:
-        """Return the resident memory of the node's processes, MB."""
-        return 0.0 if self._process is None else sum(_resident_mb(pid) for pid in _session(self._process.pid))
-
-
-def _session(leader: int) -> list[int]:
-    done = subprocess.run(["ps", "-o", "pid=", "-s", str(leader)], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in done.stdout.split()]
-
-
-def _resident_mb(pid: int) -> float:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return _inhabitants(self.namespace)
 
 
 @contextlib.contextmanager
-def rabbitmq(folder: Path, password: str) -> Iterator[list[Node]]:
-    """Run a cluster of three nodes, each in its own network namespace on one bridge."""
+def rabbitmq(folder: Path, password: str, *, count: int = 3) -> Iterator[list[Node]]:
+    """Run a cluster of so many nodes, each in a network namespace of its own on one bridge."""
     if os.geteuid() != 0:
         raise Missing("network namespaces need root")
     if not (_RABBIT / "rabbitmq-server").exists():
@@ -158,7 +154,7 @@ def rabbitmq(folder: Path, password: str) -> Iterator[list[Node]]:
     cookie.write_text(secrets.token_hex(20))
     cookie.chmod(0o400)
     net = secrets.randbelow(250) + 1
-    addresses = [f"10.213.{net}.{last}" for last in (11, 12, 13)]
+    addresses = [f"10.213.{net}.{last}" for last in range(11, 11 + count)]
     (home / "rabbitmq.conf").write_text(_configuration(addresses, password))
     (home / "rabbitmq.conf").chmod(0o600)
     (home / "plugins").write_text("[rabbitmq_mqtt,rabbitmq_consistent_hash_exchange].\n")
@@ -184,7 +180,7 @@ def rabbitmq(folder: Path, password: str) -> Iterator[list[Node]]:
             running = nodes[0].control("cluster_status", "--formatter=json")
             missing = [address for address in addresses if f"rabbit@{address}" not in running]
             if missing:
-                raise Missing(f"no cluster of three: {missing} did not join")
+                raise Missing(f"no cluster of {count}: {missing} did not join")
             yield nodes
         finally:
             for node in nodes:
@@ -211,12 +207,16 @@ def _configuration(addresses: list[str], password: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kill_all(namespace: str) -> None:
-    """Kill every process in a network namespace. epmd, started by a node, is not in the node's process group."""
+def _inhabitants(namespace: str) -> list[int]:
+    """Return every process in a network namespace: epmd, which a node starts, has left the node's process group."""
     listed = subprocess.run(["ip", "netns", "pids", namespace], check=False, capture_output=True, text=True)
-    for pid in listed.stdout.split():
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def _kill_all(namespace: str) -> None:
+    for pid in _inhabitants(namespace):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

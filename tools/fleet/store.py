@@ -2,6 +2,7 @@
 
 The primary key `(device, boot, seq)` refuses repeated events. The acknowledged number of a device is the highest `seq`
 without a gap below it. The transaction that stores the events computes it.
+A log of deliveries, without a key, can be kept beside it: what came, and whether it was taken for a new event.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ CREATE TABLE IF NOT EXISTS progress (
     up_to bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (device, boot)
 );
+CREATE TABLE IF NOT EXISTS delivery (
+    device text NOT NULL,
+    boot text NOT NULL,
+    seq bigint NOT NULL,
+    id uuid NOT NULL,
+    new boolean NOT NULL,
+    arrival bigserial NOT NULL
+);
 """
 
 _INSERT = """
@@ -46,6 +55,10 @@ INSERT INTO event (device, boot, seq, id, time, event_type, encounter, person, b
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (device, boot, seq) DO NOTHING
 """
+_LOGGED = f"""
+WITH kept AS ({_INSERT} RETURNING 1)
+INSERT INTO delivery (device, boot, seq, id, new) SELECT %s, %s, %s, %s, EXISTS (SELECT 1 FROM kept)
+"""  # noqa: S608 - built of constants
 _KNOW = "INSERT INTO progress (device, boot) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 # In a sequence without a gap, number minus position is constant. Directly after `up_to` this constant is `up_to`.
 _ADVANCE = """
@@ -61,11 +74,14 @@ _SKIP = "UPDATE progress SET up_to = greatest(up_to, %s) WHERE device = %s AND b
 
 
 class EventStore:
-    """One consumer's connection. Raises psycopg.Error where the database fails; nothing may be acknowledged then."""
+    """One consumer's connection. Raises psycopg.Error where the database fails: then nothing may be acknowledged.
 
-    def __init__(self, conninfo: str) -> None:
+    `log`: keep the log of deliveries, which grows for ever.
+    """
+
+    def __init__(self, conninfo: str, *, log: bool = False) -> None:
         self._connection = psycopg.connect(conninfo)
-        self.repeated = 0  # events that had been stored before
+        self._log = log
 
     def keep(self, events: Sequence[Event], dropped: Iterable[tuple[str, Ack]] = ()) -> list[tuple[str, Ack]]:
         """Store events in one transaction; returns the acknowledgement of each device.
@@ -75,9 +91,10 @@ class EventStore:
         skipped = list(dropped)
         touched = sorted({(e.device, e.boot) for e in events} | {(device, ack.boot) for device, ack in skipped})
         with self._connection.transaction(), self._connection.cursor() as cursor:
-            if events:
+            if events and self._log:
+                cursor.executemany(_LOGGED, [(*_row(e), e.device, e.boot, e.seq, e.id) for e in events])
+            elif events:
                 cursor.executemany(_INSERT, [_row(event) for event in events])
-                self.repeated += len(events) - max(cursor.rowcount, 0)
             cursor.executemany(_KNOW, touched)
             for device, ack in sorted(skipped, key=lambda item: (item[0], item[1].boot)):
                 cursor.execute(_SKIP, (ack.seq - 1, device, ack.boot))

@@ -70,12 +70,13 @@ def silent_port() -> int:
     return port
 
 
-class _Broker:
+class Broker:
     """A broker process that keeps its port over restarts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.environ: dict[str, str] = {}  # what it needs beside ours
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -84,7 +85,8 @@ class _Broker:
     def start(self) -> None:
         """Start the broker, and wait until it accepts connections."""
         with (self.folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log)
+            environ = {**os.environ, **self.environ}
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=environ)
         until(self._answers, "the broker takes connections")
 
     def _answers(self) -> bool:
@@ -104,20 +106,26 @@ class _Broker:
         """Kill the broker, like a power failure."""
         self.end(signal.SIGKILL)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def reload(self) -> None:
         """Make the broker reload passwords and ACLs."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
 
-class Amqtt(_Broker):
+class Amqtt(Broker):
     """amqtt: MQTT 3.1.1 only, without persistence."""
 
     def command(self) -> list[str]:
         return [sys.executable, "-c", _AMQTT, str(self.port)]
 
 
-class Mosquitto(_Broker):
+class Mosquitto(Broker):
     """mosquitto with MQTT 5; `lines` of its configuration follow the listener."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
