@@ -15,6 +15,7 @@ import click
 
 from edge import __version__
 from edge.cli.ending import run_to_end
+from edge.cli.enroll_fleet import fleet
 from edge.cli.enroll_options import Options, done, from_rows, with_device
 from edge.cli.enroll_people import people
 from edge.printable import printable
@@ -217,6 +218,7 @@ def simulate(video: Path | None, folder: Path | None, serve: bool) -> None:
 
 
 cli.add_command(people)
+cli.add_command(fleet)
 from_rows(cli)
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from edge.printable import printable
 from edge.provision.host.actions import Counted
+from edge.provision.host.fleet import Has
 from edge.provision.protocol import replies
 from edge.refused_pictures import by_reason
 
@@ -108,6 +109,23 @@ def roster(people: Sequence[replies.Person]) -> Table | str:
             str(person.templates),
             plain(person.created),
             "ignored" * person.ignored,
+        )
+    return table
+
+
+def fleet(have: Sequence[Has]) -> Table:
+    """Return who has what, once several devices were set up."""
+    table = Table("device", "broker", "certificate", "people", "", box=None, pad_edge=False)
+    for has in have:
+        people = [f"{name} ({person})" for name, person in has.people.items()]
+        notes = [f"{name}: {why}" for name, why in {**has.weak, **has.missing}.items()]
+        notes += [has.problem] if has.problem else []
+        table.add_row(
+            plain(has.name),
+            plain(has.broker),
+            "yes" if has.certificate else "no",
+            plain(", ".join(people)),
+            plain("; ".join(notes), "yellow"),
         )
     return table
 

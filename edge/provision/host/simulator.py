@@ -16,7 +16,7 @@ from pathlib import Path
 from edge.errors import ProvisionError, SourceError
 from edge.footage import locate
 
-_START_S = 30.0
+_START_S = 90.0  # a small or busy computer takes its time
 _STOP_S = 10.0
 _CONFIG = """# A simulated device; edge-enroll writes its settings to data/settings.
 [device]
