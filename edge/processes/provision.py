@@ -48,28 +48,12 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
     arming = arming_of(config.data)
     if arming.is_new:
         arm(config)  # a new device on a workbench; elsewhere edge-arm.service has armed it
-    code = load_or_make_code(config.data.provision)
 
     def pause(seconds: float) -> None:
         notifier.alive("waiting for vision")
         stop.wait(seconds)
 
-    control = ControlClient(config.data.control_socket, now_s, pause)
-    requests = CableRequests(
-        OwnerSettings(config_path),
-        arming,
-        Staging(config.data.provision),
-        control.call,
-        Clock(time.time, lambda unix_s: time.clock_settime(time.CLOCK_REALTIME, unix_s)),
-    )
-    device = Device(
-        requests=requests,
-        arming=arming,
-        code=lambda: canonical(code),
-        random=os.urandom,
-        hang_up=control.close,
-        now_s=now_s,
-    )
+    device = _device(config.data, config_path, arming, pause)
 
     def wanted() -> bool:
         notifier.alive("in conversation" if device.is_open else "waiting for a host")
@@ -88,6 +72,22 @@ def run(config: Config, config_path: Path, stop: threading.Event, notifier: Noti
         stop.wait(_REOPEN_S)
     notifier.stopping()
     return 0
+
+
+def _device(data: DataFolder, config_path: Path, arming: Arming, pause: Callable[[float], None]) -> Device:
+    """Build the device's end of the cable. `pause` waits while vision does not answer."""
+    code = load_or_make_code(data.provision)
+    control = ControlClient(data.control_socket, now_s, pause)
+    clock = Clock(time.time, lambda unix_s: time.clock_settime(time.CLOCK_REALTIME, unix_s))
+    requests = CableRequests(OwnerSettings(config_path), arming, Staging(data.provision), control.call, clock)
+    return Device(
+        requests=requests,
+        arming=arming,
+        code=lambda: canonical(code),
+        random=os.urandom,
+        hang_up=control.close,
+        now_s=now_s,
+    )
 
 
 def _serve(port: Port, device: Device, wanted: Callable[[], bool]) -> None:

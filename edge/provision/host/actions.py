@@ -20,7 +20,6 @@ from edge.provision.protocol.replies import Done, Enrolled, Progress
 _LOOK_EVERY_S = 0.3
 CAMERA_LIMIT_S = 120.0
 
-Told = Callable[[Progress], None]
 Ask = Callable[[str], bool]  # a question of yes or no
 Counted = Callable[[str, int, int], None]  # what, bytes so far, bytes in all
 
