@@ -2,74 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from edge.identity.encounters import Encounters
-from edge.records import Decision, Embedding, FaceView, Match
-
-DIMENSION = 8
-ANNA = Match("p-anna", "certain", 0.8, 0.5, 0.4)
-NOBODY = Match(None, None, 0.2, 0.5, 0.1)
-IGNORED = Match("p-guest", "likely", 0.6, 0.5, 0.3, ignored=True)
-
-
-def face(axis: int) -> Embedding:
-    """Return one of several orthogonal embeddings."""
-    return Embedding(np.eye(DIMENSION, dtype=np.float32)[axis], "model")
-
-
-def same_face(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    return float(one @ other) >= 0.5 * float(np.linalg.norm(one) * np.linalg.norm(other))
-
-
-def view(live: bool | None) -> FaceView:
-    """A view with the result that `judge` returns."""
-    return FaceView(np.zeros((1, 1, 3), np.uint8), {True: 1.0, False: 0.0, None: 0.5}[live])
-
-
-def is_live(views: Sequence[FaceView]) -> bool | None:
-    return {1.0: True, 0.0: False, 0.5: None}[views[0].kept]
-
-
-class Visit:
-    """Feeds encounters with looks at simulated times, s."""
-
-    def __init__(self, denied: frozenset[bool | None] = frozenset()) -> None:
-        self.encounters = Encounters(
-            min_embeddings=3,
-            max_embeddings=5,
-            timeout_s=4.0,
-            same_face=same_face,
-            is_live=is_live,
-            denied=denied,
-            recheck_s=3.0,
-        )
-        self.live: bool | None = True
-        self.decisions: list[Decision] = []
-        self.t_s = 0.0
-
-    def show(self, track: int, axis: int, match: Match, times: int, step_s: float = 0.2) -> NDArray[np.float32]:
-        evidence = np.zeros(DIMENSION, np.float32)
-        for _ in range(times):
-            self.t_s += step_s
-            self.encounters.see([track], self.t_s)
-            if self.encounters.wants(track, self.t_s):
-                evidence = self.encounters.add(track, face(axis), self.t_s, view(self.live))
-                self.decisions += self.encounters.decide(track, match, self.t_s)
-            self.decisions += self.encounters.tick(self.t_s)
-        return evidence
-
-    def wait(self, seconds: float) -> None:
-        self.t_s += seconds
-        self.decisions += self.encounters.tick(self.t_s)
-
-    @property
-    def told(self) -> list[tuple[str, int, str | None]]:
-        return [(d.event_type, d.encounter, d.person) for d in self.decisions]
+from edge.records import Match
+from tests.identity.visits import ANNA, IGNORED, NOBODY, Visit, face, reasons, together, view
 
 
 def test_a_long_visit_gives_one_match_and_one_end() -> None:
@@ -211,22 +148,6 @@ EITHER = Match("p-anna", "likely", 0.8, 0.5, 0.01, rivals=("p-ann",))
 UNCLEAR = Match(None, None, 0.8, 0.5, 0.01, rivals=("p-anna", "p-bob"))
 
 
-def together(visit: Visit, shown: list[tuple[int, int, Match]], times: int, step_s: float = 0.2) -> None:
-    """Show several (track, axis, match) in the same looks."""
-    for _ in range(times):
-        visit.t_s += step_s
-        visit.encounters.see([track for track, _, _ in shown], visit.t_s)
-        for track, axis, match in shown:
-            if visit.encounters.wants(track, visit.t_s):
-                visit.encounters.add(track, face(axis), visit.t_s)
-                visit.decisions += visit.encounters.decide(track, match, visit.t_s)
-        visit.decisions += visit.encounters.tick(visit.t_s)
-
-
-def reasons(visit: Visit) -> list[str]:
-    return [silence.reason for silence in visit.encounters.silences()]
-
-
 def test_two_strangers_in_one_look_are_two_people_even_if_similar() -> None:
     visit = Visit()
     together(visit, [(1, 0, NOBODY), (2, 0, NOBODY)], times=40)
@@ -345,82 +266,3 @@ def test_each_face_of_a_picture_is_decided_with_it() -> None:
         ("end", None),
     ]
     assert visit.encounters.finish() == []
-
-
-MARK: frozenset[bool | None] = frozenset()
-DENY: frozenset[bool | None] = frozenset({False})
-DENY_UNKNOWN: frozenset[bool | None] = frozenset({False, None})
-
-
-@pytest.mark.parametrize("live", [True, False, None])
-@pytest.mark.parametrize("match", [ANNA, NOBODY])
-def test_a_decision_says_whether_the_face_was_live_and_its_end_does_not(live: bool | None, match: Match) -> None:
-    visit = Visit(MARK)
-    visit.live = live
-    visit.show(1, 0, match, times=5)
-    visit.wait(5.0)
-    assert [d.live for d in visit.decisions] == [live, None]
-    assert (visit.encounters.live_checks, visit.encounters.pictures) == (1, int(live is False))
-
-
-@pytest.mark.parametrize("match", [ANNA, NOBODY])
-def test_a_denied_picture_is_one_encounter_without_events_for_any_duration(match: Match) -> None:
-    visit = Visit(DENY)
-    visit.live = False
-    visit.show(1, 0, match, times=2000)
-    visit.show(2, 0, match, times=2000)
-    visit.wait(5.0)
-    assert visit.told == []
-    assert reasons(visit) == ["picture"]
-    assert visit.encounters.pictures == 1
-    assert visit.encounters.live_checks == 2  # once per track
-
-
-@pytest.mark.parametrize("denied", [MARK, DENY])
-@pytest.mark.parametrize("match", [ANNA, NOBODY])
-def test_a_person_does_not_join_the_encounter_of_a_picture_of_them(
-    denied: frozenset[bool | None], match: Match
-) -> None:
-    visit = Visit(denied)
-    visit.live = False
-    visit.show(1, 0, match, times=10)
-    visit.live = True
-    visit.show(2, 0, match, times=10)
-    assert [d.live for d in visit.decisions] == ([True] if denied else [False, True])
-
-
-def test_a_picture_does_not_prolong_the_visit_of_its_person() -> None:
-    visit = Visit(DENY)
-    visit.show(1, 0, ANNA, times=10)
-    visit.live = False
-    visit.show(2, 0, ANNA, times=100)
-    assert visit.told == [("match", 1, "p-anna"), ("end", 1, "p-anna")]
-
-
-def test_a_person_beside_a_picture_of_them_is_reported_once() -> None:
-    visit = Visit(DENY)
-    for _ in range(20):
-        visit.t_s += 0.2
-        visit.encounters.see([1, 2], visit.t_s)
-        for track, live in ((1, False), (2, True)):
-            visit.encounters.add(track, face(0), visit.t_s, view(live))
-            visit.decisions += visit.encounters.decide(track, ANNA, visit.t_s)
-    assert visit.told == [("match", 1, "p-anna")]
-
-
-def test_unknown_liveness_is_denied_only_where_configured() -> None:
-    for denied, told in ((DENY, [("match", 1, "p-anna")]), (DENY_UNKNOWN, [])):
-        visit = Visit(denied)
-        visit.live = None
-        visit.show(1, 0, ANNA, times=5)
-        assert visit.told == told
-    visit.live = True  # the same person on another track
-    visit.show(2, 0, ANNA, times=5)
-    assert visit.told == [("match", 1, "p-anna")]
-
-
-def test_an_ignored_person_is_not_judged() -> None:
-    visit = Visit(DENY)
-    visit.live = False
-    visit.show(1, 0, IGNORED, times=20)
-    assert (visit.told, visit.encounters.live_checks, visit.encounters.pictures) == ([], 0, 0)
