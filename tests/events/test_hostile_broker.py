@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.events import client
+from edge.events import client, pending_writes, publisher
 from edge.events.flow import Pace
 from edge.events.link import Connection, Dialler, LinkError
 from edge.events.outbox import Outbox
@@ -134,12 +134,16 @@ def test_requests_that_any_client_may_send_are_limited_in_rate(
                 received.extend(more)
         over.set()
 
+    started_s = time.monotonic()
     with broker(talk) as port, publishing(configured(tmp_path, port)):
         assert over.wait(60)
-    assert 1 <= received.count(b"homeassistant/device/edge-glasses/config") <= 4
-    assert 1 <= len(writes) <= 12
+    took_s = time.monotonic() - started_s  # on a busy machine the flood takes longer, and the limits allow more
+    discoveries = received.count(b"homeassistant/device/edge-glasses/config")
+    assert 1 <= discoveries <= 2 + took_s / publisher._DISCOVERY_EVERY_S
+    assert 1 <= len(writes) <= 3 + took_s / pending_writes._WISHES_EVERY_S
     assert writes[-1] is True  # the last request applies
-    assert len([record for record in caplog.records if "refused on" in record.message]) <= 2
+    refusals = [record for record in caplog.records if "refused on" in record.message]
+    assert len(refusals) <= 2 + took_s / publisher._REFUSALS_EVERY_S
 
 
 def test_the_rate_limit_counts_delayed_requests() -> None:
