@@ -12,7 +12,7 @@ import onnx
 
 from edge.errors import EdgeError
 from edge.models.manifest import MANIFEST
-from tools.lab import background, cleaning, cohort, colour, finish, groups, head, lfw, liveness
+from tools.lab import average, background, cleaning, cohort, colour, finish, groups, head, lfw, liveness
 from tools.lab.checkpoint import load_weights
 from tools.lab.embeddings import CACHE
 from tools.lab.engines import shipped
@@ -201,6 +201,32 @@ def head_command(weights: Path, data_dir: Path, target: Path) -> None:
     solved = head.with_solved_head(trained, data_dir)
     save_weights(solved, target)
     click.echo(json.dumps(head.judged(trained, solved, data_dir)))
+
+
+@lab.command("average")
+@click.argument("start", type=EXISTING)
+@click.argument("end", type=EXISTING)
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="weight of END")
+def average_command(start: Path, end: Path, target: Path, share: float) -> None:
+    """Average the weights START and END of a round into TARGET (.pt, float16)."""
+    need_torch()
+    from tools.lab.train import save_weights  # noqa: PLC0415  # needs torch
+
+    save_weights(average.averaged(load_weights(start), load_weights(end), share), target)
+
+
+@lab.command("validate")
+@click.argument("weights", type=EXISTING, nargs=-1, required=True)
+@DATA
+@click.option("--teacher", type=EXISTING, help="default: models/teacher.onnx beside the folder of the data")
+def validate_command(weights: tuple[Path, ...], data_dir: Path, teacher: Path | None) -> None:
+    """Print a JSON object for each weights file: its figures on the validation people, as training logs them."""
+    need_torch()
+    from tools.lab.progress import judge  # noqa: PLC0415  # needs torch
+
+    for path, figures in judge(weights, data_dir, teacher or data_dir.parent / "models/teacher.onnx"):
+        click.echo(json.dumps({"weights": str(path), **figures}))
 
 
 @lab.command("liveness")

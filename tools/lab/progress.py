@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from torch import Tensor
 
 from edge.errors import DependencyError
 from tools.lab import data
+from tools.lab.checkpoint import load_weights
 from tools.lab.evaluate import VAL_PEOPLE, val_people
-from tools.lab.figures import Labels, tar_at_far
+from tools.lab.figures import Labels, tars_at_fars
 from tools.lab.lessons import Lessons
 from tools.lab.networks.lightcnn9 import LightCNN9
 from tools.lab.report import axes, save
 from tools.lab.run import Run
+from tools.lab.teacher import Teacher
 
 _BATCH = 64
+FARS = (1e-2, 1e-3, 1e-4)
 
 
 class Progress:
@@ -106,7 +109,7 @@ class Validation:
 
     @torch.no_grad()
     def figures(self, weights: Mapping[str, Tensor], width: float, side_px: int) -> dict[str, float]:
-        """Return the mean cosine to the teacher, and TAR at FAR 1e-3 over all pairs, both after the projection."""
+        """Return the mean cosine to the teacher, and TAR at each of FARS over all pairs, after the projection."""
         net = LightCNN9(width=width, side_px=side_px).to(self.crops.device).eval()
         net.load_state_dict({k.removeprefix("net."): v for k, v in weights.items() if k.startswith("net.")})
         found = [
@@ -116,7 +119,19 @@ class Validation:
         projected = torch.cat(found) @ weights["proj.weight"].T + weights["proj.bias"]
         cosine = F.cosine_similarity(projected, self.answers).mean()
         unit = F.normalize(projected, dim=1).cpu().numpy()
-        return {
-            "val_cosine": round(float(cosine), 4),
-            "val_tar_at_far_1e-3": tar_at_far(unit, self.person, 1e-3),
-        }
+        tars = zip(FARS, tars_at_fars(unit, self.person, FARS), strict=True)
+        return {"val_cosine": round(float(cosine), 4)} | {f"val_tar_at_far_{_power(far)}": tar for far, tar in tars}
+
+
+def _power(far: float) -> str:
+    return f"{far:.0e}".replace("e-0", "e-")
+
+
+def judge(weights: Sequence[Path], data_dir: Path, teacher: Path) -> Iterator[tuple[Path, dict[str, float]]]:
+    """Yield each file of weights (128 px) with its figures on the validation people; raises ModelError, DataError."""
+    keys = data.keys(data_dir, "val")[:1]
+    crops = torch.from_numpy(np.stack([crop for _, crop in data.stored(data_dir, "val", keys)]))
+    validation = Validation.read(data_dir, Lessons(keys, crops, Teacher(teacher).eval()))
+    for path in weights:
+        tensors = {name: torch.from_numpy(value) for name, value in load_weights(path, prefix="").items()}
+        yield path, validation.figures(tensors, 1.0, data.STORED_PX - 2 * data.BORDER_PX)
