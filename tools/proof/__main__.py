@@ -28,6 +28,7 @@ PROOFS = (
     "aarch64",
     "egress",
     "power_cut",
+    "flips",
     "broker_chaos",
     "tamper",
     "unlink",

@@ -55,7 +55,7 @@ def prove(*, short: bool, say: Callable[[str], None]) -> dict[str, Any]:
         cuts = random.Random(0).sample(cuts, min(len(cuts), 120))
     say(f"{len(cuts)} cuts in {len(records)} records")
     reopened, problems = 0, []
-    with tempfile.TemporaryDirectory(prefix="edge-power-cut-", dir=_memory()) as name:
+    with tempfile.TemporaryDirectory(prefix="edge-power-cut-", dir=memory()) as name:
         for cut in cuts:
             promised = promises(records[:cut])
             for model in _MODELS:
@@ -312,6 +312,6 @@ def _broken_outbox(disk: Path, promised: Promises) -> list[str]:
     return problems + (["the outbox was damaged"] if damaged and in_use else [])
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """Return a folder in memory where there is one: the built disks are short-lived."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
