@@ -1,0 +1,1 @@
+"""Mutation of security code: `python -m tools.mutants`."""
