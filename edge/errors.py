@@ -30,6 +30,16 @@ def install_extra(name: str) -> str:
     return f"in a checkout: pip install '.[{name}]', or on a device: sudo make install EXTRAS={extras}"
 
 
+class DescriptorsError(EdgeError):
+    """The process has no file descriptor left."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "out of file descriptors: nothing can be opened any more",
+            "raise LimitNOFILE= in the unit (ulimit -n in a shell); ls -l /proc/PID/fd shows what holds them",
+        )
+
+
 class SourceError(EdgeError):
     """A camera, video or image cannot be read."""
 

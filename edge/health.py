@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket  # AF_UNIX datagrams to the service manager only
 
 from edge.clock import now_s
+from edge.errors import DescriptorsError
 
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _ALIVE_EVERY_S = 0.5  # more often is not needed
 
 
@@ -23,10 +26,14 @@ class Notifier:
         self._send(f"READY=1\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
-        """Feed the watchdog, twice a second at most; call this only where work has been done."""
+        """Feed the watchdog, twice a second at most; call this only where work has been done.
+
+        Raises DescriptorsError where no file descriptor is left: the process ends, and the manager starts it again.
+        """
         now = now_s()
         if now - self._alive_s >= _ALIVE_EVERY_S:
             self._alive_s = now
+            _refuse_exhaustion()
             self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self) -> None:
@@ -42,3 +49,13 @@ class Notifier:
                 sock.sendall(message.encode())
             except OSError:
                 self._address = ""  # no manager listens: say nothing more
+
+
+def _refuse_exhaustion() -> None:
+    """Raise DescriptorsError where nothing can be opened: what needs a file would fail one by one, and go on."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as e:
+        if e.errno in OUT_OF_DESCRIPTORS:
+            raise DescriptorsError from None
+        raise

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.mutants.__main__ import TESTS, modules
+from tools.mutants.__main__ import SUBJECTS, measured_for, modules
 from tools.mutants.changes import mutants
 from tools.mutants.explained import EXPLAINED
 from tools.mutants.ground import PROJECT, Ground
@@ -25,7 +25,7 @@ def guarded(path, names, strict=False):
 def is_valid(path):
     if not path.parts:
         return False
-    renegate path != "/"
+    return path != "/"
 """
 
 
@@ -48,7 +48,8 @@ def test_each_kind_of_guard_has_its_mutant() -> None:
 
 
 def test_all_tests_that_are_run_and_all_places_that_are_explained_are_there() -> None:
-    assert all((PROJECT / test).exists() for test in TESTS)
+    assert all((PROJECT / test).exists() for tests in SUBJECTS.values() for test in tests)
+    assert all(measured_for([name]) for name in modules())
     explained = {place.partition(":")[0] for place in EXPLAINED}
     assert explained <= set(modules())
     places = {m.key for name in explained for m in mutants(name, (PROJECT / name).read_text(encoding="utf-8"))}

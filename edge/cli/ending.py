@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import click
 
-from edge.errors import DependencyError, EdgeError, install_extra
+from edge.errors import DependencyError, DescriptorsError, EdgeError, install_extra
+from edge.health import OUT_OF_DESCRIPTORS
 from edge.printable import printable
 
 INTERRUPTED = 130  # as shells report a command that Ctrl-C ended
@@ -20,6 +21,10 @@ def run_to_end(cli: click.Command, interrupted: str = "") -> None:
         cli(standalone_mode=False)
     except EdgeError as e:
         fail(str(e), e.exit_code)
+    except OSError as e:
+        if e.errno not in OUT_OF_DESCRIPTORS:
+            raise
+        fail(str(DescriptorsError()), DescriptorsError.exit_code)
     except ModuleNotFoundError as e:
         if e.name not in _OF_THE_CABLE:
             raise

@@ -126,6 +126,7 @@ class StoreConfig(_Section, frozen=True):
     """Where templates are kept and which key opens them."""
 
     key: Annotated[str, form(r"^(file:[^\x00]+|credential:[^/\x00]+)\Z", _KEY)] = "file:store.key"
+    counter: Literal["none", "tpm2"] = "none"
     templates_per_person: Annotated[int, Meta(ge=1, le=12)] = 12
     keep_crops: bool = False
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edge import files
 from edge.errors import StoreKeyError
+from edge.identity.counter import Counter
 
 KEY_BYTES = 32
 _HEX_CHARACTERS = 2 * KEY_BYTES
@@ -26,14 +27,18 @@ _MIN_DISTINCT_BYTES = 8  # in 32: random bytes have fewer once in 1e30, a zeroed
 
 
 class StoreKey:
-    """A 256-bit secret that can be derived from, and neither printed, compared nor pickled."""
+    """A 256-bit secret that can be derived from, and neither printed, compared nor pickled.
 
-    __slots__ = ("__secret",)
+    `counter`: stores under this key are bound to it too, so that older copies do not open.
+    """
 
-    def __init__(self, secret: bytes) -> None:
+    __slots__ = ("__secret", "counter")
+
+    def __init__(self, secret: bytes, counter: Counter | None = None) -> None:
         if len(secret) != KEY_BYTES:
             raise ValueError(f"a store key has {KEY_BYTES} bytes")
         self.__secret = bytes(secret)
+        self.counter = counter
 
     def derive(self, purpose: str, salt: bytes) -> bytes:
         """Return the 32-byte key of one purpose and one salt (HKDF-SHA256, RFC 5869)."""
@@ -70,20 +75,22 @@ def strength(spec: str, *, tpm2: bool) -> KeyStrength:
     return _SEALED_BY_TPM2 if tpm2 else _SEALED_BY_HOST
 
 
-def load_key(spec: str, data_dir: Path, environ: Mapping[str, str]) -> StoreKey:
+def load_key(spec: str, data_dir: Path, environ: Mapping[str, str], counter: Counter | None = None) -> StoreKey:
     """Return the key of a spec; StoreKeyError when it is missing, malformed or readable by others."""
     kind, _ = _parse(spec)
     path = _path_of(spec, data_dir, environ)
     trusted = {os.geteuid(), 0, *_owner_of(data_dir)}
     try:
-        return StoreKey(_decode(_read(path, None if kind == "credential" else trusted), path))
+        return StoreKey(_decode(_read(path, None if kind == "credential" else trusted), path), counter)
     except FileNotFoundError:
         raise StoreKeyError(f"{path}: no such store key", _MISSING[kind]) from None
     except OSError as e:
         raise StoreKeyError(f"{path}: the store key cannot be read: {e.strerror}", "check its owner and mode") from None
 
 
-def load_or_create_key(spec: str, data_dir: Path, store_path: Path, environ: Mapping[str, str]) -> StoreKey:
+def load_or_create_key(
+    spec: str, data_dir: Path, store_path: Path, environ: Mapping[str, str], counter: Counter | None = None
+) -> StoreKey:
     """Return the key of a spec. A key file is created first if neither it nor the store exists."""
     kind, _ = _parse(spec)
     path = _path_of(spec, data_dir, environ)
@@ -94,7 +101,7 @@ def load_or_create_key(spec: str, data_dir: Path, store_path: Path, environ: Map
                 "put the key back from its backup; without it, remove the store and enrol everybody again",
             )
         create_key_file(path)
-    return load_key(spec, data_dir, environ)
+    return load_key(spec, data_dir, environ, counter)
 
 
 def create_key_file(path: Path) -> None:

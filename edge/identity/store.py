@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from edge import files
 from edge.errors import StoreError, StoreKeyError
 from edge.identity import sealed
+from edge.identity.binding import UNFINISHED, rebind, reveal, settle
 from edge.identity.cohort import Cohort
 from edge.identity.keys import StoreKey
 from edge.identity.people_image import Embed, Gallery, Keep, PeopleImage, Person
-from edge.identity.sealed import Header
+from edge.identity.sealed import Bound, Header
 
 __all__ = ["Embed", "Gallery", "OtherModelError", "Person", "Store", "checked_name", "destroy_store"]
 
@@ -60,6 +61,7 @@ class Store:
         self._lock_timeout_s = lock_timeout_s
         self._cohort = cohort
         self._header: Header
+        self._bound: Bound | None = None  # as in the file that was read last
         self._picture: tuple[list[Person], Gallery]
 
     @classmethod
@@ -124,7 +126,7 @@ class Store:
         """
         store = cls(path, key, model, lock_timeout_s, cohort)
         with store._locked():
-            header, image = store._read(any_model=True)
+            header, image = store._read(any_model=True, locked=True)
             with image:
                 if image.model != model:
                     image.convert(model, model_name, dimension, embed)
@@ -207,8 +209,11 @@ class Store:
             return image.extend(person_id, vectors, keep, crops)
 
     def remove(self, person_id: str) -> None:
-        """Destroy a person's key and records; the file that held them is overwritten as well as the medium allows."""
-        with self._writing() as image:
+        """Destroy a person's key and records; the file that held them is overwritten as well as the medium allows.
+
+        Where the key has a counter, it is raised: copies of earlier files do not open any more.
+        """
+        with self._writing(forgets=True) as image:
             image.remove(person_id)
 
     def rename(self, person_id: str, name: str) -> Person:
@@ -230,13 +235,13 @@ class Store:
     # ── file ──
 
     @contextmanager
-    def _writing(self) -> Iterator[PeopleImage]:
+    def _writing(self, *, forgets: bool = False) -> Iterator[PeopleImage]:
         """Yield the image as it is in the file now; write it when the block ends well."""
         with self._locked():
-            header, image = self._read()
+            header, image = self._read(locked=True)
             with image:
                 yield image
-                self._write(image, header.store_id, header.generation + 1)
+                self._write(image, header.store_id, header.generation + 1, forgets=forgets)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -246,10 +251,16 @@ class Store:
                 stack.enter_context(files.locked(lock, self._lock_timeout_s))
             yield
 
-    def _read(self, *, any_model: bool = False) -> tuple[Header, PeopleImage]:
+    def _read(self, *, any_model: bool = False, locked: bool = False) -> tuple[Header, PeopleImage]:
         with self._explained("read"):
             raw = files.read(self._path, _MAX_FILE_BYTES)
-            header, plain = sealed.unseal(raw, self._key)
+            bound = reveal(raw, self._key, locked=locked)
+        if bound is UNFINISHED:
+            with self._locked():
+                return self._read(any_model=any_model, locked=True)
+        with self._explained("read"):
+            header, plain = sealed.unseal(raw, self._key, b"" if bound is None else bound.secret)
+            self._bound = bound
             self._refuse_older(header)
             image = PeopleImage.load(plain, self._key, header.store_id)
             try:
@@ -260,11 +271,13 @@ class Store:
                 raise
         return header, image
 
-    def _write(self, image: PeopleImage, store_id: bytes, generation: int) -> None:
+    def _write(self, image: PeopleImage, store_id: bytes, generation: int, *, forgets: bool = False) -> None:
         picture = image.people(), image.gallery(self._cohort)  # reading back: an unreadable image is never written
         if self._cohort is not None and (statistics := picture[1].statistics) is not None:
             image.keep_statistics(statistics, self._cohort)
-        raw = sealed.seal(image.dump(), self._key, store_id, generation, os.urandom(sealed.NONCE_BYTES))
+        with self._explained("written"):
+            bound = rebind(self._bound, self._key, forgets=forgets)
+        raw = sealed.seal(image.dump(), self._key, store_id, generation, os.urandom(sealed.NONCE_BYTES), bound=bound)
         if len(raw) > _MAX_FILE_BYTES:
             raise StoreError(
                 f"{self._path}: it would have {len(raw) >> 20} MB, more than the {_MAX_FILE_BYTES >> 20} MB allowed",
@@ -272,6 +285,9 @@ class Store:
             )
         with self._explained("written"):
             files.replace(self._path, raw)
+            if bound is not self._bound:
+                settle(bound, self._key)
+                self._bound = bound
         self._header, self._picture = Header.decode(raw), picture
 
     def _adopt(self, header: Header, image: PeopleImage) -> None:

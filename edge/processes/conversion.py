@@ -20,7 +20,8 @@ from edge.identity.enrolment import both_ways
 from edge.identity.store import Embed, OtherModelError, Person, Store
 from edge.models.manifest import EmbedderEntry
 from edge.processes.assembly import build_aligner, build_embedder
-from edge.processes.stores import check_exists, cohort_of, embedder_in_use, key_of
+from edge.processes.keys import key_of
+from edge.processes.stores import check_exists, cohort_of, embedder_in_use
 from edge.vision.kept import reopened
 
 _log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from edge.errors import ModelError
 from edge.identity import calibration, cohort
 from edge.identity.calibration import Calibration
 from edge.identity.cohort import Cohort
-from edge.identity.keys import load_key
 from edge.identity.matcher import Matcher
 from edge.identity.store import Gallery, Person, Store
 from edge.models.manifest import MANIFEST, EmbedderEntry, load_manifest, read_verified
 from edge.models.slots import Slots
+from edge.processes.keys import key_of
 
 
 def load_cohort(entry: EmbedderEntry, folder: Path = MANIFEST.parent) -> Cohort:
@@ -134,7 +133,7 @@ class LiveGallery:
             if not path.exists():
                 self.known = True
                 return False
-            key = load_key(self._config.store.key, self._config.data.path, os.environ)
+            key = key_of(self._config)
             self._store = Store.open(path, key, self.model, cohort=self.cohort)
         elif not self._store.refresh():
             return False

@@ -9,9 +9,11 @@ from typing import Any
 from edge import files
 from edge.config import Config, DataFolder
 from edge.errors import NameTakenError, StoreError
+from edge.identity.binding import abandon
 from edge.identity.keys import destroy_key
 from edge.identity.naming import find, namesakes
 from edge.identity.store import Person, checked_name, destroy_store
+from edge.processes.keys import counter_of
 from edge.processes.reports import public
 from edge.processes.stores import open_store, seen_file
 
@@ -104,6 +106,8 @@ def forget_all(config: Config) -> None:
     forget_seen(config.data)
     destroy_key(config.store.key, config.data.path)  # before the store: after an interruption it cannot be opened
     destroy_store(config.data.store)
+    if (counter := counter_of(config)) is not None:
+        abandon(counter)
 
 
 def _local(unix_s: int) -> str:

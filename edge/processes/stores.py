@@ -7,17 +7,13 @@ import os
 from edge.config import Config
 from edge.errors import StoreError
 from edge.identity.cohort import Cohort
-from edge.identity.keys import StoreKey, load_key, load_or_create_key
+from edge.identity.keys import load_or_create_key
 from edge.identity.seen import SeenFile
 from edge.identity.store import Store
 from edge.models.manifest import EmbedderEntry, load_manifest
 from edge.models.slots import Slots
 from edge.processes.gallery import load_cohort
-
-
-def key_of(config: Config) -> StoreKey:
-    """Return the store key; raises StoreKeyError."""
-    return load_key(config.store.key, config.data.path, os.environ)
+from edge.processes.keys import counter_of, key_of
 
 
 def embedder_in_use(config: Config) -> EmbedderEntry:
@@ -49,7 +45,7 @@ def open_or_create_store(config: Config) -> Store:
     if path.exists():
         return open_store(config)
     entry = embedder_in_use(config)
-    key = load_or_create_key(config.store.key, config.data.path, path, os.environ)
+    key = load_or_create_key(config.store.key, config.data.path, path, os.environ, counter_of(config))
     cohort = cohort_of(config, entry)
     return Store.create(path, key, entry.id, entry.dimension, model_name=entry.name, cohort=cohort)
 

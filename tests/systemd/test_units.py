@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -18,11 +19,12 @@ from edge.provision.device.arming import Arming
 from tools import lock
 from tools.proof import boot
 from tools.rig import Missing
+from tools.rig.tpm import software_tpm
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 CONSTRAINTS = FOLDER.parent / "tools/constraints.txt"
 SERVICES = sorted(FOLDER.glob("edge*.service"))
-DROP_INS = sorted(FOLDER.glob("edge-gauge-*.conf"))
+DROP_INS = [*sorted(FOLDER.glob("edge-gauge-*.conf")), FOLDER / "edge-tpm2.conf"]
 PROCESSES = ("edge-vision", "edge-publisher", "edge-provision")
 
 
@@ -235,3 +237,42 @@ def test_the_installer_says_how_it_is_used() -> None:
     done = subprocess.run([FOLDER / "install", "everything"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "install | uninstall | purge" in done.stderr
+
+
+def test_a_new_device_with_a_tpm2_has_its_store_key_sealed_by_it(tmp_path: Path) -> None:
+    """The part of `make install`, with systemd-creds itself and a TPM2 in software."""
+    if shutil.which("systemd-creds") is None:
+        pytest.skip("systemd-creds is needed: apt install systemd")
+    (tmp_path / "etc/edge").mkdir(parents=True)
+    (tmp_path / "usr/share/edge").mkdir(parents=True)
+    shutil.copy2(FOLDER / "edge-tpm2.conf", tmp_path / "usr/share/edge")
+    settings = tmp_path / "etc/edge/edge.toml"
+    shutil.copy2(FOLDER.parent / "config/edge.toml", settings)
+    functions = (FOLDER / "install").read_text().partition("# ── command line")[0]
+    with software_tpm() as tpm:
+        device = tpm["TPM2TOOLS_TCTI"]
+        environ = {"PATH": os.environ["PATH"], "DESTDIR": str(tmp_path), "TPM2_DEVICE": device}
+        made = subprocess.run(
+            ["sh", "-c", f"{functions}\nuse_tpm2"], cwd=FOLDER, env=environ, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, made.stderr
+        sealed = tmp_path / "etc/credstore.encrypted/edge-store-key"
+        opening = ["systemd-creds", "decrypt", "--name=edge-store-key", f"--tpm2-device={device}", str(sealed), "-"]
+        opened = subprocess.run(opening, capture_output=True, check=False)
+    assert (opened.returncode, len(opened.stdout)) == (0, 32), made.stdout + opened.stderr.decode()
+    assert opened.stdout not in sealed.read_bytes()
+    chosen = config.load(settings).store
+    assert chosen.key == "credential:edge-store-key"
+    has_group = subprocess.run(["getent", "group", "tss"], stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert chosen.counter == ("tpm2" if has_group else "none")
+    assert (tmp_path / "etc/systemd/system/edge-vision.service.d/tpm2.conf").exists() == has_group
+
+
+def test_without_a_tpm2_the_store_gets_a_key_file(tmp_path: Path) -> None:
+    functions = (FOLDER / "install").read_text().partition("# ── command line")[0]
+    creds = tmp_path / "systemd-creds"
+    creds.write_text("#!/bin/sh\nexit 3\n")  # what it answers on a machine without a TPM2
+    creds.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DESTDIR": str(tmp_path)}
+    subprocess.run(["sh", "-c", f"{functions}\nuse_tpm2"], cwd=FOLDER, env=environ, check=True)
+    assert list(tmp_path.iterdir()) == [creds]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.events.backlog import Backlog
-from edge.events.clock import moment
+from edge.events.moments import moment
 from edge.events.outbox import Outbox
 from tools.proof.power_cut import BOOT, MODEL, memory
 

@@ -14,8 +14,8 @@ from edge.config import Config, DataFolder
 from edge.errors import EdgeError, StoreError, StoreKeyError
 from edge.events.outbox import Outbox
 from edge.models.slots import Slots
+from edge.processes.keys import key_of
 from edge.processes.register import forget_all
-from edge.processes.stores import key_of
 
 _log = logging.getLogger(__name__)
 _SEAL_BYTES = 32
