@@ -10,6 +10,7 @@ from edge.clock import now_s
 from edge.errors import DescriptorsError
 
 OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+_STDERR = 2
 _ALIVE_EVERY_S = 0.5  # more often is not needed
 
 
@@ -33,7 +34,7 @@ class Notifier:
         now = now_s()
         if now - self._alive_s >= _ALIVE_EVERY_S:
             self._alive_s = now
-            _refuse_exhaustion()
+            refuse_exhaustion()
             self._send(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self) -> None:
@@ -51,11 +52,10 @@ class Notifier:
                 self._address = ""  # no manager listens: say nothing more
 
 
-def _refuse_exhaustion() -> None:
-    """Raise DescriptorsError where nothing can be opened: what needs a file would fail one by one, and go on."""
+def refuse_exhaustion() -> None:
+    """Raise DescriptorsError where no descriptor is left: otherwise every file would fail, and the process continue."""
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.dup(_STDERR))  # needs a free descriptor and no path: a confined process may open none
     except OSError as e:
         if e.errno in OUT_OF_DESCRIPTORS:
             raise DescriptorsError from None
-        raise

@@ -20,6 +20,7 @@ from edge.cameras.turn import UPRIGHT, Turn
 from edge.clock import now_s
 from edge.content import kind_of, played_in
 from edge.errors import SourceError
+from edge.health import refuse_exhaustion
 from edge.records import Frame
 from edge.vocabulary import IMAGE_SUFFIXES
 
@@ -188,6 +189,7 @@ class _Video:
         self._grabbed = 0
         self._at_s = self._shift_s = 0.0  # media time of the current frame, and what makes it of the file's time
         if not self._capture.isOpened():
+            refuse_exhaustion()
             raise SourceError(f"{path}: not a video that can be decoded", "the file may be truncated; copy it again")
 
     @property

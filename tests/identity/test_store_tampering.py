@@ -113,11 +113,11 @@ def test_altered_header_with_its_checksum_mended_is_refused(path: Path) -> None:
 
 def test_later_format_is_told_from_damage(path: Path) -> None:
     raw = bytearray(path.read_bytes())
-    raw[8:12] = struct.pack(">I", 2)
+    raw[8:12] = struct.pack(">I", 3)
     fields = raw[: sealed.HEADER_BYTES - 4]
     path.write_bytes(fields + struct.pack(">I", zlib.crc32(fields)) + raw[sealed.HEADER_BYTES :])
     error = refusal(path)
-    assert "format 2" in error.what
+    assert "format 3" in error.what
     assert "update" in error.remedy
 
 

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from tests.conftest import Clips
 from tools.rig.brokers import silent_port, until
 from tools.rig.workbench import DEADLINE_S, Bench
 
@@ -28,11 +29,20 @@ def exhausted(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
 
+def long_clip(path: Path) -> Path:
+    """Write a clip of five minutes: its end, at which a file would be opened, is not reached."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (160, 120))
+    for level in range(1500):
+        writer.write(np.full((120, 160, 3), level % 256, np.uint8))
+    writer.release()
+    return path
+
+
 @pytest.mark.parametrize("command", [["vision"], ["publish"], ["provision", "--pty", "cable"]])
 def test_a_process_that_has_no_descriptor_left_says_so_and_ends(
-    command: list[str], bench: Bench, clips: Clips, tmp_path: Path
+    command: list[str], bench: Bench, tmp_path: Path
 ) -> None:
-    camera = {"source": "video", "paths": [str(clips.street)], "loop": True}
+    camera = {"source": "video", "paths": [str(long_clip(tmp_path / "long.avi"))]}
     bench.configure({"camera": camera, "mqtt": {"host": "127.0.0.1", "port": silent_port()}})
     log = tmp_path / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, log.open("wb") as sink:
