@@ -18,7 +18,7 @@ _OF_THE_CABLE = frozenset({"cobs", "spake2", "rich", "serial"})  # modules that 
 def run_to_end(cli: click.Command, interrupted: str = "") -> None:
     """Run a command line; `interrupted`: the message after Ctrl-C."""
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)  # click returns the code of its own Exit, and None otherwise
     except EdgeError as e:
         fail(str(e), e.exit_code)
     except OSError as e:
@@ -30,8 +30,6 @@ def run_to_end(cli: click.Command, interrupted: str = "") -> None:
             raise
         missing = DependencyError(f"this command needs {e.name}, which is not installed", install_extra("enroll"))
         fail(str(missing), missing.exit_code)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
     except (click.Abort, KeyboardInterrupt):
         if interrupted:
             fail(interrupted, INTERRUPTED)
@@ -39,6 +37,8 @@ def run_to_end(cli: click.Command, interrupted: str = "") -> None:
     except click.ClickException as e:
         e.show()
         sys.exit(e.exit_code)
+    if code:
+        sys.exit(code)
 
 
 def fail(text: str, code: int) -> NoReturn:

@@ -170,7 +170,7 @@ def test_a_power_monitor_gives_joules_of_each_unit_their_interval_and_a_run_time
     assert found["run_time"]["costs_from"] == "measured"
 
     tops = shown(found)
-    assert tops["joules"].startswith("frame 0.0")
+    assert tops["joules"].startswith("frame: 0.0")
     assert tops["joules"].count(" ± ") == 3
     assert tops["joules_per_encounter"].endswith("(from 5 looks and 3 embeddings, nobody was recognised)")
     assert "at full rates, h" in tops["run_time"]
@@ -200,7 +200,7 @@ def test_without_a_sensor_only_the_processor_time_is_known() -> None:
     assert found["run_time"]["full_rates_h"] == "unknown: set [power] battery_wh"
     assert found["run_time"]["costs_from"].startswith("prior of generic")
     assert found["cpu_ms"]["embedding"]["value"] == pytest.approx(20.0, rel=0.01)
-    assert shown(found)["joules"] == f"frame {no_sensor}, look {no_sensor}, embedding {no_sensor}"
+    assert shown(found)["joules"] == f"frame: {no_sensor}; look: {no_sensor}; embedding: {no_sensor}"
     assert list(page_of(found)[1]) == ["Temperature, °C", "Rates, a second"]
 
 

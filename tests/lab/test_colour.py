@@ -97,7 +97,7 @@ def test_a_folder_is_accepted_too_and_missing_pictures_are_named(tmp_path: Path)
     with pytest.raises(DataError, match="cannot be read"):
         list(pictures.images(tmp_path, ["B.jpg"]))
     (tmp_path / "C.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"C\.jpg is not a picture"):
+    with pytest.raises(DataError, match=r"C\.jpg: not a picture"):
         list(pictures.images(tmp_path, ["C.jpg"]))
     with pytest.raises(DataError, match="is not in HEAD"):
         list(pictures.images(repository(tmp_path / "r", {"A.png": image}), ["B.png"]))

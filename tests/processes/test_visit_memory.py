@@ -62,7 +62,7 @@ def test_a_visit_of_somebody_else_and_a_picture_become_no_template(
 ) -> None:
     before = register.listing(man_bench.settings)
     noted(memory, None, embedded(still("astronaut")))
-    with pytest.raises(DifferentPeopleError, match="somebody else than The man"):
+    with pytest.raises(DifferentPeopleError, match="another person than The man"):
         memory.correct(Correct(person="the man"))
     noted(memory, None, man, live=False)
     with pytest.raises(EnrolmentError, match="a picture of a face"):
