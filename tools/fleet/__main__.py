@@ -20,6 +20,7 @@ from typing import Any
 
 from tools.fleet import alerts, install, interop, scenario, updates
 from tools.fleet.brokers import BROKERS
+from tools.fleet.table import table
 from tools.lab.page import publish
 from tools.rig import Missing
 
@@ -85,6 +86,8 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
     chosen = {name: getattr(asked, name) for name in scenario.CHOICES}
     plan = scenario.plan_of(asked.devices, **chosen)
     figures: dict[str, Any] = {"plan": scenario.as_dict(plan), **scenario.run(plan, folder, _say)}
+    if asked.write:
+        publish("run", figures, table(figures), PAGE, "python -m tools.fleet run --write")
     if not asked.json:
         for key, value in figures.items():
             print(f"{key.replace('_', ' ')}: {value}")
