@@ -174,8 +174,12 @@ def train_command(run_file: Path, data_dir: Path, folder: Path | None, teacher: 
 
     run = read(run_file)
     background.give_way(run.nice)
-    teacher = teacher or data_dir.parent / "models/teacher.onnx"
-    train(run, data_dir, folder or background.folder_of(run_file), teacher=teacher, device=device)
+    folder = folder or background.folder_of(run_file)
+    train(run, data_dir, folder, teacher=_teacher(teacher, data_dir), device=device)
+
+
+def _teacher(given: Path | None, data_dir: Path) -> Path:
+    return given or data_dir.parent / "models/teacher.onnx"
 
 
 @lab.command("background")
@@ -225,7 +229,7 @@ def validate_command(weights: tuple[Path, ...], data_dir: Path, teacher: Path | 
     need_torch()
     from tools.lab.progress import judge  # noqa: PLC0415  # needs torch
 
-    for path, figures in judge(weights, data_dir, teacher or data_dir.parent / "models/teacher.onnx"):
+    for path, figures in judge(weights, data_dir, _teacher(teacher, data_dir)):
         click.echo(json.dumps({"weights": str(path), **figures}))
 
 
